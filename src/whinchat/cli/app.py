@@ -1,0 +1,247 @@
+"""The commands. Each parses, calls one function, prints; what takes long to import is imported inside."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from whinchat import __version__
+from whinchat.cli import recipes
+from whinchat.cli.output import emit_json, err, out
+from whinchat.errors import WhinchatError
+from whinchat.recipe.files import load_recipe, shipped_recipes
+
+app = typer.Typer(
+    help="Turn a small chat model into a text classifier that can be trusted.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `whinchat run demo`: it needs no model hub and takes minutes on two cores.",
+)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+RecipeArg = Annotated[
+    str,
+    typer.Argument(help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=_recipe_names),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.learning_rate=3e-4. Repeatable."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and start again.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"whinchat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the libraries log.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    if not verbose:
+        # Notes that libraries print for their own developers; --verbose shows them.
+        logging.captureWarnings(True)
+        for name in ("py.warnings", "transformers", "bitsandbytes", "kernels"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@app.command(rich_help_panel="Train")
+def run(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Do everything: evaluate, train, evaluate again, write figures, report and model card.
+
+    Examples:
+
+        whinchat run demo
+
+        whinchat run smollm2-lora-tweeteval --set data.source=tweets/ --set data.train_rows=10000
+    """
+    from whinchat import run as story
+    from whinchat.cli.summary import print_run
+
+    chosen = load_recipe(recipe, overrides or ())
+    folder = out_folder or Path("runs") / chosen.name
+    record = story.run(chosen, folder, _existing(resume, overwrite))
+    if as_json:
+        emit_json({"run": str(folder), "before": record.before.to_dict(), "after": record.after.to_dict()})
+    else:
+        print_run(record, folder)
+
+
+@app.command(rich_help_panel="Train")
+def train(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Only train: leaves the adapter and measures nothing.
+
+    `whinchat run RECIPE --out FOLDER --resume` measures and reports later, without training again.
+
+    Example:
+
+        whinchat train demo --out runs/quick --set data.train_rows=500
+    """
+    from whinchat import run as story
+
+    chosen = load_recipe(recipe, overrides or ())
+    path = out_folder or Path("runs") / chosen.name
+    folder, training = story.train_only(chosen, path, _existing(resume, overwrite))
+    if as_json:
+        emit_json({"run": str(path), "adapter": str(folder.adapter), "steps": training.steps})
+    else:
+        out.print(f"Trained {training.steps} steps; adapter in {folder.adapter}")
+
+
+@app.command(rich_help_panel="Use")
+def evaluate(
+    run_folder: RunArg,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="SOURCE", help="Measure on every row of this source instead.")
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a trained run again, on its own split or on other data.
+
+    Examples:
+
+        whinchat evaluate runs/demo
+
+        whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
+    """
+    from whinchat import run as story
+    from whinchat.cli.summary import print_evaluation
+
+    evaluation = story.evaluate_run(run_folder, data, overrides or ())
+    if as_json:
+        emit_json(evaluation.to_dict())
+    else:
+        print_evaluation(evaluation)
+
+
+@app.command(rich_help_panel="Use")
+def predict(
+    run_folder: RunArg,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; standard input, one a line, if there are none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Label texts: from arguments, or one a line from standard input.
+
+    Examples:
+
+        whinchat predict runs/demo "what a lovely day" "meh"
+
+        cat tweets.txt | whinchat predict runs/demo --json > labelled.jsonl
+
+    With --json each line of the output is one JSON object, in the order of the input.
+    """
+    from whinchat.cli.predict import print_predictions
+
+    print_predictions(run_folder, texts, as_json)
+
+
+@app.command(rich_help_panel="Look")
+def inspect(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    row: Annotated[int, typer.Option(help="Training row to show, from 0.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one training example token by token: what is supervised, and what is only read.
+
+    Example:
+
+        whinchat inspect demo --row 3
+    """
+    from whinchat.cli.inspect import print_example
+
+    print_example(load_recipe(recipe, overrides or ()), row, as_json)
+
+
+@app.command(rich_help_panel="Look")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figure.")] = Path("runs/comparison"),
+    as_json: JsonOption = False,
+) -> None:
+    """Set several runs side by side: a table, and a figure with intervals.
+
+    Example:
+
+        whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
+    """
+    from whinchat.cli.summary import print_comparison
+
+    print_comparison(runs, out_folder, as_json)
+
+
+@app.command(rich_help_panel="Look")
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can do: cores, data types, accelerator, 4-bit, memory, which recipes fit.
+
+    Example:
+
+        whinchat doctor --json
+    """
+    from whinchat.cli.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        emit_json(findings.to_dict())
+    else:
+        print_findings(findings)
+
+
+def _existing(resume: bool, overwrite: bool) -> Any:
+    if resume and overwrite:
+        raise WhinchatError("--resume and --overwrite: choose one; they ask for opposite things")
+    return "resume" if resume else "overwrite" if overwrite else "refuse"
+
+
+def main() -> None:
+    """Entry point: exit code 0, 2 for a mistake that can be mended, 130 for Ctrl-C."""
+    try:
+        app()
+    except WhinchatError as fault:
+        err.print(f"[bold red]error:[/] {_plain(str(fault))}", soft_wrap=True)
+        sys.exit(fault.exit_code)
+    except KeyboardInterrupt:
+        err.print("Stopped. Nothing is lost: the same command with --resume goes on from the last checkpoint.")
+        sys.exit(130)
+
+
+def _plain(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)

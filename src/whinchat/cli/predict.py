@@ -1,0 +1,53 @@
+"""``whinchat predict``: texts in, labels and probabilities out, in the same order."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.table import Table
+
+from whinchat.cli.output import err, out
+from whinchat.errors import DataError
+
+_BATCH = 64
+
+
+def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> None:
+    """Label ``texts``, or the lines of standard input."""
+    given = texts or _lines()
+    if not given:
+        raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
+    from whinchat.evaluation.scoring import probabilities, score
+    from whinchat.run import load_engine
+
+    recipe, engine = load_engine(path)
+    shares = probabilities(score(engine, engine.template.encode(given), _BATCH))
+    labels = recipe.task.labels
+    if as_json:
+        for text, row in zip(given, shares.tolist(), strict=True):
+            best = labels[row.index(max(row))]
+            line = {"text": text, "label": best, "probabilities": dict(zip(labels, row, strict=True))}
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return
+    table = Table("label", *labels, "text")
+    for text, row in zip(given, shares.tolist(), strict=True):
+        best = row.index(max(row))
+        cells = [f"[bold]{one:.3f}[/]" if at == best else f"{one:.3f}" for at, one in enumerate(row)]
+        table.add_row(labels[best], *cells, text.replace("[", r"\["))
+    out.print(table)
+
+
+def _lines() -> list[str]:
+    if sys.stdin.isatty():
+        err.print("Type texts, one a line; Ctrl-D ends.")
+    raw = sys.stdin.buffer.read()
+    try:
+        lines = raw.decode("utf-8").split("\n")
+    except UnicodeDecodeError as fault:
+        line = raw.count(b"\n", 0, fault.start) + 1
+        raise DataError(f"standard input:{line}: byte {fault.start} is not UTF-8; convert the text to UTF-8") from None
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]

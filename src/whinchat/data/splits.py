@@ -1,0 +1,153 @@
+"""Splits that the source lacks are carved from train; those it has are shortened.
+
+K: labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whinchat.data.checks import normalised
+from whinchat.data.records import Split
+from whinchat.errors import DataError
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows that must stay together, by index into train, and their labels."""
+
+    indices: tuple[int, ...]
+    labels: Counter[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def carve(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple[Split, dict[str, Split]]:
+    """Take evaluation splits out of train, in the order of ``wanted`` (name -> rows).
+
+    The order of every result is a shuffle by SHA-256 of seed and text: the same on every machine, and the same for
+    rows that the source lists in another order. Each split has the label proportions of train to within one row for
+    each label. Texts that differ in case, white space or punctuation only stay on one side. The count is exact
+    unless such groups make that impossible, and is then the largest possible below it; where only large groups are
+    left, the exact count goes before the proportions.
+
+    Raises:
+        DataError: fewer rows than are wanted, or none left to train on.
+    """
+    total = sum(wanted.values())
+    if total >= len(train):
+        asked = " and ".join(f"data.{name}_rows={rows}" for name, rows in wanted.items())
+        raise DataError(
+            f"{source}: {asked} take {total} of the {len(train)} rows of train, which leaves none to train on; "
+            "lower them or add rows"
+        )
+    digests = _digests(train, seed)
+    free = _groups(train, digests)
+    shares = Counter(train.labels)
+    carved = {}
+    for name, rows in wanted.items():
+        taken = _pick(free, _quotas(shares, free, rows), rows)
+        free = [group for position, group in enumerate(free) if position not in taken]
+        indices = sorted((i for group in taken.values() for i in group.indices), key=digests.__getitem__)
+        if not indices:
+            raise DataError(
+                f"{source}: data.{name}_rows={rows} cannot be met, since equal texts must stay together and the "
+                "smallest set of equal texts is larger; raise it"
+            )
+        part = train.take(indices)
+        carved[name] = Split(name, part.texts, part.labels)
+    left = sorted((i for group in free for i in group.indices), key=digests.__getitem__)
+    return train.take(left), carved
+
+
+def limited(split: Split, rows: int | None, source: str) -> Split:
+    """The first ``rows`` rows, or all of them for None.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if rows is not None and rows > len(split):
+        raise DataError(
+            f"{source}: data.{split.name}_rows={rows}, but {split.name} has {len(split)} rows"
+            f"{' after splitting and dropping' if split.name == 'train' else ''}; lower it, or use null for all"
+        )
+    return split.head(rows)
+
+
+def _kin(text: str) -> str:
+    """A looser key than ``normalised``: "Yay. Go!" and "yay, go" are one text to a model that has seen the other."""
+    plain = normalised(text)
+    return " ".join(_WORD.findall(plain)) or plain
+
+
+def _digests(train: Split, seed: int) -> list[bytes]:
+    seen: Counter[str] = Counter()
+    digests = []
+    for text in train.texts:
+        # Repeated texts get different places in the shuffle.
+        digests.append(hashlib.sha256(f"{seed}\0{seen[text]}\0{text}".encode()).digest())
+        seen[text] += 1
+    return digests
+
+
+def _groups(train: Split, digests: Sequence[bytes]) -> list[_Group]:
+    """Groups of kindred texts, in shuffled order."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, text in enumerate(train.texts):
+        members[_kin(text)].append(index)
+    ordered = sorted(members.values(), key=lambda indices: min(digests[i] for i in indices))
+    return [_Group(tuple(indices), Counter(train.labels[i] for i in indices)) for indices in ordered]
+
+
+def _quotas(shares: Counter[int], free: Sequence[_Group], rows: int) -> Counter[int]:
+    """Rows of each label by largest remainder, none above what is left; they add up to ``rows``."""
+    left: Counter[int] = Counter()
+    for group in free:
+        left.update(group.labels)
+    total = sum(shares.values())
+    quotas = Counter({label: min(rows * share // total, left[label]) for label, share in shares.items()})
+    by_remainder = sorted(shares, key=lambda label: (-(rows * shares[label] % total), label))
+    while (short := rows - sum(quotas.values())) > 0:
+        open_labels = [label for label in by_remainder if quotas[label] < left[label]]
+        quotas.update(open_labels[:short])
+    return quotas
+
+
+def _pick(free: Sequence[_Group], quotas: Counter[int], rows: int) -> dict[int, _Group]:
+    """Groups for one split, by position in ``free``."""
+    room = Counter(quotas)
+    taken: dict[int, _Group] = {}
+    for position, group in enumerate(free):
+        if all(room[label] >= count for label, count in group.labels.items()):
+            room.subtract(group.labels)
+            taken[position] = group
+    short = rows - sum(len(group) for group in taken.values())
+    # No group that is left fits the proportions; let the count go first.
+    for position, group in enumerate(free):
+        if position not in taken and len(group) <= short:
+            taken[position] = group
+            short -= len(group)
+    return taken if short == 0 else _closest(free, rows)
+
+
+def _closest(free: Sequence[_Group], rows: int) -> dict[int, _Group]:
+    """Groups whose sizes add up to ``rows``, or to the largest possible sum below it (subset sum)."""
+    # Bit s of reachable[p] says whether the first p groups hold a subset of s rows.
+    reachable = [1]
+    window = (1 << (rows + 1)) - 1
+    for group in free:
+        reachable.append((reachable[-1] | reachable[-1] << len(group)) & window)
+    rest = reachable[-1].bit_length() - 1
+    taken = {}
+    for position in range(len(free) - 1, -1, -1):
+        if not reachable[position] >> rest & 1:
+            taken[position] = free[position]
+            rest -= len(free[position])
+    return taken

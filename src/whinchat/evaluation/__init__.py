@@ -1,0 +1,1 @@
+"""Evaluation: label scores, free generation, and the figures drawn from them."""

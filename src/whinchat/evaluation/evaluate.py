@@ -1,0 +1,91 @@
+"""One split, measured: the same code before and after training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from whinchat.data.records import Split
+from whinchat.evaluation.generation import generate, parse_answer
+from whinchat.evaluation.metrics import calibrate, measure, paired
+from whinchat.evaluation.records import Evaluation, Measured, Mode, Paired, Prediction
+from whinchat.evaluation.scoring import probabilities, score
+from whinchat.model.engine import Engine
+from whinchat.recipe.recipe import Evaluate
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An evaluation and every prediction behind it, in the order of the split.
+
+    ``shortened`` and ``defused`` count the rows whose prompt needed it; see ``Prompt``.
+    """
+
+    evaluation: Evaluation
+    predictions: tuple[Prediction, ...]
+    shortened: int = 0
+    defused: int = 0
+
+
+def evaluate(engine: Engine, split: Split, settings: Evaluate, when: Literal["before", "after"]) -> Outcome:
+    """Measure ``engine`` on ``split`` by label scores and, if asked, by free generation."""
+    split = split.head(settings.rows)
+    task = engine.template.task
+    expected = np.array(split.labels)
+    prompts = engine.template.encode(split.texts)
+    started = time.perf_counter()
+    log_probs = score(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
+    scored_seconds = time.perf_counter() - started
+
+    def measured(mode: Mode, predicted: list[int], seconds: float) -> Measured:
+        return measure(
+            mode,
+            task.labels,
+            expected,
+            np.array(predicted),
+            calibration=calibrate(log_probs, probabilities(log_probs), expected) if mode == "score" else None,
+            resamples=settings.bootstrap_resamples,
+            seed=settings.seed,
+            seconds=seconds,
+        )
+
+    by_score = measured("score", log_probs.argmax(axis=1).tolist(), scored_seconds)
+    said: list[str | None] = [None] * len(split)
+    parsed: list[int | None] = [None] * len(split)
+    by_generation = None
+    if settings.generate:
+        started = time.perf_counter()
+        answers = generate(
+            engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
+        )
+        labels = [parse_answer(answer, task) for answer in answers]
+        by_generation = measured("generate", labels, time.perf_counter() - started)
+        said, parsed = [*answers], [*labels]
+    predictions = tuple(
+        Prediction(tuple(row), answer, label)
+        for row, answer, label in zip(log_probs.tolist(), said, parsed, strict=True)
+    )
+    return Outcome(
+        Evaluation(split.name, split.fingerprint(), by_score, by_generation),
+        predictions,
+        shortened=sum(prompt.shortened > 0 for prompt in prompts),
+        defused=sum(prompt.defused > 0 for prompt in prompts),
+    )
+
+
+def compare(split: Split, before: Outcome, after: Outcome, settings: Evaluate) -> tuple[Paired, ...]:
+    """After against before, for each way of answering that both were measured by."""
+    expected = np.array(split.head(settings.rows).labels)
+    answers = {
+        "score": [np.array([one.best for one in side.predictions]) for side in (before, after)],
+        "generate": [np.array([one.generated_label for one in side.predictions]) for side in (before, after)],
+    }
+    modes: tuple[Mode, ...] = ("score", "generate") if settings.generate else ("score",)
+    size = len(before.evaluation.score.labels)
+    return tuple(
+        paired(mode, expected, *answers[mode], size=size, resamples=settings.bootstrap_resamples, seed=settings.seed)
+        for mode in modes
+    )

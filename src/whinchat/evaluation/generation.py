@@ -1,0 +1,66 @@
+"""Free, greedy generation: what the model says when nobody holds its hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from whinchat.model.engine import Engine, autocast, inference, lay_out, prefix_cache
+from whinchat.prompt.batches import by_length, collate
+from whinchat.prompt.template import Prompt
+from whinchat.recipe.task import Task
+
+INVALID = -1
+
+
+def generate(
+    engine: Engine, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int, title: str = "Generating"
+) -> list[str]:
+    """The model's own words for each prompt, greedy, in the order of ``prompts``.
+
+    ``transformers``' ``generate`` from the shared prefix's cache on; control tokens are left out of the answer.
+    """
+    from transformers import GenerationConfig
+
+    template, model = engine.template, engine.model
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(template.end_ids),
+        pad_token_id=template.end_of_turn,
+    )
+    ids = [prompt.ids for prompt in prompts]
+    answers: list[str | None] = [None] * len(ids)
+    with inference(model), tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar:
+        for rows in by_length([len(one) for one in ids], batch_size):
+            batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
+            layout = lay_out(batch, None, engine.plan)
+            given = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
+            with autocast(engine.plan):
+                # The base model's generate: PEFT's own wrapper would only add checks for prompt tuning.
+                output = model.generate(
+                    input_ids=given,
+                    attention_mask=layout.attention_mask,
+                    past_key_values=prefix_cache(model, batch.prefix, len(rows)),
+                    generation_config=config,
+                )
+            said = template.tokenizer.batch_decode(output[:, given.shape[1] :], skip_special_tokens=True)
+            for row, answer in zip(rows, said, strict=True):
+                answers[row] = answer
+            bar.update(len(rows))
+    missing = [row for row, answer in enumerate(answers) if answer is None]
+    assert not missing, f"generation lost rows {missing[:5]}"
+    return [answer for answer in answers if answer is not None]
+
+
+def parse_answer(text: str, task: Task) -> int:
+    """Index of the label whose answer word ``text`` is, or ``INVALID``.
+
+    Case, surrounding white space, quotes and a closing full stop are forgiven; any further word is not, since the
+    instruction asks for exactly one.
+    """
+    said = text.strip().strip("\"'`").rstrip(".!").casefold()
+    words = [word.casefold() for word in task.answer_words]
+    return words.index(said) if said in words else INVALID

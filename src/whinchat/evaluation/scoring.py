@@ -1,0 +1,53 @@
+"""log P(answer | prompt) of every label: exact, for answers of one token or of several.
+
+B: rows of a batch. N: answer nodes. V: vocabulary. K: labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from whinchat.model.engine import Engine, answer_logits, inference
+from whinchat.prompt.answers import AnswerTree
+from whinchat.prompt.batches import by_length, collate
+from whinchat.prompt.template import Prompt
+
+
+def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
+    """Sums of token log-probabilities along each label's path, (B, K), from logits (B, 1 + N, V).
+
+    Over the whole vocabulary, so the K probabilities add up to at most one: the rest is what else the model might say.
+    """
+    normalizer = logits.logsumexp(dim=-1)  # (B, 1 + N)
+    columns = []
+    for path in tree.paths:
+        places = [place for place, _ in path]
+        tokens = [token for _, token in path]
+        columns.append((logits[:, places, tokens] - normalizer[:, places]).sum(dim=1))
+    return torch.stack(columns, dim=1)
+
+
+def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str = "Scoring") -> NDArray[np.float32]:
+    """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels."""
+    scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
+    ids = [prompt.ids for prompt in prompts]
+    with inference(engine.model), tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar:
+        for rows in by_length([len(one) for one in ids], batch_size):
+            batch = collate([ids[row] for row in rows], [engine.tree.tokens] * len(rows))
+            logits = answer_logits(engine.model, engine.plan, batch, engine.tree)
+            scores[rows] = label_log_probs(logits, engine.tree).cpu().numpy()
+            bar.update(len(rows))
+    return scores
+
+
+def probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities among the labels alone, (n, K), each row adding up to one."""
+    shifted = log_probs.astype(np.float64) - log_probs.max(axis=1, keepdims=True)
+    exp: NDArray[np.float64] = np.exp(shifted)
+    return exp / exp.sum(axis=1, keepdims=True)

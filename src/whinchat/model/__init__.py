@@ -1,0 +1,1 @@
+"""The model: backbone, adapter, and the one forward pass used everywhere."""

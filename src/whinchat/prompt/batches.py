@@ -1,0 +1,107 @@
+"""Batches by length, and the prefix that the prompts of a batch share.
+
+B: rows of the batch. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer tokens fed to the model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B prompts as one shared prefix and padded rests, with N answer tokens after each.
+
+    Attributes:
+        prefix: (P,), the longest common token prefix; P may be 0.
+        rest: (B, T), right-padded; at least one token a row, so that every row has a place to read from.
+        lengths: (B,), tokens of each rest.
+        nodes: (B, N), answer tokens; what each attends to is said by the ``Continuation`` that goes with them.
+    """
+
+    prefix: Tensor
+    rest: Tensor
+    lengths: Tensor
+    nodes: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(
+            self.prefix.to(device), self.rest.to(device), self.lengths.to(device), self.nodes.to(device)
+        )
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common prefix of whole prompts, at least one token short of the shortest prompt.
+
+    Found on the token ids of whole prompts: tokenizing instruction and text apart could move token borders.
+    """
+    # In lexicographic order whatever the first and the last share, all between them share too.
+    first, last = min(prompts), max(prompts)
+    limit = min(len(prompt) for prompt in prompts) - 1
+    return next((at for at in range(limit) if first[at] != last[at]), limit)
+
+
+def collate(prompts: Sequence[Sequence[int]], nodes: Sequence[Sequence[int]]) -> Batch:
+    """One batch; ``nodes`` holds the answer tokens of each row, padded here with 0, which nothing reads."""
+    cut = shared_prefix(prompts)
+    rests = [prompt[cut:] for prompt in prompts]
+    return Batch(
+        prefix=torch.tensor(prompts[0][:cut], dtype=torch.long),
+        rest=_pad(rests),
+        lengths=torch.tensor([len(rest) for rest in rests]),
+        nodes=_pad(nodes),
+    )
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row indices in batches of similar length, longest first, so that memory runs out at once or not at all."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Training batches: random, yet of similar length within a batch.
+
+    Rows are shuffled, cut into windows of ``window`` batches, sorted by length within a window, cut into batches, and
+    the batches shuffled. The order follows from ``seed`` and the epoch alone, so a resumed run sees the same batches.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 20) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.window = window
+        self.epoch = 0
+        # What accelerate reads from a torch BatchSampler when it splits batches over processes.
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        shuffle = random.Random(f"{self.seed}-{self.epoch}")
+        order = list(range(len(self.lengths)))
+        shuffle.shuffle(order)
+        size, span = self.batch_size, self.batch_size * self.window
+        batches: list[list[int]] = []
+        for start in range(0, len(order), span):
+            window = sorted(order[start : start + span], key=self.lengths.__getitem__)
+            batches += [window[at : at + size] for at in range(0, len(window), size)]
+        shuffle.shuffle(batches)
+        yield from batches

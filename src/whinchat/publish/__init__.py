@@ -1,0 +1,1 @@
+"""Publishing: the run folder, its figures, report and model card."""

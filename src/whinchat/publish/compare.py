@@ -1,0 +1,144 @@
+"""Several runs side by side, and a warning where they cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from whinchat.errors import RunError
+from whinchat.evaluation.records import Interval
+from whinchat.publish.records import RunRecord
+from whinchat.publish.tables import Table, method_name
+from whinchat.publish.wording import count, duration, memory, number, percent
+
+
+@dataclass(frozen=True)
+class CompareRow:
+    """One run. Figures are those of label scoring unless their name says ``generate``; None: not measured.
+
+    ``measured_on`` numbers the rows it was measured on, from 1: only runs with equal numbers compare fairly.
+    """
+
+    name: str
+    measured_on: int
+    split: str
+    rows: int
+    model: str
+    method: str
+    load_in: str
+    trainable_parameters: int
+    before_macro_f1: float
+    before_interval: Interval | None
+    after_macro_f1: float
+    after_interval: Interval | None
+    macro_recall: float
+    accuracy: float
+    generate_macro_f1: float | None
+    invalid_rate: float | None
+    train_seconds: float | None
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows in the order given; ``notes`` says what keeps them from being compared fairly."""
+
+    rows: tuple[CompareRow, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    def table(self) -> Table:
+        """The rows as text cells, for a terminal or a page."""
+        columns = (
+            "run", "model", "method", "trainable", "macro-F1 before", "macro-F1 after", "macro recall", "accuracy",
+            "generate macro-F1", "invalid", "training", "peak memory",
+        )  # fmt: skip
+        marked = any(row.measured_on > 1 for row in self.rows)
+        return Table("Runs compared", columns, tuple(_cells(row, marked) for row in self.rows))
+
+
+def compare_runs(records: Mapping[str, RunRecord]) -> Comparison:
+    """Compare runs by name.
+
+    Raises:
+        RunError: there is no run to compare.
+    """
+    if not records:
+        raise RunError("compare: no runs given; name at least one run folder")
+    groups = measured_on(records)
+    rows = tuple(_row(name, record, groups[name]) for name, record in records.items())
+    return Comparison(rows, _notes(records, rows))
+
+
+def measured_on(records: Mapping[str, RunRecord]) -> dict[str, int]:
+    """A number for each run, from 1, that is equal exactly where runs were measured on the same rows."""
+    order = list(dict.fromkeys(record.after.split_fingerprint for record in records.values()))
+    return {name: order.index(record.after.split_fingerprint) + 1 for name, record in records.items()}
+
+
+def _row(name: str, record: RunRecord, group: int) -> CompareRow:
+    before, after, generate, manifest = record.before.score, record.after.score, record.after.generate, record.manifest
+    return CompareRow(
+        name=name,
+        measured_on=group,
+        split=record.after.split,
+        rows=after.n,
+        model=manifest.model_source,
+        method=method_name(record.recipe.adapter, manifest.load_in),
+        load_in=manifest.load_in,
+        trainable_parameters=manifest.trainable_parameters,
+        before_macro_f1=before.macro_f1,
+        before_interval=before.intervals.get("macro_f1"),
+        after_macro_f1=after.macro_f1,
+        after_interval=after.intervals.get("macro_f1"),
+        macro_recall=after.macro_recall,
+        accuracy=after.accuracy,
+        generate_macro_f1=None if generate is None else generate.macro_f1,
+        invalid_rate=None if generate is None else generate.invalid_rate,
+        train_seconds=manifest.timings_seconds.get("train"),
+        peak_memory_bytes=manifest.peak_memory_bytes,
+    )
+
+
+def _notes(records: Mapping[str, RunRecord], rows: tuple[CompareRow, ...]) -> tuple[str, ...]:
+    notes = []
+    groups: dict[int, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row.measured_on, []).append(row.name)
+    if len(groups) > 1:
+        listed = "; ".join(f"[{group}] {', '.join(names)}" for group, names in groups.items())
+        notes.append(f"Not measured on the same rows, so compare only within a group: {listed}.")
+    if len({record.recipe.task.labels for record in records.values()}) > 1:
+        notes.append("The runs do not have the same labels, so their macro-F1 do not mean the same.")
+    chosen = [name for name, record in records.items() if record.manifest.selected_on == record.after.split]
+    if chosen:
+        notes.append(f"Checkpoint chosen on the rows measured on, so optimistic: {', '.join(chosen)}.")
+    devices = {record.manifest.device for record in records.values()}
+    if len(devices) > 1:
+        notes.append(f"Times and memory come from different devices: {', '.join(sorted(devices))}.")
+    return tuple(notes)
+
+
+def _cells(row: CompareRow, marked: bool) -> tuple[str, ...]:
+    return (
+        f"{row.name} [{row.measured_on}]" if marked else row.name,
+        row.model,
+        row.method,
+        count(row.trainable_parameters),
+        _figure(row.before_macro_f1, row.before_interval),
+        _figure(row.after_macro_f1, row.after_interval),
+        number(row.macro_recall),
+        number(row.accuracy),
+        number(row.generate_macro_f1),
+        percent(row.invalid_rate),
+        duration(row.train_seconds),
+        memory(row.peak_memory_bytes),
+    )
+
+
+def _figure(value: float, interval: Interval | None) -> str:
+    return number(value) if interval is None else f"{number(value)} ({number(interval.low)}–{number(interval.high)})"

@@ -1,0 +1,89 @@
+"""How figures are put into words: one format for each kind of number, and "not measured" where there is none."""
+
+from __future__ import annotations
+
+import math
+
+from whinchat.evaluation.records import Interval, Measured, Mode, Paired
+
+NOT_MEASURED = "not measured"
+MODES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
+
+MINUTE, HOUR = 60, 3600
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with a fixed number of decimals."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    rounded = f"{value:.{digits}f}"
+    return rounded.lstrip("-") if float(rounded) == 0 else rounded
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference, its sign always shown."""
+    rounded = number(value, digits)
+    return rounded if rounded.startswith("-") or rounded == NOT_MEASURED else f"+{rounded}"
+
+
+def percent(share: float | None) -> str:
+    """A share between 0 and 1 as a percentage."""
+    return NOT_MEASURED if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
+
+
+def count(value: int | None) -> str:
+    """A whole number, thousands set apart by commas."""
+    return NOT_MEASURED if value is None else f"{value:,}"
+
+
+def between(interval: Interval, digits: int = 3) -> str:
+    """The two ends of an interval."""
+    return f"{number(interval.low, digits)} to {number(interval.high, digits)}"
+
+
+def with_interval(measured: Measured | None, figure: str) -> str:
+    """``macro_f1``, ``macro_recall`` or ``accuracy``, with its 95 % interval behind it in brackets."""
+    if measured is None:
+        return NOT_MEASURED
+    value = number(getattr(measured, figure))
+    interval = measured.intervals.get(figure)
+    return value if interval is None else f"{value} ({number(interval.low)}–{number(interval.high)})"
+
+
+def duration(seconds: float | None) -> str:
+    """Wall-clock time in the two largest units that matter."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOT_MEASURED
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+
+
+def memory(size: int | None) -> str:
+    """Bytes in GiB, or MiB where it is less than one."""
+    if size is None or size <= 0:
+        return NOT_MEASURED
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def p_value(p: float) -> str:
+    """A p-value; below 0.001 its size is no longer worth telling."""
+    return "p < 0.001" if p < 0.001 else f"p = {number(p)}"
+
+
+def paired_sentence(paired: Paired) -> str:
+    """What the paired test found, in words."""
+    verb = "rose" if paired.macro_f1_gain >= 0 else "fell"
+    settled = paired.interval.low > 0 or paired.interval.high < 0
+    verdict = "" if settled else " The interval contains zero, so the change in macro-F1 may be chance."
+    return (
+        f"In {MODES[paired.mode]}, {count(paired.fixed)} of {count(paired.n)} rows turned from wrong to right and "
+        f"{count(paired.broken)} from right to wrong (exact McNemar test, {p_value(paired.mcnemar_p)}). Macro-F1 "
+        f"{verb} by {number(abs(paired.macro_f1_gain))} (95 % interval of the change: "
+        f"{between(paired.interval)}).{verdict}"
+    )

@@ -1,0 +1,145 @@
+"""Recipes in and out: YAML, dotted overrides, and every fault at once."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from whinchat.errors import RecipeError
+from whinchat.recipe.recipe import Recipe
+
+_SHIPPED = resources.files("whinchat") / "recipes"
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with whinchat, in alphabetical order."""
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml")))
+
+
+def recipe_text(name_or_path: str) -> str:
+    """The YAML of a shipped recipe or of a file, comments included.
+
+    Raises:
+        RecipeError: neither a shipped name nor a readable UTF-8 file.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return _read(path)
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return _read(path / "recipe.yaml")
+    names = shipped_recipes()
+    if name_or_path not in names:
+        raise RecipeError(
+            f"{name_or_path}: neither a recipe file nor a shipped recipe{_nearest(name_or_path, names)} "
+            f"Shipped: {', '.join(names)}."
+        )
+    return (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file; `whinchat recipes list` shows the shipped ones") from None
+    except UnicodeDecodeError as fault:
+        raise RecipeError(f"{path}: not UTF-8 at byte {fault.start}; save the file as UTF-8") from None
+    except OSError as fault:
+        raise RecipeError(f"{path}: cannot be read ({fault.strerror}); check the path and its permissions") from None
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by shipped name, file or run folder, and apply overrides such as ``train.learning_rate=3e-4``.
+
+    Raises:
+        RecipeError: lists every unknown key, wrong type and out-of-range value, one a line, each with its path.
+    """
+    text = recipe_text(name_or_path)
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise RecipeError(f"{name_or_path}: not valid YAML: {' '.join(str(fault).split())}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{name_or_path}: holds {_kind(raw)}; a recipe is a mapping with task, data, backbone, ...")
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as faults:
+        raise RecipeError("\n".join(_explain(name_or_path, fault) for fault in faults.errors())) from None
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """The whole recipe as YAML, every default spelled out; ``load_recipe`` reads it back to an equal recipe."""
+    plain = recipe.model_dump(mode="json")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RecipeError(f"--set {override}: must read KEY=VALUE, for instance --set train.learning_rate=3e-4")
+    node = raw
+    for depth, part in enumerate(path[:-1]):
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {override}: {'.'.join(path[: depth + 1])} is a value, not a section")
+        node = child
+    try:
+        node[path[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: {value!r} is not a YAML value; quote it if it is text") from None
+
+
+def _explain(name: str, fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
+    where = f"{name}: {path}" if path else name
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}"
+    if fault["type"] == "missing":
+        return f"{where}: missing; every recipe must set it"
+    reason = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{where}.{reason}" if path else f"{name}: {reason}"
+    return f"{where}: {reason[0].lower()}{reason[1:]}; found {fault['input']!r}"
+
+
+def _is_branch(part: int | str) -> bool:
+    # Pydantic adds the tried member of a union to the path ("literal['all-linear']"), which no user wrote.
+    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float"})
+
+
+def _keys_beside(loc: Sequence[int | str]) -> tuple[str, ...]:
+    """Valid keys of the section that holds the last part of ``loc``."""
+    model: type[BaseModel] = Recipe
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = _section(field.annotation) if field else None
+        if inner is None:
+            return ()
+        model = inner
+    return tuple(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((one for one in members if isinstance(one, type) and issubclass(one, BaseModel)), None)
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""Training: a transformers.Trainer whose batches and loss are ours."""

@@ -1,0 +1,48 @@
+"""The two losses. B: rows. N: answer nodes. V: vocabulary. K: labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from whinchat.evaluation.scoring import label_log_probs
+from whinchat.prompt.answers import AnswerTree
+from whinchat.recipe.recipe import Train
+
+# What torch's cross entropy leaves out, and what transformers' Trainer does not count.
+IGNORED = -100
+
+
+def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of answer and end of turn over the whole vocabulary, summed over each row's tokens, (B,).
+
+    Args:
+        logits: (B, 1 + N, V).
+        targets: (B, 1 + N), token ids, ``IGNORED`` where a row has fewer.
+    """
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    return losses.view(targets.shape).sum(dim=1)
+
+
+def choice_loss(logits: Tensor, tree: AnswerTree, labels: Tensor) -> Tensor:
+    """Cross entropy of the true label under a softmax over the labels' sequence log-probabilities, (B,).
+
+    Args:
+        logits: (B, 1 + N, V), after the prompt and each node of ``tree``.
+        labels: (B,), label indices.
+    """
+    return F.cross_entropy(label_log_probs(logits, tree), labels, reduction="none")
+
+
+def label_weights(train: Train, names: Sequence[str], labels: Sequence[int]) -> Tensor:
+    """Weight of each label, (K,). ``balanced`` is n / (K * rows of the label), as in scikit-learn."""
+    if isinstance(train.class_weights, dict):
+        return torch.tensor([train.class_weights[name] for name in names])
+    if train.class_weights == "none":
+        return torch.ones(len(names))
+    counts = Counter(labels)
+    return torch.tensor([len(labels) / (len(names) * counts[label]) for label in range(len(names))])

@@ -1,0 +1,200 @@
+"""``transformers.Trainer`` with our batches and our loss; schedules, checkpoints and the rest are the library's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from whinchat.data.records import Split
+from whinchat.evaluation.scoring import probabilities, score
+from whinchat.model.device import Plan
+from whinchat.model.engine import Engine, answer_logits
+from whinchat.prompt.batches import Batch, LengthBatches, collate
+from whinchat.prompt.template import Prompt
+from whinchat.recipe import recipe as schema
+from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_weights
+
+
+@dataclass(frozen=True)
+class Example:
+    """One supervised prompt; ``label`` indexes the task's labels."""
+
+    prompt: Prompt
+    label: int
+
+
+class Collator:
+    """Examples to the tensors of one step: a ``Batch``'s own, ``labels`` to predict, and ``rows``, the label indices.
+
+    ``labels`` is what Trainer counts to weigh accumulated batches alike: (B,) label indices for ``choice``,
+    (B, 1 + N) token ids for ``completion``.
+    """
+
+    def __init__(self, engine: Engine, loss: str) -> None:
+        self.engine = engine
+        self.loss = loss
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        rows = torch.tensor([example.label for example in examples])
+        prompts = [example.prompt.ids for example in examples]
+        template = self.engine.template
+        if self.loss == "choice":
+            batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
+        else:
+            answers = [template.answers[example.label] for example in examples]
+            batch = collate(prompts, answers)
+            width = batch.nodes.shape[1] + 1
+            labels = torch.tensor(
+                [[*answer, template.end_of_turn, *[IGNORED] * (width - len(answer) - 1)] for answer in answers]
+            )
+        # Rows first: accelerate reads the batch size off the first tensor.
+        return {
+            "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
+            "labels": labels, "rows": rows,
+        }  # fmt: skip
+
+
+class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """Trains an engine's adapter on its answers.
+
+    Each step's loss is the mean over all examples (``choice``) or supervised tokens (``completion``) of the whole
+    accumulated batch, so that accumulation changes nothing but memory.
+    """
+
+    # Our loss is divided by what the whole accumulated batch holds; Trainer must not divide it once more.
+    loss_is_scaled_for_ga = True
+    model_accepts_loss_kwargs = True
+
+    def __init__(self, engine: Engine, recipe: schema.Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
+        self.engine = engine
+        self.recipe = recipe
+        prompts = engine.template.encode(train.texts)
+        examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
+        watched = None
+        if validation is not None and recipe.train.eval_steps is not None:
+            watched = validation.head(recipe.train.eval_rows)
+        self._watched = watched
+        self._watched_prompts = engine.template.encode(watched.texts) if watched else []
+        self._weights = label_weights(recipe.train, recipe.task.labels, train.labels)
+        super().__init__(
+            model=engine.model,
+            train_dataset=examples,
+            eval_dataset=self._watched_prompts or None,
+            data_collator=Collator(engine, recipe.train.loss),
+            **kwargs,
+        )
+        # Trainer reads these off the model's own forward, which we do not use for the loss.
+        self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = False
+
+    def get_train_dataloader(self) -> DataLoader[Example]:
+        """Batches of similar length; their order follows from the seed and the epoch alone."""
+        train = self.recipe.train
+        lengths = [len(example.prompt.ids) for example in self.train_dataset]
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=LengthBatches(lengths, train.per_device_train_batch_size, train.seed),
+            collate_fn=self.data_collator,
+        )
+        prepared: DataLoader[Example] = self.accelerator.prepare(loader)
+        return prepared
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Weighted loss of one micro-batch over ``num_items_in_batch``, the items of the whole accumulated batch."""
+        batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
+        labels, engine = inputs["labels"], self.engine
+        if self.recipe.train.loss == "choice":
+            losses = choice_loss(answer_logits(model, engine.plan, batch, engine.tree), engine.tree, labels)
+        else:
+            losses = completion_loss(answer_logits(model, engine.plan, batch), labels)
+        weights = self._weights.to(losses.device)[inputs["rows"]]
+        items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
+        return (losses * weights).sum() / items * self.accelerator.num_processes
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Macro-F1 and loss on the watched validation rows, by the scoring used everywhere."""
+        assert self._watched is not None
+        started = time.perf_counter()
+        log_probs = score(
+            self.engine, self._watched_prompts, self.recipe.evaluate.per_device_eval_batch_size, "Validating"
+        )
+        expected = np.array(self._watched.labels)
+        chosen = probabilities(log_probs)[np.arange(len(expected)), expected]
+        metrics = {
+            f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
+            f"{metric_key_prefix}_macro_f1": float(
+                f1_score(
+                    expected,
+                    log_probs.argmax(axis=1),
+                    labels=range(log_probs.shape[1]),
+                    average="macro",
+                    zero_division=0.0,
+                )
+            ),
+            f"{metric_key_prefix}_runtime": time.perf_counter() - started,
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+
+def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> TrainingArguments:
+    """The recipe's ``train`` section as transformers knows it; checkpoints go to ``folder``."""
+    train = recipe.train
+    best = train.keep == "best"
+    watch = train.eval_steps is not None
+    return TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.lr_scheduler_type,
+        warmup_steps=train.warmup_steps,
+        num_train_epochs=train.num_train_epochs,
+        max_steps=train.max_steps,
+        per_device_train_batch_size=train.per_device_train_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        optim=train.optim,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        seed=train.seed,
+        logging_steps=train.logging_steps,
+        logging_first_step=True,
+        eval_strategy="steps" if watch else "no",
+        eval_steps=train.eval_steps,
+        save_strategy="steps",
+        # The best checkpoint can only be kept where it was measured.
+        save_steps=train.eval_steps if best else train.save_steps,
+        save_total_limit=train.save_total_limit,
+        load_best_model_at_end=best,
+        metric_for_best_model="eval_macro_f1" if watch else None,
+        greater_is_better=True if watch else None,
+        report_to=list(train.report_to) or "none",
+        remove_unused_columns=False,
+        use_cpu=plan.device == "cpu",
+        # Autocast is the engine's; here float16 only asks for the gradient scaler that its narrow range needs.
+        fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
+    )
+
+
+def callbacks(train: schema.Train) -> list[Any]:
+    """Early stopping where the recipe asks for it."""
+    patience = train.early_stopping_patience
+    return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

@@ -1,0 +1,175 @@
+"""Package files: pip, checksum, cache. A small wheel in a local folder stands in for PyPI."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from whinchat.data import packages
+from whinchat.data.packages import CatalogEntry, catalog_entry, fetch_package_file
+from whinchat.errors import DataError
+
+CONTENT = b"the file we want\n"
+METADATA = "Metadata-Version: 2.1\nName: tinypkg\nVersion: 1.0\n"
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+ENTRY = CatalogEntry(
+    name="tiny",
+    requirement="tinypkg==1.0",
+    distribution="wheel",
+    member="tinypkg/wanted.txt",
+    inner_member=None,
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+    license="mit",
+    hub_id=None,
+    download_megabytes=0.1,
+    reader=None,
+)
+UseEntry = Callable[[CatalogEntry], None]
+
+
+def build_wheel(folder: Path, content: bytes = CONTENT) -> Path:
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:gz") as tar:
+        info = tarfile.TarInfo("deep/inside/inner.txt")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    path = folder / "tinypkg-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tinypkg/wanted.txt", content)
+        wheel.writestr("tinypkg/nested.tar.gz", inner.getvalue())
+        wheel.writestr("tinypkg-1.0.dist-info/METADATA", METADATA)
+        wheel.writestr("tinypkg-1.0.dist-info/WHEEL", WHEEL)
+        wheel.writestr("tinypkg-1.0.dist-info/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that pip looks into, and an empty cache."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    build_wheel(folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("WHINCHAT_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> UseEntry:
+    def use_entry(entry: CatalogEntry) -> None:
+        monkeypatch.setattr(packages, "_catalog", lambda: {entry.name: entry})
+
+    use_entry(ENTRY)
+    return use_entry
+
+
+def test_the_catalog() -> None:
+    model, tweets = catalog_entry("package:smollm2-135m-instruct"), catalog_entry("vader-tweets")
+    assert (model.license, model.reader, model.filename) == ("apache-2.0", None, "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert (tweets.license, tweets.reader, tweets.filename) == ("mit", "vader", "tweets_GroundTruth.txt")
+    assert tweets.revision == f"vaderSentiment==3.3.2 sha256:{tweets.sha256}"
+
+
+def test_unknown_name() -> None:
+    message = (
+        r"package:vader-tweet: not in the catalog; did you mean vader-tweets\? "
+        r"It has smollm2-135m-instruct, vader-tweets\."
+    )
+    with pytest.raises(DataError, match=message):
+        catalog_entry("package:vader-tweet")
+
+
+def test_fetch_keep_and_heal(index: Path, use: UseEntry, capfd: pytest.CaptureFixture[str]) -> None:
+    path = fetch_package_file("tiny")
+    assert path.read_bytes() == CONTENT
+    assert [entry.name for entry in path.parent.parent.iterdir()] == [path.parent.name], "scratch folder left behind"
+    assert "Fetching tinypkg==1.0 (0.1 MB)..." in capfd.readouterr().err
+    assert fetch_package_file("package:tiny") == path
+    assert capfd.readouterr().err == "", "the cache was not used"
+    path.write_bytes(CONTENT[:-3])
+    assert fetch_package_file("tiny").read_bytes() == CONTENT
+
+
+def test_member_of_a_member(index: Path, use: UseEntry) -> None:
+    use(replace(ENTRY, member="tinypkg/nested.tar.gz", inner_member="inner.txt"))
+    assert fetch_package_file("tiny").read_bytes() == CONTENT
+
+
+def test_wrong_checksum(index: Path, use: UseEntry) -> None:
+    build_wheel(index, b"something else")
+    found = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(DataError, match=rf"wanted\.txt from tinypkg==1\.0 has sha256 {found}, expected {ENTRY.sha256}"):
+        fetch_package_file("tiny")
+    assert not list(packages.cache_folder().rglob("*.txt"))
+
+
+def test_missing_members(index: Path, use: UseEntry) -> None:
+    use(replace(ENTRY, member="tinypkg/other.txt"))
+    with pytest.raises(DataError, match=r"none-any\.whl does not hold tinypkg/other\.txt; the index serves something"):
+        fetch_package_file("tiny")
+    use(replace(ENTRY, member="tinypkg/nested.tar.gz", inner_member="other.txt"))
+    with pytest.raises(DataError, match=r"does not hold tinypkg/nested\.tar\.gz / other\.txt"):
+        fetch_package_file("tiny")
+    use(replace(ENTRY, inner_member="other.txt"))
+    with pytest.raises(DataError, match=r"none-any\.whl is a broken archive"):
+        fetch_package_file("tiny")
+
+
+def test_failed_download(index: Path, use: UseEntry) -> None:
+    use(replace(ENTRY, requirement="tinypkg==2.0"))
+    message = (
+        r"package:tiny: pip could not download tinypkg==2\.0 \(ERROR: No matching distribution found for "
+        r"tinypkg==2\.0\); check the network .* PIP_FIND_LINKS"
+    )
+    with pytest.raises(DataError, match=message):
+        fetch_package_file("tiny")
+
+
+def test_cache_not_writable(index: Path, use: UseEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("WHINCHAT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        DataError, match=r"cannot be kept in the cache .*point WHINCHAT_CACHE at a folder you can write"
+    ):
+        fetch_package_file("tiny")
+
+
+def test_leftovers_of_killed_processes_are_swept(index: Path, use: UseEntry) -> None:
+    shelf = packages.cache_folder() / "packages"
+    for name, age_days in (("old", 2), ("live", 0)):
+        (shelf / f".fetch-{name}").mkdir(parents=True)
+        then = time.time() - age_days * 86400
+        os.utime(shelf / f".fetch-{name}", (then, then))
+    fetch_package_file("tiny")
+    assert [path.name for path in shelf.glob(".fetch-*")] == [".fetch-live"]
+
+
+def test_two_processes_at_once(index: Path) -> None:
+    code = (
+        "from whinchat.data import packages\n"
+        f"entry = packages.{ENTRY!r}\n"
+        "packages._catalog = lambda: {'tiny': entry}\n"
+        "print(packages.fetch_package_file('tiny').read_bytes())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(packages.__file__).parents[2])}
+    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[0].decode().strip() for process in both] == [repr(CONTENT)] * 2
+
+
+@pytest.mark.slow
+def test_the_model_file() -> None:
+    path = fetch_package_file("smollm2-135m-instruct")
+    assert path.stat().st_size == 98_362_432
