@@ -268,7 +268,9 @@ def load(model: Path | str, **backbone: Any) -> Backbone:
     return load_backbone(tiny_recipe(model, backbone=backbone).backbone)
 
 
-def template_of(backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, *, limit: int = 512, **task: Any) -> PromptTemplate:
+def template_of(
+    backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, *, limit: int = 512, **task: Any
+) -> PromptTemplate:
     """The prompt template of ``backbone`` for ``labels``."""
     return PromptTemplate(
         backbone.tokenizer.tokenizer,

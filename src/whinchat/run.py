@@ -5,7 +5,6 @@ Each stage leaves its record in the folder before the next one starts, so a run 
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from whinchat.prompt.template import PromptTemplate
 
 # Distributions whose versions can change a result.
-_VERSIONED = ("whinchat", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "datasets", "numpy")
+_VERSIONED = (
+    "whinchat",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "numpy",
+)
 _SAMPLES = 12
 
 Existing = Literal["refuse", "resume", "overwrite"]
@@ -77,7 +87,9 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
         corpus, backbone, template = prepare(recipe)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     with clock.stage("before"):
-        before = _stored_before(folder, split) or evaluate(_engine(backbone, template), split, recipe.evaluate, "before")
+        before = _stored_before(folder, split) or evaluate(
+            _engine(backbone, template), split, recipe.evaluate, "before"
+        )
         _store_before(folder, recipe, split, before)
     with clock.stage("train"):
         engine, training = train(recipe, corpus, backbone, template, folder)
@@ -128,7 +140,9 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
 
     for override in overrides:
         if not override.startswith(("data.", "evaluate.")):
-            raise RecipeError(f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in")
+            raise RecipeError(
+                f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in"
+            )
     recipe = load_recipe(str(RunFolder(path).recipe), overrides)
     if source is not None:
         fresh = {"source": source} | dict(one.removeprefix("data.").split("=", 1) for one in overrides if one[0] == "d")
@@ -347,9 +361,9 @@ def _manifest(
 ) -> Manifest:
     labels, splits = recipe.task.labels, (corpus.train, corpus.validation, corpus.test)
     return Manifest(
-        whinchat_version=importlib.metadata.version("whinchat"),
+        whinchat_version=version("whinchat"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
         platform={
             "system": platform.platform(),
             "processor": processor_name(),

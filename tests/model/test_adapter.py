@@ -162,7 +162,12 @@ def test_one_step_of_pissa_equals_pefts_own(tiny_model: Path, rank_stabilised: b
         wanted = peft.lora_A["default"].weight.grad
         assert (gradient[:4] - wanted).abs().max() <= 1e-5 * max(1.0, wanted.abs().max().item())
         torch.testing.assert_close(effective(mine), effective(peft), rtol=1e-5, atol=1e-5)
-        name = next(key for key in originals if originals[key].shape == mine.get_base_layer().weight.shape and torch.equal(originals[key], mine.get_base_layer().weight))
+        name = next(
+            key
+            for key in originals
+            if originals[key].shape == mine.get_base_layer().weight.shape
+            and torch.equal(originals[key], mine.get_base_layer().weight)
+        )
         moved = max(moved, (effective(mine) - originals[name]).abs().max().item())
     assert moved > 1e-2, "the step moved nothing, so comparing it proves nothing"
 
@@ -172,7 +177,9 @@ def test_one_step_of_pissa_equals_pefts_own(tiny_model: Path, rank_stabilised: b
 def test_the_frozen_half_of_pissa_does_not_move(tiny_llama: Path, method: str, fused: bool) -> None:
     ids = ids_of(tiny_llama)
     tuned = attach(tiny.load(tiny_llama).model, adapter(init="pissa", method=method, lora_dropout=0.2), seed=1).train()
-    start = [(layer.lora_A["default"].weight.clone(), layer.lora_B["default"].weight.clone()) for layer in lora_layers(tuned)]
+    start = [
+        (layer.lora_A["default"].weight.clone(), layer.lora_B["default"].weight.clone()) for layer in lora_layers(tuned)
+    ]
     weights = [weight for weight in tuned.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.0, fused=fused)
     for _ in range(4):
@@ -206,9 +213,7 @@ def test_loads_with_plain_peft(tiny_model: Path, tmp_path: Path, method: dict[st
 
 
 @every_method
-def test_our_forward_passes_equal_pefts_with_dropout(
-    tiny_llama: Path, tmp_path: Path, method: dict[str, Any]
-) -> None:
+def test_our_forward_passes_equal_pefts_with_dropout(tiny_llama: Path, tmp_path: Path, method: dict[str, Any]) -> None:
     """The same draw of dropout on both sides, gradients included."""
     ids = ids_of(tiny_llama).repeat(3, 1)
     tuned = attach(tiny.load(tiny_llama).model, adapter(**method, lora_dropout=0.3), seed=1)
@@ -304,7 +309,11 @@ def test_all_linear_leaves_the_output_layer_alone(tiny_llama: Path, load_in: str
 def test_counts(tiny_llama_wide: Path) -> None:
     plain_model = plain.plain_base(tiny_llama_wide)
     total = sum(weight.numel() for weight in plain_model.parameters())
-    linear = [module for name, module in plain_model.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"]
+    linear = [
+        module
+        for name, module in plain_model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    ]
     added = sum(4 * (layer.in_features + layer.out_features) for layer in linear)
     outputs = sum(layer.out_features for layer in linear)
 

@@ -117,7 +117,10 @@ def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: st
     found = score(engine, prompts, batch_size=6)
     with torch.no_grad():
         wanted = [
-            [plain.answer_log_prob(engine.model, prompt.ids, answer).item() for answer in plain.scored_answers(engine.template)]
+            [
+                plain.answer_log_prob(engine.model, prompt.ids, answer).item()
+                for answer in plain.scored_answers(engine.template)
+            ]
             for prompt in prompts
         ]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
@@ -143,7 +146,10 @@ def test_scores_without_any_shared_prefix(tiny_llama: Path) -> None:
     ids = [(10 + at, *one) for at, one in enumerate(ids)]
     prompts = [type(engine.template.encode(["x"])[0])(one) for one in ids]
     with torch.no_grad():
-        wanted = [[plain.answer_log_prob(engine.model, one, answer).item() for answer in engine.template.answers] for one in ids]
+        wanted = [
+            [plain.answer_log_prob(engine.model, one, answer).item() for answer in engine.template.answers]
+            for one in ids
+        ]
     np.testing.assert_allclose(score(engine, prompts, 4), wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -182,7 +188,9 @@ def test_probabilities_add_up_and_keep_the_order() -> None:
 def test_a_sliding_window_shorter_than_a_prompt_is_refused(tmp_path: Path, labels: str) -> None:
     """A window counts columns, padding included, so it would cut off other tokens than the model's own path does."""
     backbone = tiny.load(tiny.make_mistral(tmp_path / "narrow", sliding_window=48))
-    with pytest.raises(ModelError, match=r"max_prompt_tokens: 512 reaches past this model's sliding window of 48 tokens"):
+    with pytest.raises(
+        ModelError, match=r"max_prompt_tokens: 512 reaches past this model's sliding window of 48 tokens"
+    ):
         tiny.engine_of(backbone, tiny.LABEL_SETS[labels])
 
 

@@ -48,7 +48,10 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
 def test_lengths_within_a_batch_are_alike() -> None:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 100, (640,), generator=draw).tolist()
-    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in LengthBatches(lengths, 16, 0)]
+    spread = [
+        max(lengths[row] for row in batch) - min(lengths[row] for row in batch)
+        for batch in LengthBatches(lengths, 16, 0)
+    ]
     assert sum(spread) / len(spread) < 15  # at random it is about 88
 
 

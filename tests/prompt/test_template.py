@@ -113,7 +113,11 @@ def test_some_texts_do_merge_with_what_stands_before(
 @pytest.mark.parametrize("limit", [60, 64, 75])
 def test_shortening_touches_the_text_alone(backbone: Backbone, limit: int) -> None:
     template = tiny.template_of(backbone, limit=limit, user_template='Text: "{text}" End of text.')
-    long = [" ".join(f"{text} {at}" for at in range(30)) for text in tiny.TEXTS] + ["é😀日本語 " * 50, "a" * 500, "\n" * 300]
+    long = [" ".join(f"{text} {at}" for at in range(30)) for text in tiny.TEXTS] + [
+        "é😀日本語 " * 50,
+        "a" * 500,
+        "\n" * 300,
+    ]
     head = tiny.INSTRUCTION
     frame = template.tokenizer.decode(template._encode_raw(template.render("")))
     ending = frame[frame.index('" End of text.') :]
@@ -141,7 +145,9 @@ def test_a_text_that_fits_is_left_alone(backbone: Backbone) -> None:
 
 def test_an_instruction_without_room_is_refused(backbone: Backbone) -> None:
     frame = len(tiny.template_of(backbone).encode([""])[0].ids)
-    with pytest.raises(PromptError, match=rf"max_prompt_tokens: instruction and chat markers alone take {frame} tokens"):
+    with pytest.raises(
+        PromptError, match=rf"max_prompt_tokens: instruction and chat markers alone take {frame} tokens"
+    ):
         tiny.template_of(backbone, limit=frame)
     with pytest.raises(PromptError, match=r"the limit is 16; raise it or shorten task\.instruction"):
         tiny.template_of(backbone, limit=16)
@@ -259,7 +265,9 @@ def test_answer_words_may_differ_from_labels(backbone: Backbone) -> None:
 
 def test_labels_with_the_same_tokens_are_refused(tiny_mistral: Path) -> None:
     backbone = tiny.load(tiny_mistral)
-    backbone.tokenizer.tokenizer.chat_template = tiny.CHATML.replace("message['content']", "message['content'] | lower | first")
+    backbone.tokenizer.tokenizer.chat_template = tiny.CHATML.replace(
+        "message['content']", "message['content'] | lower | first"
+    )
     with pytest.raises(PromptError, match="two labels have the same answer tokens"):
         tiny.template_of(backbone, ("bad", "bright"))
 
@@ -273,6 +281,9 @@ def test_order_and_number_are_kept(backbone: Backbone) -> None:
 
 
 def test_building_a_template_leaves_the_tokenizer_alone(backbone: Backbone) -> None:
-    before = copy.deepcopy(backbone.tokenizer.tokenizer.init_kwargs), backbone.tokenizer.tokenizer("a text")["input_ids"]
+    before = (
+        copy.deepcopy(backbone.tokenizer.tokenizer.init_kwargs),
+        backbone.tokenizer.tokenizer("a text")["input_ids"],
+    )
     tiny.template_of(backbone).encode(tiny.TEXTS)
     assert (backbone.tokenizer.tokenizer.init_kwargs, backbone.tokenizer.tokenizer("a text")["input_ids"]) == before

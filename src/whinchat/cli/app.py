@@ -13,7 +13,7 @@ from whinchat import __version__
 from whinchat.cli import recipes
 from whinchat.cli.output import emit_json, err, out
 from whinchat.errors import WhinchatError
-from whinchat.recipe.files import load_recipe, shipped_recipes
+from whinchat.recipe.files import load_recipe
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -26,13 +26,11 @@ app = typer.Typer(
 app.add_typer(recipes.app, name="recipes")
 
 
-def _recipe_names(incomplete: str) -> list[str]:
-    return [name for name in shipped_recipes() if name.startswith(incomplete)]
-
-
 RecipeArg = Annotated[
     str,
-    typer.Argument(help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=_recipe_names),
+    typer.Argument(
+        help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=recipes.names
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -153,7 +151,9 @@ def evaluate(
 @app.command(rich_help_panel="Use")
 def predict(
     run_folder: RunArg,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; standard input, one a line, if there are none.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; standard input, one a line, if there are none.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts: from arguments, or one a line from standard input.

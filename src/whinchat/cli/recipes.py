@@ -12,11 +12,12 @@ from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, ship
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 
 
-def _names(incomplete: str) -> list[str]:
+def names(incomplete: str) -> list[str]:
+    """Shipped recipes that begin so, for tab completion."""
     return [name for name in shipped_recipes() if name.startswith(incomplete)]
 
 
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe or a YAML file.", autocompletion=_names)]
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe or a YAML file.", autocompletion=names)]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key. Repeatable.")]
 
 

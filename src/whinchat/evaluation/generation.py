@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -24,7 +25,8 @@ def generate(
     """
     from transformers import GenerationConfig
 
-    template, model = engine.template, engine.model
+    template = engine.template
+    model: Any = engine.model  # torch types know nothing of generate
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,

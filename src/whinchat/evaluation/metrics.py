@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 _BINS = 15
 
 
-def measure(  # noqa: PLR0913  (one record, one place that makes it)
+def measure(
     mode: Mode,
     labels: tuple[str, ...],
     expected: Ints,
@@ -55,9 +55,7 @@ def measure(  # noqa: PLR0913  (one record, one place that makes it)
     )
 
 
-def paired(
-    mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int
-) -> Paired:
+def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int) -> Paired:
     """After against before on the same rows, all (N,); ``size`` is K."""
     fixed = int(((before != expected) & (after == expected)).sum())
     broken = int(((before == expected) & (after != expected)).sum())

@@ -50,4 +50,5 @@ def probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities among the labels alone, (n, K), each row adding up to one."""
     shifted = log_probs.astype(np.float64) - log_probs.max(axis=1, keepdims=True)
     exp: NDArray[np.float64] = np.exp(shifted)
-    return exp / exp.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = exp / exp.sum(axis=1, keepdims=True)
+    return shares

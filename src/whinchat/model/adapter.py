@@ -31,12 +31,13 @@ def attach(model: PreTrainedModel, adapter: schema.Adapter, seed: int) -> PeftMo
     # PiSSA's anchor takes as many ranks again; alpha grows along so that the scale stays what the recipe says.
     rank = adapter.r * (2 if adapter.init == "pissa" else 1)
     stretch = (math.sqrt(2) if adapter.method == "rslora" else 2) if adapter.init == "pissa" else 1
+    targets = adapter.target_modules
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=adapter.lora_alpha * stretch,
         lora_dropout=adapter.lora_dropout,
-        target_modules=adapter.target_modules if isinstance(adapter.target_modules, str) else list(adapter.target_modules),
+        target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=adapter.method == "dora",
         use_rslora=adapter.method == "rslora",
     )
@@ -46,6 +47,9 @@ def attach(model: PreTrainedModel, adapter: schema.Adapter, seed: int) -> PeftMo
     if adapter.init == "pissa":
         for layer in lora_layers(tuned):
             _start_from_singular_vectors(layer, adapter.r)
+    if adapter.method == "dora":
+        for layer in lora_layers(tuned):
+            _exact_magnitude(layer)
     speed_up(tuned)
     return tuned
 
@@ -76,7 +80,7 @@ def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All and trainable parameters. NF4 holds two weights a byte, and PiSSA's anchor does not train: both counted so."""
+    """All and trainable parameters; NF4 holds two weights a byte, and PiSSA's anchor does not train."""
     total = trainable = 0
     for parameter in model.parameters():
         packed = parameter.numel() * (2 if parameter.__class__.__name__ == "Params4bit" else 1)
@@ -94,18 +98,21 @@ def lora_layers(model: nn.Module) -> list[Any]:
 
 
 def _check_targets(model: PreTrainedModel, adapter: schema.Adapter) -> None:
-    linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
     if isinstance(adapter.target_modules, str):
         return
     missing = [
         target
         for target in adapter.target_modules
-        if not any(name == target or name.endswith(f".{target}") for name, _ in model.named_modules())
+        if not any(
+            (name == target or name.endswith(f".{target}")) and isinstance(module, nn.Linear)
+            for name, module in model.named_modules()
+        )
     ]
     if missing:
+        linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         raise ModelError(
-            f"adapter.target_modules: {', '.join(missing)} match no layer of {model.__class__.__name__}; "
-            f"its linear layers are {', '.join(linear)}; name some of them or use all-linear"
+            f"adapter.target_modules: {', '.join(missing)} match no linear layer of {model.__class__.__name__}; "
+            f"its linear layers are {', '.join(sorted(linear))}; name some of them or use all-linear"
         )
 
 
@@ -135,6 +142,17 @@ def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -
     b.register_hook(lambda grad: _zeroed(grad, 1, rank))
     setattr(a, _ANCHORED, True)
     setattr(b, _ANCHORED, True)
+
+
+def _exact_magnitude(layer: Any, name: str = "default") -> None:
+    """DoRA's magnitudes as the float32 row norms of W.
+
+    PEFT takes them in the weight's own data type; in bfloat16 that is off by up to 0.4 %, and the first forward pass
+    would not be the base model's.
+    """
+    with torch.no_grad():
+        magnitude = layer.lora_magnitude_vector[name].weight  # (O,)
+        magnitude.copy_(torch.linalg.vector_norm(_dense_weight(layer.get_base_layer()), dim=1))
 
 
 def _zeroed(grad: Tensor, dim: int, start: int) -> Tensor:

@@ -116,6 +116,7 @@ def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) 
         ModelError: the device is not there, or the files cannot be loaded.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     plan = plan_device(backbone)
@@ -132,12 +133,25 @@ def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) 
         options["quantization_config"] = _nf4(plan)
     try:
         model = AutoModelForCausalLM.from_pretrained(source.path, **options)
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, SafetensorError) as fault:
         raise ModelError(f"{source.name}: cannot be loaded: {_first_line(fault)}") from fault
     model.requires_grad_(False)
+    _keep_layout(model)
     if plan.compute_dtype != "float32":
         model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
     return Backbone(model.eval(), tokenizer, plan, source)
+
+
+def _keep_layout(model: PreTrainedModel) -> None:
+    """Keep NF4 weights in the layout they are loaded in.
+
+    On CPUs with AVX512-BF16, bitsandbytes repacks a weight in place at its first forward pass without gradients, and
+    rounds its scales. Nothing reads the new layout but that one kernel: dequantizing (PiSSA, DoRA, merging) returns
+    noise afterwards.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _nf4(plan: Plan) -> Any:
@@ -152,9 +166,9 @@ def _nf4(plan: Plan) -> Any:
 
 
 def _find_on_hub(name: str, revision: str | None) -> ModelSource:
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from httpx2 import HTTPError
 
     try:
         info = HfApi().model_info(name, revision=revision, timeout=10)

@@ -103,8 +103,11 @@ def plan_device(backbone: Backbone, machine: Machine | None = None) -> Plan:
         raise ModelError("backbone.load_in: nf4 needs bitsandbytes, which has no mps kernels; set backbone.device=cpu")
     narrow: Dtype = "bfloat16" if machine.fast_bfloat16 else "float16" if device != "cpu" else "float32"
     load_in = narrow if backbone.load_in == "auto" else backbone.load_in
-    wanted: Dtype = backbone.compute_dtype if backbone.compute_dtype != "auto" else narrow if load_in == "nf4" else load_in
-    compute, notes = wanted, ()
+    wanted: Dtype = (
+        backbone.compute_dtype if backbone.compute_dtype != "auto" else narrow if load_in == "nf4" else load_in
+    )
+    compute = wanted
+    notes: tuple[str, ...] = ()
     if wanted == "float16" and not machine.fast_float16:
         compute = narrow
         notes = (f"float16 products are emulated on this {device}; {compute} is used instead",)

@@ -5,6 +5,7 @@ B: rows of the batch. P: tokens of the shared prefix. T: longest rest of a promp
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,12 +33,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch(
-            self.prefix.to(device), self.rest.to(device), self.lengths.to(device), self.nodes.to(device)
-        )
+        return Batch(self.prefix.to(device), self.rest.to(device), self.lengths.to(device), self.nodes.to(device))
 
 
-def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Length of the longest common prefix of whole prompts, at least one token short of the shortest prompt.
 
     Found on the token ids of whole prompts: tokenizing instruction and text apart could move token borders.
@@ -48,7 +47,7 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return next((at for at in range(limit) if first[at] != last[at]), limit)
 
 
-def collate(prompts: Sequence[Sequence[int]], nodes: Sequence[Sequence[int]]) -> Batch:
+def collate(prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]]) -> Batch:
     """One batch; ``nodes`` holds the answer tokens of each row, padded here with 0, which nothing reads."""
     cut = shared_prefix(prompts)
     rests = [prompt[cut:] for prompt in prompts]
@@ -92,7 +91,7 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return math.ceil(len(self.lengths) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         shuffle = random.Random(f"{self.seed}-{self.epoch}")

@@ -21,7 +21,9 @@ _SHIPPED = resources.files("whinchat") / "recipes"
 
 def shipped_recipes() -> tuple[str, ...]:
     """Names of the recipes that come with whinchat, in alphabetical order."""
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml")))
+    return tuple(
+        sorted(entry.name.removesuffix(".yaml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+    )
 
 
 def recipe_text(name_or_path: str) -> str:

@@ -66,8 +66,12 @@ class Backbone(Section):
 class Adapter(Section):
     """What is trained."""
 
-    method: Literal["lora", "dora", "rslora"] = Field("lora", description="Together with load_in: nf4, QLoRA and so on.")
-    init: Literal["default", "pissa"] = Field("default", description="pissa starts from the weight's top singular vectors.")
+    method: Literal["lora", "dora", "rslora"] = Field(
+        "lora", description="Together with load_in: nf4, QLoRA and so on."
+    )
+    init: Literal["default", "pissa"] = Field(
+        "default", description="pissa starts from the weight's top singular vectors."
+    )
     r: int = Field(16, ge=1, le=1024, description="Rank.")
     lora_alpha: float = Field(32, gt=0, description="Scale: the update is multiplied by lora_alpha / r.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input while training.")
@@ -117,15 +121,14 @@ class Train(Section):
     early_stopping_patience: int | None = Field(
         None, ge=1, description="Stop after so many evaluations without a better macro-F1."
     )
-    report_to: tuple[str, ...] = Field((), description="Any tracker transformers knows: tensorboard, wandb, mlflow, ...")
+    report_to: tuple[str, ...] = Field(
+        (), description="Any tracker transformers knows: tensorboard, wandb, mlflow, ..."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        needs_eval = [
-            name
-            for name, wanted in (("keep: best", self.keep == "best"), ("early_stopping_patience", self.early_stopping_patience))
-            if wanted
-        ]
+        wanted = {"keep: best": self.keep == "best", "early_stopping_patience": self.early_stopping_patience}
+        needs_eval = [name for name, value in wanted.items() if value]
         if needs_eval and self.eval_steps is None:
             raise ValueError(f"eval_steps: {' and '.join(needs_eval)} need it; set eval_steps, for instance to 0.25")
         if isinstance(self.class_weights, dict) and any(weight < 0 for weight in self.class_weights.values()):

@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
 from whinchat.data.records import Split
 from whinchat.evaluation.scoring import probabilities, score
@@ -75,7 +75,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     loss_is_scaled_for_ga = True
     model_accepts_loss_kwargs = True
 
-    def __init__(self, engine: Engine, recipe: schema.Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
+    def __init__(
+        self, engine: Engine, recipe: schema.Recipe, train: Split, validation: Split | None, **kwargs: Any
+    ) -> None:
         self.engine = engine
         self.recipe = recipe
         prompts = engine.template.encode(train.texts)
@@ -125,7 +127,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             losses = completion_loss(answer_logits(model, engine.plan, batch), labels)
         weights = self._weights.to(losses.device)[inputs["rows"]]
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
-        return (losses * weights).sum() / items * self.accelerator.num_processes
+        loss: Tensor = (losses * weights).sum() / items * self.accelerator.num_processes
+        return loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -152,9 +155,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             f"{metric_key_prefix}_runtime": time.perf_counter() - started,
         }
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
 
 
 def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> TrainingArguments:

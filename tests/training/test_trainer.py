@@ -1,0 +1,306 @@
+"""Training: what a step is, that it learns, and that a killed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from tests import tiny
+from tests.model import plain
+from whinchat.data.records import Split
+from whinchat.evaluation.scoring import score
+from whinchat.model.adapter import attach
+from whinchat.recipe.recipe import Recipe
+from whinchat.training.losses import label_weights
+from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
+
+
+def split(rows: int, seed: int = 0, labels: tuple[str, ...] = tiny.ONE_TOKEN) -> Split:
+    return Split("train", *tiny.toy_rows(rows, labels, seed))
+
+
+def recipe_for(folder: Path, train: dict[str, Any], **sections: Any) -> Recipe:
+    return tiny.tiny_recipe(folder, train={"learning_rate": 1e-2, "logging_steps": 1, **train}, **sections)
+
+
+def make(
+    recipe: Recipe, out: Path, rows: Split, validation: Split | None = None, extra: tuple[Any, ...] = ()
+) -> AnswerTrainer:
+    backbone = tiny.load(recipe.backbone.model, attn_implementation=recipe.backbone.attn_implementation)
+    tuned = attach(backbone.model, recipe.adapter, recipe.train.seed)
+    engine = tiny.engine_of(backbone, recipe.task.labels, tuned)
+    return AnswerTrainer(
+        engine,
+        recipe,
+        rows,
+        validation,
+        args=training_arguments(recipe, engine.plan, out),
+        callbacks=[*callbacks(recipe.train), *extra],
+    )
+
+
+def weights_of(trainer: AnswerTrainer) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.engine.model.named_parameters() if weight.requires_grad}
+
+
+class Gradients(TrainerCallback):  # type: ignore[misc]
+    """Keeps the gradients of every optimizer step, before clipping."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.steps.append({name: one.grad.clone() for name, one in model.named_parameters() if one.requires_grad})
+
+
+class StopAt(TrainerCallback):  # type: ignore[misc]
+    """Dies at the end of a step, after its checkpoint where there is one."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("loss", ["completion", "choice"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_learns_a_trivial_task(tiny_model: Path, tmp_path: Path, loss: str, method: str) -> None:
+    recipe = recipe_for(
+        tiny_model, {"loss": loss, "num_train_epochs": 6, "per_device_train_batch_size": 16}, adapter={"method": method, "r": 8, "lora_alpha": 16}
+    )
+    trainer = make(recipe, tmp_path, split(160))
+    held_out = split(60, seed=9)
+    prompts = trainer.engine.template.encode(held_out.texts)
+
+    def accuracy() -> float:
+        chosen = score(trainer.engine, prompts, 32).argmax(axis=1)
+        return float((chosen == held_out.labels).mean())
+
+    before = accuracy()
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert before < 0.7
+    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
+    assert accuracy() > 0.9
+
+
+@pytest.mark.parametrize("loss", ["completion", "choice"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
+    tiny_llama: Path, tmp_path: Path, loss: str, weights: str
+) -> None:
+    """Against the plain path: mean over examples (choice) or supervised tokens (completion), weighted by label."""
+    labels = tiny.NESTED
+    rows = split(6, labels=labels)
+    recipe = recipe_for(
+        tiny_llama,
+        {"loss": loss, "class_weights": weights, "max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
+        task={"labels": labels},
+    )
+    watch = Gradients()
+    trainer = make(recipe, tmp_path / "run", rows, extra=(watch,))
+    tiny.stir(trainer.engine.model)
+    twin = plain.plain_twin(trainer.engine.model, tiny_llama, tmp_path / "twin")
+    template = trainer.engine.template
+    share = label_weights(recipe.train, labels, rows.labels)
+    if weights == "balanced":
+        assert len(set(share.tolist())) > 1
+    total, tokens = torch.zeros(()), 0
+    for prompt, label in zip(template.encode(rows.texts), rows.labels, strict=True):
+        if loss == "choice":
+            row = plain.choice_sum(twin, prompt.ids, plain.scored_answers(template), label)
+        else:
+            row = plain.completion_sum(twin, prompt.ids, template.answers[label], template.end_of_turn)
+        total = total + share[label] * row
+        tokens += len(template.answers[label]) + 1
+    assert tokens > 2 * len(rows), "one answer must be longer than the others"
+    wanted = total / (tokens if loss == "completion" else len(rows))
+    trainer.train()
+    plain.assert_same_gradients(watch.steps[0], plain.gradients(twin, wanted))
+    logged = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    assert logged == pytest.approx(wanted.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["completion", "choice"])
+def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, loss: str) -> None:
+    labels = tiny.NESTED  # answers of unlike length: a mean of means would differ
+    results = []
+    for size, accumulated in ((12, 1), (4, 3), (1, 12), (5, 3)):
+        watch = Gradients()
+        recipe = recipe_for(
+            tiny_model,
+            {"loss": loss, "max_steps": 1, "per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated, "optim": "sgd"},
+            task={"labels": labels},
+        )
+        trainer = make(recipe, tmp_path / str(size), split(12, labels=labels), extra=(watch,))
+        tiny.stir(trainer.engine.model)
+        trainer.train()
+        results.append((watch.steps[0], weights_of(trainer)))
+    for gradients, weights in results[1:]:
+        for name, wanted in results[0][0].items():
+            assert (gradients[name] - wanted).abs().max() <= 1e-6 * max(1.0, wanted.abs().max().item())
+        for name, wanted in results[0][1].items():
+            assert (weights[name] - wanted).abs().max() <= 1e-6
+
+
+def test_class_weights() -> None:
+    train = tiny.tiny_recipe("x").train
+    names, labels = ("a", "b", "c"), [0, 0, 0, 1, 1, 2]
+    assert label_weights(train, names, labels).tolist() == [1, 1, 1]
+    balanced = train.model_copy(update={"class_weights": "balanced"})
+    assert label_weights(balanced, names, labels).tolist() == pytest.approx([6 / 9, 6 / 6, 6 / 3])
+    given = train.model_copy(update={"class_weights": {"c": 3.0, "a": 1.0, "b": 0.0}})
+    assert label_weights(given, names, labels).tolist() == [1.0, 0.0, 3.0]
+
+
+def test_balanced_weights_of_a_label_without_rows() -> None:
+    train = tiny.tiny_recipe("x").train.model_copy(update={"class_weights": "balanced"})
+    found = label_weights(train, ("a", "b", "c"), [0, 0, 1])
+    assert torch.isfinite(found).all()
+    assert found[:2].tolist() == pytest.approx([3 / 6, 3 / 3])
+
+
+RESUMED = {
+    "lora-dropout": {"method": "lora", "lora_dropout": 0.2},
+    "dora-dropout": {"method": "dora", "lora_dropout": 0.2},
+    "dora": {"method": "dora"},
+    "pissa": {"init": "pissa", "lora_dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("killed_at", [4, 5, 7], ids=["mid-epoch", "epoch-border", "second-epoch"])
+@pytest.mark.parametrize("adapter", RESUMED.values(), ids=RESUMED.keys())
+def test_a_killed_run_resumes_bit_for_bit(
+    tiny_llama: Path, tmp_path: Path, adapter: dict[str, Any], killed_at: int
+) -> None:
+    """Five steps an epoch, two epochs, a checkpoint every step; the rest of the world moves on in between."""
+    recipe = recipe_for(
+        tiny_llama,
+        {"num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "save_steps": 1, "eval_steps": 3},
+        adapter=adapter,
+    )
+    rows, validation = split(40), split(12, seed=5)
+    whole = make(recipe, tmp_path / "whole", rows, validation)
+    whole.train()
+    assert whole.state.global_step == 10
+
+    first = make(recipe, tmp_path / "cut", rows, validation, extra=(StopAt(killed_at),))
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    assert sorted(one.name for one in (tmp_path / "cut").glob("checkpoint-*"))[-1] == f"checkpoint-{killed_at}"
+    torch.manual_seed(999)
+    torch.rand(17)
+    second = make(recipe, tmp_path / "cut", rows, validation)
+    second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == 10
+
+    wanted, found = weights_of(whole), weights_of(second)
+    assert wanted.keys() == found.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    saved = [load_file(tmp_path / run / "checkpoint-10" / "adapter_model.safetensors") for run in ("whole", "cut")]
+    assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[0])
+    # And the two runs tell the same story.
+    told = [[entry["loss"] for entry in run.state.log_history if "loss" in entry] for run in (whole, second)]
+    assert told[0] == told[1]
+
+
+def test_different_seeds_give_different_runs(tiny_llama: Path, tmp_path: Path) -> None:
+    """Keeps the test above honest: batches and dropout do matter to the last bit."""
+    ends = []
+    for seed in (1, 2, 1):
+        recipe = recipe_for(tiny_llama, {"max_steps": 3, "per_device_train_batch_size": 4, "seed": seed}, adapter={"lora_dropout": 0.2})
+        trainer = make(recipe, tmp_path / "run", split(40))
+        trainer.train()
+        ends.append(weights_of(trainer))
+    assert all(torch.equal(ends[0][name], ends[2][name]) for name in ends[0])
+    assert not all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_every_epoch_sees_every_row_once_in_another_order(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(tiny_llama, {"num_train_epochs": 3, "per_device_train_batch_size": 4})
+    trainer = make(recipe, tmp_path, split(19))
+    seen: list[tuple[int, ...]] = []
+    collate = trainer.data_collator
+
+    def spy(examples: Any) -> Any:
+        seen.extend(example.prompt.ids for example in examples)
+        return collate(examples)
+
+    trainer.data_collator = spy
+    trainer.train()
+    epochs = [seen[at : at + 19] for at in (0, 19, 38)]
+    assert len(seen) == 57
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_keep_best_ends_with_the_best_checkpoint(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(
+        tiny_llama,
+        {
+            "keep": "best", "eval_steps": 2, "num_train_epochs": 3, "per_device_train_batch_size": 8,
+            # So high a rate that the best is not the last.
+            "learning_rate": 0.2, "lr_scheduler_type": "constant", "max_grad_norm": 0, "save_total_limit": 20,
+        },
+    )  # fmt: skip
+    trainer = make(recipe, tmp_path, split(48), split(30, seed=3))
+    trainer.train()
+    scores = {entry["step"]: entry["eval_macro_f1"] for entry in trainer.state.log_history if "eval_macro_f1" in entry}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    assert scores[best] > scores[max(scores)], "the last is the best, so the test proves nothing"
+    assert trainer.state.best_global_step == best
+    kept = load_file(tmp_path / f"checkpoint-{best}" / "adapter_model.safetensors")
+    now = {name.replace(".default", ""): weight for name, weight in weights_of(trainer).items()}
+    assert kept.keys() == now.keys()
+    assert all(torch.equal(kept[name], now[name]) for name in kept)
+    assert trainer.evaluate()["eval_macro_f1"] == pytest.approx(scores[best])
+
+
+def test_early_stopping(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(
+        tiny_llama,
+        {
+            "early_stopping_patience": 2, "eval_steps": 1, "max_steps": 30, "per_device_train_batch_size": 4,
+            "learning_rate": 1e-9,
+        },
+    )  # fmt: skip
+    trainer = make(recipe, tmp_path, split(16), split(12, seed=3))
+    trainer.train()
+    # Nothing gets better at this rate: the first evaluation is the best, two more and it is over.
+    assert trainer.state.global_step == 3
+
+
+def test_watched_metrics_are_those_of_scoring(tiny_llama: Path, tmp_path: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    recipe = recipe_for(tiny_llama, {"eval_steps": 1, "eval_rows": 10})
+    validation = split(30, seed=3)
+    trainer = make(recipe, tmp_path, split(8), validation)
+    found = trainer.evaluate()
+    log_probs = score(trainer.engine, trainer.engine.template.encode(validation.texts[:10]), 4)
+    expected = list(validation.labels[:10])
+    assert found["eval_macro_f1"] == pytest.approx(
+        f1_score(expected, log_probs.argmax(axis=1), labels=[0, 1, 2], average="macro", zero_division=0.0)
+    )
+    chosen = torch.tensor(log_probs).double().log_softmax(-1)[torch.arange(10), torch.tensor(expected)]
+    assert found["eval_loss"] == pytest.approx(-chosen.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [{"save_steps": 0.5}, {"save_steps": 2}, {"eval_steps": 0.5, "keep": "best"}])
+def test_checkpoints_are_adapters_alone(tiny_llama: Path, tmp_path: Path, every: dict[str, Any]) -> None:
+    recipe = recipe_for(tiny_llama, {"max_steps": 4, "per_device_train_batch_size": 2, **every})
+    make(recipe, tmp_path, split(8), split(8)).train()
+    folders = sorted(one.name for one in tmp_path.glob("checkpoint-*"))
+    assert folders == ["checkpoint-2", "checkpoint-4"]
+    for folder in folders:
+        names = load_file(tmp_path / folder / "adapter_model.safetensors")
+        assert names
+        assert all("lora_" in name for name in names)
