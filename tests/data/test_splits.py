@@ -13,7 +13,7 @@ from whinchat.data.records import Split
 from whinchat.data.splits import carve, limited
 from whinchat.errors import DataError
 
-PINNED = ("text 7", "text 10", "text 3", "text 8")
+PINNED = ("text 8", "text 3", "text 10", "text 7")
 
 
 def corpus(texts: list[str], labels: list[int]) -> Split:
@@ -107,3 +107,12 @@ def test_limited() -> None:
     assert limited(train, None, "src").texts == train.texts
     with pytest.raises(DataError, match=r"src: data\.train_rows=4, but train has 3 rows after splitting and dropping"):
         limited(train, 4, "src")
+
+
+def test_the_first_rows_of_a_carved_split_are_like_the_split() -> None:
+    texts = tuple(f"text number {row}" for row in range(4000))
+    train = Split("train", texts, tuple(0 if row % 5 else 1 for row in range(4000)))
+    rest, carved = carve(train, {"validation": 400, "test": 800}, seed=0, source="here")
+    for split in (*carved.values(), rest):
+        # A fifth of 100 rows, give or take four standard deviations.
+        assert 4 <= sum(split.head(100).labels) <= 36, split.name

@@ -50,7 +50,7 @@ def weights_of(trainer: AnswerTrainer) -> dict[str, Tensor]:
 
 
 class Gradients(TrainerCallback):  # type: ignore[misc]
-    """Keeps the gradients of every optimizer step, before clipping."""
+    """Keeps the gradients of every optimizer step; clipping comes before, so tests turn it off."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, Tensor]] = []
@@ -70,11 +70,15 @@ class StopAt(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("loss", ["completion", "choice"])
-@pytest.mark.parametrize("method", ["lora", "dora"])
-def test_learns_a_trivial_task(tiny_model: Path, tmp_path: Path, loss: str, method: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "loss", "method"),
+    [("tiny_llama", "choice", "lora"), ("tiny_mistral", "completion", "lora"), ("tiny_llama", "completion", "dora")],
+)
+def test_learns_a_trivial_task(
+    request: pytest.FixtureRequest, tmp_path: Path, folder: str, loss: str, method: str
+) -> None:
     recipe = recipe_for(
-        tiny_model, {"loss": loss, "num_train_epochs": 6, "per_device_train_batch_size": 16}, adapter={"method": method, "r": 8, "lora_alpha": 16}
+        request.getfixturevalue(folder), {"loss": loss, "num_train_epochs": 6, "per_device_train_batch_size": 16}, adapter={"method": method, "r": 8, "lora_alpha": 16}
     )
     trainer = make(recipe, tmp_path, split(160))
     held_out = split(60, seed=9)
@@ -99,10 +103,11 @@ def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
 ) -> None:
     """Against the plain path: mean over examples (choice) or supervised tokens (completion), weighted by label."""
     labels = tiny.NESTED
-    rows = split(6, labels=labels)
+    rows = split(6, seed=1, labels=labels)
+    assert set(rows.labels) == {0, 1, 2}
     recipe = recipe_for(
         tiny_llama,
-        {"loss": loss, "class_weights": weights, "max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
+        {"loss": loss, "class_weights": weights, "max_steps": 1, "max_grad_norm": 0, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
         task={"labels": labels},
     )
     watch = Gradients()
@@ -137,7 +142,7 @@ def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, los
         watch = Gradients()
         recipe = recipe_for(
             tiny_model,
-            {"loss": loss, "max_steps": 1, "per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated, "optim": "sgd"},
+            {"loss": loss, "max_steps": 1, "max_grad_norm": 0, "per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated, "optim": "sgd"},
             task={"labels": labels},
         )
         trainer = make(recipe, tmp_path / str(size), split(12, labels=labels), extra=(watch,))
@@ -146,7 +151,7 @@ def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, los
         results.append((watch.steps[0], weights_of(trainer)))
     for gradients, weights in results[1:]:
         for name, wanted in results[0][0].items():
-            assert (gradients[name] - wanted).abs().max() <= 1e-6 * max(1.0, wanted.abs().max().item())
+            assert (gradients[name] - wanted).abs().max() <= 3e-6 * max(1.0, wanted.abs().max().item())
         for name, wanted in results[0][1].items():
             assert (weights[name] - wanted).abs().max() <= 1e-6
 
@@ -168,16 +173,17 @@ def test_balanced_weights_of_a_label_without_rows() -> None:
     assert found[:2].tolist() == pytest.approx([3 / 6, 3 / 3])
 
 
-RESUMED = {
-    "lora-dropout": {"method": "lora", "lora_dropout": 0.2},
-    "dora-dropout": {"method": "dora", "lora_dropout": 0.2},
-    "dora": {"method": "dora"},
-    "pissa": {"init": "pissa", "lora_dropout": 0.1},
-}
+LORA = {"method": "lora", "lora_dropout": 0.2}
+DORA = {"method": "dora", "lora_dropout": 0.2}
+PISSA = {"init": "pissa", "lora_dropout": 0.1}
 
 
-@pytest.mark.parametrize("killed_at", [4, 5, 7], ids=["mid-epoch", "epoch-border", "second-epoch"])
-@pytest.mark.parametrize("adapter", RESUMED.values(), ids=RESUMED.keys())
+@pytest.mark.parametrize(
+    ("adapter", "killed_at"),
+    # Steps 5 and 10 end an epoch.
+    [(LORA, 4), (LORA, 5), (LORA, 7), (DORA, 3), (DORA, 7), (PISSA, 5), (PISSA, 8)],
+    ids=["lora-4", "lora-5", "lora-7", "dora-3", "dora-7", "pissa-5", "pissa-8"],
+)
 def test_a_killed_run_resumes_bit_for_bit(
     tiny_llama: Path, tmp_path: Path, adapter: dict[str, Any], killed_at: int
 ) -> None:

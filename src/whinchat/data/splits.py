@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from whinchat.data.checks import normalised
@@ -48,14 +48,13 @@ def carve(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple
             f"{source}: {asked} take {total} of the {len(train)} rows of train, which leaves none to train on; "
             "lower them or add rows"
         )
-    digests = _digests(train, seed)
-    free = _groups(train, digests)
+    free = _groups(train, _digests(train, f"{seed}"))
     shares = Counter(train.labels)
     carved = {}
     for name, rows in wanted.items():
         taken = _pick(free, _quotas(shares, free, rows), rows)
         free = [group for position, group in enumerate(free) if position not in taken]
-        indices = sorted((i for group in taken.values() for i in group.indices), key=digests.__getitem__)
+        indices = _shuffled(train, taken.values(), f"{seed} {name}")
         if not indices:
             raise DataError(
                 f"{source}: data.{name}_rows={rows} cannot be met, since equal texts must stay together and the "
@@ -63,8 +62,7 @@ def carve(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple
             )
         part = train.take(indices)
         carved[name] = Split(name, part.texts, part.labels)
-    left = sorted((i for group in free for i in group.indices), key=digests.__getitem__)
-    return train.take(left), carved
+    return train.take(_shuffled(train, free, f"{seed} train")), carved
 
 
 def limited(split: Split, rows: int | None, source: str) -> Split:
@@ -87,7 +85,17 @@ def _kin(text: str) -> str:
     return " ".join(_WORD.findall(plain)) or plain
 
 
-def _digests(train: Split, seed: int) -> list[bytes]:
+def _shuffled(train: Split, groups: Iterable[_Group], seed: str) -> list[int]:
+    """Rows of ``groups`` in an order of their own.
+
+    The order in which groups were picked would not do: where one label's quota is full before another's, the labels
+    come in stretches, and the first N rows of a split would not be like the split.
+    """
+    digests = _digests(train, seed)
+    return sorted((index for group in groups for index in group.indices), key=digests.__getitem__)
+
+
+def _digests(train: Split, seed: str) -> list[bytes]:
     seen: Counter[str] = Counter()
     digests = []
     for text in train.texts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import string
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,8 +42,7 @@ def generate(
             batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
             layout = lay_out(batch, None, engine.plan)
             given = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
-            with autocast(engine.plan):
-                # The base model's generate: PEFT's own wrapper would only add checks for prompt tuning.
+            with autocast(engine.plan), _no_other_settings(model):
                 output = model.generate(
                     input_ids=given,
                     attention_mask=layout.attention_mask,
@@ -63,6 +64,27 @@ def parse_answer(text: str, task: Task) -> int:
     Case, surrounding white space, quotes and a closing full stop are forgiven; any further word is not, since the
     instruction asks for exactly one.
     """
-    said = text.strip().strip("\"'`").rstrip(".!").casefold()
-    words = [word.casefold() for word in task.answer_words]
+    words = [_bare(word) for word in task.answer_words]
+    said = _bare(text)
     return words.index(said) if said in words else INVALID
+
+
+def _bare(text: str) -> str:
+    return text.strip("\"'`.!" + string.whitespace).casefold()
+
+
+@contextmanager
+def _no_other_settings(model: Any) -> Iterator[None]:
+    """What our config leaves open, ``generate`` takes from the model folder's: penalties, beams, banned words.
+
+    Greedy means greedy, so the folder's config is set aside meanwhile.
+    """
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kept = base.generation_config
+    base.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = kept

@@ -45,4 +45,4 @@ def label_weights(train: Train, names: Sequence[str], labels: Sequence[int]) -> 
     if train.class_weights == "none":
         return torch.ones(len(names))
     counts = Counter(labels)
-    return torch.tensor([len(labels) / (len(names) * counts[label]) for label in range(len(names))])
+    return torch.tensor([len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))])
