@@ -249,7 +249,7 @@ def tiny_task(labels: Sequence[str] = ONE_TOKEN, **fields: Any) -> Task:
 
 
 def tiny_recipe(model: Path | str, *, source: Path | str = "unused", **sections: Any) -> Recipe:
-    """A recipe for ``model`` in float32; ``sections`` replace fields of task, data, backbone, adapter, train, evaluate."""
+    """A recipe for ``model`` in float32; ``sections`` replace fields of its six sections."""
     return Recipe.model_validate(
         {
             "name": "tiny",

@@ -80,12 +80,13 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     from whinchat.publish.predictions import write_predictions
     from whinchat.publish.publish import write_all
 
-    clock, folder = Clock(), open_folder(recipe, path, existing)
-    if (finished := _finished(folder)) is not None:
+    clock, folder = Clock(), check_folder(recipe, path, existing)
+    if existing != "overwrite" and (finished := _finished(folder)) is not None:
         return finished
     with clock.stage("load"):
         corpus, backbone, template = prepare(recipe)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    open_folder(folder, recipe, existing)
     with clock.stage("before"):
         before = _stored_before(folder, split) or evaluate(
             _engine(backbone, template), split, recipe.evaluate, "before"
@@ -117,8 +118,9 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
 
 def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tuple[RunFolder, Training]:
     """Train and save the adapter, measuring nothing; ``run`` with ``existing="resume"`` does the rest later."""
-    folder = open_folder(recipe, path, existing)
+    folder = check_folder(recipe, path, existing)
     corpus, backbone, template = prepare(recipe)
+    open_folder(folder, recipe, existing)
     _, training = train(recipe, corpus, backbone, template, folder)
     return folder, training
 
@@ -143,10 +145,18 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
             raise RecipeError(
                 f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in"
             )
+    RunFolder(path).read_recipe()  # says what a run folder is, where this is none
     recipe = load_recipe(str(RunFolder(path).recipe), overrides)
     if source is not None:
-        fresh = {"source": source} | dict(one.removeprefix("data.").split("=", 1) for one in overrides if one[0] == "d")
-        recipe = recipe.model_copy(update={"data": Data.model_validate(fresh)})
+        asked = [override.partition("=")[0].strip().split(".")[:2] for override in overrides]
+        fresh = {key: getattr(recipe.data, key) for section, key in asked if section == "data"}
+        limits = {} if ["evaluate", "rows"] in asked else {"rows": None}
+        recipe = recipe.model_copy(
+            update={
+                "data": Data.model_validate(fresh | {"source": source}),
+                "evaluate": recipe.evaluate.model_copy(update=limits),
+            }
+        )
         split = load_split(recipe)
     else:
         split = load_corpus(recipe).split(recipe.evaluate.split)
@@ -154,8 +164,8 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     return evaluate(engine, split, recipe.evaluate, "after").evaluation
 
 
-def open_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
-    """Make the run folder, or take up the one that is there.
+def check_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
+    """The run folder, if this recipe may have it; nothing is made or deleted yet.
 
     Raises:
         RunError: the folder holds something else, or a run and ``existing`` is "refuse", or a run of another recipe.
@@ -168,15 +178,39 @@ def open_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
             raise RunError(
                 f"{path}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
             )
-        if existing == "overwrite":
-            shutil.rmtree(path)
-        elif changed := _differences(folder.read_recipe(), recipe):
+        if existing == "resume" and (changed := _differences(folder.read_recipe(), recipe)):
             raise RunError(
                 f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
                 f"different: {', '.join(changed)}; use --overwrite or another --out"
             )
-    folder.write_recipe(recipe)
     return folder
+
+
+def open_folder(folder: RunFolder, recipe: Recipe, existing: Existing) -> None:
+    """Make the run folder, or take up the one that is there; only now does an overwritten run go.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    if existing == "overwrite":
+        _clear(folder)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise RunError(f"{folder.path}: cannot be made ({fault.strerror}); choose another with --out") from None
+    folder.write_recipe(recipe)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Delete what a run leaves and nothing else, for --out may name a folder in which people keep more."""
+    # The manifest goes first: what a kill leaves half deleted must not look finished.
+    own = ("manifest", "before", "after", "paired", "history", "samples", "samples_markdown", "predictions",
+           "before_predictions", "adapter", "checkpoints", "figures", "card", "report", "recipe")  # fmt: skip
+    for path in (getattr(folder, name) for name in own):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
@@ -219,15 +253,17 @@ def train(
     model = attach(backbone.model, recipe.adapter, recipe.train.seed)
     parameters, trainable = count_parameters(model)
     engine = _engine(backbone, template, model)
+    # Checkpoints name the best one by its path, which must hold when the run is resumed from another folder.
+    checkpoints = folder.checkpoints.resolve()
     trainer = AnswerTrainer(
         engine,
         recipe,
         corpus.train,
         corpus.validation,
-        args=training_arguments(recipe, backbone.plan, folder.checkpoints),
+        args=training_arguments(recipe, backbone.plan, checkpoints),
         callbacks=callbacks(recipe.train),
     )
-    checkpoint = last_checkpoint(folder.checkpoints)
+    checkpoint = last_checkpoint(checkpoints)
     started = _step_of(checkpoint) if checkpoint else 0
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_adapter(model, folder.adapter, backbone.source.hub_id or backbone.source.path)
@@ -300,7 +336,8 @@ def _store_before(folder: RunFolder, recipe: Recipe, split: Split, before: Outco
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:
     """Dotted keys whose values differ."""
-    return sorted(key for key, value in _flat(new.model_dump()).items() if _flat(old.model_dump()).get(key) != value)
+    was, now = _flat(old.model_dump()), _flat(new.model_dump())
+    return sorted(key for key in was | now if was.get(key) != now.get(key))
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

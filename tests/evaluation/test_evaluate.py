@@ -30,7 +30,9 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
     np.testing.assert_allclose([one.log_probs for one in outcome.predictions], log_probs, rtol=1e-5, atol=1e-5)
     spoken = generate(engine, prompts, 4, 20)
     assert [one.generated for one in outcome.predictions] == spoken
-    assert [one.generated_label for one in outcome.predictions] == [parse_answer(one, engine.template.task) for one in spoken]
+    assert [one.generated_label for one in outcome.predictions] == [
+        parse_answer(one, engine.template.task) for one in spoken
+    ]
     by_score = outcome.evaluation.score
     assert by_score.n == 20
     assert by_score.invalid_rate == 0

@@ -44,7 +44,7 @@ def wanted_answers(engine: Engine, prompts: list[Prompt], steps: int) -> list[st
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("batch_size", [1, 5])
 def test_equals_plain_greedy_decoding(tiny_model: Path, attention: str, batch_size: int) -> None:
     engine = engine_for(tiny_model, attn_implementation=attention)
     prompts = engine.template.encode((*tiny.TEXTS, *tiny.BORDER_TEXTS[:6]))

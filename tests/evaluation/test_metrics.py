@@ -19,9 +19,18 @@ from whinchat.evaluation.scoring import probabilities
 LABELS = ("negative", "neutral", "positive")
 
 
-def measured(expected: list[int], predicted: list[int], labels: tuple[str, ...] = LABELS, resamples: int = 200) -> Measured:
+def measured(
+    expected: list[int], predicted: list[int], labels: tuple[str, ...] = LABELS, resamples: int = 200
+) -> Measured:
     return measure(
-        "generate", labels, np.array(expected), np.array(predicted), calibration=None, resamples=resamples, seed=0, seconds=1.5
+        "generate",
+        labels,
+        np.array(expected),
+        np.array(predicted),
+        calibration=None,
+        resamples=resamples,
+        seed=0,
+        seconds=1.5,
     )
 
 
@@ -113,7 +122,9 @@ def test_paired_by_hand() -> None:
     assert (found.n, found.fixed, found.broken) == (12, 8, 1)
     assert found.mcnemar_p == pytest.approx(2 * (binom.pmf(0, 9, 0.5) + binom.pmf(1, 9, 0.5)))
     kwargs = {"labels": [0, 1, 2], "average": "macro", "zero_division": 0}
-    assert found.macro_f1_gain == pytest.approx(f1_score(expected, after_, **kwargs) - f1_score(expected, before, **kwargs))
+    assert found.macro_f1_gain == pytest.approx(
+        f1_score(expected, after_, **kwargs) - f1_score(expected, before, **kwargs)
+    )
     assert found.interval.low < found.macro_f1_gain < found.interval.high
 
 
@@ -151,7 +162,9 @@ def test_calibration_by_hand() -> None:
     assert filled[10] == (1, pytest.approx(0.7), 1.0)
     brier = (2 * 0.1**2 + 2 * 0.6**2 + 2 * 0.3**2 + 2 * 0.38**2) / 4
     assert found.brier == pytest.approx(brier, abs=1e-6)
-    assert found.log_loss == pytest.approx(-(math.log(0.9) + math.log(0.4) + math.log(0.7) + math.log(0.62)) / 4, abs=1e-6)
+    assert found.log_loss == pytest.approx(
+        -(math.log(0.9) + math.log(0.4) + math.log(0.7) + math.log(0.62)) / 4, abs=1e-6
+    )
     assert found.label_mass == pytest.approx(0.5, abs=1e-6)
 
 

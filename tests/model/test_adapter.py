@@ -333,7 +333,7 @@ def test_only_the_adapter_trains(tiny_model: Path) -> None:
 
 
 def test_an_empty_folder_is_no_adapter(tiny_llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no adapter_config.json; point at the adapter/ folder of a finished run"):
+    with pytest.raises(ModelError, match=r"no adapter_config\.json; point at the adapter/ folder of a finished run"):
         load_adapter(tiny.load(tiny_llama).model, tmp_path)
 
 

@@ -61,7 +61,7 @@ def test_plans(machine: Machine, asked: dict[str, Any], planned: tuple[str, ...]
 
 
 def test_plans_that_cannot_be_met() -> None:
-    with pytest.raises(ModelError, match="device: cuda asked for, this machine has cpu; set backbone.device=auto"):
+    with pytest.raises(ModelError, match=r"device: cuda asked for, this machine has cpu; set backbone\.device=auto"):
         plan_device(Backbone(model="any", device="cuda"), NEW_CPU)
     with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which has no mps kernels"):
         plan_device(Backbone(model="any", load_in="nf4"), MAC)
@@ -174,7 +174,9 @@ def test_float_head_keeps_tied_weights_tied(tmp_path: Path, tiny_llama: Path) ->
 
 
 @pytest.mark.parametrize("double_quant", [False, True])
-@pytest.mark.parametrize("method", [{"method": "lora"}, {"method": "dora"}, {"init": "pissa"}], ids=["lora", "dora", "pissa"])
+@pytest.mark.parametrize(
+    "method", [{"method": "lora"}, {"method": "dora"}, {"init": "pissa"}], ids=["lora", "dora", "pissa"]
+)
 def test_nf4_survives_an_evaluation_before_training(
     tiny_llama_wide: Path, method: dict[str, Any], double_quant: bool
 ) -> None:

@@ -80,9 +80,7 @@ def test_the_shared_prefix_is_found_on_whole_prompts(backbone: Backbone, user: s
     texts = [*tiny.BORDER_TEXTS, *tiny.TEXTS]
     prompts = [list(prompt.ids) for prompt in template.encode(texts)]
     # Prompts first: cutting the text off and tokenizing apart must not be what makes them.
-    assert prompts == [
-        [one for one in whole(template, text, "good")][: len(ids)] for text, ids in zip(texts, prompts, strict=True)
-    ]
+    assert prompts == [whole(template, text, "good")[: len(ids)] for text, ids in zip(texts, prompts, strict=True)]
     cut = shared_prefix(prompts)
     assert all(ids[:cut] == prompts[0][:cut] for ids in prompts)
     assert all(len(ids) > cut for ids in prompts)
@@ -204,7 +202,9 @@ def test_an_end_of_turn_that_is_no_special_token_is_defused_all_the_same(tiny_mi
 
 def test_no_chat_template_is_refused(tmp_path: Path) -> None:
     folder = tiny.make_llama(tmp_path / "bare", template=None)
-    with pytest.raises(PromptError, match="bare: its tokenizer has no chat template.*choose an instruct or chat model"):
+    with pytest.raises(
+        PromptError, match=r"bare: its tokenizer has no chat template.*choose an instruct or chat model"
+    ):
         tiny.template_of(tiny.load(folder))
 
 
@@ -218,8 +218,9 @@ def test_without_a_system_role_the_instruction_opens_the_user_turn(tiny_mistral_
 def test_a_template_that_drops_the_system_turn_counts_as_having_none(tiny_mistral: Path) -> None:
     backbone = tiny.load(tiny_mistral)
     backbone.tokenizer.tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-        "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n"
+        "{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     template = tiny.template_of(backbone)
     assert template.system_role is False

@@ -11,7 +11,7 @@ import typer
 
 from whinchat import __version__
 from whinchat.cli import recipes
-from whinchat.cli.output import emit_json, err, out
+from whinchat.cli.output import emit_json, err, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.recipe.files import load_recipe
 
@@ -86,7 +86,8 @@ def run(
 
     chosen = load_recipe(recipe, overrides or ())
     folder = out_folder or Path("runs") / chosen.name
-    record = story.run(chosen, folder, _existing(resume, overwrite))
+    with progress_on_stderr():
+        record = story.run(chosen, folder, _existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(folder), "before": record.before.to_dict(), "after": record.after.to_dict()})
     else:
@@ -114,11 +115,12 @@ def train(
 
     chosen = load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / chosen.name
-    folder, training = story.train_only(chosen, path, _existing(resume, overwrite))
+    with progress_on_stderr():
+        folder, training = story.train_only(chosen, path, _existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(path), "adapter": str(folder.adapter), "steps": training.steps})
     else:
-        out.print(f"Trained {training.steps} steps; adapter in {folder.adapter}")
+        out.print(f"Trained {training.steps} steps; adapter in {folder.adapter}", soft_wrap=True, markup=False)
 
 
 @app.command(rich_help_panel="Use")
@@ -141,7 +143,8 @@ def evaluate(
     from whinchat import run as story
     from whinchat.cli.summary import print_evaluation
 
-    evaluation = story.evaluate_run(run_folder, data, overrides or ())
+    with progress_on_stderr():
+        evaluation = story.evaluate_run(run_folder, data, overrides or ())
     if as_json:
         emit_json(evaluation.to_dict())
     else:
@@ -229,6 +232,10 @@ def _existing(resume: bool, overwrite: bool) -> Any:
     return "resume" if resume else "overwrite" if overwrite else "refuse"
 
 
+# What typer turns Ctrl-C into.
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Entry point: exit code 0, 2 for a mistake that can be mended, 130 for Ctrl-C."""
     try:
@@ -236,9 +243,10 @@ def main() -> None:
     except WhinchatError as fault:
         err.print(f"[bold red]error:[/] {_plain(str(fault))}", soft_wrap=True)
         sys.exit(fault.exit_code)
-    except KeyboardInterrupt:
-        err.print("Stopped. Nothing is lost: the same command with --resume goes on from the last checkpoint.")
-        sys.exit(130)
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED:
+            err.print("Stopped. What a run has stored is kept: the same command with --resume goes on from there.")
+        raise
 
 
 def _plain(message: str) -> str:

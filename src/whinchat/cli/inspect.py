@@ -46,7 +46,10 @@ def print_example(recipe: Recipe, row: int, as_json: bool) -> None:
         if token.endswith("\n"):
             shown.append("\n")
     out.print(shown, soft_wrap=True)
-    out.print(f"\nlabel {recipe.task.labels[label]}; {len(prompt.ids)} tokens read, {len(answer)} supervised (green)")
+    out.print(
+        f"\nlabel {recipe.task.labels[label]}; {len(prompt.ids)} tokens read, {len(answer)} supervised (green)",
+        markup=False,
+    )
     if prompt.shortened:
         out.print(f"text shortened by {prompt.shortened} tokens to fit backbone.max_prompt_tokens")
     if prompt.defused:

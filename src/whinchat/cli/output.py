@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from contextlib import AbstractContextManager, redirect_stdout
+from typing import Any, TextIO
 
 from rich.console import Console
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# No emoji codes: ":train:" in a text or a path is what it is.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def emit_json(content: Any) -> None:
     """One JSON document on standard output, with nothing else beside it."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def progress_on_stderr() -> AbstractContextManager[TextIO]:
+    """Inside, what libraries print goes to standard error, so that standard output holds the result alone."""
+    return redirect_stdout(sys.stderr)
 
 
 def share(value: float) -> str:

@@ -6,7 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from whinchat.cli.output import err, out
 from whinchat.errors import DataError
@@ -31,11 +33,12 @@ def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> Non
             line = {"text": text, "label": best, "probabilities": dict(zip(labels, row, strict=True))}
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         return
-    table = Table("label", *labels, "text")
+    # Brackets in a label or a text are no markup.
+    table = Table("label", *map(escape, labels), "text")
     for text, row in zip(given, shares.tolist(), strict=True):
         best = row.index(max(row))
-        cells = [f"[bold]{one:.3f}[/]" if at == best else f"{one:.3f}" for at, one in enumerate(row)]
-        table.add_row(labels[best], *cells, text.replace("[", r"\["))
+        cells = [Text(f"{one:.3f}", style="bold" if at == best else "") for at, one in enumerate(row)]
+        table.add_row(Text(labels[best]), *cells, Text(text))
     out.print(table)
 
 

@@ -60,4 +60,8 @@ def check(recipe: Recipe, overrides: SetOption = None) -> None:
         whinchat recipes check mine.yaml
     """
     chosen = load_recipe(recipe, overrides or ())
-    out.print(f"{recipe}: good; {chosen.adapter.method} on {chosen.backbone.model}, data from {chosen.data.source}")
+    out.print(
+        f"{recipe}: good; {chosen.adapter.method} on {chosen.backbone.model}, data from {chosen.data.source}",
+        soft_wrap=True,
+        markup=False,
+    )

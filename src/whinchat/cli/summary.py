@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from whinchat.cli.output import emit_json, minutes, out, share
 from whinchat.errors import RunError
@@ -19,7 +20,7 @@ _TITLES = {"score": "label scores", "generate": "free generation"}
 def print_run(record: RunRecord, path: Path) -> None:
     """Before and after, what it cost, and where to look."""
     folder, manifest = RunFolder(path), record.manifest
-    table = Table(title=f"{record.recipe.name}: {record.before.split}, {record.before.score.n:,} texts")
+    table = Table(title=Text(f"{record.recipe.name}: {record.before.split}, {record.before.score.n:,} texts"))
     for column in ("measured by", "", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
         table.add_column(column)
     for mode in ("score", "generate"):
@@ -28,14 +29,14 @@ def print_run(record: RunRecord, path: Path) -> None:
                 table.add_row(_TITLES[mode], when, *_figures(measured))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
-        out.print(f"{reference.title}: macro-F1 {share(reference.after_macro_f1)} after training")
+        out.print(f"{reference.title}: macro-F1 {share(reference.after_macro_f1)} after training", markup=False)
     if (trained := manifest.timings_seconds.get("train")) is not None:
         out.print(
             f"Trained {manifest.trainable_parameters:,} of {manifest.parameters:,} parameters in {minutes(trained)}; "
             f"all in {minutes(sum(manifest.timings_seconds.values()))}, "
             f"peak memory {manifest.peak_memory_bytes / 1e9:.1f} GB"
         )
-    out.print(f"Report: {folder.report}\nModel card: {folder.card}", soft_wrap=True)
+    out.print(f"Report: {folder.report}\nModel card: {folder.card}", soft_wrap=True, markup=False)
     out.print(f'Use it: whinchat predict {path} "a text"', soft_wrap=True, markup=False)
 
 
@@ -50,7 +51,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     out.print(table)
     labels = Table("label", "precision", "recall", "F1", "rows")
     for one in evaluation.score.per_label:
-        labels.add_row(one.label, share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}")
+        labels.add_row(Text(one.label), share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}")
     out.print(labels)
 
 
@@ -70,13 +71,13 @@ def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None
     content = comparison.table()
     table = Table(*content.columns)
     for row in content.rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)
     for note in comparison.notes:
-        out.print(note, soft_wrap=True)
+        out.print(note, soft_wrap=True, markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     figure, _ = compare_figure(records, folder / "comparison.png")
-    out.print(f"Figure: {figure}", soft_wrap=True)
+    out.print(f"Figure: {figure}", soft_wrap=True, markup=False)
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:

@@ -1,0 +1,279 @@
+"""Recipes: the shipped ones, every fault at once, overrides."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whinchat.errors import RecipeError
+from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, shipped_recipes
+from whinchat.recipe.recipe import Recipe
+
+SHIPPED = (
+    "demo",
+    "lite-oute-dora",
+    "lite-oute-lora",
+    "smollm2-dora-tweeteval",
+    "smollm2-lora-tweeteval",
+    "smollm2-qlora-tweeteval",
+    "tinyllama-qlora",
+)
+SYSTEM_PROMPT = (
+    "You are a tweet sentiment classifier. For each tweet input, analyze its sentiment and output exactly one word: "
+    '"negative", "neutral", or "positive". Do not include any extra text.'
+)
+SMALL = """
+name: small
+task: {name: small, labels: [a, b], instruction: Say which.}
+data: {source: folder}
+backbone: {model: folder}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "my.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def faults(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path), overrides)
+    return str(caught.value).splitlines()
+
+
+def test_the_shipped_ones() -> None:
+    assert shipped_recipes() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe_text(name).startswith("#")
+    written = tmp_path / "recipe.yaml"
+    written.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    assert load_recipe(str(written)) == recipe
+    assert load_recipe(str(tmp_path)) == recipe, "a run folder holds its recipe"
+    assert recipe_to_yaml(load_recipe(str(written))) == written.read_text(encoding="utf-8")
+    # Every default is spelled out.
+    assert set(yaml.safe_load(written.read_text(encoding="utf-8"))["train"]) == set(type(recipe.train).model_fields)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_tasks(name: str) -> None:
+    task = load_recipe(name).task
+    assert task.labels == ("negative", "neutral", "positive")
+    assert task.instruction == SYSTEM_PROMPT
+
+
+LITE_OUTE = ("OuteAI/Lite-Oute-1-300M-Instruct", "float32", "auto")
+TINYLLAMA = ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "nf4", "float16")
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "adapter_fields", "targets"),
+    [
+        ("tinyllama-qlora", TINYLLAMA, ("lora", 16, 32, 0.1), ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("lite-oute-dora", LITE_OUTE, ("dora", 8, 16, 0.0), ("k_proj", "v_proj")),
+        ("lite-oute-lora", LITE_OUTE, ("lora", 8, 16, 0.0), ("k_proj", "v_proj")),
+    ],
+)
+def test_published_models_and_adapters(
+    name: str, backbone: tuple[str, ...], adapter_fields: tuple[object, ...], targets: tuple[str, ...]
+) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.backbone.model, recipe.backbone.load_in, recipe.backbone.compute_dtype) == backbone
+    adapter = recipe.adapter
+    assert (adapter.method, adapter.r, adapter.lora_alpha, adapter.lora_dropout) == adapter_fields
+    assert adapter.target_modules == targets
+    assert adapter.init == "default"
+    assert (recipe.data.source, recipe.data.config) == ("hub:cardiffnlp/tweet_eval", "sentiment")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "batch", "accumulated", "epochs", "rows", "before", "after_"),
+    [
+        ("tinyllama-qlora", 2e-4, 8, 4, 3, None, 0.14, 0.51),
+        ("lite-oute-dora", 3e-5, 16, 1, 1, 10_000, 0.06, 0.46),
+        ("lite-oute-lora", 5e-6, 16, 1, 1, None, 0.06, 0.51),
+    ],
+)
+def test_published_training_and_figures(
+    name: str, rate: float, batch: int, accumulated: int, epochs: float, rows: int | None, before: float, after_: float
+) -> None:
+    recipe = load_recipe(name)
+    train = recipe.train
+    assert train.learning_rate == rate
+    assert (train.per_device_train_batch_size, train.gradient_accumulation_steps) == (batch, accumulated)
+    assert train.num_train_epochs == epochs
+    assert train.loss == "completion"
+    assert recipe.data.train_rows == rows
+    assert recipe.reference is not None
+    assert (recipe.reference.before_macro_f1, recipe.reference.after_macro_f1) == (before, after_)
+    if name == "tinyllama-qlora":
+        assert train.lr_scheduler_type == "constant_with_warmup"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "load_in"),
+    [
+        ("smollm2-lora-tweeteval", "lora", "auto"),
+        ("smollm2-dora-tweeteval", "dora", "auto"),
+        ("smollm2-qlora-tweeteval", "lora", "nf4"),
+    ],
+)
+def test_smollm2_recipes(name: str, method: str, load_in: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.backbone.model == load_recipe("demo").backbone.model == "package:smollm2-135m-instruct"
+    assert (recipe.adapter.method, recipe.backbone.load_in) == (method, load_in)
+    assert recipe.adapter.target_modules == "all-linear"
+
+
+def test_the_demo() -> None:
+    demo = load_recipe("demo")
+    assert demo.data.source == "package:vader-tweets"
+    assert (demo.data.train_rows, demo.data.test_rows, demo.evaluate.split) == (3000, 800, "test")
+    assert demo.train.num_train_epochs == 1
+
+
+def test_every_fault_at_once_with_path_and_hint(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(
+        """
+name: bad
+task: {name: t, labels: [a], instruction: Say., anwsers: {}}
+data: {train_rows: 0}
+backbone: {model: m, load_in: int8, colour: red}
+adapter: {r: many, lora_dropout: 1.5, use_dora: true}
+train: {learning_rat: 1e-3, num_train_epochs: -1}
+evaluat: {}
+""",
+        encoding="utf-8",
+    )
+    found = faults(path)
+    wanted = [
+        r"task\.labels: .*at least 2 items",
+        r"task\.anwsers: unknown key; did you mean answers\?$",
+        r"data\.source: missing; every recipe must set it$",
+        r"data\.train_rows: .*greater than or equal to 1; found 0$",
+        r"backbone\.load_in: .*'nf4'.*; found 'int8'$",
+        r"backbone\.colour: unknown key",
+        r"adapter\.r: .*valid integer.*; found 'many'$",
+        r"adapter\.lora_dropout: .*less than 1; found 1\.5$",
+        r"adapter\.use_dora: unknown key",
+        r"train\.learning_rat: unknown key; did you mean learning_rate\?$",
+        r"train\.num_train_epochs: .*greater than 0; found -1$",
+        r"evaluat: unknown key; did you mean evaluate\?$",
+    ]
+    assert len(found) == len(wanted)
+    for pattern in wanted:
+        hits = [line for line in found if re.search(pattern, line)]
+        assert len(hits) == 1, (pattern, found)
+        assert hits[0].startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.labels=[a, b, a]", "task.labels: a listed more than once; list each label once"),
+        ("task.answers={c: x}", "task.answers: c not in labels; labels are a, b"),
+        ("task.answers={a: B}", "task.answers: two labels share an answer word"),
+        ("task.user_template=no slot", "task.user_template: must contain {text} exactly once, found 'no slot'"),
+        ("task.user_template='{text} {text}'", "task.user_template: must contain {text} exactly once"),
+        ("adapter.target_modules=[]", "adapter.target_modules: the list is empty, so nothing would train"),
+        ("train.keep=best", "train.eval_steps: keep: best need it; set eval_steps"),
+        ("train.early_stopping_patience=2", "train.eval_steps: early_stopping_patience need it"),
+        ("train.class_weights={a: 1, b: -1}", "train.class_weights: a weight is below zero"),
+        ("train.class_weights={a: 1}", "train.class_weights: must name each label once; found a, labels are a, b"),
+        ("data.label_map={x: c}", "data.label_map: c not in task.labels; labels are a, b"),
+    ],
+)
+def test_faults_between_fields(small: Path, override: str, message: str) -> None:
+    found = faults(small, override)
+    assert len(found) == 1
+    assert found[0].startswith(f"{small}: {message}")
+
+
+def test_pissa_does_not_decay(small: Path) -> None:
+    found = faults(small, "adapter.init=pissa", "train.weight_decay=0.1")
+    assert found == [f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay"]
+
+
+def test_overrides(small: Path) -> None:
+    recipe = load_recipe(
+        str(small),
+        [
+            "train.learning_rate=3e-4",
+            "adapter.target_modules=[q_proj, v_proj]",
+            "data.train_rows=null",
+            "task.instruction=Say a = b",
+            "evaluate.generate=false",
+            "train.class_weights={a: 1, b: 2.5}",
+            "train.seed=1",
+            "train.seed=7",
+        ],
+    )
+    assert recipe.train.learning_rate == 3e-4
+    assert recipe.adapter.target_modules == ("q_proj", "v_proj")
+    assert recipe.data.train_rows is None
+    assert recipe.task.instruction == "Say a = b"
+    assert recipe.evaluate.generate is False
+    assert recipe.train.class_weights == {"a": 1.0, "b": 2.5}
+    assert recipe.train.seed == 7, "the last one counts"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rate", r"--set train\.learning_rate: must read KEY=VALUE"),
+        ("=3", r"--set =3: must read KEY=VALUE"),
+        ("train..seed=3", r"must read KEY=VALUE"),
+        ("name.x=3", r"--set name\.x=3: name is a value, not a section"),
+        ("train.seed=[1", r"--set train\.seed=\[1: '\[1' is not a YAML value; quote it if it is text"),
+    ],
+)
+def test_bad_overrides(small: Path, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(small), [override])
+
+
+def test_an_override_with_a_mistyped_key(small: Path) -> None:
+    assert faults(small, "train.learning_rat=3e-4") == [
+        f"{small}: train.learning_rat: unknown key; did you mean learning_rate?"
+    ]
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="neither a recipe file nor a shipped recipe; did you mean demo"):
+        load_recipe("dmeo")
+    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat recipes list` shows the shipped ones"):
+        load_recipe(str(tmp_path / "gone.yaml"))
+    bad = tmp_path / "bad.yaml"
+    for content, message in (
+        (b"\xff\xfe", "not UTF-8 at byte 0; save the file as UTF-8"),
+        (b"a: [", "not valid YAML: "),
+        (b"", "holds nothing; a recipe is a mapping"),
+        (b"- a\n", "holds a list; a recipe is a mapping"),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+            load_recipe(str(bad))
+        assert "\n" not in str(caught.value)
+
+
+def test_defaults_are_checked_and_records_are_frozen(small: Path) -> None:
+    recipe = load_recipe(str(small))
+    with pytest.raises(Exception, match="frozen"):
+        recipe.train.seed = 3  # type: ignore[misc]
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+def test_answer_words_follow_the_labels(small: Path) -> None:
+    task = load_recipe(str(small), ["task.labels=[x, y, z]", "task.answers={y: why}"]).task
+    assert task.answer_words == ("x", "why", "z")

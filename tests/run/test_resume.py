@@ -1,0 +1,242 @@
+"""A killed run goes on where it was, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from tests.run import made
+from whinchat.publish.folder import RunFolder
+from whinchat.recipe.files import recipe_to_yaml
+from whinchat.recipe.recipe import Recipe
+from whinchat.run import run, train_only
+from whinchat.training.checkpoints import last_checkpoint
+
+WEIGHTS = "adapter/adapter_model.safetensors"
+STEPS = 240
+
+
+def command(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The real ``whinchat``, in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    whinchat = [sys.executable, "-c", "from whinchat.cli import main; main()"]
+    return subprocess.Popen([*whinchat, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    """Wait for the command, which must succeed; what it printed on standard output."""
+    said, complaints = process.communicate(timeout=180)
+    assert process.returncode == 0, complaints.decode()[-2000:]
+    return said.decode()
+
+
+def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    """SIGKILL, as soon as ``ready``; the command must still be at work then."""
+    patience = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, (process.communicate()[1] or b"").decode()[-2000:]
+        assert time.monotonic() < patience
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def recipe_file(folder: Path, model: Path, **train: Any) -> str:
+    settings = {"max_steps": STEPS, "save_steps": 20, "eval_steps": None, "learning_rate": 5e-3, **train}
+    source = made.write_csv(folder / "texts.csv")
+    recipe = made.recipe_for(model, source, adapter={"lora_dropout": 0.2}, train=settings)
+    path = folder / "recipe.yaml"
+    path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    return str(path)
+
+
+def test_sigkill_and_resume_end_in_the_same_bits(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(tmp_path, tiny_llama)
+    whole, trained, ran = (tmp_path / name for name in ("whole", "trained", "ran"))
+    uninterrupted = command(["train", recipe, "--out", str(whole)])
+    kill_when(
+        command(["train", recipe, "--out", str(trained)]), lambda: last_checkpoint(trained / "checkpoints") is not None
+    )
+    finish(uninterrupted)
+    kill_when(
+        command(["run", recipe, "--out", str(ran)]),
+        lambda: (ran / "before.json").is_file() and last_checkpoint(ran / "checkpoints") is not None,
+    )
+    for killed in (trained, ran):
+        assert not (killed / "adapter").exists()
+        checkpoint = last_checkpoint(killed / "checkpoints")
+        assert checkpoint is not None
+        assert int(checkpoint.name.removeprefix("checkpoint-")) < STEPS
+    before = (ran / "before.json").read_bytes()
+
+    resumed = command(["train", recipe, "--out", str(trained), "--resume", "--json"])
+    said = json.loads(finish(command(["run", recipe, "--out", str(ran), "--resume", "--json"])))
+    assert json.loads(finish(resumed))["steps"] == STEPS
+    for killed in (trained, ran):
+        assert (killed / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert (ran / "before.json").read_bytes() == before
+    manifest = json.loads((ran / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["resumed_from_step"] >= 20
+    assert manifest["train_steps"] == STEPS
+    assert said["before"] == json.loads(before)
+    assert said["after"] == json.loads((ran / "after.json").read_text(encoding="utf-8"))
+    assert not (ran / "checkpoints").exists()
+    assert not (ran / "before.parquet").exists()
+
+
+def test_a_kill_while_measuring_loses_no_training(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe, path = recipe_file(tmp_path, tiny_llama, max_steps=12, save_steps=5), tmp_path / "run"
+    finish(command(["train", recipe, "--out", str(path)]))
+    weights, stamp = (path / WEIGHTS).read_bytes(), newest(path / "checkpoints")
+    killed = command(["run", recipe, "--out", str(path), "--resume"])
+    kill_when(killed, (path / "figures").is_dir)
+    assert not (path / "manifest.json").exists()
+    assert newest(path / "checkpoints") == stamp
+    stored = (path / "before.json").stat().st_mtime_ns
+    record = run(RunFolder(path).read_recipe(), path, "resume")
+    assert (path / WEIGHTS).read_bytes() == weights
+    assert record.manifest.resumed_from_step == record.manifest.train_steps == 12
+    assert len(record.history) == 7
+    assert (path / "before.json").stat().st_mtime_ns >= stored
+
+
+def newest(folder: Path) -> int:
+    return max(path.stat().st_mtime_ns for path in folder.rglob("*"))
+
+
+# Each leaves checkpoints at 4, 8 and 12 of 14 steps, some of them in the middle of an epoch of 7.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "accumulated": {"train": {"gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine"}},
+    "choice": {"train": {"loss": "choice", "class_weights": "balanced"}},
+    "dora": {"adapter": {"method": "dora", "init": "pissa"}},
+    "nf4": {"backbone": {"load_in": "nf4"}},
+    "best": {"train": {"keep": "best", "eval_steps": 4}},
+}
+
+
+def resumable(model: Path, source: Path, **sections: dict[str, Any]) -> Recipe:
+    train = {
+        "max_steps": 14, "per_device_train_batch_size": 8, "save_steps": 4, "save_total_limit": 9, "eval_steps": None,
+        "learning_rate": 1e-2,
+    }  # fmt: skip
+    sections = {"adapter": {}, "backbone": {}, "train": {}, **sections}
+    return made.recipe_for(
+        model,
+        source,
+        adapter={"lora_dropout": 0.2, **sections["adapter"]},
+        backbone=sections["backbone"],
+        train=train | sections["train"],
+    )
+
+
+def cut_back(path: Path, to: Path, step: int) -> Path:
+    """A copy of the run as a kill after ``step`` leaves it."""
+    shutil.copytree(path, to)
+    shutil.rmtree(to / "adapter")
+    for checkpoint in (to / "checkpoints").iterdir():
+        if int(checkpoint.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(checkpoint)
+        state = checkpoint / "trainer_state.json"
+        if state.is_file():
+            state.write_text(state.read_text(encoding="utf-8").replace(str(path), str(to)), encoding="utf-8")
+    return to
+
+
+@pytest.mark.parametrize("sections", VARIANTS.values(), ids=VARIANTS.keys())
+def test_resumed_training_is_bit_identical(
+    tiny_llama_wide: Path, tmp_path: Path, sections: dict[str, dict[str, Any]]
+) -> None:
+    recipe = resumable(tiny_llama_wide, made.write_csv(tmp_path / "texts.csv"), **sections)
+    _, whole = train_only(recipe, tmp_path / "whole")
+    for step in (4, 8):
+        killed = cut_back(tmp_path / "whole", tmp_path / f"from-{step}", step)
+        _, training = train_only(recipe, killed, "resume")
+        assert training.resumed_from_step == step
+        assert training.steps == whole.steps == 14
+        assert training.history == whole.history
+        assert (killed / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_early_stopping_counts_on_after_a_kill(tiny_llama: Path, tmp_path: Path) -> None:
+    # A rate this small changes no answer, so the first evaluation stays the best and patience runs out at step 6.
+    stopping = {"early_stopping_patience": 2, "eval_steps": 2, "save_steps": 2, "learning_rate": 1e-9}
+    recipe = resumable(tiny_llama, made.write_csv(tmp_path / "texts.csv"), train=stopping)
+    _, whole = train_only(recipe, tmp_path / "whole")
+    assert whole.steps == 6
+    _, training = train_only(recipe, cut_back(tmp_path / "whole", tmp_path / "cut", 4), "resume")
+    assert training.steps == 6
+    # Stopped is stopped: nothing more is trained once it is done.
+    _, again = train_only(recipe, tmp_path / "whole", "resume")
+    assert again.steps == 6
+
+
+def test_a_torn_checkpoint_is_passed_over(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = resumable(tiny_llama, made.write_csv(tmp_path / "texts.csv"))
+    train_only(recipe, tmp_path / "whole")
+    killed = cut_back(tmp_path / "whole", tmp_path / "torn", 12)
+    (killed / "checkpoints" / "checkpoint-12" / "trainer_state.json").unlink()
+    (killed / "checkpoints" / "checkpoint-8" / "trainer_state.json").write_text('{"epoch": 1.', encoding="utf-8")
+    _, training = train_only(recipe, killed, "resume")
+    assert training.resumed_from_step == 4
+    assert (killed / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, path = resumable(tiny_llama, made.write_csv(tmp_path / "texts.csv")), tmp_path / "run"
+    measured: list[str] = []
+
+    from whinchat.evaluation import evaluate as module
+
+    real = module.evaluate
+
+    def watched(engine: Any, split: Any, settings: Any, when: Any) -> Any:
+        measured.append(when)
+        if when == "after" and measured.count("after") == 1:
+            raise KeyboardInterrupt
+        return real(engine, split, settings, when)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, path)
+    content = (path / "before.json").read_bytes()
+    record = run(recipe, path, "resume")
+    assert measured == ["before", "after", "after"]
+    assert (path / "before.json").read_bytes() == content
+    assert record.before.to_dict() == RunFolder(path).read().before.to_dict()
+
+
+def test_a_run_resumed_from_another_folder_keeps_its_best(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = resumable(tiny_llama, made.write_csv(tmp_path / "texts.csv"), **VARIANTS["best"])
+    monkeypatch.chdir(tmp_path)
+    train_only(recipe, Path("runs/one"))
+    weights = load_file(tmp_path / "runs/one" / WEIGHTS)
+    monkeypatch.chdir(tmp_path / "runs")
+    shutil.rmtree("one/adapter")
+    train_only(recipe, Path("one"), "resume")
+    resumed = load_file(Path("one") / WEIGHTS)
+    assert all((weights[name] == resumed[name]).all() for name in weights)
+
+
+def test_recipe_in_the_folder_is_the_recipe_of_the_run(tiny_llama: Path, tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, tiny_llama, max_steps=2)
+    from whinchat.recipe.files import load_recipe
+
+    folder, _ = train_only(load_recipe(path, ["train.seed=5"]), tmp_path / "run")
+    assert yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))["train"]["seed"] == 5
+    # The folder itself names the recipe from now on.
+    train_only(load_recipe(str(tmp_path / "run")), tmp_path / "run", "resume")
