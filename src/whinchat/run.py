@@ -246,6 +246,8 @@ def train(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, template: PromptTemplate, folder: RunFolder
 ) -> tuple[Engine, Training]:
     """Train an adapter, from the last checkpoint if there is one, and save it."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
     from whinchat.model.adapter import attach, count_parameters, save_adapter
     from whinchat.training.checkpoints import last_checkpoint
     from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -265,22 +267,28 @@ def train(
     )
     checkpoint = last_checkpoint(checkpoints)
     started = _step_of(checkpoint) if checkpoint else 0
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if (state := _ended(checkpoint)) is not None:
+        seconds = 0.0
+        best = state.best_model_checkpoint if recipe.train.keep == "best" else None
+        # By name, so that it is found wherever the folder has gone since.
+        set_peft_model_state_dict(model, load_peft_weights(str(checkpoints / Path(best or checkpoint).name)))
+    else:
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds, state = result.metrics.get("train_runtime", 0.0), trainer.state
     save_adapter(model, folder.adapter, backbone.source.hub_id or backbone.source.path)
     backbone.tokenizer.tokenizer.save_pretrained(folder.adapter)
-    seconds = result.metrics.get("train_runtime", 0.0)
     per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
-    seen = min((result.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))
+    seen = min((state.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))
     prompts = [example.prompt for example in trainer.train_dataset]
     return engine, Training(
-        steps=result.global_step,
+        steps=state.global_step,
         examples_per_second=seen / seconds if seconds and seen else None,
         parameters=parameters,
         trainable_parameters=trainable,
         resumed_from_step=started,
         shortened=sum(prompt.shortened > 0 for prompt in prompts),
         defused=sum(prompt.defused > 0 for prompt in prompts),
-        history=_history(trainer.state.log_history),
+        history=_history(state.log_history),
     )
 
 
@@ -345,6 +353,19 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in section.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _ended(checkpoint: Path | None) -> Any:
+    """The state in ``checkpoint`` if training was over with it, by its last step or by early stopping; else None.
+
+    Trainer itself would go on: it looks whether to stop only after one more step.
+    """
+    from transformers import TrainerState
+
+    if checkpoint is None:
+        return None
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return state if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"] else None
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -102,7 +102,9 @@ def plan_device(backbone: Backbone, machine: Machine | None = None) -> Plan:
     if backbone.load_in == "nf4" and device == "mps":
         raise ModelError("backbone.load_in: nf4 needs bitsandbytes, which has no mps kernels; set backbone.device=cpu")
     narrow: Dtype = "bfloat16" if machine.fast_bfloat16 else "float16" if device != "cpu" else "float32"
-    load_in = narrow if backbone.load_in == "auto" else backbone.load_in
+    load_in = backbone.load_in
+    if load_in == "auto":
+        load_in = narrow if backbone.compute_dtype == "auto" else backbone.compute_dtype
     wanted: Dtype = (
         backbone.compute_dtype if backbone.compute_dtype != "auto" else narrow if load_in == "nf4" else load_in
     )

@@ -62,6 +62,15 @@ class Backbone(Section):
         512, ge=16, description="Longest prompt; a longer text is shortened at its end, instruction and answer never."
     )
 
+    @model_validator(mode="after")
+    def _dtypes(self) -> Self:
+        if self.load_in in {"bfloat16", "float16"} and self.compute_dtype not in {"auto", self.load_in}:
+            raise ValueError(
+                f"compute_dtype: weights held in {self.load_in} are multiplied in it, found {self.compute_dtype}; "
+                "set compute_dtype: auto, or load_in to float32 or nf4"
+            )
+        return self
+
 
 class Adapter(Section):
     """What is trained."""
@@ -131,6 +140,10 @@ class Train(Section):
         needs_eval = [name for name, value in wanted.items() if value]
         if needs_eval and self.eval_steps is None:
             raise ValueError(f"eval_steps: {' and '.join(needs_eval)} need it; set eval_steps, for instance to 0.25")
+        for name in ("eval_steps", "save_steps"):
+            steps = getattr(self, name)
+            if steps is not None and steps > 1 and steps != int(steps):
+                raise ValueError(f"{name}: {steps} is neither a whole number of steps nor a share of them below 1")
         if isinstance(self.class_weights, dict) and any(weight < 0 for weight in self.class_weights.values()):
             raise ValueError("class_weights: a weight is below zero; weights are zero or more")
         return self
