@@ -76,7 +76,9 @@ def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None
     """Write the adapter in PEFT's format; ``base_model`` is the name it gives for its backbone."""
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_model
-    model.save_pretrained(str(folder))
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    # PEFT's template of a model card, full of "more information needed"; the run folder has a real one.
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

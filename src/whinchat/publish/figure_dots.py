@@ -88,9 +88,11 @@ def _pair(
         if interval is not None:
             ends = [interval.low, interval.high]
             ax.plot(ends, [place, place], "-|", color=edge, linewidth=2, markersize=9, markeredgewidth=1.6, zorder=2)
+        # Whole dots at 0 and 1, too.
         ax.plot(
-            value, place, "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, zorder=3
-        )
+            value, place, "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, zorder=3,
+            clip_on=False,
+        )  # fmt: skip
 
 
 def _overlap(one: Interval | None, other: Interval | None) -> bool:
