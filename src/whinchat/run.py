@@ -267,7 +267,7 @@ def train(
     )
     checkpoint = last_checkpoint(checkpoints)
     started = _step_of(checkpoint) if checkpoint else 0
-    if (state := _ended(checkpoint)) is not None:
+    if checkpoint is not None and (state := _ended(checkpoint)) is not None:
         seconds = 0.0
         best = state.best_model_checkpoint if recipe.train.keep == "best" else None
         # By name, so that it is found wherever the folder has gone since.
@@ -355,15 +355,13 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _ended(checkpoint: Path | None) -> Any:
+def _ended(checkpoint: Path) -> Any:
     """The state in ``checkpoint`` if training was over with it, by its last step or by early stopping; else None.
 
     Trainer itself would go on: it looks whether to stop only after one more step.
     """
     from transformers import TrainerState
 
-    if checkpoint is None:
-        return None
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     return state if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"] else None
 

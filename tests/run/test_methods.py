@@ -18,6 +18,7 @@ from tests.run import made
 from whinchat.evaluation.scoring import score
 from whinchat.model.adapter import lora_layers
 from whinchat.model.backbone import load_backbone
+from whinchat.model.engine import Engine
 from whinchat.publish.folder import RunFolder
 from whinchat.recipe.files import load_recipe
 from whinchat.run import load_engine, prepare, run, train, train_only
@@ -47,26 +48,20 @@ def test_every_method_trains_and_loads_again(
     corpus, backbone, template = prepare(recipe)
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(recipe)
+    prompts = template.encode(tiny.TEXTS)
+    untrained = score(Engine.build(backbone.model, backbone.plan, template), prompts, 8)
     engine, training = train(recipe, corpus, backbone, template, folder)
     assert training.steps == 2
     assert all(point.loss is not None for point in training.history)
-    prompts = template.encode(tiny.TEXTS)
     trained = score(engine, prompts, 8)
     _, loaded = load_engine(folder.path)
     np.testing.assert_allclose(score(loaded, prompts, 8), trained, rtol=0, atol=1e-5)
-    assert np.abs(trained - score(engine_without_adapter(recipe, template), prompts, 8)).max() > 1e-3
+    assert np.abs(trained - untrained).max() > 1e-3
     if held["load_in"] == "nf4":
         bases = [layer.get_base_layer() for layer in lora_layers(loaded.model)]
         assert bases
         assert all(isinstance(base, Linear4bit) and base.weight.quant_type == "nf4" for base in bases)
         assert all(base.weight.quant_state.nested == held["double_quant"] for base in bases)
-
-
-def engine_without_adapter(recipe: Any, template: Any) -> Any:
-    from whinchat.model.engine import Engine
-
-    backbone = load_backbone(recipe.backbone)
-    return Engine.build(backbone.model, backbone.plan, template)
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,24 @@ import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from whinchat.cli.output import out
 from whinchat.recipe.files import load_recipe, shipped_recipes
 from whinchat.recipe.recipe import Recipe
 
+if TYPE_CHECKING:
+    from whinchat.model.device import Plan
+
 # Bytes a frozen weight takes as it is held.
 _HELD_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
 # What Python, torch and the libraries take before any weight is loaded, as `whinchat run` on a tiny model shows.
 _RUNTIME_BYTES = 1.0e9
-# Activations and their gradients grow with the layers' width and number, hence roughly with the root of the weights;
-# fitted to SmolLM2-135M, batch 16 (see docs/decisions.md).
-_ACTIVATION_BYTES = 250.0
+# Activations and their gradients grow with the layers' width and number, hence roughly with the root of the weights.
+# Bytes per row and root, fitted to the peak of smollm2-lora-tweeteval: 6.9 GB, 135 M weights, batch 32, bfloat16.
+_ACTIVATION_BYTES = 15_000.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,7 @@ def examine() -> Findings:
     fits = []
     for name in shipped_recipes():
         recipe = load_recipe(name)
-        plan = plan_device(recipe.backbone)
-        fits.append(_fit(name, recipe, plan.load_in, room, "; ".join(plan.notes)))
+        fits.append(_fit(name, recipe, plan_device(recipe.backbone), room))
     return Findings(
         processor=processor_name(),
         cores=os.cpu_count() or 1,
@@ -108,22 +110,30 @@ def print_findings(found: Findings) -> None:
     for row in rows:
         table.add_row(*row)
     out.print(table)
-    recipes = Table("recipe", "weights as", "needs about", "fits", "needs hub", "note", title="Recipes (estimates)")
+    recipes = Table(
+        Column("recipe", no_wrap=True), "weights as", "needs about", "fits", "hub", title="Recipes (estimates)"
+    )
     for fit in found.recipes:
         needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
         verdict = "unknown" if fit.fits is None else "yes" if fit.fits else "no"
-        recipes.add_row(fit.recipe, fit.held_as, needed, verdict, "yes" if fit.needs_hub else "no", fit.note)
+        recipes.add_row(fit.recipe, fit.held_as, needed, verdict, "yes" if fit.needs_hub else "no")
     out.print(recipes)
+    for fit in found.recipes:
+        if fit.note:
+            out.print(f"{fit.recipe}: {fit.note}", soft_wrap=True)
 
 
-def _fit(name: str, recipe: Recipe, held_as: str, room: float, note: str) -> Fit:
+def _fit(name: str, recipe: Recipe, plan: Plan, room: float) -> Fit:
     parameters = _parameters(recipe.backbone.model)
     needed = None
     if parameters is not None:
-        activations = _ACTIVATION_BYTES * parameters**0.5 * recipe.train.per_device_train_batch_size * 1e3
-        needed = _RUNTIME_BYTES + parameters * _HELD_BYTES[held_as] + activations
+        activations = _ACTIVATION_BYTES * parameters**0.5 * recipe.train.per_device_train_batch_size
+        # Float32 activations take twice the room of the narrow ones the figure was fitted to.
+        activations *= 2 if plan.compute_dtype == "float32" else 1
+        needed = _RUNTIME_BYTES + parameters * _HELD_BYTES[plan.load_in] + activations
     hub = not recipe.backbone.model.startswith("package:") or recipe.data.source.startswith("hub:")
-    return Fit(name, held_as, parameters, needed, None if needed is None else needed < room, hub, note)
+    fits = None if needed is None else needed < room
+    return Fit(name, plan.load_in, parameters, needed, fits, hub, "; ".join(plan.notes))
 
 
 def _parameters(model: str) -> float | None:

@@ -1,0 +1,245 @@
+"""Every command does what its help says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from transformers import AutoTokenizer
+
+from tests import tiny
+from tests.cli.conftest import Whinchat
+from tests.run import made
+from whinchat import __version__
+from whinchat.recipe.files import load_recipe, recipe_to_yaml, shipped_recipes
+
+COMMANDS = ("run", "train", "evaluate", "predict", "inspect", "compare", "doctor", "recipes show", "recipes check")
+HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
+
+ODD_TEXTS = [
+    "[bold]loud[/bold] and [red]",
+    r"a \[backslash] and \ another",
+    ":smile: is no emoji, 😀 is one",
+    "",
+    "日本語 é",
+    "  blanks around  ",
+    "<|user|> ends </s> nothing",
+    "a, \"b\", 'c'; {d}",
+]
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Heavy packages that a fresh process has imported once it has run the command."""
+    script = (
+        f"import sys; sys.argv = ['whinchat', *{list(arguments)!r}]\n"
+        "from whinchat.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('MODULES', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return HEAVY & set(done.stdout.split("MODULES")[1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["recipes", "list"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded_by(*arguments) == set()
+
+
+def test_every_command_is_listed_here(whinchat: Whinchat) -> None:
+    from whinchat.cli.app import app
+
+    group = typer.main.get_command(app)
+    assert set(group.commands) == {name.split()[0] for name in COMMANDS}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(whinchat: Whinchat, name: str) -> None:
+    said = whinchat(*name.split(), "--help")
+    assert said.code == 0
+    assert f"whinchat {name}" in said.out.split("Example")[1]
+
+
+def test_version(whinchat: Whinchat) -> None:
+    assert whinchat("--version").out == f"whinchat {__version__}\n"
+
+
+def test_recipes_list(whinchat: Whinchat) -> None:
+    said = whinchat("recipes", "list")
+    assert said.code == 0
+    assert [line.split()[0] for line in said.out.splitlines()] == list(shipped_recipes())
+    listed = json.loads(whinchat("recipes", "list", "--json").out)
+    assert {one["name"]: one["description"] for one in listed}["tinyllama-qlora"].endswith("(0.14 -> 0.51)")
+
+
+def test_recipes_show_is_a_recipe(whinchat: Whinchat) -> None:
+    said = whinchat("recipes", "show", "demo")
+    assert said.out.startswith("# The main job")
+    changed = whinchat("recipes", "show", "demo", "--set", "train.seed=7").out
+    assert yaml.safe_load(changed)["train"]["seed"] == 7
+    resolved = yaml.safe_load(whinchat("recipes", "show", "demo", "--resolved").out)
+    assert resolved["train"]["optim"] == "adamw_torch_fused"
+    assert yaml.safe_load(said.out).items() <= resolved.items() | yaml.safe_load(said.out).items()
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_recipes_check_passes_what_is_shipped(whinchat: Whinchat, name: str) -> None:
+    said = whinchat("recipes", "check", name)
+    assert said.code == 0
+    assert said.out.startswith(f"{name}: good")
+
+
+@pytest.fixture
+def mine(tiny_mistral: Path, tmp_path: Path) -> Path:
+    source = made.write_csv(tmp_path / "texts.csv")
+    path = tmp_path / "[mine].yaml"
+    path.write_text(recipe_to_yaml(made.recipe_for(tiny_mistral, source)), encoding="utf-8")
+    return path
+
+
+def test_brackets_in_a_path_come_out_literally(whinchat: Whinchat, mine: Path) -> None:
+    assert whinchat("recipes", "check", mine).out.startswith(f"{mine}: good")
+
+
+def test_inspect_supervises_the_answer_and_the_end_of_turn(whinchat: Whinchat, mine: Path, tiny_mistral: Path) -> None:
+    said = whinchat("inspect", mine, "--row", "3", "--json")
+    assert said.code == 0
+    shown = json.loads(said.out)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_mistral)
+    ids, supervised = shown["input_ids"], shown["supervised"]
+    assert len(ids) == len(supervised) == len(shown["tokens"])
+    taught = [token for token, on in zip(ids, supervised, strict=True) if on]
+    assert tokenizer.decode(taught) == f"{shown['label']}<|im_end|>"
+    assert supervised == sorted(supervised)
+    read = tokenizer.decode(ids[: supervised.index(True)])
+    assert read == (
+        f"<|im_start|>system\n{tiny.INSTRUCTION}<|im_end|>\n<|im_start|>user\n{shown['text']}<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    text = whinchat("inspect", mine, "--row", "3").out
+    assert shown["text"] in text
+    assert f"label {shown['label']}; {supervised.index(True)} tokens read, {len(taught)} supervised" in text
+
+
+def test_predict_from_arguments(whinchat: Whinchat, a_run: Path) -> None:
+    said = whinchat("predict", a_run, *ODD_TEXTS)
+    assert said.code == 0
+    for text in ODD_TEXTS:
+        assert text in said.out
+    assert whinchat("predict", a_run, "--", "--json").out.count("--json") == 1
+
+
+def test_predict_keeps_order_and_texts(whinchat: Whinchat, a_run: Path) -> None:
+    texts = [*ODD_TEXTS, *tiny.toy_rows(30)[0]]
+    said = whinchat("predict", a_run, "--json", given="\n".join(texts).encode())
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["text"] for row in rows] == texts
+    for row in rows:
+        assert list(row["probabilities"]) == list(tiny.ONE_TOKEN)
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
+    # Alone or among others, from arguments or from standard input: the same answer.
+    alone = json.loads(whinchat("predict", a_run, texts[-1], "--json").out)
+    assert alone["label"] == rows[-1]["label"]
+    assert alone["probabilities"] == pytest.approx(rows[-1]["probabilities"], abs=1e-5)
+
+
+def test_predict_reads_lines_as_they_end(whinchat: Whinchat, a_run: Path) -> None:
+    said = whinchat("predict", a_run, "--json", given="one\r\n\r\nsplit\u2028not here\n".encode())
+    assert [json.loads(line)["text"] for line in said.out.splitlines()] == ["one", "", "split\u2028not here"]
+
+
+def test_evaluate_a_run(whinchat: Whinchat, a_run: Path) -> None:
+    after = json.loads((a_run / "after.json").read_text(encoding="utf-8"))
+    found = json.loads(whinchat("evaluate", a_run, "--json").out)
+    for mode in ("score", "generate"):
+        assert found[mode]["confusion"] == after[mode]["confusion"]
+        assert found[mode]["macro_f1"] == after[mode]["macro_f1"]
+    shown = whinchat("evaluate", a_run).out
+    assert f"{after['score']['macro_f1']:.3f}" in shown
+    assert "free generation" in shown
+
+
+def test_evaluate_on_other_data(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    texts, labels = tiny.toy_rows(30, seed=9)
+    lines = ["body,label", *(f"{text},{tiny.ONE_TOKEN[label]}" for text, label in zip(texts, labels, strict=True))]
+    (tmp_path / "other.csv").write_text("\n".join(lines), encoding="utf-8")
+    said = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body", "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["score"]["n"] == 30
+
+
+def test_run_prints_json_and_nothing_beside_it(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "[odd] :run:"
+    said = whinchat("run", mine, "--out", out, "--set", "train.max_steps=4", "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["after"] == json.loads((out / "after.json").read_text(encoding="utf-8"))
+    again = whinchat("run", mine, "--out", out, "--set", "train.max_steps=4", "--resume")
+    assert again.code == 0
+    assert f"Report: {out}/report.html" in again.out
+    assert f'whinchat predict {out} "a text"' in again.out
+
+
+def test_train_says_where_the_adapter_is(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+    said = whinchat("train", mine, "--out", tmp_path / "[run]", "--set", "train.max_steps=2")
+    assert said.out == f"Trained 2 steps; adapter in {tmp_path / '[run]'}/adapter\n"
+
+
+def test_compare(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "[other]"
+    shutil.copytree(a_run, other)
+    said = whinchat("compare", a_run, other, "--out", tmp_path / "figures")
+    assert said.code == 0
+    assert "[other]" in said.out
+    after = load_after(a_run)
+    assert said.out.count(f"{after:.3f}") >= 2
+    assert (tmp_path / "figures" / "comparison.png").stat().st_size > 5000
+    rows = json.loads(whinchat("compare", a_run, other, "--json").out)["rows"]
+    assert [row["name"] for row in rows] == ["run", "[other]"]
+    assert [row["after_macro_f1"] for row in rows] == [after, after]
+
+
+def load_after(run: Path) -> float:
+    value: float = json.loads((run / "after.json").read_text(encoding="utf-8"))["score"]["macro_f1"]
+    return value
+
+
+def test_doctor(whinchat: Whinchat) -> None:
+    found = json.loads(whinchat("doctor", "--json").out)
+    assert found["cores"] >= 1
+    assert found["memory_bytes"] > found["memory_free_bytes"] > 0
+    assert found["four_bit"] is True
+    assert {one["recipe"] for one in found["recipes"]} == set(shipped_recipes())
+    needs = {one["recipe"]: one for one in found["recipes"]}
+    assert needs["demo"]["needs_hub"] is False
+    assert needs["tinyllama-qlora"]["needs_hub"] is True
+    assert needs["tinyllama-qlora"]["held_as"] == "nf4"
+    assert needs["tinyllama-qlora"]["parameters"] == pytest.approx(1.1e9)
+    assert needs["lite-oute-dora"]["needed_bytes"] > needs["demo"]["needed_bytes"]
+    shown = whinchat("doctor")
+    assert shown.code == 0
+    assert "tinyllama-qlora" in shown.out
+
+
+def test_a_run_folder_names_its_recipe(whinchat: Whinchat, a_run: Path) -> None:
+    said = whinchat("recipes", "show", a_run)
+    assert yaml.safe_load(said.out) == load_recipe(str(a_run)).model_dump(mode="json")
+
+
+def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from whinchat import run as story
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story, "train_only", interrupted)
+    said = whinchat("train", mine)
+    assert said.code == 130
+    assert "--resume goes on from there" in said.err
+    assert "Traceback" not in said.err
