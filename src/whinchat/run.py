@@ -216,6 +216,7 @@ def _clear(folder: RunFolder) -> None:
 def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """Data, model and prompt, in the order in which a mistake is cheapest to find."""
     from whinchat.model.backbone import find_model, load_backbone
+    from whinchat.training.trainer import training_arguments
 
     corpus = load_corpus(recipe)
     corpus.split(recipe.evaluate.split)
@@ -225,6 +226,11 @@ def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
             "one from train, or train.eval_steps=null"
         )
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
+    try:
+        training_arguments(recipe, backbone.plan, Path("checkpoints"))
+    except ValueError as fault:
+        # Found now and not after the first evaluation.
+        raise RecipeError(f"train: transformers refuses it: {' '.join(str(fault).split())}; change that key") from None
     return corpus, backbone, backbone.tokenizer.template(recipe)
 
 
