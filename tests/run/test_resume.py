@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -29,30 +30,38 @@ WEIGHTS = "adapter/adapter_model.safetensors"
 STEPS = 240
 
 
-def command(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The real ``whinchat``, in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    whinchat = [sys.executable, "-c", "from whinchat.cli import main; main()"]
-    return subprocess.Popen([*whinchat, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+class Command:
+    """The real ``whinchat``, in a process of its own; what it says goes to files, for a full pipe would stop it."""
 
+    def __init__(self, *arguments: str) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        whinchat = [sys.executable, "-c", "from whinchat.cli import main; main()"]
+        self.said, self.complaints = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [*whinchat, *arguments], env=environment, stdout=self.said, stderr=self.complaints
+        )
 
-def finish(process: subprocess.Popen[bytes]) -> str:
-    """Wait for the command, which must succeed; what it printed on standard output."""
-    said, complaints = process.communicate(timeout=180)
-    assert process.returncode == 0, complaints.decode()[-2000:]
-    return said.decode()
+    def finish(self) -> str:
+        """Wait for the command, which must succeed; what it printed on standard output."""
+        assert self.process.wait(timeout=180) == 0, self.read(self.complaints)
+        return self.read(self.said)
 
+    def kill_when(self, ready: Callable[[], bool]) -> None:
+        """SIGKILL, as soon as ``ready``; the command must still be at work then."""
+        patience = time.monotonic() + 120
+        while not ready():
+            assert self.process.poll() is None, self.read(self.complaints)
+            if time.monotonic() > patience:
+                self.process.kill()
+                pytest.fail("it never came so far")
+            time.sleep(0.005)
+        self.process.kill()
+        assert self.process.wait(timeout=60) == -signal.SIGKILL
 
-def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    """SIGKILL, as soon as ``ready``; the command must still be at work then."""
-    patience = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, (process.communicate()[1] or b"").decode()[-2000:]
-        assert time.monotonic() < patience
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    @staticmethod
+    def read(file: IO[bytes]) -> str:
+        file.seek(0)
+        return file.read().decode()
 
 
 def recipe_file(folder: Path, model: Path, **train: Any) -> str:
@@ -68,8 +77,7 @@ def test_sigkill_and_resume_end_in_the_same_bits(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, path = recipe_file(tmp_path, tiny_llama), tmp_path / "run"
-    killed = command(["run", recipe, "--out", str(path)])
-    kill_when(killed, lambda: last_checkpoint(path / "checkpoints") is not None)
+    Command("run", recipe, "--out", str(path)).kill_when(lambda: step_in(path) > 0)
     check_unfinished(path)
     before = (path / "before.json").read_bytes()
     whole, _ = train_only(load_recipe(recipe), tmp_path / "whole")
@@ -95,13 +103,13 @@ def test_sigkill_and_resume_end_in_the_same_bits(
 def test_train_alone_survives_sigkill_twice(tiny_mistral: Path, tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path, tiny_mistral)
     whole, path = tmp_path / "whole", tmp_path / "killed"
-    uninterrupted = command(["train", recipe, "--out", str(whole)])
-    kill_when(command(["train", recipe, "--out", str(path)]), lambda: step_in(path) > 0)
+    uninterrupted = Command("train", recipe, "--out", str(whole))
+    Command("train", recipe, "--out", str(path)).kill_when(lambda: step_in(path) > 0)
     first = step_in(path)
-    kill_when(command(["train", recipe, "--out", str(path), "--resume"]), lambda: step_in(path) > first)
+    Command("train", recipe, "--out", str(path), "--resume").kill_when(lambda: step_in(path) > first)
     check_unfinished(path)
-    said = json.loads(finish(command(["train", recipe, "--out", str(path), "--resume", "--json"])))
-    finish(uninterrupted)
+    said = json.loads(Command("train", recipe, "--out", str(path), "--resume", "--json").finish())
+    uninterrupted.finish()
     assert said["steps"] == STEPS
     assert (path / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
@@ -124,7 +132,7 @@ CONSTANT = {"lr_scheduler_type": "constant", "max_steps": 12, "save_steps": 5, "
 @pytest.mark.slow
 def test_a_kill_while_publishing_loses_nothing(tiny_llama: Path, tmp_path: Path) -> None:
     recipe, path = recipe_file(tmp_path, tiny_llama, **CONSTANT), tmp_path / "run"
-    kill_when(command(["run", recipe, "--out", str(path)]), (path / "figures").is_dir)
+    Command("run", recipe, "--out", str(path)).kill_when((path / "figures").is_dir)
     assert not (path / "manifest.json").exists()
     check_measured_without_training(path)
 

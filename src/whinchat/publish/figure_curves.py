@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from whinchat.evaluation.records import Calibration
@@ -16,6 +16,8 @@ from whinchat.publish.style import Theme, new_figure, say
 from whinchat.publish.wording import NOT_MEASURED, number
 
 FEWEST_POINTS_TO_SMOOTH = 12
+# Losses further apart than this factor get a logarithmic axis: the first steps would flatten all that follows.
+STEEP = 5.0
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -72,19 +74,15 @@ def _draw_loss(ax: Axes, history: tuple[TrainPoint, ...], theme: Theme) -> None:
         ax.plot(steps, smooth(losses), color=theme.after, linewidth=2.2, label="smoothed")
     else:
         ax.plot(steps, losses, color=theme.after, linewidth=1.8, marker="o", markersize=5, label="training")
-    eval_steps, eval_losses = series(history, "eval_loss")
-    if len(eval_steps):
-        ax.plot(
-            eval_steps,
-            eval_losses,
-            "D",
-            color=theme.accent,
-            markersize=6,
-            markeredgecolor=theme.paper,
-            label="validation",
-        )
+    # The validation loss is not drawn here: it is per text, the training loss per supervised token.
     ax.set_ylabel("loss")
-    ax.set_ylim(bottom=min(0.0, float(losses.min())))
+    if losses.min() > 0 and losses.max() > STEEP * losses.min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        ax.set_ylim(bottom=min(0.0, float(losses.min())))
     ax.grid(axis="y")
     # Above the axes: wherever the curve goes, it is never covered.
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=3, borderpad=0.1)
