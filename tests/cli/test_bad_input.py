@@ -248,10 +248,7 @@ def test_run_that_is_not_finished(fails: Fails, mine: Path, tmp_path: Path) -> N
     assert "missing, so this run is not finished; finish it with `whinchat run" in fails("compare", half)
 
 
-SAFETENSORS = pytest.mark.xfail(reason="load_adapter lets SafetensorError through")
-
-
-@pytest.mark.parametrize("torn", [pytest.param("torn", marks=SAFETENSORS), "gone"])
+@pytest.mark.parametrize("torn", ["torn", "gone"])
 def test_run_whose_adapter_is_torn(fails: Fails, a_run: Path, tmp_path: Path, torn: str) -> None:
     folder = shutil.copytree(a_run, tmp_path / "run")
     weights = folder / "adapter" / "adapter_model.safetensors"
@@ -268,6 +265,26 @@ def test_predict_without_texts(fails: Fails, a_run: Path) -> None:
 def test_predict_from_input_that_is_not_utf8(fails: Fails, a_run: Path) -> None:
     said = fails("predict", a_run, given=b"one\ntwo \xff\n")
     assert said == "standard input:2: byte 8 is not UTF-8; convert the text to UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.max_steps=0", "train.max_steps: 0 would train nothing; give a number of steps, or -1"),
+        ("name=../elsewhere", "name: string should match pattern"),
+        ("train.report_to=[abacus]", "train.report_to: abacus cannot be used"),
+        ("train.lr_scheduler_type=sawtooth", "train.lr_scheduler_type: input should be 'linear'"),
+    ],
+)
+def test_recipe_that_cannot_run(fails: Fails, mine: Path, tmp_path: Path, override: str, said: str) -> None:
+    assert said in fails("run", mine, "--set", override, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pissa_with_more_vectors_than_a_layer_has(fails: Fails, mine: Path, tmp_path: Path) -> None:
+    said = fails("run", mine, "--set", "adapter.init=pissa", "--set", "adapter.r=999", "--out", tmp_path / "run")
+    assert said.startswith("adapter.r: pissa starts from 999 singular vectors, the smallest target layer has ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_takes_no_other_override(fails: Fails, a_run: Path) -> None:

@@ -15,9 +15,10 @@ from whinchat.evaluation.records import (
     Paired,
     ReliabilityBin,
 )
-from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts, TrainPoint
+from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.recipe.recipe import Adapter, Backbone, Data, Recipe, Reference
 from whinchat.recipe.task import Task
+from whinchat.training.records import TrainPoint
 
 THREE = ("negative", "neutral", "positive")
 EMOTIONS = (

@@ -12,8 +12,8 @@ from matplotlib.image import imread
 from whinchat.errors import RunError
 from whinchat.publish.figure_curves import series, smooth
 from whinchat.publish.figures import compare_figure, plots, write_figures
-from whinchat.publish.records import TrainPoint
 from whinchat.publish.style import DARK, LIGHT, shorten
+from whinchat.training.records import TrainPoint
 
 from .factory import history, labels_of, run_record
 

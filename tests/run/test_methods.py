@@ -21,7 +21,8 @@ from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import RunFolder
 from whinchat.recipe.files import load_recipe
-from whinchat.run import load_engine, prepare, run, train, train_only
+from whinchat.run import load_engine, prepare, run, train_only
+from whinchat.training.train import train
 
 HELD = {
     "float32": {"load_in": "float32"},
@@ -50,7 +51,7 @@ def test_every_method_trains_and_loads_again(
     folder.write_recipe(recipe)
     prompts = template.encode(tiny.TEXTS)
     untrained = score(Engine.build(backbone.model, backbone.plan, template), prompts, 8)
-    engine, training = train(recipe, corpus, backbone, template, folder)
+    engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
     assert training.steps == 2
     assert all(point.loss is not None for point in training.history)
     trained = score(engine, prompts, 8)
@@ -73,9 +74,6 @@ def test_every_method_trains_and_loads_again(
         "constant_with_warmup",
         "polynomial",
         "inverse_sqrt",
-        pytest.param(
-            "cosine_with_min_lr", marks=pytest.mark.xfail(reason="needs lr_scheduler_kwargs, which no recipe can give")
-        ),
     ],
 )
 def test_every_schedule_trains(tiny_mistral: Path, tmp_path: Path, schedule: str) -> None:

@@ -41,7 +41,7 @@ def attach(model: PreTrainedModel, adapter: schema.Adapter, seed: int) -> PeftMo
         use_dora=adapter.method == "dora",
         use_rslora=adapter.method == "rslora",
     )
-    _check_targets(model, adapter)
+    check_targets(model, adapter)
     torch.manual_seed(seed)
     tuned = get_peft_model(model, config)
     if adapter.init == "pissa":
@@ -61,12 +61,13 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         ModelError: the folder holds no adapter, or one for another model.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
     try:
         tuned = PeftModel.from_pretrained(model, str(folder)).eval()
-    except (RuntimeError, ValueError) as fault:
+    except (RuntimeError, ValueError, SafetensorError) as fault:
         raise ModelError(f"{folder}: does not fit this model: {str(fault).strip().splitlines()[0]}") from fault
     speed_up(tuned)
     return tuned
@@ -99,22 +100,27 @@ def lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
-def _check_targets(model: PreTrainedModel, adapter: schema.Adapter) -> None:
-    if isinstance(adapter.target_modules, str):
-        return
-    missing = [
-        target
-        for target in adapter.target_modules
-        if not any(
-            (name == target or name.endswith(f".{target}")) and isinstance(module, nn.Linear)
-            for name, module in model.named_modules()
-        )
-    ]
+def check_targets(model: PreTrainedModel, adapter: schema.Adapter) -> None:
+    """Make sure that the adapter fits the model, before anything long is done with it.
+
+    Raises:
+        ModelError: a name matches no linear layer, or PiSSA is to start from more singular vectors than a layer has.
+    """
+    head = model.get_output_embeddings()
+    linear = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear) and one is not head}
+    own_names = {name: name.rsplit(".", 1)[-1] for name in linear}
+    targets = adapter.target_modules if isinstance(adapter.target_modules, tuple) else tuple(own_names.values())
+    missing = [one for one in targets if not any(name == one or name.endswith(f".{one}") for name in linear)]
     if missing:
-        linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         raise ModelError(
             f"adapter.target_modules: {', '.join(missing)} match no linear layer of {model.__class__.__name__}; "
-            f"its linear layers are {', '.join(sorted(linear))}; name some of them or use all-linear"
+            f"its linear layers are {', '.join(sorted(set(own_names.values())))}; name some of them or use all-linear"
+        )
+    sides = [min(one.in_features, one.out_features) for name, one in linear.items() if own_names[name] in targets]
+    if adapter.init == "pissa" and sides and adapter.r > min(sides):
+        raise ModelError(
+            f"adapter.r: pissa starts from {adapter.r} singular vectors, the smallest target layer has {min(sides)}; "
+            "lower adapter.r or use adapter.init=default"
         )
 
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from numpy.typing import NDArray
 
 from whinchat.evaluation.records import Calibration
-from whinchat.publish.records import TrainPoint
 from whinchat.publish.style import Theme, new_figure, say
 from whinchat.publish.wording import NOT_MEASURED, number
+from whinchat.training.records import TrainPoint
 
 FEWEST_POINTS_TO_SMOOTH = 12
 # Losses further apart than this factor get a logarithmic axis: the first steps would flatten all that follows.

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from whinchat.errors import RunError
 from whinchat.evaluation.records import Evaluation, Interval, Paired
 from whinchat.publish.markdown import table
-from whinchat.publish.records import Manifest, RunRecord, Sample, TrainPoint
+from whinchat.publish.records import Manifest, RunRecord, Sample
 from whinchat.publish.tables import samples as samples_table
 from whinchat.recipe.files import load_recipe, recipe_to_yaml
 from whinchat.recipe.recipe import Recipe
+from whinchat.training.records import TrainPoint
 
 T = TypeVar("T")
 
@@ -120,6 +121,20 @@ class RunFolder:
         """Remove what only an unfinished run needs: checkpoints, and the rows that ``predictions`` now holds too."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.before_predictions.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
+        # The manifest goes first: what a kill leaves half deleted must not look finished.
+        own = (
+            self.manifest, self.before, self.after, self.paired, self.history, self.samples, self.samples_markdown,
+            self.predictions, self.before_predictions, self.adapter, self.checkpoints, self.figures, self.card,
+            self.report, self.recipe,
+        )  # fmt: skip
+        for path in own:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write ``recipe`` as YAML."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from whinchat.evaluation.records import Evaluation, Paired
 from whinchat.recipe.recipe import Recipe
+from whinchat.training.records import TrainPoint
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,6 @@ class Manifest:
         """The record that ``to_dict`` wrote."""
         splits = {name: SplitFacts(**facts) for name, facts in record["splits"].items()}
         return cls(**{**record, "splits": splits})
-
-
-@dataclass(frozen=True)
-class TrainPoint:
-    """One line of the training log; a value is None where that step did not measure it."""
-
-    step: int
-    epoch: float
-    loss: float | None = None
-    learning_rate: float | None = None
-    grad_norm: float | None = None
-    eval_loss: float | None = None
-    eval_macro_f1: float | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,19 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted keys of two recipes whose values differ."""
+    was, now = _flat(old.model_dump()), _flat(new.model_dump())
+    return sorted(key for key in was | now if was.get(key) != now.get(key))
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     path = key.strip().split(".")

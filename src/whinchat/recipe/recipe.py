@@ -6,9 +6,9 @@ shipped recipes in ``whinchat/recipes`` spell out what they depend on.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from whinchat.recipe.task import NonEmpty, Section, Task
 
@@ -107,9 +107,9 @@ class Train(Section):
         "none", description="balanced weighs each label by 1 / its share; or one weight for each label."
     )
     learning_rate: float = Field(5e-4, gt=0, le=1)
-    lr_scheduler_type: Literal[
-        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
-    ] = "linear"
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
+        "linear"
+    )
     warmup_steps: float = Field(0.03, ge=0, description="Steps of warm-up; below 1, that share of all steps.")
     num_train_epochs: float = Field(1.0, gt=0)
     max_steps: int = Field(-1, ge=-1, description="Stop after so many steps; -1 for num_train_epochs.")
@@ -140,6 +140,8 @@ class Train(Section):
         needs_eval = [name for name, value in wanted.items() if value]
         if needs_eval and self.eval_steps is None:
             raise ValueError(f"eval_steps: {' and '.join(needs_eval)} need it; set eval_steps, for instance to 0.25")
+        if self.max_steps == 0:
+            raise ValueError("max_steps: 0 would train nothing; give a number of steps, or -1 for num_train_epochs")
         for name in ("eval_steps", "save_steps"):
             steps = getattr(self, name)
             if steps is not None and steps > 1 and steps != int(steps):
@@ -173,7 +175,9 @@ class Reference(Section):
 class Recipe(Section):
     """One recipe: everything that decides the outcome of a run."""
 
-    name: NonEmpty = Field(description="Name of the run folder, unless --out says otherwise.")
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")] = Field(
+        description="Name of the run folder, unless --out says otherwise: letters, digits, dots, dashes, underscores."
+    )
     description: str = Field("", description="One line, shown by `whinchat recipes list`.")
     task: Task
     data: Data

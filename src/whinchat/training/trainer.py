@@ -14,8 +14,10 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from whinchat.data.records import Split
+from whinchat.errors import RecipeError
 from whinchat.evaluation.scoring import probabilities, score
 from whinchat.model.device import Plan
 from whinchat.model.engine import Engine, answer_logits
@@ -190,10 +192,30 @@ def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> Train
         greater_is_better=True if watch else None,
         report_to=list(train.report_to) or "none",
         remove_unused_columns=False,
+        # Patience that was used up stays used up.
+        restore_callback_states_from_checkpoint=True,
+        # transformers ends a polynomial at 1e-7 and refuses to start below that.
+        lr_scheduler_kwargs={"lr_end": 0.0} if train.lr_scheduler_type == "polynomial" else {},
         use_cpu=plan.device == "cpu",
         # Autocast is the engine's; here float16 only asks for the gradient scaler that its narrow range needs.
         fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
     )
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Make sure that every tracker of ``report_to`` is known and installed.
+
+    Raises:
+        RecipeError: one is not.
+    """
+    for name in names:
+        try:
+            for tracker in get_reporting_integration_callbacks([name]):
+                tracker()
+        except (ValueError, RuntimeError, ImportError) as fault:
+            raise RecipeError(
+                f"train.report_to: {name} cannot be used ({' '.join(str(fault).split())}); install it or take it out"
+            ) from None
 
 
 def callbacks(train: schema.Train) -> list[Any]:

@@ -1,0 +1,148 @@
+"""From what happened to the record of a run: manifest, samples, counts."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from whinchat.data.records import Corpus, Split
+from whinchat.evaluation.evaluate import Outcome, compare
+from whinchat.model.backbone import Backbone
+from whinchat.model.device import processor_name
+from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
+from whinchat.recipe.recipe import Recipe
+from whinchat.training.records import Training
+
+# Distributions whose versions can change a result.
+_VERSIONED = (
+    "whinchat",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "numpy",
+)
+_SAMPLES = 12
+
+
+def make_record(
+    recipe: Recipe,
+    corpus: Corpus,
+    backbone: Backbone,
+    training: Training,
+    split: Split,
+    outcomes: tuple[Outcome, Outcome],
+    seconds: dict[str, float],
+) -> RunRecord:
+    """The record of a run.
+
+    Args:
+        recipe: what was asked.
+        corpus: the data it was done with.
+        backbone: the model it was done to.
+        training: what training left.
+        split: the rows that were evaluated.
+        outcomes: before and after, on ``split``.
+        seconds: wall-clock seconds of each stage so far.
+    """
+    before, after = outcomes
+    return RunRecord(
+        recipe=recipe,
+        manifest=_manifest(recipe, corpus, backbone, training, seconds, _notes(training, after)),
+        before=before.evaluation,
+        after=after.evaluation,
+        paired=compare(split, before, after, recipe.evaluate),
+        history=training.history,
+        samples=_samples(split, recipe, before, after),
+    )
+
+
+def _notes(training: Training, after: Outcome) -> dict[str, int]:
+    return {
+        "training texts shortened": training.shortened,
+        "evaluated texts shortened": after.shortened,
+        "training texts with control tokens broken up": training.defused,
+        "evaluated texts with control tokens broken up": after.defused,
+    }
+
+
+def _samples(split: Split, recipe: Recipe, before: Outcome, after: Outcome) -> tuple[Sample, ...]:
+    """The first few rows of each label in turn, so that every label is seen."""
+    labels = recipe.task.labels
+    by_label = [[row for row, label in enumerate(split.labels) if label == index] for index in range(len(labels))]
+    in_turn = [rows[at] for at in range(_SAMPLES) for rows in by_label if at < len(rows)]
+    return tuple(
+        Sample(
+            text=split.texts[row],
+            expected=labels[split.labels[row]],
+            before=before.predictions[row].generated,
+            after=after.predictions[row].generated,
+            before_scored=labels[before.predictions[row].best],
+            after_scored=labels[after.predictions[row].best],
+        )
+        for row in in_turn[:_SAMPLES]
+    )
+
+
+def _manifest(
+    recipe: Recipe,
+    corpus: Corpus,
+    backbone: Backbone,
+    training: Training,
+    seconds: dict[str, float],
+    notes: dict[str, int],
+) -> Manifest:
+    labels, splits = recipe.task.labels, (corpus.train, corpus.validation, corpus.test)
+    return Manifest(
+        whinchat_version=version("whinchat"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
+        platform={
+            "system": platform.platform(),
+            "processor": processor_name(),
+            "cores": str(os.cpu_count()),
+        },
+        device=backbone.plan.device,
+        load_in=backbone.plan.load_in,
+        compute_dtype=backbone.plan.compute_dtype,
+        seeds={"train": recipe.train.seed, "split": recipe.data.split_seed, "bootstrap": recipe.evaluate.seed},
+        model_source=recipe.backbone.model,
+        model_commit=backbone.source.commit,
+        model_license=backbone.source.license,
+        model_architecture=backbone.model.__class__.__name__,
+        parameters=training.parameters,
+        trainable_parameters=training.trainable_parameters,
+        data_source=recipe.data.source,
+        data_revision=corpus.revision,
+        splits={
+            split.name: SplitFacts(len(split), split.fingerprint(), split.counts(labels)) for split in splits if split
+        },
+        data_report=asdict(corpus.report),
+        prompt_notes=notes,
+        selected_on="validation" if recipe.train.keep == "best" else None,
+        train_steps=training.steps,
+        train_examples_per_second=training.examples_per_second,
+        timings_seconds=dict(seconds),
+        peak_memory_bytes=peak_memory_bytes(),
+        resumed_from_step=training.resumed_from_step,
+    )
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    import psutil
+
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return int(info.peak_wset)
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes on Linux, bytes on macOS.
+    return int(largest if platform.system() == "Darwin" else largest * 1024)

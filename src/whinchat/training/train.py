@@ -1,0 +1,101 @@
+"""One training run: from checkpoint to checkpoint to an adapter."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from peft import load_peft_weights, set_peft_model_state_dict
+from transformers import TrainerState
+
+from whinchat.data.records import Corpus
+from whinchat.model.adapter import attach, count_parameters, save_adapter
+from whinchat.model.backbone import Backbone
+from whinchat.model.engine import Engine
+from whinchat.prompt.template import PromptTemplate
+from whinchat.recipe.recipe import Recipe
+from whinchat.training.checkpoints import last_checkpoint
+from whinchat.training.records import Training, TrainPoint
+from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
+
+
+def train(
+    recipe: Recipe, corpus: Corpus, backbone: Backbone, template: PromptTemplate, checkpoints: Path, adapter: Path
+) -> tuple[Engine, Training]:
+    """Train an adapter, from the last checkpoint if there is one, and save it.
+
+    Args:
+        recipe: what to do.
+        corpus: its data.
+        backbone: its model, which gets the adapter.
+        template: its prompts.
+        checkpoints: folder of the states to resume from.
+        adapter: folder the trained adapter goes to, in PEFT's format, with its tokenizer.
+    """
+    model = attach(backbone.model, recipe.adapter, recipe.train.seed)
+    parameters, trainable = count_parameters(model)
+    engine = Engine.build(model, backbone.plan, template)
+    # Checkpoints name the best one by its path, which must hold when the run is resumed from another folder.
+    checkpoints = checkpoints.resolve()
+    trainer = AnswerTrainer(
+        engine,
+        recipe,
+        corpus.train,
+        corpus.validation,
+        args=training_arguments(recipe, backbone.plan, checkpoints),
+        callbacks=callbacks(recipe.train),
+    )
+    checkpoint = last_checkpoint(checkpoints)
+    started = _step_of(checkpoint) if checkpoint else 0
+    if checkpoint is not None and (state := _ended(checkpoint)) is not None:
+        seconds = 0.0
+        best = state.best_model_checkpoint if recipe.train.keep == "best" else None
+        # By name, so that it is found wherever the folder has gone since.
+        set_peft_model_state_dict(model, load_peft_weights(str(checkpoints / Path(best or checkpoint).name)))
+    else:
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds, state = result.metrics.get("train_runtime", 0.0), trainer.state
+    save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
+    backbone.tokenizer.tokenizer.save_pretrained(adapter)
+    per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
+    seen = min((state.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))
+    prompts = [example.prompt for example in trainer.train_dataset]
+    return engine, Training(
+        steps=state.global_step,
+        examples_per_second=seen / seconds if seconds and seen else None,
+        parameters=parameters,
+        trainable_parameters=trainable,
+        resumed_from_step=started,
+        shortened=sum(prompt.shortened > 0 for prompt in prompts),
+        defused=sum(prompt.defused > 0 for prompt in prompts),
+        history=_history(state.log_history),
+    )
+
+
+def _ended(checkpoint: Path) -> Any:
+    """The state in ``checkpoint`` if training was over with it, by its last step or by early stopping; else None.
+
+    Trainer itself would go on: it looks whether to stop only after one more step.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return state if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"] else None
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[-1])
+
+
+def _history(log: list[dict[str, Any]]) -> tuple[TrainPoint, ...]:
+    names = ("loss", "learning_rate", "grad_norm", "eval_loss", "eval_macro_f1")
+    points = (
+        TrainPoint(
+            step=entry["step"],
+            epoch=entry["epoch"],
+            # JSON has no NaN: a value that is none was not measured.
+            **{name: entry[name] for name in names if name in entry and math.isfinite(entry[name])},
+        )
+        for entry in log
+        if "loss" in entry or "eval_loss" in entry
+    )
+    return tuple(points)
