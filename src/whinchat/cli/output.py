@@ -22,14 +22,3 @@ def emit_json(content: Any) -> None:
 def progress_on_stderr() -> AbstractContextManager[TextIO]:
     """Inside, what libraries print goes to standard error, so that standard output holds the result alone."""
     return redirect_stdout(sys.stderr)
-
-
-def share(value: float) -> str:
-    """A figure between 0 and 1 as people compare them."""
-    return f"{value:.3f}"
-
-
-def minutes(seconds: float) -> str:
-    """Such as ``4 min 05 s``."""
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

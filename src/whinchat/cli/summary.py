@@ -8,13 +8,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from whinchat.cli.output import emit_json, minutes, out, share
+from whinchat.cli.output import emit_json, out
 from whinchat.errors import RunError
 from whinchat.evaluation.records import Evaluation, Measured
 from whinchat.publish.folder import RunFolder
 from whinchat.publish.records import RunRecord
-
-_TITLES = {"score": "label scores", "generate": "free generation"}
+from whinchat.publish.wording import MODES, count, duration, memory, number, percent, with_interval
 
 
 def print_run(record: RunRecord, path: Path) -> None:
@@ -26,15 +25,15 @@ def print_run(record: RunRecord, path: Path) -> None:
     for mode in ("score", "generate"):
         for when, evaluation in (("before", record.before), ("after", record.after)):
             if (measured := getattr(evaluation, mode)) is not None:
-                table.add_row(_TITLES[mode], when, *_figures(measured))
+                table.add_row(MODES[mode], when, *_figures(measured))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
-        out.print(f"{reference.title}: macro-F1 {share(reference.after_macro_f1)} after training", markup=False)
+        out.print(f"{reference.title}: macro-F1 {number(reference.after_macro_f1)} after training", markup=False)
     if (trained := manifest.timings_seconds.get("train")) is not None:
         out.print(
-            f"Trained {manifest.trainable_parameters:,} of {manifest.parameters:,} parameters in {minutes(trained)}; "
-            f"all in {minutes(sum(manifest.timings_seconds.values()))}, "
-            f"peak memory {manifest.peak_memory_bytes / 1e9:.1f} GB"
+            f"Trained {count(manifest.trainable_parameters)} of {count(manifest.parameters)} parameters "
+            f"in {duration(trained)}; all in {duration(sum(manifest.timings_seconds.values()))}, "
+            f"peak memory {memory(manifest.peak_memory_bytes)}"
         )
     out.print(f"Report: {folder.report}\nModel card: {folder.card}", soft_wrap=True, markup=False)
     out.print(f'Use it: whinchat predict {path} "a text"', soft_wrap=True, markup=False)
@@ -47,11 +46,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         table.add_column(column)
     for measured in (evaluation.score, evaluation.generate):
         if measured is not None:
-            table.add_row(_TITLES[measured.mode], *_figures(measured))
+            table.add_row(MODES[measured.mode], *_figures(measured))
     out.print(table)
     labels = Table("label", "precision", "recall", "F1", "rows")
     for one in evaluation.score.per_label:
-        labels.add_row(Text(one.label), share(one.precision), share(one.recall), share(one.f1), f"{one.support:,}")
+        labels.add_row(Text(one.label), number(one.precision), number(one.recall), number(one.f1), count(one.support))
     out.print(labels)
 
 
@@ -87,10 +86,9 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
 
 
 def _figures(measured: Measured) -> tuple[str, ...]:
-    interval = measured.intervals["macro_f1"]
     return (
-        f"[bold]{share(measured.macro_f1)}[/] ({share(interval.low)}–{share(interval.high)})",
-        share(measured.macro_recall),
-        share(measured.accuracy),
-        f"{measured.invalid_rate:.1%}",
+        f"[bold]{with_interval(measured, 'macro_f1')}[/]",
+        number(measured.macro_recall),
+        number(measured.accuracy),
+        percent(measured.invalid_rate),
     )
