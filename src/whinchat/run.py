@@ -70,13 +70,16 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
         corpus, backbone, template = prepare(recipe)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     open_folder(folder, recipe, existing)
-    with clock.stage("before"):
-        before = _stored_before(folder, split) or evaluate(
-            _engine(backbone, template), split, recipe.evaluate, "before"
-        )
+    before = _stored_before(folder, split)
+    if before is None:
+        with clock.stage("before"):
+            before = evaluate(_engine(backbone, template), split, recipe.evaluate, "before")
         _store_before(folder, recipe, split, before)
     with clock.stage("train"):
         engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+    if training.resumed_from_step:
+        # Part of the time is not the time: it counts as not measured.
+        del clock.seconds["train"]
     with clock.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
     record = make_record(recipe, corpus, backbone, training, split, (before, after), clock.seconds)
@@ -85,7 +88,7 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
             folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
         )
         write_all(record, folder)
-    record.manifest.timings_seconds.update(clock.seconds)
+    record.manifest.timings_seconds["publish"] = clock.seconds["publish"]
     folder.write(record)
     folder.sweep()
     return record

@@ -28,8 +28,8 @@ class Manifest:
 
     ``timings_seconds`` holds load, before, train, after, publish; ``peak_memory_bytes`` is the process's largest
     resident size. ``model_source`` is the hub id, folder or package; ``model_commit`` the commit or checksum that was
-    resolved. ``resumed_from_step`` is above 0 where a killed run was taken up: times are then those of the last try.
-    ``prompt_notes`` says what the template stage did beyond the ordinary (a text shortened, say).
+    resolved. ``resumed_from_step`` is above 0 where a killed run was taken up; stages that an earlier try began have
+    no time then. ``prompt_notes`` says what the template stage did beyond the ordinary (a text shortened, say).
     """
 
     whinchat_version: str
