@@ -6,6 +6,9 @@ Every message says what was found, where, and what to do. The command line print
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class WhinchatError(Exception):
     """Base of every error whinchat raises on purpose."""
@@ -31,3 +34,9 @@ class PromptError(WhinchatError):
 
 class RunError(WhinchatError):
     """A run folder is missing, unfinished, or in the way."""
+
+
+def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
+    """``; did you mean X?`` for the closest choice, else a full stop."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else "."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from whinchat import __version__
 from whinchat.cli import recipes
@@ -241,15 +242,9 @@ def main() -> None:
     try:
         app()
     except WhinchatError as fault:
-        err.print(f"[bold red]error:[/] {_plain(str(fault))}", soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escape(str(fault))}", soft_wrap=True)
         sys.exit(fault.exit_code)
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED:
             err.print("Stopped. What a run has stored is kept: the same command with --resume goes on from there.")
         raise
-
-
-def _plain(message: str) -> str:
-    from rich.markup import escape
-
-    return escape(message)

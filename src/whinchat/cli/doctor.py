@@ -24,7 +24,8 @@ _HELD_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
 # What Python, torch and the libraries take before any weight is loaded, as `whinchat run` on a tiny model shows.
 _RUNTIME_BYTES = 1.0e9
 # Activations and their gradients grow with the layers' width and number, hence roughly with the root of the weights.
-# Bytes per row and root, fitted to the peak of smollm2-lora-tweeteval: 6.9 GB, 135 M weights, batch 32, bfloat16.
+# Bytes per row and root, fitted to about 6.9 GB resident, seen while smollm2-lora-tweeteval trained: 135 M weights,
+# batch 32, bfloat16.
 _ACTIVATION_BYTES = 15_000.0
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from whinchat.data.records import Split
-from whinchat.data.rows import Row, nearest
-from whinchat.errors import DataError
+from whinchat.data.rows import Row
+from whinchat.errors import DataError, nearest
 from whinchat.recipe.task import Task
 
 _SHOWN = 10

@@ -23,8 +23,7 @@ from typing import IO, Literal
 
 import yaml
 
-from whinchat.data.rows import nearest
-from whinchat.errors import DataError
+from whinchat.errors import DataError, nearest
 
 PREFIX = "package:"
 _DAY_SECONDS = 24 * 60 * 60

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from whinchat.errors import DataError
+from whinchat.errors import DataError, nearest
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -36,12 +35,6 @@ class RawSource:
 
     splits: dict[str, tuple[Row, ...]]
     revision: str | None = None
-
-
-def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
-    """``; did you mean X?`` for the closest choice, else a full stop."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]}?" if close else "."
 
 
 def read_text(path: Path) -> str:

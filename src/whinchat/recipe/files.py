@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from whinchat.errors import RecipeError
+from whinchat.errors import RecipeError, nearest
 from whinchat.recipe.recipe import Recipe
 
 _SHIPPED = resources.files("whinchat") / "recipes"
@@ -40,7 +39,7 @@ def recipe_text(name_or_path: str) -> str:
     names = shipped_recipes()
     if name_or_path not in names:
         raise RecipeError(
-            f"{name_or_path}: neither a recipe file nor a shipped recipe{_nearest(name_or_path, names)} "
+            f"{name_or_path}: neither a recipe file nor a shipped recipe{nearest(name_or_path, names)} "
             f"Shipped: {', '.join(names)}."
         )
     return (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
@@ -120,7 +119,7 @@ def _explain(name: str, fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
     where = f"{name}: {path}" if path else name
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}"
+        return f"{where}: unknown key{nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}"
     if fault["type"] == "missing":
         return f"{where}: missing; every recipe must set it"
     reason = fault["msg"].removeprefix("Value error, ")
@@ -149,11 +148,6 @@ def _keys_beside(loc: Sequence[int | str]) -> tuple[str, ...]:
 def _section(annotation: Any) -> type[BaseModel] | None:
     members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next((one for one in members if isinstance(one, type) and issubclass(one, BaseModel)), None)
-
-
-def _nearest(word: str, choices: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else "."
 
 
 def _kind(value: object) -> str:

@@ -75,7 +75,6 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     # Our loss is divided by what the whole accumulated batch holds; Trainer must not divide it once more.
     loss_is_scaled_for_ga = True
-    model_accepts_loss_kwargs = True
 
     def __init__(
         self, engine: Engine, recipe: schema.Recipe, train: Split, validation: Split | None, **kwargs: Any
