@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from whinchat.errors import ModelError
 from whinchat.model.device import Plan
+from whinchat.model.packed import is_packable, packed_logits
 from whinchat.prompt.answers import AnswerTree, answer_tree
 from whinchat.prompt.batches import Batch
 from whinchat.prompt.template import PromptTemplate
@@ -86,6 +87,12 @@ def answer_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree |
         tree: how the nodes attend to each other; None for a chain, each node after the one before.
     """
     batch = batch.to(torch.device(plan.device))
+    logits = packed_logits(model, batch, tree) if is_packable(model, plan) else plain_logits(model, plan, batch, tree)
+    return logits.float()
+
+
+def plain_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None) -> Tensor:
+    """The same by the model's own forward pass, whatever its architecture."""
     rows, nodes = batch.nodes.shape
     layout = lay_out(batch, tree, plan)
     with autocast(plan):
@@ -98,7 +105,7 @@ def answer_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree |
             logits_to_keep=nodes + 1,
         )
     logits: Tensor = output.logits
-    return logits.float()
+    return logits
 
 
 def prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:

@@ -1,0 +1,148 @@
+"""The forward pass for Llama and Mistral, laid out for what whinchat does: many short texts under one instruction.
+
+B: rows. P: tokens of the shared prefix. N: answer nodes. S: longest rest of a prompt with its nodes. M: tokens in all.
+H: width of the model. K: key heads. G: query heads a key head. D: width of a head. V: vocabulary.
+
+Prefix and rows stand in one line of M tokens, and every layer but attention works on that line: the prefix once, and
+hardly any padding. For attention the rows become a grid (B, S); its products are plain ones, which at these lengths
+cost less than a fused kernel. The last layer computes only what is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, MistralForCausalLM
+
+from whinchat.model.device import Plan
+from whinchat.model.functions import Pick, RmsNorm, Rotate, SwiGlu
+from whinchat.model.line import Line, line_up
+from whinchat.model.projection import is_projectable, project
+from whinchat.prompt.answers import AnswerTree
+from whinchat.prompt.batches import Batch
+
+
+def is_packable(model: nn.Module, plan: Plan) -> bool:
+    """Whether ``packed_logits`` computes what ``model`` does; every other model goes the plain way."""
+    core = model.get_base_model() if isinstance(model, PeftModel) else model
+    if type(core) not in (LlamaForCausalLM, MistralForCausalLM):
+        return False
+    config = core.config
+    return (
+        config.hidden_act == "silu"
+        and not config.attention_dropout
+        # The other kinds turn by angles that depend on how long the prompt is.
+        and core.model.rotary_emb.rope_type in ("default", "linear", "llama3", "yarn")
+        and core.model.embed_tokens.weight.dtype == plan.torch_dtype
+        and len(set(getattr(core, "hf_device_map", {}).values())) <= 1
+        and all(is_projectable(module) for module in core.model.modules())
+    )
+
+
+def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None) -> Tensor:
+    """Logits after the prompt and after each answer node, (B, 1 + N, V), of a model that ``is_packable``."""
+    core = model.get_base_model() if isinstance(model, PeftModel) else model
+    line = line_up(batch, tree)
+    x = core.model.embed_tokens(line.tokens)  # (M, H)
+    views = Views.of(core, line, x)
+    for layer in core.model.layers[:-1]:
+        x = _layer(layer, x, line, views)
+    x = _layer(core.model.layers[-1], x, line, views, reads=line.reads())
+    hidden = _normed(core.model.norm, x)
+    logits: Tensor = core.lm_head(hidden.view(line.rows, -1, hidden.shape[-1]))
+    return logits
+
+
+@dataclass(frozen=True)
+class View:
+    """How a block of queries stands and what it sees.
+
+    Attributes:
+        cos, sin: of the rotary embedding at the queries' positions, (..., D / 2).
+        mask: 0 where a key is seen and -inf where not, (1 or B * K, G * queries, keys).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """Those of the prefix, of the grid, and of the columns that are read."""
+
+    prefix: View
+    grid: View
+    reads: View
+
+    @classmethod
+    def of(cls, core: Any, line: Line, x: Tensor) -> Views:
+        """All three, once for all layers; ``x`` gives data type and device."""
+        heads = core.config.num_key_value_heads
+        groups = core.config.num_attention_heads // heads
+        places = torch.arange(line.prefix + line.width, device=x.device)
+        cos, sin = (table[0, :, : table.shape[-1] // 2] for table in core.model.rotary_emb(x, places[None]))
+        causal = (places[: line.prefix] > places[: line.prefix, None])[None]
+        row = torch.arange(line.rows, device=x.device)[:, None]
+        positions = line.positions.expand(line.rows, -1)[row, line.columns]
+        hidden = line.hidden.expand(line.rows, -1, -1)[row, line.columns]
+
+        def view(at: Tensor, hidden: Tensor) -> View:
+            mask = torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill_(hidden, -torch.inf)
+            mask = mask.repeat(1, groups, 1)
+            if len(mask) > 1:
+                mask = mask.repeat_interleave(heads, dim=0)
+            return View(cos[at], sin[at], mask)
+
+        return cls(view(places[: line.prefix], causal), view(line.positions, line.hidden), view(positions, hidden))
+
+
+def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None = None) -> Tensor:
+    """One decoder layer, (M, H) to (M, H); with ``reads`` (B * (1 + N),) only those tokens come out."""
+    attention = layer.self_attn
+    width = attention.head_dim
+    h = _normed(layer.input_layernorm, x)
+    prefix_keys, keys = line.split(_heads(project(attention.k_proj, h), width))
+    prefix_values, values = line.split(_heads(project(attention.v_proj, h), width))
+    prefix_keys = Rotate.apply(prefix_keys, views.prefix.cos, views.prefix.sin)  # (1, K, P, D)
+    keys = Rotate.apply(keys, views.grid.cos, views.grid.sin)  # (B, K, S, D)
+    prefix_values = prefix_values.transpose(1, 2)
+    keys = torch.cat([prefix_keys.expand(line.rows, -1, -1, -1), keys], dim=2)  # (B, K, P + S, D)
+    values = torch.cat([prefix_values.expand(line.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
+    if reads is None:
+        prefix_queries, queries = line.split(_heads(project(attention.q_proj, h), width))
+        mixed = line.join(
+            _attend(prefix_queries, views.prefix, prefix_keys, prefix_values),
+            _attend(queries, views.grid, keys, values),
+        )
+    else:
+        x, h = Pick.apply(x, reads), Pick.apply(h, reads)
+        queries = _heads(project(attention.q_proj, h), width).unflatten(0, (line.rows, -1))
+        mixed = _attend(queries, views.reads, keys, values).flatten(0, 1)
+    x = x + project(attention.o_proj, mixed)
+    h = _normed(layer.post_attention_layernorm, x)
+    return x + project(layer.mlp.down_proj, SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h)))
+
+
+def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of queries (B, S, K * G, D), not yet turned, to keys and values (B, K, L, D); (B, S, K * G * D)."""
+    rows, count, heads, width = queries.shape
+    queries = Rotate.apply(queries, view.cos, view.sin)  # (B, K * G, S, D)
+    # The queries of a group share their keys: one product for all of them.
+    queries = queries.view(rows * keys.shape[1], -1, width)  # (B * K, G * S, D)
+    scores = torch.baddbmm(view.mask, queries, keys.flatten(0, 1).mT, alpha=width**-0.5)
+    mixed = scores.softmax(dim=-1) @ values.flatten(0, 1)
+    return mixed.view(rows, heads, count, width).transpose(1, 2).flatten(2)
+
+
+def _heads(x: Tensor, width: int) -> Tensor:
+    return x.unflatten(-1, (-1, width))
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    normed: Tensor = RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
+    return normed
