@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from whinchat.errors import ModelError
 from whinchat.model.device import Plan, plan_device
 from whinchat.model.gguf import converted_folder
 from whinchat.model.head import FloatHead
+from whinchat.model.memory import reuse_freed_memory
+from whinchat.model.streaming import load_streamed, misshapen
 from whinchat.prompt.template import PromptTemplate
 from whinchat.recipe import recipe as schema
 
@@ -116,14 +119,11 @@ def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) 
         ModelError: the device is not there, or the files cannot be loaded.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     plan = plan_device(backbone)
     source = source or find_model(backbone)
     tokenizer = load_tokenizer(source)
     options: dict[str, Any] = {
-        "revision": source.revision or "main",
         # Under NF4 this is the type of what stays unquantized: embeddings and norms.
         "dtype": plan.torch_dtype if plan.load_in == "nf4" else getattr(torch, plan.load_in),
         "attn_implementation": plan.attn_implementation,
@@ -131,15 +131,42 @@ def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) 
     }
     if plan.load_in == "nf4":
         options["quantization_config"] = _nf4(plan)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source.path, **options)
-    except (OSError, ValueError, SafetensorError) as fault:
-        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(fault)}") from fault
+    model = _load_model(source, options)
+    if plan.device == "cpu":
+        reuse_freed_memory()
     model.requires_grad_(False)
     _keep_layout(model)
     if plan.compute_dtype != "float32":
         model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
     return Backbone(model.eval(), tokenizer, plan, source)
+
+
+def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:
+    from httpx2 import HTTPError
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    loaded = None
+    try:
+        if "quantization_config" in options:
+            loaded = load_streamed(source.path, source.revision, options)
+        if loaded is None:
+            loaded = AutoModelForCausalLM.from_pretrained(
+                source.path, revision=source.revision or "main", output_loading_info=True, **options
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as fault:
+        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(fault)}") from fault
+    model, report = loaded
+    # transformers gives such weights random values and goes on.
+    if lacking := sorted(report["missing_keys"]):
+        raise ModelError(f"{source.name}: cannot be loaded: its files lack {_some(lacking)}")
+    if wrong := misshapen(model):
+        raise ModelError(f"{source.name}: cannot be loaded: not of the shape its config.json says: {_some(wrong)}")
+    return model
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _keep_layout(model: PreTrainedModel) -> None:

@@ -37,9 +37,8 @@ class RmsNorm(Function):
         """With n = x * scale: ``scale * (w g - n mean(n w g))``."""
         x, weight, scale = ctx.saved_tensors
         weighted = grad * weight  # (M, H)
-        # Row by row dot products, without a product held in float32.
-        dot = torch.bmm(x[:, None], weighted[:, :, None])[:, 0].float()  # (M, 1)
-        correction = (dot * scale.square()).div_(-x.shape[-1])
+        dot = (x * weighted).sum(dim=-1, keepdim=True, dtype=torch.float32)  # (M, 1)
+        correction = dot.mul_(scale.square()).div_(-x.shape[-1])
         return weighted.float().addcmul_(x, correction).mul_(scale).to(x.dtype), None, None
 
 
