@@ -27,13 +27,17 @@ from whinchat.prompt.batches import Batch
 
 
 def is_packable(model: nn.Module, plan: Plan) -> bool:
-    """Whether ``packed_logits`` computes what ``model`` does; every other model goes the plain way."""
+    """Whether ``packed_logits`` computes what ``model`` does; every other model goes the plain way.
+
+    So does every model whose plan asks for a fused attention kernel.
+    """
     core = model.get_base_model() if isinstance(model, PeftModel) else model
     if type(core) not in (LlamaForCausalLM, MistralForCausalLM):
         return False
     config = core.config
     return (
-        config.hidden_act == "silu"
+        plan.attn_implementation == "eager"
+        and config.hidden_act == "silu"
         and not config.attention_dropout
         # The other kinds turn by angles that depend on how long the prompt is.
         and core.model.rotary_emb.rope_type in ("default", "linear", "llama3", "yarn")
