@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/whinchat
+# For this machine's own processor; of llama.cpp only the library that the binding calls.
+LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
 
-.PHONY: demo test lint unit test-slow format clean help
+.PHONY: demo test lint unit test-slow bench bench-full bench-llama format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +29,16 @@ unit: $(VENV)/.dev  ## the tests, without those marked slow
 test-slow: $(VENV)/.dev  ## the tests marked slow: minutes to tens of minutes
 	$(BIN)/pytest -m slow
 
+bench: $(VENV)/.bench  ## whinchat and its peers side by side, short version: about 20 minutes on two cores
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/.bench  ## all contestants, all points, more rounds: well over an hour
+	$(BIN)/python -m benchmarks --full
+
+bench-llama: $(VENV)/.bench  ## build llama.cpp's Python binding for the benchmarks (minutes)
+	CMAKE_ARGS="$(LLAMA_OPTIONS)" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		--no-binary llama-cpp-python llama-cpp-python
+
 format: $(VENV)/.dev  ## put the code in its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -43,3 +56,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo

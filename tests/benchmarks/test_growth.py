@@ -1,0 +1,57 @@
+"""Fits recover what they were made from; points that failed are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks.fits import line, power_law
+from benchmarks.growth import Reading
+
+from benchmarks import growth
+from tests.benchmarks import results
+
+
+def test_power_law() -> None:
+    fit = power_law([1, 10, 100], [3.0, 3 * 10**1.5, 3 * 100**1.5])
+    assert fit is not None
+    assert (fit.slope, fit.factor) == pytest.approx((1.5, 3.0))
+    assert fit.at(1000) == pytest.approx(3 * 1000**1.5)
+    assert power_law([4, 4], [1.0, 2.0]) is None
+
+
+def test_line() -> None:
+    fit = line([100, 300, 1000], [8 + 2.0, 8 + 6.0, 8 + 20.0])
+    assert fit is not None
+    assert (fit.start_up, fit.seconds_a_text) == pytest.approx((8.0, 0.02))
+    assert fit.hours(10_000_000) == pytest.approx((8 + 200_000) / 3600)
+    assert line([], []) is None
+
+
+def test_summary_fits_what_was_measured() -> None:
+    found = results.growth()
+    assert found["length"]["train"]["time"]["slope"] == pytest.approx(0.9)
+    assert found["length"]["train"]["memory"]["slope"] == pytest.approx(0.1, abs=1e-4)
+    assert found["batch"]["score"]["time"]["slope"] == pytest.approx(0.9)
+    assert len(found["batch"]["score"]["points"]) == 3
+    texts = found["texts"]["score"]
+    assert texts["time"]["slope"] == pytest.approx(1.0)
+    assert texts["line"] == pytest.approx({"start_up": 8.0, "seconds_a_text": 0.02})
+    assert texts["hours"]["1000000000"] == pytest.approx(2e7 / 3600, rel=1e-6)
+
+
+def test_one_point_alone_has_no_fit() -> None:
+    found = growth.summary({"texts": {"score": [Reading(100.0, 0.02, 10.0, 10**9)]}})
+    assert found["texts"]["score"]["time"] is None
+    assert found["texts"]["score"]["hours"] == {"10000000": None, "1000000000": None}
+
+
+def test_the_plan_takes_the_largest_shape_from_the_other_group(tmp_path: Path) -> None:
+    shapes = {"mistral-300m-shape": tmp_path / "m", "tinyllama-shape": tmp_path / "t"}
+
+    def trained(*, measured_1b: bool) -> int:
+        points = growth.plan(tmp_path / "w", shapes, full=False, measured_1b=measured_1b)
+        return sum(point.axis == "parameters" and point.job == "train" for point in points)
+
+    assert trained(measured_1b=True) == 2
+    assert trained(measured_1b=False) == 3
