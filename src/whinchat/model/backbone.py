@@ -148,7 +148,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
 
     loaded = None
     try:
-        if "quantization_config" in options:
+        if options["device_map"] == {"": "cpu"}:
             loaded = load_streamed(source.path, source.revision, options)
         if loaded is None:
             loaded = AutoModelForCausalLM.from_pretrained(

@@ -1,9 +1,10 @@
-"""NF4 models loaded tensor by tensor, with little memory and in little time.
+"""Models loaded tensor by tensor on the CPU, with little memory and, for NF4, in little time.
 
-transformers quantizes while it loads, but from memory-mapped files: every page read stays resident until the last
-tensor of its file is gone, so the process grows by the whole checkpoint. And nearly all of the time goes into one
-search over 15 boundaries per weight. Here transformers is handed the same tensors read on demand into memory of their
-own, and bitsandbytes' quantization is answered by a table. The loaded model is the same, bit for bit.
+transformers converts and quantizes while it loads, but from memory-mapped files: every page read stays resident until
+the last tensor of its file is gone, so the process grows by the whole checkpoint. And nearly all of the time that NF4
+takes goes into one search over 15 boundaries per weight. Here transformers is handed the same tensors read on demand
+into memory of their own, and bitsandbytes' quantization is answered by a table. The loaded model is the same, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def load_streamed(
     Args:
         path: a model folder or a hub id.
         revision: of the hub id.
-        options: for ``from_pretrained``, quantization config among them.
+        options: for ``from_pretrained``.
 
     Raises:
         OSError, ValueError, RuntimeError, SafetensorError: as ``from_pretrained`` does.
