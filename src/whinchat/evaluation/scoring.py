@@ -6,6 +6,7 @@ B: rows of a batch. N: answer nodes. V: vocabulary. K: labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -34,14 +35,28 @@ def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
 
 
 def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str = "Scoring") -> NDArray[np.float32]:
-    """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels."""
+    """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
+
+    On a CPU every core works on a batch of its own: at these sizes that is faster than all cores on one.
+    """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
-    with inference(engine.model), tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar:
-        for rows in by_length([len(one) for one in ids], batch_size):
-            batch = collate([ids[row] for row in rows], [engine.tree.tokens] * len(rows))
+    workers = torch.get_num_threads() if engine.plan.device == "cpu" else 1
+
+    def score_batch(rows: list[int]) -> list[int]:
+        batch = collate([ids[row] for row in rows], [engine.tree.tokens] * len(rows))
+        with torch.inference_mode():
             logits = answer_logits(engine.model, engine.plan, batch, engine.tree)
             scores[rows] = label_log_probs(logits, engine.tree).cpu().numpy()
+        return rows
+
+    with (
+        inference(engine.model),
+        tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar,
+        # The number of threads that a torch operation uses is set for each calling thread.
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        for rows in pool.map(score_batch, by_length([len(one) for one in ids], batch_size)):
             bar.update(len(rows))
     return scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+_SWITCH = Lock()
 
 
 class FloatHead(nn.Module):
@@ -65,9 +68,11 @@ class _WideProduct(Function):
 def _bfloat16_factors() -> Iterator[None]:
     """Let oneDNN take float32 factors as bfloat16: exact for numbers that are bfloat16, with float32 sums, and faster."""
     matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
+    # The switch is the whole process's.
+    with _SWITCH:
+        before = matmul.fp32_precision
+        matmul.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before

@@ -43,9 +43,9 @@ def dora_row_norm(w_norm_sq: Tensor, w_a: Tensor, a: Tensor, b: Tensor, scale: f
 
     Source: DoRA, section 4.3 (arXiv:2402.09353), which treats this norm as a constant in the backward pass.
     """
-    w_dot_update = (b * w_a).sum(dim=1)  # (O,)
-    update_norm_sq = ((b @ (a @ a.T)) * b).sum(dim=1)  # (O,)
-    norm_sq = w_norm_sq + 2 * scale * w_dot_update + scale**2 * update_norm_sq
+    # 2 scale <b, w_a> + scale^2 <b, b (a a^T)>, row by row
+    update = torch.addmm(w_a, b, a @ a.T, beta=2 * scale, alpha=scale**2)  # (O, R)
+    norm_sq = (b * update).sum(dim=1).add_(w_norm_sq)  # (O,)
     # Rounding can leave a row that the update cancels just below zero.
     return norm_sq.clamp_min(0).sqrt()
 

@@ -129,7 +129,9 @@ def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None
         mixed = _attend(queries, views.reads, keys, values).flatten(0, 1)
     x = x + project(attention.o_proj, mixed)
     h = _normed(layer.post_attention_layernorm, x)
-    return x + project(layer.mlp.down_proj, SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h)))
+    return x + project(
+        layer.mlp.down_proj, SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h))
+    )
 
 
 def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
