@@ -161,6 +161,21 @@ def test_float_head_is_a_float32_product_under_autocast() -> None:
     assert (rounded.double() - wanted).abs().max() > 1e-3, "bfloat16 would have done as well"
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_float_head_on_bfloat16_loses_nothing(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whinchat.model.head._PIECE", 7)
+    linear = torch.nn.Linear(64, 30, bias=False).to(torch.bfloat16).requires_grad_(False)
+    head = FloatHead(linear, keep=keep)
+    hidden = torch.randn(5, 2, 64).to(torch.bfloat16).requires_grad_()
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    found = head(hidden)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    wanted = hidden.float() @ linear.weight.float().T
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    ours, exact = (torch.autograd.grad(one.square().sum(), hidden)[0] for one in (found, wanted))
+    torch.testing.assert_close(ours, exact, rtol=2e-2, atol=2e-2)
+
+
 def test_float_head_keeps_tied_weights_tied(tmp_path: Path, tiny_llama: Path) -> None:
     shutil.copytree(tiny_llama, tmp_path / "tied")
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)

@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, 
 
 from tests import tiny
 from whinchat.errors import ModelError
-from whinchat.model.streaming import FastNF4, load_streamed, quantize_nf4
+from whinchat.model.nf4 import FastNF4, quantize_nf4
+from whinchat.model.streaming import load_streamed
 
 Options = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -235,7 +236,7 @@ def test_quantizes_as_bitsandbytes_at_every_boundary() -> None:
 
 
 def test_other_quantizations_stay_bitsandbytes_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whinchat.model.streaming.quantize_nf4", lambda *_: pytest.fail("not ours"))
+    monkeypatch.setattr("whinchat.model.nf4.quantize_nf4", lambda *_: pytest.fail("not ours"))
     quantize = torch.ops.bitsandbytes.quantize_4bit.default
     for weight, kind, storage in (
         (torch.ones(2, 64), "fp4", torch.uint8),

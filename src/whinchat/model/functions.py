@@ -29,7 +29,8 @@ class RmsNorm(Function):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (M, 1), float32
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).to(x.dtype).mul_(weight)
+        normed: Tensor = (x * scale).to(x.dtype)
+        return normed.mul_(weight)
 
     @staticmethod
     @once_differentiable

@@ -14,6 +14,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _SWITCH = Lock()
+# Rows of the weight that are widened at a time where it is not kept.
+_PIECE = 2048
 
 
 class FloatHead(nn.Module):
@@ -22,8 +24,10 @@ class FloatHead(nn.Module):
     In bfloat16 a logit near 16 moves in steps of 0.125, so labels tie and probabilities come in lumps.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, *, keep: bool = True) -> None:
+        """``keep``: hold a float32 copy of the weight on a CPU, for speed; else it is made piece by piece."""
         super().__init__()
+        self._keep = keep
         # The same parameters, so a head tied to the embeddings stays tied.
         self.weight = linear.weight
         self.bias = linear.bias
@@ -33,7 +37,7 @@ class FloatHead(nn.Module):
         """Logits (..., V), float32, from hidden states (..., H)."""
         with torch.autocast(hidden.device.type, enabled=False):
             if hidden.device.type == "cpu" and hidden.dtype == self.weight.dtype == torch.bfloat16:
-                logits: Tensor = _WideProduct.apply(hidden, self.weight, self._widened())
+                logits: Tensor = _WideProduct.apply(hidden, self.weight, self._widened() if self._keep else None)
                 return logits if self.bias is None else logits + self.bias.float()
             bias = None if self.bias is None else self.bias.float()
             return F.linear(hidden.float(), self.weight.float(), bias)
@@ -50,9 +54,12 @@ class _WideProduct(Function):
     """``hidden @ weight.T`` with bfloat16 factors and a float32 result."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, wide: Tensor) -> Tensor:
-        """(..., V) from hidden (..., H), weight (V, H) and the same weight in float32."""
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, wide: Tensor | None) -> Tensor:
+        """(..., V) from hidden (..., H), weight (V, H) and the same weight in float32, if it is at hand."""
         ctx.save_for_backward(weight)
+        if wide is None:
+            pieces = weight.split(_PIECE)
+            return torch.cat([F.linear(hidden.float(), piece.float()) for piece in pieces], dim=-1)
         with _bfloat16_factors():
             return F.linear(hidden.float(), wide)
 
@@ -66,8 +73,8 @@ class _WideProduct(Function):
 
 @contextmanager
 def _bfloat16_factors() -> Iterator[None]:
-    """Let oneDNN take float32 factors as bfloat16: exact for numbers that are bfloat16, with float32 sums, and faster."""
-    matmul = torch.backends.mkldnn.matmul
+    """Let oneDNN multiply float32 as bfloat16: faster, and exact where the factors are bfloat16; sums are float32."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     # The switch is the whole process's.
     with _SWITCH:
         before = matmul.fp32_precision

@@ -80,7 +80,7 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
         return result + torch.addcmul((gain * scale).to(update.dtype) * update, (gain - 1).to(product.dtype), product)
 
     def row_norm(self, module: Any, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """Row norms (O,) of ``weight + scale * b @ a``, detached; kept between calls while the layer is not training."""
+        """Row norms (O,) of ``weight + scale * b @ a``, detached; kept while the layer is not training."""
         if module.training:
             # Version counters cannot be trusted here: fused optimizers do not raise them.
             self._kept = None

@@ -42,7 +42,7 @@ class Line:
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The prefix (1, P, ...) and the grid (B, S, ...) of a line (M, ...)."""
-        prefix, rows = x.split([self.prefix, len(x) - self.prefix])
+        prefix, rows = torch.split(x, [self.prefix, len(x) - self.prefix])
         if self.places is not None:
             rows = Place.apply(rows, self.places, self.rows * self.width)
         return prefix[None], rows.view(self.rows, self.width, *x.shape[1:])

@@ -31,7 +31,7 @@ def is_packable(model: nn.Module, plan: Plan) -> bool:
 
     So does every model whose plan asks for a fused attention kernel.
     """
-    core = model.get_base_model() if isinstance(model, PeftModel) else model
+    core = _core(model)
     if type(core) not in (LlamaForCausalLM, MistralForCausalLM):
         return False
     config = core.config
@@ -47,9 +47,14 @@ def is_packable(model: nn.Module, plan: Plan) -> bool:
     )
 
 
+def _core(model: nn.Module) -> Any:
+    """The transformers model, inside PEFT's where there is an adapter."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None) -> Tensor:
     """Logits after the prompt and after each answer node, (B, 1 + N, V), of a model that ``is_packable``."""
-    core = model.get_base_model() if isinstance(model, PeftModel) else model
+    core = _core(model)
     line = line_up(batch, tree)
     x = core.model.embed_tokens(line.tokens)  # (M, H)
     views = Views.of(core, line, x)
@@ -129,9 +134,8 @@ def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None
         mixed = _attend(queries, views.reads, keys, values).flatten(0, 1)
     x = x + project(attention.o_proj, mixed)
     h = _normed(layer.post_attention_layernorm, x)
-    return x + project(
-        layer.mlp.down_proj, SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h))
-    )
+    inner = SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h))
+    return x + project(layer.mlp.down_proj, inner)
 
 
 def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
@@ -146,7 +150,8 @@ def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor
 
 
 def _heads(x: Tensor, width: int) -> Tensor:
-    return x.unflatten(-1, (-1, width))
+    heads: Tensor = x.unflatten(-1, (-1, width))
+    return heads
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

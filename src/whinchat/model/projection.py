@@ -5,6 +5,8 @@ M: tokens. O, I: rows and columns of a frozen weight. R: rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from whinchat.model.kernels import FactoredDora
+from whinchat.model.nf4 import unpack_nf4
 
 
 def project(layer: nn.Module, x: Tensor) -> Tensor:
@@ -28,40 +31,35 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     if name is None:
         return _frozen(base, x)
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-    weight = dense(base, x.dtype)
     dropout = layer.lora_dropout[name]
-    dropped = dropout(x) if layer.training and not isinstance(dropout, nn.Identity) else None
+    p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0
     dora = layer.lora_variant.get(name)
     if dora is None:
-        return AdaptedLinear.apply(x, dropped, a, b, None, None, base, weight, scale)
+        return _biased(AdaptedLinear.apply(x, a, b, None, Fixed(base, scale, p)), base)
     magnitude = layer.lora_magnitude_vector[name].weight
-    norm = dora.row_norm(layer, weight, a, b, scale)
-    if dropped is None:
-        return AdaptedLinear.apply(x, None, a, b, magnitude, norm, base, weight, scale)
-    # PEFT rescales the base term of the dropped input and leaves the rest of W x alone: W (x - dropped) + DoRA(dropped).
-    adapted = AdaptedLinear.apply(dropped, None, a, b, magnitude, norm, base, weight, scale, False)
+    fixed = Fixed(base, scale, 0.0, lambda weight: dora.row_norm(layer, weight, a, b, scale))
+    if not p:
+        return _biased(AdaptedLinear.apply(x, a, b, magnitude, fixed), base)
+    # PEFT rescales the base term of the dropped input and leaves the rest of W x as it is.
+    dropped = dropout(x)
+    adapted: Tensor = AdaptedLinear.apply(dropped, a, b, magnitude, fixed)
     return adapted + _frozen(base, x - dropped)
 
 
 def dense(base: Any, dtype: torch.dtype) -> Tensor:
-    """The frozen weight (O, I) to multiply with; a fresh copy for NF4, the weight itself otherwise."""
-    if not _is_nf4(base):
-        weight: Tensor = base.weight
-        return weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    unpacked: Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state)
-    return unpacked.to(dtype)
+    """The frozen weight (O, I) to multiply with; for NF4 a copy that holds until this thread asks for the next one."""
+    weight: Tensor = base.weight
+    return weight if not _is_nf4(base) else unpack_nf4(base.weight).to(dtype)
 
 
 class FrozenLinear(Function):
-    """An NF4 layer without an adapter: the weight is dequantized for each pass and never kept."""
+    """An NF4 layer without an adapter or bias: the weight is dequantized for each pass and never kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: nn.Module) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: nn.Linear) -> Tensor:
         """(M, O)."""
         ctx.base = base
-        return F.linear(x, dense(base, x.dtype), base.bias)
+        return F.linear(x, dense(base, x.dtype))
 
     @staticmethod
     @once_differentiable
@@ -70,85 +68,92 @@ class FrozenLinear(Function):
         return grad @ dense(ctx.base, grad.dtype), None
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """What ``AdaptedLinear`` gets and gives no gradient to.
+
+    Attributes:
+        base: the frozen layer with its weight W, (O, I).
+        scale: ``lora_alpha / r`` (or over its root, for rsLoRA).
+        dropout: share of A's input that is dropped.
+        row_norm: for DoRA, from W to the row norms of W + scale * B A, (O,).
+    """
+
+    base: nn.Linear
+    scale: float
+    dropout: float
+    row_norm: Callable[[Tensor], Tensor] | None = None
+
+
 class AdaptedLinear(Function):
-    """``gain * (W x + scale * B A x) + bias``, with gain 1 for LoRA and magnitude / norm for DoRA.
+    """``gain * (W x + scale * B A dropout(x))``, with gain 1 for LoRA, magnitude / norm for DoRA; without W's bias.
 
     Sources: LoRA, section 4.1 (arXiv:2106.09685); DoRA, equation 5 and section 4.3 (arXiv:2402.09353), which holds the
     norm constant in the backward pass.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        dropped: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        magnitude: Tensor | None,
-        norm: Tensor | None,
-        base: nn.Module,
-        weight: Tensor,
-        scale: float,
-        with_bias: bool = True,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None, fixed: Fixed) -> Tensor:
         """(M, O).
 
         Args:
             ctx: autograd's.
             x: (M, I).
-            dropped: what A is applied to, (M, I); None for x itself.
             a, b: factors, (R, I) and (O, R), in float32 or the data type of x.
             magnitude: DoRA's, (O,), or None.
-            norm: row norms of W + scale * B A, (O,), or None.
-            base: the frozen layer, asked for its weight again in the backward pass.
-            weight: its weight, (O, I).
-            scale: ``lora_alpha / r`` (or over its root, for rsLoRA).
-            with_bias: whether to add the frozen layer's bias.
+            fixed: the rest.
         """
-        bias = base.bias if with_bias else None
-        narrow_a, narrow_b = a.to(x.dtype), b.to(x.dtype)
-        inner = F.linear(x if dropped is None else dropped, narrow_a)  # (M, R)
-        product = F.linear(x, weight, bias if magnitude is None else None)
-        product.addmm_(inner, narrow_b.T, alpha=scale)
-        saved: list[Tensor | None] = [x, dropped, inner, narrow_a, narrow_b]
-        ctx.base, ctx.scale, ctx.dtype = base, scale, a.dtype
-        if magnitude is None:
-            ctx.save_for_backward(*saved, None, None, None)
+        ctx.fixed, ctx.dtype = fixed, a.dtype
+        a, b = a.to(x.dtype), b.to(x.dtype)
+        # A byte for each input is kept for the backward pass, not the dropped input itself.
+        dropped, kept = torch.native_dropout(x, fixed.dropout, True) if fixed.dropout else (x, None)
+        inner = F.linear(dropped, a)  # (M, R)
+        weight = dense(fixed.base, x.dtype)
+        norm = None if fixed.row_norm is None else fixed.row_norm(weight)
+        product = F.linear(x, weight).addmm_(inner, b.T, alpha=fixed.scale)
+        if magnitude is None or norm is None:
+            ctx.save_for_backward(x, kept, inner, a, b, None, None, None)
             return product
         # The gain is close to one and would lose its learned part in bfloat16; what it has above one keeps it.
         excess = (magnitude / norm - 1).to(x.dtype)  # (O,)
-        ctx.save_for_backward(*saved, product, excess, norm)
-        gained = torch.addcmul(product, product, excess)
-        return gained if bias is None else gained.add_(bias)
+        ctx.save_for_backward(x, kept, inner, a, b, product, excess, norm)
+        return torch.addcmul(product, product, excess)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, dropped, a, b and magnitude."""
-        x, dropped, inner, a, b, product, excess, norm = ctx.saved_tensors
-        need_x, need_dropped = ctx.needs_input_grad[:2]
-        grad_magnitude = None
+        """Gradients of x, a, b and magnitude."""
+        x, kept, inner, a, b, product, excess, norm = ctx.saved_tensors
+        need_x, need_a, need_b, need_magnitude, _ = ctx.needs_input_grad
+        fixed: Fixed = ctx.fixed
+        grad_x = grad_a = grad_b = grad_magnitude = None
         if product is not None:
-            if ctx.needs_input_grad[4]:
+            if need_magnitude:
                 grad_magnitude = (grad * product).sum(dim=0, dtype=torch.float32).div_(norm)
             grad = torch.addcmul(grad, grad, excess)
-        grad_inner = (grad @ b).mul_(ctx.scale)  # (M, R)
-        grad_b = (grad.T @ inner).to(ctx.dtype).mul_(ctx.scale) if ctx.needs_input_grad[3] else None
-        grad_a = (grad_inner.T @ (x if dropped is None else dropped)).to(ctx.dtype) if ctx.needs_input_grad[2] else None
-        grad_x = grad @ dense(ctx.base, grad.dtype) if need_x else None
-        grad_dropped = None
-        if dropped is None and grad_x is not None:
-            grad_x.addmm_(grad_inner, a)
-        elif need_dropped:
-            grad_dropped = grad_inner @ a
-        return grad_x, grad_dropped, grad_a, grad_b, grad_magnitude, None, None, None, None, None
+        grad_inner = (grad @ b).mul_(fixed.scale)  # (M, R)
+        if need_b:
+            grad_b = (grad.T @ inner).to(ctx.dtype).mul_(fixed.scale)
+        if need_a:
+            dropped = x if kept is None else (x * kept).div_(1 - fixed.dropout)
+            grad_a = (grad_inner.T @ dropped).to(ctx.dtype)
+        if need_x:
+            grad_x = grad @ dense(fixed.base, grad.dtype)
+            if kept is None:
+                grad_x.addmm_(grad_inner, a)
+            else:
+                grad_x.addcmul_(grad_inner @ a, kept, value=1 / (1 - fixed.dropout))
+        return grad_x, grad_a, grad_b, grad_magnitude, None
 
 
 def _frozen(base: Any, x: Tensor) -> Tensor:
     if _is_nf4(base):
-        result: Tensor = FrozenLinear.apply(x, base)
-        return result
+        return _biased(FrozenLinear.apply(x, base), base)
     return F.linear(x, base.weight, base.bias)
+
+
+def _biased(x: Tensor, base: Any) -> Tensor:
+    return x if base.bias is None else x + base.bias
 
 
 def is_projectable(layer: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from whinchat.errors import RecipeError
 from whinchat.evaluation.scoring import probabilities, score
 from whinchat.model.device import Plan
 from whinchat.model.engine import Engine, answer_logits
+from whinchat.model.memory import give_back_memory
 from whinchat.prompt.batches import Batch, LengthBatches, collate
 from whinchat.prompt.template import Prompt
 from whinchat.recipe import recipe as schema
@@ -120,6 +121,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Weighted loss of one micro-batch over ``num_items_in_batch``, the items of the whole accumulated batch."""
+        if self.engine.plan.load_in == "nf4":
+            # Who asks for NF4 is short of memory: nothing of the last micro-batch stays while the next is computed.
+            give_back_memory()
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
         if self.recipe.train.loss == "choice":
