@@ -5,6 +5,7 @@ O, I: rows and columns of a frozen weight. R: rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,19 +69,22 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
         scale = module.scaling[active_adapter]
         a, b = module.lora_A[active_adapter], module.lora_B[active_adapter]
         magnitude = module.lora_magnitude_vector[active_adapter].weight  # (O,)
-        weight = dequantize_module_weight(base)
+
+        def weight() -> Tensor:
+            return dequantize_module_weight(base)  # type: ignore[no-any-return]
+
         gain = magnitude / self.row_norm(module, weight, a.weight, b.weight, scale)  # (O,)
         product = result if base.bias is None else result - base.bias
         if module.training and not isinstance(dropout, nn.Identity):
             # As PEFT does: the base term that DoRA rescales is that of the dropped input.
             x = dropout(x)
-            product = nn.functional.linear(x, weight.to(x.dtype))
+            product = nn.functional.linear(x, weight().to(x.dtype))
         # gain is close to one and would lose its learned part in bfloat16; gain - 1 keeps it.
         update = b(a(x))
         return result + torch.addcmul((gain * scale).to(update.dtype) * update, (gain - 1).to(product.dtype), product)
 
-    def row_norm(self, module: Any, weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """Row norms (O,) of ``weight + scale * b @ a``, detached; kept while the layer is not training."""
+    def row_norm(self, module: Any, weight: Callable[[], Tensor], a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """Row norms (O,) of ``weight() + scale * b @ a``, detached; kept while the layer is not training."""
         if module.training:
             # Version counters cannot be trusted here: fused optimizers do not raise them.
             self._kept = None
@@ -88,10 +92,11 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
             return self._kept[2]
         # Outside inference mode, so that a backward pass may use what is kept here.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(a.device.type, enabled=False):
+            dense = weight()
             if self._w_norm_sq is None or self._w_norm_sq.device != a.device:
-                self._w_norm_sq = weight.float().square().sum(dim=1)
+                self._w_norm_sq = dense.float().square().sum(dim=1)
             factor = a.detach()
-            w_a = (weight @ factor.T.to(weight.dtype)).float()  # (O, R)
+            w_a = (dense @ factor.T.to(dense.dtype)).float()  # (O, R)
             norm = dora_row_norm(self._w_norm_sq, w_a, factor, b.detach(), scale)
         if not module.training:
             self._kept = (a._version, b._version, norm)

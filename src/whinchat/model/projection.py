@@ -37,7 +37,7 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     if dora is None:
         return _biased(AdaptedLinear.apply(x, a, b, None, Fixed(base, scale, p)), base)
     magnitude = layer.lora_magnitude_vector[name].weight
-    fixed = Fixed(base, scale, 0.0, lambda weight: dora.row_norm(layer, weight, a, b, scale))
+    fixed = Fixed(base, scale, 0.0, lambda weight: dora.row_norm(layer, lambda: weight, a, b, scale))
     if not p:
         return _biased(AdaptedLinear.apply(x, a, b, magnitude, fixed), base)
     # PEFT rescales the base term of the dropped input and leaves the rest of W x as it is.
