@@ -90,6 +90,21 @@ def test_rows_of_one_length_stay_a_grid(tiny_model: Path, labels: str) -> None:
     assert_packed_equals_plain(engine, batch, engine.tree)
 
 
+@pytest.mark.parametrize("labels", ["one", "branching"])
+@pytest.mark.parametrize("lengths", [[7, 7, 7], [4, 9, 1]])
+def test_long_texts_are_scored_by_the_fused_kernel(
+    tiny_model: Path, labels: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tuned_engine(tiny_model, labels)
+    batch = drawn_batch(engine, lengths)
+    with torch.inference_mode():
+        products = packed_logits(engine.model, batch, engine.tree)
+        monkeypatch.setattr("whinchat.model.packed.FUSED_FROM", 1)
+        monkeypatch.setattr(torch, "baddbmm", None)
+        fused = packed_logits(engine.model, batch, engine.tree)
+    torch.testing.assert_close(fused, products, rtol=1e-4, atol=1e-4)
+
+
 def test_a_little_padding_is_kept_and_changes_nothing(tiny_model: Path) -> None:
     engine = tuned_engine(tiny_model)
     batch = drawn_batch(engine, [9, 9, 8, 9])

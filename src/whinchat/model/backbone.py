@@ -137,7 +137,7 @@ def load_backbone(backbone: schema.Backbone, source: ModelSource | None = None) 
     model.requires_grad_(False)
     _keep_layout(model)
     if plan.compute_dtype != "float32":
-        model.set_output_embeddings(FloatHead(model.get_output_embeddings(), keep=plan.load_in != "nf4"))
+        model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
     return Backbone(model.eval(), tokenizer, plan, source)
 
 

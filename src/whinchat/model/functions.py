@@ -26,21 +26,21 @@ class RmsNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """(M, H) from x (M, H) and the frozen weight (H,)."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (M, 1), float32
+        wide = x.to(torch.float32, copy=True)  # products of mixed data types are slow
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (M, 1)
         ctx.save_for_backward(x, weight, scale)
-        normed: Tensor = (x * scale).to(x.dtype)
-        return normed.mul_(weight)
+        return wide.mul_(scale).to(x.dtype).mul_(weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """With n = x * scale: ``scale * (w g - n mean(n w g))``."""
         x, weight, scale = ctx.saved_tensors
-        weighted = grad * weight  # (M, H)
-        dot = (x * weighted).sum(dim=-1, keepdim=True, dtype=torch.float32)  # (M, 1)
+        wide, weighted = x.float(), (grad * weight).float()  # (M, H)
+        dot = (wide * weighted).sum(dim=-1, keepdim=True)  # (M, 1)
         correction = dot.mul_(scale.square()).div_(-x.shape[-1])
-        return weighted.float().addcmul_(x, correction).mul_(scale).to(x.dtype), None, None
+        return weighted.addcmul_(wide, correction).mul_(scale).to(x.dtype), None, None
 
 
 class Rotate(Function):

@@ -14,7 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _SWITCH = Lock()
-# Rows of the weight that are widened at a time where it is not kept.
+# Rows of the weight that are widened at a time: they stay in the cache until they are multiplied.
 _PIECE = 2048
 
 
@@ -24,51 +24,44 @@ class FloatHead(nn.Module):
     In bfloat16 a logit near 16 moves in steps of 0.125, so labels tie and probabilities come in lumps.
     """
 
-    def __init__(self, linear: nn.Linear, *, keep: bool = True) -> None:
-        """``keep``: hold a float32 copy of the weight on a CPU, for speed; else it is made piece by piece."""
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self._keep = keep
         # The same parameters, so a head tied to the embeddings stays tied.
         self.weight = linear.weight
         self.bias = linear.bias
-        self._wide: Tensor | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (..., V), float32, from hidden states (..., H)."""
         with torch.autocast(hidden.device.type, enabled=False):
             if hidden.device.type == "cpu" and hidden.dtype == self.weight.dtype == torch.bfloat16:
-                logits: Tensor = _WideProduct.apply(hidden, self.weight, self._widened() if self._keep else None)
+                logits: Tensor = _WideProduct.apply(hidden, self.weight)
                 return logits if self.bias is None else logits + self.bias.float()
             bias = None if self.bias is None else self.bias.float()
             return F.linear(hidden.float(), self.weight.float(), bias)
-
-    def _widened(self) -> Tensor:
-        """The weight in float32, made once: making it costs more than multiplying a batch of answers with it."""
-        if self._wide is None or self._wide.device != self.weight.device:
-            with torch.inference_mode(False), torch.no_grad():
-                self._wide = self.weight.float()
-        return self._wide
 
 
 class _WideProduct(Function):
     """``hidden @ weight.T`` with bfloat16 factors and a float32 result."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, wide: Tensor | None) -> Tensor:
-        """(..., V) from hidden (..., H), weight (V, H) and the same weight in float32, if it is at hand."""
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        """(..., V) from hidden (..., H) and weight (V, H)."""
         ctx.save_for_backward(weight)
-        if wide is None:
-            pieces = weight.split(_PIECE)
-            return torch.cat([F.linear(hidden.float(), piece.float()) for piece in pieces], dim=-1)
+        rows = hidden.flatten(0, -2).float()  # (M, H)
+        logits = rows.new_empty(len(rows), len(weight))
+        room = rows.new_empty(_PIECE, weight.shape[1])
         with _bfloat16_factors():
-            return F.linear(hidden.float(), wide)
+            for piece, part in zip(weight.split(_PIECE), logits.split(_PIECE, dim=1), strict=True):
+                torch.mm(rows, room[: len(piece)].copy_(piece).T, out=part)
+        shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])
+        return shaped
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """The hidden states' gradient, in their data type."""
         (weight,) = ctx.saved_tensors
-        return grad.to(weight.dtype) @ weight, None, None
+        return grad.to(weight.dtype) @ weight, None
 
 
 @contextmanager

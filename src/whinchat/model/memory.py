@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 # From glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
 
 @cache
@@ -19,9 +19,12 @@ def reuse_freed_memory() -> None:
     pages, and the system fills each page with zeros when it is first touched: a quarter of a training step.
     """
     if (options := _glibc("mallopt")) is not None:
-        options(_MMAP_THRESHOLD, 1 << 30)
+        # glibc before 2.35 takes no more than 32 MiB.
+        options(_MMAP_THRESHOLD, 1 << 30) or options(_MMAP_THRESHOLD, 32 << 20)
         options(_TRIM_THRESHOLD, 1 << 30)
         options(_TOP_PAD, 64 << 20)
+        # What one thread frees serves the others, too; a thread's own heap is small and given back at once.
+        options(_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM
@@ -24,6 +25,9 @@ from whinchat.model.line import Line, line_up
 from whinchat.model.projection import is_projectable, project
 from whinchat.prompt.answers import AnswerTree
 from whinchat.prompt.batches import Batch
+
+# Queries of a row from which on the fused kernel wins; its backward pass never does (docs/decisions.md).
+FUSED_FROM = 128
 
 
 def is_packable(model: nn.Module, plan: Plan) -> bool:
@@ -143,6 +147,11 @@ def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor
     rows, count, heads, width = queries.shape
     queries = Rotate.apply(queries, view.cos, view.sin)  # (B, K * G, S, D)
     # The queries of a group share their keys: one product for all of them.
+    if count >= FUSED_FROM and not torch.is_grad_enabled():
+        grouped = queries.view(rows, keys.shape[1], -1, width)
+        mask = view.mask.unflatten(0, (-1, keys.shape[1] if len(view.mask) > 1 else 1))
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        return mixed.reshape(rows, heads, count, width).transpose(1, 2).flatten(2)
     queries = queries.view(rows * keys.shape[1], -1, width)  # (B * K, G * S, D)
     scores = torch.baddbmm(view.mask, queries, keys.flatten(0, 1).mT, alpha=width**-0.5)
     mixed = scores.softmax(dim=-1) @ values.flatten(0, 1)
