@@ -116,20 +116,22 @@ class AdaptedLinear(Function):
             return product
         # The gain is close to one and would lose its learned part in bfloat16; what it has above one keeps it.
         excess = (magnitude / norm - 1).to(x.dtype)  # (O,)
-        ctx.save_for_backward(x, kept, inner, a, b, product, excess, norm)
-        return torch.addcmul(product, product, excess)
+        product.addcmul_(product, excess)
+        # Kept with its gain, as the next step keeps it: the memory is the same.
+        ctx.save_for_backward(x, kept, inner, a, b, product, excess, magnitude)
+        return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, a, b and magnitude."""
-        x, kept, inner, a, b, product, excess, norm = ctx.saved_tensors
+        x, kept, inner, a, b, gained, excess, magnitude = ctx.saved_tensors
         need_x, need_a, need_b, need_magnitude, _ = ctx.needs_input_grad
         fixed: Fixed = ctx.fixed
         grad_x = grad_a = grad_b = grad_magnitude = None
-        if product is not None:
+        if gained is not None:
             if need_magnitude:
-                grad_magnitude = (grad * product).sum(dim=0, dtype=torch.float32).div_(norm)
+                grad_magnitude = (grad * gained).sum(dim=0).to(magnitude.dtype).div_(magnitude)
             grad = torch.addcmul(grad, grad, excess)
         grad_inner = (grad @ b).mul_(fixed.scale)  # (M, R)
         if need_b:
