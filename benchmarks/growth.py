@@ -6,6 +6,7 @@ Every point is a process of its own, since a process's peak memory never goes do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Point:
     job: str
     x: int
     contest: Contest
-    rounds: int = 2
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def plan(workload: Path, shapes: Mapping[str, Path], *, full: bool, measured_1b:
         full: all points.
         measured_1b: the TinyLlama group has already trained the 1.1 B shape, with the same settings.
     """
-    make = _Maker(workload)
+    make = _Maker(workload, rounds=2 if full else 1)
     points: list[Point] = []
     for batch in (1, 2, 4, 8, 16, 32, 64) if full else (4, 16, 64):
-        points += make.both("batch", batch, texts=64 if batch < 16 else 128, batch=batch)
+        points += make.both("batch", batch, texts=64 if batch < 64 else 128, batch=batch)
     for length in (16, 32, 64, 128, 256, 512) if full else (32, 128, 512):
         # About as many tokens at every length; at least a batch of 16.
         texts = min(64, max(16, 4096 // length))
@@ -84,11 +85,22 @@ def measure(
 ) -> dict[str, dict[str, list[Reading]]]:
     """Readings by axis and job, one for each point, with its error where it failed."""
     found: dict[str, dict[str, list[Reading]]] = {axis: {} for axis in AXES}
-    for number, point in enumerate(points, 1):
-        reading = _read(point, logs / f"growth-{point.axis}-{point.job}-{number}.log", threads)
-        found[point.axis].setdefault(point.job, []).append(reading)
-        cost = f"FAILED: {reading.error}" if reading.error else f"{reading.seconds_a_text:.4f} s a text"
-        say(f"[growth {number}/{len(points)}] {point.job} by {point.axis} at {reading.x:g}: {cost}")
+    read = 0
+    for few in _together(points):
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(
+                    WorkerProcess(point.contest.kind, point.contest.options, logs / _log(point, number), threads)
+                )
+                for number, point in enumerate(few, read + 1)
+            ]
+            faults = [_fault_at_start(worker) for worker in workers]
+            for point, worker, fault in zip(few, workers, faults, strict=True):
+                reading = Reading(point.x, error=fault) if fault else _read(point, worker)
+                found[point.axis].setdefault(point.job, []).append(reading)
+                read += 1
+                cost = f"FAILED: {reading.error}" if reading.error else f"{reading.seconds_a_text:.4f} s a text"
+                say(f"[growth {read}/{len(points)}] {point.job} by {point.axis} at {reading.x:g}: {cost}")
     return found
 
 
@@ -121,14 +133,33 @@ def reading_of(entry: Mapping[str, Any]) -> Reading | None:
     return Reading(float(entry["facts"]["parameters"]), seconds, None, entry["peak_bytes"], dict(entry["facts"]))
 
 
-def _read(point: Point, log: Path, threads: int | None) -> Reading:
+def _together(points: Sequence[Point]) -> list[Sequence[Point]]:
+    """Points whose processes start at the same time: two, or one where its start counts, too."""
+    counted = [[point] for point in points if point.axis == "texts"]
+    others = [point for point in points if point.axis != "texts"]
+    return [*(others[at : at + 2] for at in range(0, len(others), 2)), *counted]
+
+
+def _log(point: Point, number: int) -> str:
+    return f"growth-{point.axis}-{point.job}-{number}.log"
+
+
+def _fault_at_start(worker: WorkerProcess) -> str | None:
     try:
-        with WorkerProcess(point.contest.kind, point.contest.options, log, threads) as worker:
-            prepared = worker.ask("prepare", TIMEOUT_SECONDS)
-            rounds = [worker.ask("round", TIMEOUT_SECONDS) for _ in range(point.rounds)]
-            total = worker.age() - sum(one["seconds"] for one in rounds[1:])
+        worker.wait_until_started(TIMEOUT_SECONDS)
+    except (WorkerFailedError, WorkerUnavailableError) as fault:
+        return str(fault)
+    return None
+
+
+def _read(point: Point, worker: WorkerProcess) -> Reading:
+    try:
+        prepared = worker.ask("prepare", TIMEOUT_SECONDS)
+        rounds = [worker.ask("round", TIMEOUT_SECONDS) for _ in range(point.rounds)]
+        total = worker.age() - sum(one["seconds"] for one in rounds[1:])
     except (WorkerFailedError, WorkerUnavailableError) as fault:
         return Reading(point.x, error=str(fault))
+    worker.end()
     x = prepared["facts"]["parameters"] if point.axis == "parameters" else point.x
     seconds = min(one["seconds"] / one["examples"] for one in rounds)
     return Reading(float(x), seconds, total, rounds[-1]["peak_bytes"], prepared["facts"])
@@ -141,8 +172,9 @@ def _as_dict(fit: Any) -> dict[str, float] | None:
 class _Maker:
     """Points that share a workload."""
 
-    def __init__(self, workload: Path) -> None:
+    def __init__(self, workload: Path, rounds: int) -> None:
         self.workload = str(workload)
+        self.rounds = rounds
 
     def both(self, axis: str, x: int, **settings: Any) -> list[Point]:
         """Training and scoring at the same place."""
@@ -172,4 +204,4 @@ class _Maker:
         longer = max(1.0, options.get("text_tokens", 30) / 30)
         seconds = options["texts"] * longer * {"train": 0.05, "score": 0.02}[job]
         contest = Contest(f"{axis}-{job}-{x}", f"whinchat-{job}", f"{job} by {axis}", chosen, seconds, 10.0, ours=True)
-        return Point(axis, job, x, contest, rounds=1 if axis == "texts" else 2)
+        return Point(axis, job, x, contest, rounds=1 if axis == "texts" else self.rounds)

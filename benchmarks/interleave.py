@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.entries import Contest, Entry, rate
 from benchmarks.process import WorkerFailedError, WorkerProcess, WorkerUnavailableError
+from whinchat.publish.wording import duration
 
 Say = Callable[[str], None]
 TIMEOUT_SECONDS = 1800.0
 
 
+# However slow the machine: a median of fewer rounds says nothing of their spread.
+LEAST_ROUNDS = 2
+
+
 def measure(
-    group: str, contests: Sequence[Contest], rounds: int, logs: Path, say: Say, threads: int | None = None
+    group: str,
+    contests: Sequence[Contest],
+    rounds: int,
+    logs: Path,
+    say: Say,
+    threads: int | None = None,
+    limit_seconds: float = math.inf,
 ) -> dict[str, Entry]:
     """Prepare every contestant, run ``rounds`` rounds in turn, then count products where that is asked for.
 
+    After ``LEAST_ROUNDS`` no round begins that would likely end later than ``limit_seconds`` after the start.
+
     A contestant that fails keeps its error and its rounds so far; the others go on. All workers have ended on return.
     """
+    started = time.perf_counter()
     entries = {contest.name: Entry(contest, group) for contest in contests}
     with ExitStack() as stack:
         workers = {
@@ -28,18 +44,35 @@ def measure(
             )
             for contest in contests
         }
+        # Their imports may run at the same time; nothing else does.
+        for name, entry in entries.items():
+            _start(entry, workers[name], say)
         for name, entry in entries.items():
             _prepare(entry, workers[name], say)
         for number in range(1, rounds + 1):
+            began = time.perf_counter()
             for name, entry in entries.items():
                 _round(entry, workers[name], f"{group} {number}/{rounds}", say)
+            now = time.perf_counter()
+            if LEAST_ROUNDS <= number < rounds and 2 * now - began - started > limit_seconds:
+                say(f"[{group}] {number} rounds of {rounds}: the group's {duration(limit_seconds)} are used up")
+                break
         for name, entry in entries.items():
             if entry.contest.count_flops:
                 _count(entry, workers[name], say)
     return entries
 
 
+def _start(entry: Entry, worker: WorkerProcess, say: Say) -> None:
+    try:
+        worker.wait_until_started(TIMEOUT_SECONDS)
+    except (WorkerFailedError, WorkerUnavailableError) as fault:
+        _give_up(entry, worker, fault, say)
+
+
 def _prepare(entry: Entry, worker: WorkerProcess, say: Say) -> None:
+    if not entry.alive:
+        return
     try:
         answer = worker.ask("prepare", TIMEOUT_SECONDS)
     except (WorkerFailedError, WorkerUnavailableError) as fault:

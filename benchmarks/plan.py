@@ -22,6 +22,8 @@ BF16, FP32 = ("backbone.load_in=bfloat16",), ("backbone.load_in=float32",)
 TINYLLAMA = "tinyllama-qlora"
 
 GROUPS = ("training", "scoring", "tinyllama", "growth")
+# Of the short version: a third round of a group only where it fits, so that slow machines end in time, too.
+LIMIT_SECONDS = {"training": 600.0, "scoring": 240.0, "tinyllama": 180.0}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -54,6 +55,14 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.end()
 
+    def wait_until_started(self, timeout: float) -> None:
+        """Wait until the process has imported what it needs; then, and only then, it can be asked.
+
+        Raises:
+            WorkerFailedError, WorkerUnavailableError: see there; the worker is of no more use then.
+        """
+        self._answer("start", timeout)
+
     def ask(self, command: str, timeout: float) -> dict[str, Any]:
         """Send a command and wait for its answer.
 
@@ -61,25 +70,11 @@ class WorkerProcess:
             WorkerFailedError, WorkerUnavailableError: see there; the worker is of no more use then.
         """
         assert self._process.stdin is not None
-        try:
+        # A process that has died is noticed where its answer is missing.
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(encode({"command": command}))
             self._process.stdin.flush()
-            line = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            self._process.kill()
-            raise WorkerFailedError(f"{command} took longer than {timeout:g} s; see {self.log}") from None
-        except BrokenPipeError:
-            line = None
-        if line is None:
-            raise WorkerFailedError(
-                f"the worker ended with exit code {self._process.wait()} at {command}; see {self.log}"
-            )
-        answer = decode(line)
-        if "unavailable" in answer:
-            raise WorkerUnavailableError(answer["unavailable"])
-        if not answer["ok"]:
-            raise WorkerFailedError(f"{answer['error']} (at {command}; see {self.log})")
-        return answer
+        return self._answer(command, timeout)
 
     def age(self) -> float:
         """Seconds since the process was started."""
@@ -100,6 +95,23 @@ class WorkerProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+
+    def _answer(self, command: str, timeout: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            self._process.kill()
+            raise WorkerFailedError(f"{command} took longer than {timeout:g} s; see {self.log}") from None
+        if line is None:
+            raise WorkerFailedError(
+                f"the worker ended with exit code {self._process.wait()} at {command}; see {self.log}"
+            )
+        answer = decode(line)
+        if "unavailable" in answer:
+            raise WorkerUnavailableError(answer["unavailable"])
+        if not answer["ok"]:
+            raise WorkerFailedError(f"{answer['error']} (at {command}; see {self.log})")
+        return answer
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,8 @@ def run_all(
         logs = out.parent / "logs"
         measured: dict[str, dict[str, Any]] = {}
         for group, some in contests.items():
-            entries = interleave.measure(group, some, sizes.rounds, logs, say, threads)
+            limit = math.inf if sizes.full else plan.LIMIT_SECONDS[group]
+            entries = interleave.measure(group, some, sizes.rounds, logs, say, threads, limit)
             measured[group] = {name: entry.to_dict() for name, entry in entries.items()}
             save(_complete(result, measured, {}, started), out)
         grown: dict[str, Any] = {}

@@ -88,12 +88,17 @@ def _head(result: Mapping[str, Any]) -> str:
         f"{memory(machine['memory_bytes'])}; bf16 units: {', '.join(machine['bf16_units']) or 'none'}\n"
         f"- Load average before the run: {machine['load_before'][0]:.1f}\n"
         f"- Texts: {work['description']}; {settings['texts']} a training round, {settings['scored']} a scoring round "
-        f"(slow peers fewer, of the same lengths); {settings['rounds']} rounds\n"
+        f"(slow peers fewer, of the same lengths); {_rounds(result)} rounds\n"
         f"- Prompts: {_fact(result, 'mean_prompt_tokens')} tokens on average, the first "
         f"{_fact(result, 'prefix_tokens')} of them the same in all\n"
         f"- Versions: Python {machine['python']}, {versions}\n"
         f"- Run: `{made['command']}` at {made['date']}, commit {commit}; it took {duration(result['seconds'])}\n"
     )
+
+
+def _rounds(result: Mapping[str, Any]) -> str:
+    made = {len(one["rounds"]) for entries in result["contestants"].values() for one in entries.values()} - {0}
+    return " to ".join(str(count) for count in sorted({min(made), max(made)})) if made else "no"
 
 
 def _fact(result: Mapping[str, Any], name: str) -> str:

@@ -1,7 +1,8 @@
 """One contestant in a process of its own: ``python -m benchmarks.worker KIND --options-json '{...}'``.
 
-Reads commands from stdin and answers on stdout (see ``protocol``): ``prepare`` loads and warms up, ``round`` measures,
-``count`` counts the products of a round, ``end`` ends. Between commands it waits and uses no processor time.
+Imports what it needs and says so, then reads commands from stdin and answers on stdout (see ``protocol``): ``prepare``
+loads and warms up, ``round`` measures, ``count`` counts the products of a round, ``end`` ends. Between commands it
+waits and uses no processor time.
 """
 
 from __future__ import annotations
@@ -30,10 +31,8 @@ def main() -> None:
     arguments = parser.parse_args()
     answers = _private_stdout()
     contestant: Contestant | None = None
-    for line in sys.stdin:
-        command = decode(line)["command"]
-        if command == "end":
-            break
+    command = "start"
+    while command != "end":
         try:
             contestant = contestant or create(arguments.kind, json.loads(arguments.options_json))
             answer = _obey(contestant, command)
@@ -44,11 +43,15 @@ def main() -> None:
             answer = {"ok": False, "error": f"{type(fault).__name__}: {fault}"}
         answers.write(encode(answer))
         answers.flush()
+        line = sys.stdin.readline()
+        command = decode(line)["command"] if line else "end"
 
 
 def _obey(contestant: Contestant, command: str) -> dict[str, Any]:
     answer: dict[str, Any]
-    if command == "prepare":
+    if command == "start":
+        answer = {}
+    elif command == "prepare":
         contestant.load()
         loaded = peak_memory_bytes()
         contestant.run(warm_up=True)

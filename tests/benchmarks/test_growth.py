@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarks.entries import Contest
 from benchmarks.fits import line, power_law
 from benchmarks.growth import Reading
 
@@ -55,3 +56,26 @@ def test_the_plan_takes_the_largest_shape_from_the_other_group(tmp_path: Path) -
 
     assert trained(measured_1b=True) == 2
     assert trained(measured_1b=False) == 3
+
+
+def test_points_are_measured_and_failures_noted(tmp_path: Path) -> None:
+    def point(axis: str, name: str, kind: str = "Steady", **options: object) -> growth.Point:
+        chosen = {"name": name, "journal": str(tmp_path / "journal"), **options}
+        return growth.Point(axis, "score", 100, Contest(name, f"tests.benchmarks.fakes:{kind}", name, chosen, 1.0))
+
+    points = [
+        point("texts", "alone"),
+        point("batch", "one"),
+        point("batch", "dies", dies_at=1),
+        point("batch", "unknown", "NoSuchClass"),
+    ]
+    said: list[str] = []
+    found = growth.measure(points, tmp_path / "logs", said.append)
+    one, dies, unknown = found["batch"]["score"]
+    assert (one.x, one.seconds_a_text, one.error) == (100.0, 0.2, None)
+    assert "exit code 3 at round" in (dies.error or "")
+    assert "NoSuchClass" in (unknown.error or "")
+    (alone,) = found["texts"]["score"]
+    assert alone.total_seconds is not None
+    assert alone.total_seconds > 0
+    assert len(said) == 4

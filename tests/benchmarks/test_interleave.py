@@ -56,6 +56,13 @@ def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
 def test_a_worker_that_takes_too_long(tmp_path: Path) -> None:
     with (
         WorkerProcess("time:sleep", {}, tmp_path / "log") as worker,
-        pytest.raises(WorkerFailedError, match=r"prepare took longer than 0\.01 s; see "),
+        pytest.raises(WorkerFailedError, match=r"start took longer than 0\.01 s; see "),
     ):
-        worker.ask("prepare", timeout=0.01)
+        worker.wait_until_started(timeout=0.01)
+
+
+def test_no_round_begins_that_would_end_too_late(tmp_path: Path) -> None:
+    said: list[str] = []
+    entries = measure("g", [contest(tmp_path, "one")], 5, tmp_path / "logs", said.append, limit_seconds=0.0)
+    assert len(entries["one"].rounds) == 2
+    assert said[-1].startswith("[g] 2 rounds of 5: ")
