@@ -53,8 +53,8 @@ def training(sizes: Sizes, workload: Path) -> list[Contest]:
         return Contest(name, "whinchat-train", title, chosen, sizes.texts / speed, ours=True, count_flops=count)
 
     def trl(name: str, title: str, overrides: Sequence[str], speed: float, **sft: Any) -> Contest:
-        # Three steps in the short version: TRL's rate does not change over the steps, and it takes most of the time.
-        texts = sizes.texts if sizes.full else sizes.of_texts(3 / 8)
+        # Two steps in the short version: TRL's rate does not change over the steps, and it takes most of the time.
+        texts = sizes.texts if sizes.full else sizes.of_texts(1 / 4)
         chosen = {**options, "texts": texts, "overrides": [*TRAIN, *overrides], "sft": sft}
         return Contest(name, "trl-train", title, chosen, texts / speed, preparing=16 + 16 / speed)
 
