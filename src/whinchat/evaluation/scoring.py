@@ -5,6 +5,7 @@ B: rows of a batch. N: answer nodes. V: vocabulary. K: labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,7 +42,10 @@ def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
-    workers = torch.get_num_threads() if engine.plan.device == "cpu" else 1
+    cores = torch.get_num_threads() if engine.plan.device == "cpu" else 1
+    # Few texts are shared out, too; a batch that is alone gets all the cores.
+    batches = by_length([len(one) for one in ids], min(batch_size, max(1, math.ceil(len(ids) / cores))))
+    workers = max(1, min(cores, len(batches)))
 
     def score_batch(rows: list[int]) -> list[int]:
         batch = collate([ids[row] for row in rows], [engine.tree.tokens] * len(rows))
@@ -54,9 +58,9 @@ def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str
         inference(engine.model),
         tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar,
         # The number of threads that a torch operation uses is set for each calling thread.
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,)) as pool,
     ):
-        for rows in pool.map(score_batch, by_length([len(one) for one in ids], batch_size)):
+        for rows in pool.map(score_batch, batches):
             bar.update(len(rows))
     return scores
 
