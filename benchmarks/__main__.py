@@ -22,8 +22,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--full", action="store_true", help="all contestants, all points, more rounds (well over an hour)"
     )
     parser.add_argument("--only", action="append", choices=GROUPS, help="this group alone; may be repeated")
-    parser.add_argument("--rounds", type=int, help="rounds of every contestant (3; with --full 5)")
-    parser.add_argument("--texts", type=int, default=128, help="texts of a training round; scoring takes twice as many")
+    parser.add_argument("--rounds", type=int, help="rounds of every contestant (6, where time allows; with --full 5)")
+    parser.add_argument("--texts", type=int, help="texts of a training round (64; with --full 128)")
     parser.add_argument("--data", help="a TweetEval sentiment folder; else $WHINCHAT_TWEETEVAL, ../shared, VADER")
     parser.add_argument("--out", type=Path, help="the JSON file; tables and figures go beside it")
     parser.add_argument("--threads", type=int, help="threads of every worker; by default all cores")
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.render:
         result, out = read(options.render), options.render
     else:
-        sizes = Sizes(options.rounds or (5 if options.full else 3), options.texts, 2 * options.texts, options.full)
+        texts = options.texts or (128 if options.full else 64)
+        sizes = Sizes(options.rounds or (5 if options.full else 6), texts, max(256, 2 * texts), options.full)
         groups = tuple(group for group in GROUPS if not options.only or group in options.only)
         # A part of the contestants must not pass for the latest whole.
         out = options.out or RESULTS / ("latest.json" if groups == GROUPS else f"{'-'.join(groups)}.json")

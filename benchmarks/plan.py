@@ -22,7 +22,7 @@ BF16, FP32 = ("backbone.load_in=bfloat16",), ("backbone.load_in=float32",)
 TINYLLAMA = "tinyllama-qlora"
 
 GROUPS = ("training", "scoring", "tinyllama", "growth")
-# Of the short version: a third round of a group only where it fits, so that slow machines end in time, too.
+# Of the short version: rounds beyond the second only where they fit, so that slow machines end in time, too.
 LIMIT_SECONDS = {"training": 600.0, "scoring": 240.0, "tinyllama": 180.0}
 
 
@@ -30,8 +30,8 @@ LIMIT_SECONDS = {"training": 600.0, "scoring": 240.0, "tinyllama": 180.0}
 class Sizes:
     """How much is measured; ``texts`` of a training round, ``scored`` of a scoring round."""
 
-    rounds: int = 3
-    texts: int = 128
+    rounds: int = 6
+    texts: int = 64
     scored: int = 256
     full: bool = False
 
@@ -53,7 +53,7 @@ def training(sizes: Sizes, workload: Path) -> list[Contest]:
         return Contest(name, "whinchat-train", title, chosen, sizes.texts / speed, ours=True, count_flops=count)
 
     def trl(name: str, title: str, overrides: Sequence[str], speed: float, **sft: Any) -> Contest:
-        # Two steps in the short version: TRL's rate does not change over the steps, and it takes most of the time.
+        # One step in the short version: TRL's rate does not change over the steps, and it takes most of the time.
         texts = sizes.texts if sizes.full else sizes.of_texts(1 / 4)
         chosen = {**options, "texts": texts, "overrides": [*TRAIN, *overrides], "sft": sft}
         return Contest(name, "trl-train", title, chosen, texts / speed, preparing=16 + 16 / speed)

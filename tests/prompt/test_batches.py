@@ -70,6 +70,19 @@ def test_by_length_is_every_row_longest_first(lengths: list[int], size: int) -> 
     assert [lengths[row] for row in flat] == sorted(lengths, reverse=True)
 
 
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 4))
+def test_by_length_shares_the_tokens_out(lengths: list[int], size: int, shares: int) -> None:
+    batches = by_length(lengths, size, shares)
+    flat = [row for batch in batches for row in batch]
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[row] for row in flat] == sorted(lengths, reverse=True)
+    assert all(1 <= len(batch) <= size for batch in batches)
+    part = sum(lengths) / shares
+    assert all(sum(lengths[row] for row in batch[:-1]) < part + 1 for batch in batches)
+    # No more batches than shares and size ask for.
+    assert len(batches) <= shares + len(lengths) // size
+
+
 @given(prompt_sets)
 def test_shared_prefix_is_the_longest_that_leaves_a_token(prompts: list[list[int]]) -> None:
     cut = shared_prefix(prompts)

@@ -5,7 +5,6 @@ B: rows of a batch. N: answer nodes. V: vocabulary. K: labels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,8 +42,8 @@ def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
     cores = torch.get_num_threads() if engine.plan.device == "cpu" else 1
-    # Few texts are shared out, too; a batch that is alone gets all the cores.
-    batches = by_length([len(one) for one in ids], min(batch_size, max(1, math.ceil(len(ids) / cores))))
+    # Few texts are shared out, too; one that is alone gets all the cores.
+    batches = by_length([len(one) for one in ids], batch_size, cores)
     workers = max(1, min(cores, len(batches)))
 
     def score_batch(rows: list[int]) -> list[int]:

@@ -64,10 +64,21 @@ def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row indices in batches of similar length, longest first, so that memory runs out at once or not at all."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+def by_length(lengths: Sequence[int], batch_size: int, shares: int = 1) -> list[list[int]]:
+    """Row indices in batches of similar length, longest first, so that memory runs out at once or not at all.
+
+    No batch goes far beyond one of ``shares`` equal parts of all tokens, so that so many workers have equal work.
+    """
+    enough = math.ceil(sum(lengths) / shares)
+    batches: list[list[int]] = [[]]
+    tokens = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if len(batches[-1]) == batch_size or (batches[-1] and tokens >= enough):
+            batches.append([])
+            tokens = 0
+        batches[-1].append(row)
+        tokens += lengths[row]
+    return batches if batches[0] else []
 
 
 class LengthBatches(Sampler[list[int]]):
