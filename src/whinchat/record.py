@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from whinchat.data.records import Corpus, Split
 from whinchat.evaluation.evaluate import Outcome, compare
+from whinchat.evaluation.trust import Trust
 from whinchat.model.backbone import Backbone
 from whinchat.model.device import processor_name
 from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
@@ -38,6 +39,7 @@ def make_record(
     training: Training,
     split: Split,
     outcomes: tuple[Outcome, Outcome],
+    trust: Trust | None,
     seconds: dict[str, float],
 ) -> RunRecord:
     """The record of a run.
@@ -49,6 +51,7 @@ def make_record(
         training: what training left.
         split: the rows that were evaluated.
         outcomes: before and after, on ``split``.
+        trust: what was examined beyond them.
         seconds: wall-clock seconds of each stage so far.
     """
     before, after = outcomes
@@ -60,6 +63,7 @@ def make_record(
         paired=compare(split, before, after, recipe.evaluate),
         history=training.history,
         samples=_samples(split, recipe, before, after),
+        trust=trust,
     )
 
 

@@ -21,8 +21,10 @@ from whinchat.recipe.files import differences, load_recipe
 from whinchat.recipe.recipe import Data, Recipe
 
 if TYPE_CHECKING:
+    from whinchat.evaluation.calibration import Calibrator
     from whinchat.evaluation.evaluate import Outcome
     from whinchat.evaluation.records import Evaluation
+    from whinchat.evaluation.trust import Trust
     from whinchat.model.backbone import Backbone
     from whinchat.model.engine import Engine
     from whinchat.prompt.template import PromptTemplate
@@ -82,7 +84,9 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
         del clock.seconds["train"]
     with clock.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
-    record = make_record(recipe, corpus, backbone, training, split, (before, after), clock.seconds)
+    with clock.stage("trust"):
+        trust = _examine(recipe, corpus, engine, split, after, folder)
+    record = make_record(recipe, corpus, backbone, training, split, (before, after), trust, clock.seconds)
     with clock.stage("publish"):
         write_predictions(
             folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
@@ -223,10 +227,46 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
     return recipe, _engine(backbone, template, load_adapter(backbone.model, folder.adapter))
 
 
+def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
+    """How the run in ``path`` turns scores into probabilities and answers; a run without validation leaves them be.
+
+    Raises:
+        ModelError: its file is damaged or one of other labels.
+    """
+    from whinchat.evaluation.calibration import Calibrator
+
+    return Calibrator.load(RunFolder(path).adapter, recipe.task.labels)
+
+
 def _engine(backbone: Backbone, template: PromptTemplate, model: Any = None) -> Engine:
     from whinchat.model.engine import Engine
 
     return Engine.build(model if model is not None else backbone.model, backbone.plan, template)
+
+
+def _examine(
+    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: Outcome, folder: RunFolder
+) -> Trust | None:
+    """Fit the calibrator on validation, save it with the adapter, and examine the answers on ``split``."""
+    import numpy as np
+
+    from whinchat.evaluation.scoring import score
+    from whinchat.evaluation.trust import Scored, calibrate, examine
+
+    if corpus.validation is None:
+        return None
+
+    def answer(texts: Sequence[str]) -> Any:
+        prompts = engine.template.encode(texts)
+        return score(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining")
+
+    evaluated = Scored(split, np.array([one.log_probs for one in after.predictions]))
+    validation = evaluated
+    if corpus.validation.fingerprint() != split.fingerprint():
+        validation = Scored(corpus.validation, answer(corpus.validation.texts).astype(np.float64))
+    calibrator = calibrate(validation, recipe.task.labels, recipe.evaluate)
+    calibrator.save(folder.adapter)
+    return examine(calibrator, validation, evaluated, recipe.evaluate, answer)
 
 
 def _finished(folder: RunFolder) -> RunRecord | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
 
-from whinchat.evaluation.metrics import calibrate, measure, paired
+from whinchat.evaluation.metrics import measure, paired, reliability
 from whinchat.evaluation.records import Evaluation, Measured
 from whinchat.evaluation.scoring import probabilities
 
@@ -151,7 +151,7 @@ def test_calibration_by_hand() -> None:
     chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.62, 0.38]])
     log_probs = np.log(chances * 0.5).astype(np.float32)  # half of all probability falls on other words
     expected = np.array([0, 1, 1, 0])
-    found = calibrate(log_probs, probabilities(log_probs), expected)
+    found = reliability(log_probs, probabilities(log_probs), expected)
     # Bins of 1/15: 0.6 and 0.62 fall into [9/15, 10/15), 0.7 into [10/15, 11/15), 0.9 into [13/15, 14/15).
     filled = {at: (one.n, one.confidence, one.accuracy) for at, one in enumerate(found.bins) if one.n}
     assert set(filled) == {9, 10, 13} or set(filled) == {8, 9, 10, 13}  # 0.6 is a border, up to float32
@@ -170,10 +170,10 @@ def test_calibration_by_hand() -> None:
 
 def test_calibration_of_the_extremes() -> None:
     sure = np.array([[0.0, -200.0], [-200.0, 0.0]], dtype=np.float32)
-    found = calibrate(sure, probabilities(sure), np.array([0, 1]))
+    found = reliability(sure, probabilities(sure), np.array([0, 1]))
     assert (found.ece, found.brier) == (pytest.approx(0), pytest.approx(0))
     assert found.bins[-1].n == 2
-    wrong = calibrate(sure, probabilities(sure), np.array([1, 0]))
+    wrong = reliability(sure, probabilities(sure), np.array([1, 0]))
     assert wrong.ece == pytest.approx(1)
     assert wrong.brier == pytest.approx(2)
     assert wrong.log_loss == pytest.approx(200, rel=1e-3)
@@ -184,7 +184,7 @@ def test_calibration_of_the_extremes() -> None:
 def test_records_survive_json() -> None:
     expected, predicted = draw(50, 1, 0.7)
     log_probs = np.log(np.random.default_rng(0).dirichlet([1, 1, 1], 50)).astype(np.float32)
-    calibration = calibrate(log_probs, probabilities(log_probs), expected)
+    calibration = reliability(log_probs, probabilities(log_probs), expected)
     kwargs = {"resamples": 100, "seed": 0, "seconds": 2.0}
     by_score = measure("score", LABELS, expected, log_probs.argmax(axis=1), calibration=calibration, **kwargs)
     spoken = measure("generate", LABELS, expected, predicted, calibration=None, **kwargs)

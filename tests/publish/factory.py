@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from whinchat.evaluation.abstention import CoveragePoint
 from whinchat.evaluation.records import (
-    Calibration,
     Evaluation,
     Interval,
     LabelFigures,
     Measured,
     Mode,
     Paired,
+    Reliability,
     ReliabilityBin,
 )
+from whinchat.evaluation.slices import Slice
+from whinchat.evaluation.stress import Stress
+from whinchat.evaluation.trust import Abstention, ConfidentError, Trust
 from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.recipe.recipe import Adapter, Backbone, Data, Recipe, Reference
 from whinchat.recipe.task import Task
@@ -70,7 +74,7 @@ def measured(
         confusion=tuple(map(tuple, confusion)),
         invalid=tuple(lost),
         intervals={name: Interval(max(0, value - 0.031), min(1, value + 0.0287)) for name, value in values.items()},
-        calibration=_calibration(right, rng) if mode == "score" else None,
+        calibration=None if mode == "generate" else _calibration(right, rng),
         seconds=12.3,
     )
 
@@ -83,7 +87,7 @@ def _label_figures(index: int, label: str, confusion: list[list[int]], lost: lis
     return LabelFigures(label, precision, recall, f1, support)
 
 
-def _calibration(right: float, rng: random.Random) -> Calibration:
+def _calibration(right: float, rng: random.Random) -> Reliability:
     bins = [
         ReliabilityBin(
             i / 15,
@@ -94,7 +98,7 @@ def _calibration(right: float, rng: random.Random) -> Calibration:
         )
         for i in range(15)
     ]
-    return Calibration(
+    return Reliability(
         ece=0.3141 * (1 - right), brier=0.6543 - right / 3, log_loss=1.234 - right, label_mass=right, bins=tuple(bins)
     )
 
@@ -181,7 +185,12 @@ def manifest(labels: tuple[str, ...] = THREE) -> Manifest:
 
 
 def run_record(
-    labels: tuple[str, ...] = THREE, *, generate: bool = True, points: int = 60, text: str = "What a lovely day"
+    labels: tuple[str, ...] = THREE,
+    *,
+    generate: bool = True,
+    points: int = 60,
+    text: str = "What a lovely day",
+    trusted: bool = True,
 ) -> RunRecord:
     """A whole run."""
     before = Evaluation(
@@ -214,7 +223,32 @@ def run_record(
         for index in range(4)
     )
     return RunRecord(
-        recipe(labels), manifest(labels), before, after, tuple(paired), history(points) if points else (), samples
+        recipe(labels),
+        manifest(labels),
+        before,
+        after,
+        tuple(paired),
+        history(points) if points else (),
+        samples,
+        trust(labels, text) if trusted else None,
+    )
+
+
+def trust(labels: tuple[str, ...] = THREE, text: str = "What a lovely day") -> Trust:
+    """What might have been examined."""
+    return Trust(
+        metric="macro_recall",
+        temperature=1.37,
+        tau=1.0,
+        fitted_on="validation",
+        fitted_rows=600,
+        cross_fitted=True,
+        decided=measured(labels, 0.74, mode="decide", seed=1),
+        coverage=tuple(CoveragePoint(at / 20, 1 - 0.013 * at, 0.99 - 0.03 * at) for at in range(1, 21)),
+        abstention=Abstention(0.9, 0.723, 0.513, 0.891),
+        slices=(Slice("up to 8 words", 201, 0.335, 0.712, 0.701), Slice("with negation", 88, 0.1467, 0.612, 0.583)),
+        stress=(Stress("one typo", 180, 0.0613, 0.731, 0.702), Stress("lower case", 133, 0.0415, 0.733, 0.729)),
+        errors=(ConfidentError(text, labels[0], labels[1], 0.987),),
     )
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from whinchat.errors import RunError
-from whinchat.evaluation.records import Interval, Paired
+from whinchat.evaluation.records import Interval, Paired, Prediction
 from whinchat.publish.compare import compare_runs
+from whinchat.publish.predictions import Predictions
 from whinchat.publish.tables import method_name
 from whinchat.publish.wording import count, duration, memory, number, p_value, paired_sentence, percent, signed
 from whinchat.recipe.recipe import Adapter
 
-from .factory import labels_of, run_record, with_manifest
+from .factory import THREE, labels_of, run_record, with_manifest
 
 
 def test_rows_hold_the_figures_of_their_records() -> None:
@@ -51,6 +52,32 @@ def test_other_obstacles_are_noted() -> None:
     assert "do not have the same labels" in notes
     assert "so optimistic: a" in notes
     assert "different devices: cpu, cuda (H100)" in notes
+
+
+def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:
+    expected = (0, 1, 2) * 40
+    right = tuple(_prediction(label) for label in expected)
+    # The second is wrong in a quarter of the rows.
+    worse = tuple(_prediction((label + (row % 4 == 0)) % 3) for row, label in enumerate(expected))
+    sides = {
+        name: Predictions(THREE, ("text",) * 120, expected, None, after)
+        for name, after in {"a": right, "b": worse, "c": right}.items()
+    }
+    comparison = compare_runs({name: run_record() for name in sides}, sides)
+    first = comparison.pairs[0]
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert (first.paired.fixed, first.paired.broken) == (0, 30)
+    assert first.paired.mcnemar_p < 1e-6
+    assert first.paired.interval.high < 0
+    assert comparison.pairs[1].paired.macro_f1_gain == 0.0
+    assert comparison.pair_table().rows[0][:3] == ("a", "b", "-0.250")
+    assert "3 pairs were tested" in " ".join(comparison.notes)
+    other = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
+    assert compare_runs({"a": run_record(), "b": other}, {"a": sides["a"], "b": sides["b"]}).pairs == ()
+
+
+def _prediction(label: int) -> Prediction:
+    return Prediction(tuple(0.0 if at == label else -5.0 for at in range(3)), None, None)
 
 
 def test_comparing_nothing_says_what_to_do() -> None:

@@ -21,24 +21,30 @@ def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> Non
     given = texts or _lines()
     if not given:
         raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
-    from whinchat.evaluation.scoring import probabilities, score
-    from whinchat.run import load_engine
+    from whinchat.evaluation.scoring import score
+    from whinchat.run import load_calibrator, load_engine
 
     recipe, engine = load_engine(path)
-    shares = probabilities(score(engine, engine.template.encode(given), _BATCH))
+    calibrator = load_calibrator(path, recipe)
+    scores = score(engine, engine.template.encode(given), _BATCH)
+    shares, answers = calibrator.probabilities(scores).tolist(), calibrator.decide(scores).tolist()
+    unsure = [calibrator.threshold is not None and row[at] < calibrator.threshold for row, at in zip(shares, answers, strict=True)]
     labels = recipe.task.labels
     if as_json:
-        for text, row in zip(given, shares.tolist(), strict=True):
-            best = labels[row.index(max(row))]
-            line = {"text": text, "label": best, "probabilities": dict(zip(labels, row, strict=True))}
+        for text, row, at, doubt in zip(given, shares, answers, unsure, strict=True):
+            line = {
+                "text": text,
+                "label": labels[at],
+                "unsure": doubt,
+                "probabilities": dict(zip(labels, row, strict=True)),
+            }
             sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         return
     # Brackets in a label or a text are no markup.
     table = Table("label", *map(escape, labels), "text")
-    for text, row in zip(given, shares.tolist(), strict=True):
-        best = row.index(max(row))
+    for text, row, best, doubt in zip(given, shares, answers, unsure, strict=True):
         cells = [Text(f"{one:.3f}", style="bold" if at == best else "") for at, one in enumerate(row)]
-        table.add_row(Text(labels[best]), *cells, Text(text))
+        table.add_row(Text(f"unsure ({labels[best]})" if doubt else labels[best]), *cells, Text(text))
     out.print(table)
 
 

@@ -57,21 +57,24 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None:
     """Several runs as a table, and their figure in ``folder``."""
     from whinchat.publish.compare import compare_runs
+    from whinchat.publish.predictions import read_predictions
 
     records = {_name(path, paths): RunFolder(path).read() for path in paths}
     if len(records) < len(paths):
         raise RunError("compare: the same run is named twice; name each run once")
-    comparison = compare_runs(records)
+    predictions = {name: read_predictions(RunFolder(path).predictions) for name, path in zip(records, paths, strict=True)}
+    comparison = compare_runs(records, predictions)
     if as_json:
         emit_json(comparison.to_dict())
         return
     from whinchat.publish.figures import compare_figure
 
-    content = comparison.table()
-    table = Table(*content.columns)
-    for row in content.rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
+    for content in (comparison.table(), comparison.pair_table()):
+        if content.rows:
+            table = Table(*content.columns)
+            for row in content.rows:
+                table.add_row(*map(Text, row))
+            out.print(table)
     for note in comparison.notes:
         out.print(note, soft_wrap=True, markup=False)
     folder.mkdir(parents=True, exist_ok=True)

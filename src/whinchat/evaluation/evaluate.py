@@ -10,7 +10,7 @@ import numpy as np
 
 from whinchat.data.records import Split
 from whinchat.evaluation.generation import generate, parse_answer
-from whinchat.evaluation.metrics import calibrate, measure, paired
+from whinchat.evaluation.metrics import measure, paired, reliability
 from whinchat.evaluation.records import Evaluation, Measured, Mode, Paired, Prediction
 from whinchat.evaluation.scoring import probabilities, score
 from whinchat.model.engine import Engine
@@ -46,7 +46,7 @@ def evaluate(engine: Engine, split: Split, settings: Evaluate, when: Literal["be
             task.labels,
             expected,
             np.array(predicted),
-            calibration=calibrate(log_probs, probabilities(log_probs), expected) if mode == "score" else None,
+            calibration=reliability(log_probs, probabilities(log_probs), expected) if mode == "score" else None,
             resamples=settings.bootstrap_resamples,
             seed=settings.seed,
             seconds=seconds,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from whinchat.evaluation.records import Calibration, Interval, LabelFigures, Measured, Mode, Paired, ReliabilityBin
+from whinchat.evaluation.records import Reliability, Interval, LabelFigures, Measured, Mode, Paired, ReliabilityBin
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -24,7 +24,7 @@ def measure(
     expected: Ints,
     predicted: Ints,
     *,
-    calibration: Calibration | None,
+    calibration: Reliability | None,
     resamples: int,
     seed: int,
     seconds: float,
@@ -77,7 +77,7 @@ def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, 
     )
 
 
-def calibrate(log_probs: NDArray[np.float32], probabilities: Floats, expected: Ints) -> Calibration:
+def reliability(log_probs: NDArray[np.float32], probabilities: Floats, expected: Ints) -> Reliability:
     """How far the label probabilities (N, K) can be believed; ``log_probs`` (N, K) are over all strings."""
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)
@@ -100,7 +100,7 @@ def calibrate(log_probs: NDArray[np.float32], probabilities: Floats, expected: I
         )
     truth = np.eye(size)[expected]
     chosen = probabilities[np.arange(n), expected]
-    return Calibration(
+    return Reliability(
         ece=sum(one.n / n * abs(one.confidence - one.accuracy) for one in bins),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),

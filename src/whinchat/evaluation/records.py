@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-Mode = Literal["score", "generate"]
+Mode = Literal["score", "decide", "generate"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """How far probabilities can be believed.
 
     ``ece``: expected calibration error, confidence of the top label in 15 equal bins (Guo et al. 2017, section 2).
@@ -60,7 +60,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Measured:
-    """One way of answering (``score`` or ``generate``), measured on one split.
+    """One way of answering, measured on one split.
+
+    ``score`` takes the label with the highest score, ``decide`` the calibrated decision, ``generate`` writes freely.
 
     ``confusion[t][p]`` counts rows of true label t answered with label p, both in ``labels`` order; rows whose answer
     was no label are in ``invalid[t]``, so that confusion and invalid together add up to ``n``. An invalid answer
@@ -79,7 +81,7 @@ class Measured:
     confusion: tuple[tuple[int, ...], ...]
     invalid: tuple[int, ...]
     intervals: dict[str, Interval]
-    calibration: Calibration | None
+    calibration: Reliability | None
     seconds: float
 
     @classmethod
@@ -88,7 +90,7 @@ class Measured:
         calibration = record["calibration"]
         if calibration is not None:
             bins = tuple(ReliabilityBin(**one) for one in calibration["bins"])
-            calibration = Calibration(**{**calibration, "bins": bins})
+            calibration = Reliability(**{**calibration, "bins": bins})
         return cls(
             **{
                 **record,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import PromptError
+from whinchat.prompt.cleaning import clean
 from whinchat.recipe.task import TEXT_SLOT, Task
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ class PromptTemplate:
 
     def encode(self, texts: Sequence[str]) -> list[Prompt]:
         """Prompts of ``texts``, in their order; one prompt for each text, whatever the text holds."""
-        clean = [self._defuse(text) for text in texts]
-        rendered = [self.render(text) for text, _ in clean]
+        safe = [self._defuse(clean(text, self.task.clean)) for text in texts]
+        rendered = [self.render(text) for text, _ in safe]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         return [
             self._fit(text, tuple(self._with_bos(ids)), defused)
-            for (text, defused), ids in zip(clean, batch, strict=True)
+            for (text, defused), ids in zip(safe, batch, strict=True)
         ]
 
     def render(self, text: str, answer: str | None = None) -> str:

@@ -14,7 +14,7 @@ from whinchat.publish.limits import limits
 from whinchat.publish.markdown import Markdown, escape, fence, table
 from whinchat.publish.records import Manifest, RunRecord
 from whinchat.publish.snippet import python_snippet
-from whinchat.publish.wording import MODES, count, paired_sentence
+from whinchat.publish.wording import MODES, abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _body(record: RunRecord, adapter: str, figures: str, base: str | None) -> st
         rows=count(record.after.score.n),
         reference=_reference(record),
         paired=[paired_sentence(one) for one in record.paired],
+        calibrated=None if record.trust is None else calibrated_sentence(record.trust),
+        abstention=None if record.trust is None else abstention_sentence(record.trust),
         limits=limits(record),
         images=images,
         table=table,

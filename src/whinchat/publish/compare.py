@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from whinchat.errors import RunError
-from whinchat.evaluation.records import Interval
+from whinchat.evaluation.metrics import paired
+from whinchat.evaluation.records import Interval, Paired
+from whinchat.publish.predictions import Predictions
 from whinchat.publish.records import RunRecord
 from whinchat.publish.tables import Table, method_name
-from whinchat.publish.wording import count, duration, memory, number, percent
+from whinchat.publish.wording import between, count, duration, memory, number, p_value, percent, signed
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,20 @@ class CompareRow:
 
 
 @dataclass(frozen=True)
+class RunPair:
+    """Two runs on the same rows; ``paired`` is ``second`` against ``first`` in label scoring."""
+
+    first: str
+    second: str
+    paired: Paired
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Rows in the order given; ``notes`` says what keeps them from being compared fairly."""
 
     rows: tuple[CompareRow, ...]
+    pairs: tuple[RunPair, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,9 +75,30 @@ class Comparison:
         marked = any(row.measured_on > 1 for row in self.rows)
         return Table("Runs compared", columns, tuple(_cells(row, marked) for row in self.rows))
 
+    def pair_table(self) -> Table:
+        """The paired tests as text cells."""
+        columns = ("against", "run", "macro-F1 gain", "95 % interval", "newly right", "newly wrong", "McNemar")
+        rows = tuple(
+            (
+                pair.first,
+                pair.second,
+                signed(pair.paired.macro_f1_gain),
+                between(pair.paired.interval),
+                count(pair.paired.fixed),
+                count(pair.paired.broken),
+                p_value(pair.paired.mcnemar_p),
+            )
+            for pair in self.pairs
+        )
+        return Table("Two by two, on the same rows", columns, rows, heads=2)
 
-def compare_runs(records: Mapping[str, RunRecord]) -> Comparison:
+
+def compare_runs(records: Mapping[str, RunRecord], predictions: Mapping[str, Predictions] | None = None) -> Comparison:
     """Compare runs by name.
+
+    Args:
+        records: the runs.
+        predictions: what their rows were given, for the paired tests; those without are left out of them.
 
     Raises:
         RunError: there is no run to compare.
@@ -71,13 +107,27 @@ def compare_runs(records: Mapping[str, RunRecord]) -> Comparison:
         raise RunError("compare: no runs given; name at least one run folder")
     groups = measured_on(records)
     rows = tuple(_row(name, record, groups[name]) for name, record in records.items())
-    return Comparison(rows, _notes(records, rows))
+    pairs = tuple(
+        _pair(one, other, records[one], (predictions[one], predictions[other]))
+        for one, other in combinations(predictions or {}, 2)
+        if predictions and groups[one] == groups[other] and predictions[one].labels == predictions[other].labels
+    )
+    return Comparison(rows, pairs, _notes(records, rows, pairs))
 
 
 def measured_on(records: Mapping[str, RunRecord]) -> dict[str, int]:
     """A number for each run, from 1, that is equal exactly where runs were measured on the same rows."""
     order = list(dict.fromkeys(record.after.split_fingerprint for record in records.values()))
     return {name: order.index(record.after.split_fingerprint) + 1 for name, record in records.items()}
+
+
+def _pair(first: str, second: str, record: RunRecord, sides: tuple[Predictions, Predictions]) -> RunPair:
+    """Both on the same rows, as their fingerprints say."""
+    answers = [np.array([one.best for one in side.after]) for side in sides]
+    settings = record.recipe.evaluate
+    expected, size = np.array(sides[0].expected), len(sides[0].labels)
+    found = paired("score", expected, *answers, size=size, resamples=settings.bootstrap_resamples, seed=settings.seed)
+    return RunPair(first, second, found)
 
 
 def _row(name: str, record: RunRecord, group: int) -> CompareRow:
@@ -104,7 +154,9 @@ def _row(name: str, record: RunRecord, group: int) -> CompareRow:
     )
 
 
-def _notes(records: Mapping[str, RunRecord], rows: tuple[CompareRow, ...]) -> tuple[str, ...]:
+def _notes(
+    records: Mapping[str, RunRecord], rows: tuple[CompareRow, ...], pairs: tuple[RunPair, ...]
+) -> tuple[str, ...]:
     notes = []
     groups: dict[int, list[str]] = {}
     for row in rows:
@@ -120,6 +172,10 @@ def _notes(records: Mapping[str, RunRecord], rows: tuple[CompareRow, ...]) -> tu
     devices = {record.manifest.device for record in records.values()}
     if len(devices) > 1:
         notes.append(f"Times and memory come from different devices: {', '.join(sorted(devices))}.")
+    if len(pairs) > 1:
+        notes.append(f"{count(len(pairs))} pairs were tested and their p-values are not corrected for that.")
+    if pairs:
+        notes.append("A pair of runs says nothing about their methods: that takes several seeds of each.")
     return tuple(notes)
 
 

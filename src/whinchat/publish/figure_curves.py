@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from whinchat.evaluation.records import Calibration
+from whinchat.evaluation.records import Reliability
+from whinchat.evaluation.trust import Trust
 from whinchat.publish.style import Theme, new_figure, say
 from whinchat.publish.wording import NOT_MEASURED, number
 from whinchat.training.records import TrainPoint
@@ -115,8 +116,34 @@ def _draw_rates(ax: Axes, rates: Series, theme: Theme) -> None:
     ax.set_yticks([0, float(rates[1].max())], ["0", f"{rates[1].max():.2g}"])
 
 
-def draw_reliability(before: Calibration | None, after: Calibration | None, split: str, theme: Theme) -> Figure:
-    """Accuracy against confidence in each bin, and how many rows each bin holds."""
+def draw_coverage(trust: Trust, split: str, theme: Theme) -> Figure:
+    """Accuracy of the surest answers against their share of all texts."""
+    figure = new_figure(5.6, 4.2)
+    ax = figure.subplots()
+    points = trust.coverage
+    ax.plot([one.coverage for one in points], [one.accuracy for one in points], color=theme.after, linewidth=2.0)
+    ax.axhline(trust.decided.accuracy, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
+    if (chosen := trust.abstention) is not None and chosen.accuracy is not None:
+        ax.plot(chosen.coverage, chosen.accuracy, color=theme.accent, marker="D", markersize=8, linestyle="")
+        ax.annotate(
+            f"threshold for {number(chosen.wanted, 2)}",
+            (chosen.coverage, chosen.accuracy),
+            xytext=(0, 10),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=theme.accent,
+        )
+    ax.set(xlim=(0, 1.02), xlabel="share of texts answered, surest first", ylabel="accuracy of these answers")
+    ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
+    ax.margins(y=0.15)
+    ax.grid()
+    figure.suptitle(f"What abstaining would gain on {split}", x=0.0, ha="left")
+    return figure
+
+
+def draw_reliability(reliabilities: Mapping[str, Reliability | None], split: str, theme: Theme) -> Figure:
+    """Accuracy against confidence in each bin, and how many rows each bin holds; the last series is drawn solid."""
     figure = new_figure(5.6, 6.0)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     curve.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
@@ -131,8 +158,10 @@ def draw_reliability(before: Calibration | None, after: Calibration | None, spli
         transform_rotates_text=True,
         ha="center",
     )
-    for offset, (name, calibration) in enumerate((("before", before), ("after", after))):
-        color = theme.after if offset else theme.before
+    colors = (theme.before, theme.accent, theme.after) if len(reliabilities) > 2 else (theme.before, theme.after)
+    width = 0.88 / len(reliabilities)
+    for offset, ((name, calibration), color) in enumerate(zip(reliabilities.items(), colors, strict=True)):
+        solid = offset == len(reliabilities) - 1
         if calibration is None:
             curve.plot([], [], color=color, label=f"{name}: {NOT_MEASURED}")
             continue
@@ -144,19 +173,19 @@ def draw_reliability(before: Calibration | None, after: Calibration | None, spli
             linewidth=1.8,
             marker="o",
             markersize=6,
-            markerfacecolor=color if offset else theme.paper,
+            markerfacecolor=color if solid else theme.paper,
             markeredgewidth=1.6,
             label=f"{name}: ECE {number(calibration.ece)}",
         )
         rows = max(1, sum(one.n for one in bins))
-        lefts = [one.low + (one.high - one.low) * (0.08 + 0.44 * offset) for one in bins]
-        widths = [(one.high - one.low) * 0.40 for one in bins]
+        lefts = [one.low + (one.high - one.low) * (0.08 + width * offset) for one in bins]
+        widths = [(one.high - one.low) * (width - 0.04) for one in bins]
         histogram.bar(
             lefts,
             [one.n / rows for one in bins],
             widths,
             align="edge",
-            facecolor=color if offset else theme.paper,
+            facecolor=color if solid else theme.paper,
             edgecolor=color,
             linewidth=1.1,
         )

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from whinchat.errors import RunError
 from whinchat.evaluation.records import Measured, Mode
+from whinchat.evaluation.trust import Trust
 from whinchat.publish.figure_confusion import draw_confusion
-from whinchat.publish.figure_curves import draw_reliability, draw_training_curve
+from whinchat.publish.figure_curves import draw_coverage, draw_reliability, draw_training_curve
 from whinchat.publish.figure_dots import draw_comparison, draw_per_label
 from whinchat.publish.records import RunRecord
 from whinchat.publish.style import LIGHT, Theme, drawing, save, to_svg
@@ -40,8 +41,11 @@ class Plot:
 def plots(record: RunRecord) -> tuple[Plot, ...]:
     """The figures this record has, in the order of card and report."""
     before, after, split = record.before.score, record.after.score, record.after.split
-    calibrations = (before.calibration, after.calibration)
-    errors = [number(None if one is None else one.ece) for one in calibrations]
+    trust = record.trust
+    reliabilities = {"before": before.calibration, "after": after.calibration}
+    if trust is not None:
+        reliabilities["after, calibrated"] = trust.decided.calibration
+    errors = ", ".join(f"{number(None if one is None else one.ece)} {name}" for name, one in reliabilities.items())
     losses = [point.loss for point in record.history if point.loss is not None]
     loss = f"from {number(losses[0])} to {number(losses[-1])}" if losses else NOT_MEASURED
     return (
@@ -53,14 +57,23 @@ def plots(record: RunRecord) -> tuple[Plot, ...]:
         *(plot for mode in MODES if (plot := _confusion(record, mode)) is not None),
         Plot(
             "reliability",
-            f"Accuracy against confidence. Expected calibration error {errors[0]} before, {errors[1]} after.",
-            lambda theme: draw_reliability(*calibrations, split, theme),
+            f"Accuracy against confidence. Expected calibration error: {errors}.",
+            lambda theme: draw_reliability(reliabilities, split, theme),
         ),
+        *([] if trust is None else [_coverage(trust, split)]),
         Plot(
             "training_curve",
             f"Training loss over steps: {loss}.",
             lambda theme: draw_training_curve(record.history, theme),
         ),
+    )
+
+
+def _coverage(trust: Trust, split: str) -> Plot:
+    return Plot(
+        "coverage",
+        f"Accuracy against the share of texts answered, surest first; {number(trust.decided.accuracy)} for all.",
+        lambda theme: draw_coverage(trust, split, theme),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from whinchat.errors import RunError
 from whinchat.evaluation.records import Evaluation, Interval, Paired
+from whinchat.evaluation.trust import Trust
 from whinchat.publish.markdown import table
 from whinchat.publish.records import Manifest, RunRecord, Sample
 from whinchat.publish.tables import samples as samples_table
@@ -53,6 +54,11 @@ class RunFolder:
     def paired(self) -> Path:
         """After against before on the same rows."""
         return self.path / "paired.json"
+
+    @property
+    def trust(self) -> Path:
+        """Calibrated answers, abstention, slices, stress and the surest errors."""
+        return self.path / "trust.json"
 
     @property
     def history(self) -> Path:
@@ -113,6 +119,8 @@ class RunFolder:
         write_json(self.before, record.before.to_dict())
         write_json(self.after, record.after.to_dict())
         write_json(self.paired, [asdict(one) for one in record.paired])
+        if record.trust is not None:
+            write_json(self.trust, record.trust.to_dict())
         write_json(self.history, [asdict(one) for one in record.history])
         self.write_samples(record.samples)
         write_json(self.manifest, record.manifest.to_dict())
@@ -126,8 +134,8 @@ class RunFolder:
         """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
         # The manifest goes first: what a kill leaves half deleted must not look finished.
         own = (
-            self.manifest, self.before, self.after, self.paired, self.history, self.samples, self.samples_markdown,
-            self.predictions, self.before_predictions, self.adapter, self.checkpoints, self.figures, self.card,
+            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples,
+            self.samples_markdown, self.predictions, self.before_predictions, self.adapter, self.checkpoints, self.figures, self.card,
             self.report, self.recipe,
         )  # fmt: skip
         for path in own:
@@ -160,6 +168,7 @@ class RunFolder:
             paired=self._part(self.paired, lambda rows: tuple(_paired(row) for row in rows)),
             history=self.read_history(),
             samples=self._part(self.samples, lambda rows: tuple(Sample(**row) for row in rows)),
+            trust=self._part(self.trust, Trust.from_dict) if self.trust.is_file() else None,
         )
 
     def read_recipe(self) -> Recipe:

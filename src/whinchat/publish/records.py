@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from whinchat.evaluation.records import Evaluation, Paired
+from whinchat.evaluation.trust import Trust
 from whinchat.recipe.recipe import Recipe
 from whinchat.training.records import TrainPoint
 
@@ -83,7 +84,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run folder holds, as one value."""
+    """Everything a run folder holds, as one value; ``trust`` is None where there was no validation split to fit on."""
 
     recipe: Recipe
     manifest: Manifest
@@ -92,3 +93,4 @@ class RunRecord:
     paired: tuple[Paired, ...]
     history: tuple[TrainPoint, ...]
     samples: tuple[Sample, ...]
+    trust: Trust | None = None

@@ -14,7 +14,7 @@ from whinchat.publish.figures import Plot, plots
 from whinchat.publish.limits import limits
 from whinchat.publish.records import RunRecord
 from whinchat.publish.style import DARK, LIGHT
-from whinchat.publish.wording import count, paired_sentence
+from whinchat.publish.wording import abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -39,6 +39,8 @@ def render_report(record: RunRecord) -> str:
         rows=count(record.after.score.n),
         changes=tables.changes(record),
         paired=[paired_sentence(one) for one in record.paired],
+        calibrated=None if record.trust is None else calibrated_sentence(record.trust),
+        abstention=None if record.trust is None else abstention_sentence(record.trust),
         limits=limits(record),
         figures={plot.name: _inline(plot) for plot in plots(record)},
         tables=tables,

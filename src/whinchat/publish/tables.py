@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whinchat.evaluation.records import Calibration, Mode
+from whinchat.evaluation.records import Mode, Reliability
+from whinchat.evaluation.trust import Trust
 from whinchat.publish.records import Manifest, RunRecord, Sample
 from whinchat.publish.wording import (
+    METRICS,
     MODES,
     NOT_MEASURED,
     between,
@@ -23,7 +25,6 @@ from whinchat.publish.wording import (
 from whinchat.recipe.recipe import Adapter, Recipe
 
 LONGEST_SAMPLE = 220  # characters
-FIGURES = {"macro_f1": "macro-F1", "macro_recall": "macro recall", "accuracy": "accuracy"}
 METHODS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
 
 
@@ -51,11 +52,16 @@ def headline(record: RunRecord) -> Table:
     rows: list[tuple[str, ...]] = []
     for mode, words in MODES.items():
         before, after = getattr(record.before, mode), getattr(record.after, mode)
-        for field, figure in FIGURES.items():
+        for field, figure in METRICS.items():
             rows.append((words, figure, with_interval(before, field), with_interval(after, field)))
         if mode == "generate":
             rates = (percent(None if one is None else one.invalid_rate) for one in (before, after))
             rows.append((words, "invalid answers", *rates))
+    if (trust := record.trust) is not None:
+        words = f"calibrated, for {METRICS[trust.metric]}"
+        rows += [
+            (words, figure, NOT_MEASURED, with_interval(trust.decided, field)) for field, figure in METRICS.items()
+        ]
     if (published := record.recipe.reference) is not None:
         figures = (published.before_macro_f1, published.after_macro_f1)
         shown = (NOT_MEASURED if value is None else f"{value:g}" for value in figures)
@@ -84,12 +90,53 @@ def calibration(record: RunRecord) -> Table:
         "label_mass": "probability on the labels' answers",
     }
 
-    def cell(found: Calibration | None, field: str) -> str:
+    def cell(found: Reliability | None, field: str) -> str:
         return number(None if found is None else getattr(found, field))
 
-    before, after = record.before.score.calibration, record.after.score.calibration
-    rows = tuple((name, cell(before, field), cell(after, field)) for field, name in names.items())
-    return Table("Calibration", ("figure", "before", "after"), rows)
+    columns = {"before": record.before.score.calibration, "after": record.after.score.calibration}
+    if record.trust is not None:
+        columns["after, calibrated"] = record.trust.decided.calibration
+    rows = tuple((name, *(cell(found, field) for found in columns.values())) for field, name in names.items())
+    return Table("Calibration", ("figure", *columns), rows)
+
+
+def coverage(trust: Trust) -> Table:
+    """Accuracy where only the surest answers count."""
+    wanted = (1.0, 0.9, 0.75, 0.5, 0.25)
+    chosen = {min(trust.coverage, key=lambda one: abs(one.coverage - share)): None for share in wanted}
+    rows = tuple((percent(one.coverage), number(one.accuracy), number(one.threshold)) for one in chosen)
+    return Table("Answering only where the confidence is high", ("share answered", "accuracy", "confidence from"), rows)
+
+
+def slices(trust: Trust) -> Table:
+    """Where the classifier is weaker."""
+    rows = (
+        ("all rows", count(trust.decided.n), percent(1.0), number(trust.decided.accuracy), number(trust.decided.macro_f1)),
+        *(
+            (one.name, count(one.n), percent(one.share), number(one.accuracy), number(one.macro_f1))
+            for one in trust.slices
+        ),
+    )  # fmt: skip
+    return Table("Kinds of text", ("texts", "rows", "share", "accuracy", "macro-F1"), rows)
+
+
+def stress(trust: Trust) -> Table:
+    """Edits that change no meaning."""
+    rows = tuple(
+        (one.name, count(one.n), percent(one.changed), number(one.accuracy_before), number(one.accuracy_after))
+        for one in trust.stress
+    )
+    return Table(
+        "Harmless edits", ("edit", "texts it changes", "answers changed", "accuracy before it", "accuracy after it"), rows
+    )
+
+
+def errors(trust: Trust) -> Table:
+    """The wrong answers given with the most confidence: some are the model's mistakes, some the data's."""
+    rows = tuple(
+        (one_line(one.text), one.expected, one.answered, number(one.confidence, 2)) for one in trust.errors
+    )
+    return Table("The surest errors", ("text", "true label", "answered", "confidence"), rows, numeric=False)
 
 
 def settings(record: RunRecord) -> Table:

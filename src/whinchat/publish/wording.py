@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 from whinchat.evaluation.records import Interval, Measured, Mode, Paired
+from whinchat.evaluation.trust import Trust
+from whinchat.recipe.recipe import Metric
 
 NOT_MEASURED = "not measured"
+# What both evaluations are measured by; the calibrated decision is measured after training alone.
 MODES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
+METRICS: dict[Metric, str] = {"macro_f1": "macro-F1", "macro_recall": "macro recall", "accuracy": "accuracy"}
 
 MINUTE, HOUR = 60, 3600
 
@@ -86,4 +90,33 @@ def paired_sentence(paired: Paired) -> str:
         f"{count(paired.broken)} from right to wrong (exact McNemar test, {p_value(paired.mcnemar_p)}). Macro-F1 "
         f"{verb} by {number(abs(paired.macro_f1_gain))} (95 % interval of the change: "
         f"{between(paired.interval)}).{verdict}"
+    )
+
+
+def calibrated_sentence(trust: Trust) -> str:
+    """What was fitted, on what, and how that was kept honest."""
+    rule = {
+        "accuracy": "the most probable label is the answer",
+        "macro_recall": "each probability is divided by its label's share before the highest is taken",
+        "macro_f1": f"each probability is divided by its label's share to the power {number(trust.tau, 2)} before the "
+        "highest is taken",
+    }[trust.metric]
+    honest = (
+        " The figures are measured on the same split, each row's with a calibration fitted on other rows."
+        if trust.cross_fitted
+        else ""
+    )
+    return (
+        f"Calibration: scores are divided by a temperature of {number(trust.temperature, 2)}, fitted on "
+        f"{count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, {rule}.{honest}"
+    )
+
+
+def abstention_sentence(trust: Trust) -> str | None:
+    """What the threshold for the wanted accuracy came to; None where none was set."""
+    if (chosen := trust.abstention) is None:
+        return None
+    return (
+        f'Below a confidence of {number(chosen.threshold)} the answer is "unsure", to be right in {percent(chosen.wanted)} '
+        f"of the rest: measured, {percent(chosen.coverage)} were answered and {percent(chosen.accuracy)} of them right."
     )

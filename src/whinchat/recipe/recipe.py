@@ -14,6 +14,7 @@ from whinchat.recipe.task import NonEmpty, Section, Task
 
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["validation", "test"]
+Metric = Literal["accuracy", "macro_f1", "macro_recall"]
 
 
 class Data(Section):
@@ -106,7 +107,17 @@ class Train(Section):
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none", description="balanced weighs each label by 1 / its share; or one weight for each label."
     )
+    logit_adjustment: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="For choice: train on scores plus so many times the log-share of each label, so that the scores "
+        "themselves treat labels alike; 1 serves macro-recall.",
+    )
     learning_rate: float = Field(5e-4, gt=0, le=1)
+    loraplus_lr_ratio: float = Field(
+        1.0, ge=1, le=64, description="LoRA+: B learns so many times faster than A; 1 for plain LoRA."
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
         "linear"
     )
@@ -140,6 +151,8 @@ class Train(Section):
         needs_eval = [name for name, value in wanted.items() if value]
         if needs_eval and self.eval_steps is None:
             raise ValueError(f"eval_steps: {' and '.join(needs_eval)} need it; set eval_steps, for instance to 0.25")
+        if self.logit_adjustment and self.loss != "choice":
+            raise ValueError("logit_adjustment: only loss: choice compares labels; set train.loss: choice, or 0")
         if self.max_steps == 0:
             raise ValueError("max_steps: 0 would train nothing; give a number of steps, or -1 for num_train_epochs")
         for name in ("eval_steps", "save_steps"):
@@ -160,7 +173,16 @@ class Evaluate(Section):
     max_new_tokens: int = Field(16, ge=1, description="Longest free answer.")
     per_device_eval_batch_size: int = Field(64, ge=1)
     bootstrap_resamples: int = Field(2000, ge=100, description="Resamples behind each 95 % interval.")
-    seed: int = Field(0, ge=0, description="Seed of the resampling.")
+    metric: Metric = Field(
+        "macro_f1", description="What calibrated answers shall be best at; labels are weighed by their shares for it."
+    )
+    wanted_accuracy: float | None = Field(
+        None, gt=0, lt=1, description='Answer "unsure" below the confidence that reaches this accuracy; null for never.'
+    )
+    stress_rows: int = Field(
+        200, ge=0, description="First N rows that are edited harmlessly and answered again; 0 for none."
+    )
+    seed: int = Field(0, ge=0, description="Seed of resampling, folds and edits.")
 
 
 class Reference(Section):

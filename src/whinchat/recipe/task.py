@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 TEXT_SLOT = "{text}"
 
+Cleaning = Literal["html_entities", "json_escapes", "spaces"]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -23,12 +24,17 @@ class Task(Section):
     The order of ``labels`` is the order of every column, row and axis that whinchat writes.
     """
 
-    name: NonEmpty = Field(description="Short name, used in titles and file names.")
+    name: Cleaning = Literal["html_entities", "json_escapes", "spaces"]
+NonEmpty = Field(description="Short name, used in titles and file names.")
     labels: tuple[NonEmpty, ...] = Field(min_length=2, description="Label names, in the order used everywhere.")
-    instruction: NonEmpty = Field(description="System prompt; models without a system role get it before the text.")
+    instruction: Cleaning = Literal["html_entities", "json_escapes", "spaces"]
+NonEmpty = Field(description="System prompt; models without a system role get it before the text.")
     user_template: str = Field(TEXT_SLOT, description="User turn; {text} is replaced by the text.")
     answers: dict[str, NonEmpty] = Field(
         default_factory=dict, description="Answer word of a label where it differs from the label's name."
+    )
+    clean: tuple[Cleaning, ...] = Field(
+        (), description="What is mended in every text, in this order: html_entities, json_escapes, spaces."
     )
     language: str = Field("en", description="Language of the texts, for the model card.")
 

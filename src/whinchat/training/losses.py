@@ -28,14 +28,25 @@ def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.view(targets.shape).sum(dim=1)
 
 
-def choice_loss(logits: Tensor, tree: AnswerTree, labels: Tensor) -> Tensor:
+def choice_loss(logits: Tensor, tree: AnswerTree, labels: Tensor, offsets: Tensor | None = None) -> Tensor:
     """Cross entropy of the true label under a softmax over the labels' sequence log-probabilities, (B,).
 
     Args:
         logits: (B, 1 + N, V), after the prompt and each node of ``tree``.
         labels: (B,), label indices.
+        offsets: (K,), added to the labels' scores while training alone; see ``label_offsets``.
     """
-    return F.cross_entropy(label_log_probs(logits, tree), labels, reduction="none")
+    scores = label_log_probs(logits, tree)
+    return F.cross_entropy(scores if offsets is None else scores + offsets, labels, reduction="none")
+
+
+def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
+    """``strength`` times the log-share of each label, (K,); half a row is added to each, so that none is infinite.
+
+    Source: Menon et al. 2021, Long-tail learning via logit adjustment, equation 10 (arXiv:2007.07314).
+    """
+    counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=size) + 0.5
+    return strength * (counts / counts.sum()).log()
 
 
 def label_weights(train: Train, names: Sequence[str], labels: Sequence[int]) -> Tensor:

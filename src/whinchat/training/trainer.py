@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -25,7 +26,7 @@ from whinchat.model.memory import give_back_memory
 from whinchat.prompt.batches import Batch, LengthBatches, collate
 from whinchat.prompt.template import Prompt
 from whinchat.recipe import recipe as schema
-from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_weights
+from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_offsets, label_weights
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._watched = watched
         self._watched_prompts = engine.template.encode(watched.texts) if watched else []
         self._weights = label_weights(recipe.train, recipe.task.labels, train.labels)
+        self._offsets = label_offsets(recipe.train.logit_adjustment, len(recipe.task.labels), train.labels)
         super().__init__(
             model=engine.model,
             train_dataset=examples,
@@ -113,6 +115,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         prepared: DataLoader[Example] = self.accelerator.prepare(loader)
         return prepared
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Trainer's own, or with ``loraplus_lr_ratio`` PEFT's for LoRA+ (Hayou et al. 2024, arXiv:2402.12354)."""
+        ratio = self.recipe.train.loraplus_lr_ratio
+        if ratio == 1 or self.optimizer is not None:
+            return super().create_optimizer(model)
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = create_loraplus_optimizer(
+            self.model, kind, loraplus_lr_ratio=ratio, loraplus_weight_decay=self.args.weight_decay, **settings
+        )
+        return self.optimizer
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -127,7 +140,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
         if self.recipe.train.loss == "choice":
-            losses = choice_loss(answer_logits(model, engine.plan, batch, engine.tree), engine.tree, labels)
+            logits = answer_logits(model, engine.plan, batch, engine.tree)
+            losses = choice_loss(logits, engine.tree, labels, self._offsets.to(logits.device))
         else:
             losses = completion_loss(answer_logits(model, engine.plan, batch), labels)
         weights = self._weights.to(losses.device)[inputs["rows"]]

@@ -1,0 +1,163 @@
+"""From a model's label scores to probabilities that can be believed and a label that serves the metric asked for.
+
+N: rows. K: labels. Everything here is fitted on validation rows, saved with the adapter and used wherever whinchat
+answers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.metrics import f1_score
+
+from whinchat.errors import ModelError
+from whinchat.evaluation.priors import ScoreBins
+from whinchat.recipe.recipe import Metric
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+FILE = "calibration.json"
+# Temperatures beyond these say that something else is wrong.
+_COLDEST, _HOTTEST = 0.05, 20.0
+_TAUS = np.linspace(0, 1, 21)
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """How scores become probabilities, and probabilities a label.
+
+    Attributes:
+        labels: their order is that of every column.
+        temperature: the scores are divided by it.
+        prior: share of each label among the rows it was fitted on, (K,).
+        metric: what the decision is best for.
+        tau: power of the prior that the decision divides by: 0 for accuracy, 1 for macro-recall.
+        rows: how many rows it was fitted on; 0 where there were none, and scores stay as they are.
+        threshold: confidence below which to answer "unsure"; None for never.
+        bins: how the scores of the rows lay, for the test behind re-estimated priors; None where there were no rows.
+    """
+
+    labels: tuple[str, ...]
+    temperature: float = 1.0
+    prior: tuple[float, ...] = ()
+    metric: Metric = "accuracy"
+    tau: float = 0.0
+    rows: int = 0
+    threshold: float | None = None
+    bins: ScoreBins | None = None
+
+    def probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
+        """Probabilities among the labels, (N, K), each row adding up to one, from log-probabilities (N, K)."""
+        return np.exp(self._log_probabilities(log_probs))
+
+    def decide(self, log_probs: NDArray[np.floating[Any]]) -> Ints:
+        """The label to answer with, (N,): the one with the highest probability over prior ** tau."""
+        return decide(self._log_probabilities(log_probs), self.prior, self.tau)
+
+    def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
+        scaled: Floats = log_softmax(log_probs.astype(np.float64) / self.temperature, axis=1)
+        return scaled
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the adapter in ``folder``."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, labels: tuple[str, ...]) -> Self:
+        """What ``save`` wrote; an adapter without it gives its scores as they are.
+
+        Raises:
+            ModelError: the file is damaged, or is one of other labels.
+        """
+        file = folder / FILE
+        if not file.is_file():
+            return cls(labels)
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            bins = found["bins"]
+            if bins is not None:
+                bins = ScoreBins(*(tuple(tuple(row) for row in bins[name]) for name in ("edges", "counts")))
+            known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bins": bins}
+            found = cls(**{**found, **known})
+        except (ValueError, TypeError, KeyError) as fault:
+            raise ModelError(f"{file}: not a calibration ({fault}); calibrate again or delete it") from None
+        if found.labels != labels or found.metric not in get_args(Metric) or len(found.prior) not in (0, len(labels)):
+            raise ModelError(
+                f"{file}: made for the labels {', '.join(found.labels)}, the task has {', '.join(labels)}; "
+                "calibrate again or delete it"
+            )
+        return found
+
+
+def fit(
+    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: Metric
+) -> Calibrator:
+    """Fit temperature and decision on scored rows.
+
+    Args:
+        log_probs: scores of the labels, (N, K).
+        expected: true labels, (N,).
+        labels: their names.
+        metric: what the decision shall serve.
+
+    Sources: temperature scaling, Guo et al. 2017, section 4.2; dividing by the prior is the Bayes decision for
+    balanced accuracy (Menon et al. 2021, logit adjustment, section 3).
+    """
+    if not len(expected):
+        return Calibrator(labels, metric=metric)
+    size = len(labels)
+    # Half a row for each label: a label that is missing from the rows keeps a finite weight.
+    prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
+    fitted = Calibrator(
+        labels, fit_temperature(log_probs, expected), tuple(prior.tolist()), metric, 0.0, len(expected)
+    )
+    if metric == "accuracy":
+        return fitted
+    if metric == "macro_recall":
+        return replace(fitted, tau=1.0)
+    return replace(fitted, tau=_best_tau(fitted, log_probs, expected))
+
+
+def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
+    """The temperature with the least log-loss of ``expected`` (N,) under scores (N, K)."""
+    scores, rows = log_probs.astype(np.float64), np.arange(len(expected))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(scores / np.exp(log_temperature), axis=1)[rows, expected].mean())
+
+    # Convex in 1 / temperature, so with one minimum in its logarithm, too.
+    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def decide(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Ints:
+    """Index of the highest ``log p - tau log prior`` in each row, (N,)."""
+    if tau == 0.0 or not len(prior):
+        return log_probabilities.argmax(axis=1)
+    return (log_probabilities - tau * np.log(np.asarray(prior))).argmax(axis=1)
+
+
+def _best_tau(fitted: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
+    """Macro-F1 has no closed decision: the power between 0 and 1 that is best on the rows at hand.
+
+    One number for all labels, since a weight for each would follow the noise of the rarest one. Near the top
+    macro-F1 is flat and ragged, so the middle of all that come within a standard error of it is taken.
+    """
+    log_p = fitted._log_probabilities(log_probs)
+    size = len(fitted.labels)
+    scores = np.array(
+        [
+            f1_score(expected, decide(log_p, fitted.prior, tau), labels=range(size), average="macro", zero_division=0.0)
+            for tau in _TAUS
+        ]
+    )
+    # Half a standard error of an accuracy: of two settings on the same rows most of the error is shared.
+    slack = 0.5 * np.sqrt(0.25 / len(expected))
+    return float(_TAUS[scores >= scores.max() - slack].mean())

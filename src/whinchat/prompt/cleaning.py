@@ -1,0 +1,36 @@
+"""What a recipe may ask to be mended in every text before it is read, in training and in use alike."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Sequence
+
+from whinchat.recipe.task import Cleaning
+
+_ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
+
+
+def clean(text: str, steps: Sequence[Cleaning]) -> str:
+    """``text`` after each of ``steps``, in their order."""
+    for step in steps:
+        text = _STEPS[step](text)
+    return text
+
+
+def _unescape(text: str) -> str:
+    r"""Characters spelled ``\u2019`` become themselves, pairs of surrogates one, quotes doubled or escaped single."""
+    return _QUOTES.sub('"', _ESCAPED.sub(_character, text))
+
+
+def _character(found: re.Match[str]) -> str:
+    units = bytes.fromhex(found[0].replace("\\u", ""))
+    return units.decode("utf-16-be", errors="replace")
+
+
+_STEPS: dict[Cleaning, Callable[[str], str]] = {
+    "html_entities": html.unescape,
+    "json_escapes": _unescape,
+    "spaces": lambda text: " ".join(text.split()),
+}

@@ -1,0 +1,83 @@
+"""Temperature and decision rule recover what the scores were made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from whinchat.errors import ModelError
+from whinchat.evaluation.calibration import FILE, Calibrator, fit, fit_temperature
+
+LABELS = ("a", "b", "c")
+PRIOR = (0.15, 0.45, 0.40)
+
+
+def drawn(rows: int, seed: int = 0, prior: tuple[float, ...] = PRIOR) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, K) that are the true log-posteriors of the labels (N,) they come with."""
+    draw = np.random.default_rng(seed)
+    labels = draw.choice(3, size=rows, p=prior)
+    features = np.eye(3)[labels] * 1.5 + draw.normal(size=(rows, 3))
+    # Gaussians of unit variance around 1.5 e_k.
+    scores = 1.5 * features + np.log(prior)
+    return log_softmax(scores, axis=1), labels
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_temperature_is_recovered(temperature: float) -> None:
+    scores, labels = drawn(20_000)
+    assert fit_temperature(scores * temperature, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_temperature_never_changes_the_label_of_highest_probability() -> None:
+    scores, labels = drawn(500)
+    fitted = fit(scores * 4, labels, LABELS, "accuracy")
+    assert fitted.temperature > 3
+    assert (fitted.decide(scores * 4) == scores.argmax(axis=1)).all()
+    np.testing.assert_allclose(fitted.probabilities(scores * 4).sum(axis=1), 1)
+
+
+def test_each_metric_is_served_best_by_its_own_rule() -> None:
+    scores, labels = drawn(20_000)
+    held_out, truth = drawn(40_000, seed=1)
+    figures = {
+        "accuracy": accuracy_score,
+        "macro_f1": lambda truth, said: f1_score(truth, said, average="macro"),
+        "macro_recall": lambda truth, said: recall_score(truth, said, average="macro"),
+    }
+    said = {metric: fit(scores, labels, LABELS, metric).decide(held_out) for metric in figures}
+    for metric, figure in figures.items():
+        mine = figure(truth, said[metric])
+        for other in figures:
+            assert mine >= figure(truth, said[other]) - 0.002, (metric, other)
+    assert figures["macro_recall"](truth, said["macro_recall"]) > figures["macro_recall"](truth, said["accuracy"]) + 0.01
+
+
+def test_a_label_that_validation_lacks_keeps_a_finite_weight() -> None:
+    scores, labels = drawn(300)
+    fitted = fit(scores, np.where(labels == 0, 1, labels), LABELS, "macro_recall")
+    assert np.isfinite(np.log(fitted.prior)).all()
+
+
+def test_nothing_fitted_leaves_scores_as_they_are() -> None:
+    scores, _ = drawn(50)
+    plain = Calibrator(LABELS)
+    np.testing.assert_allclose(plain.probabilities(scores), softmax(scores, axis=1))
+    assert (plain.decide(scores) == scores.argmax(axis=1)).all()
+
+
+def test_saved_beside_the_adapter(tmp_path: Path) -> None:
+    scores, labels = drawn(400)
+    fitted = fit(scores, labels, LABELS, "macro_f1")
+    fitted.save(tmp_path)
+    assert Calibrator.load(tmp_path, LABELS) == fitted
+    with pytest.raises(ModelError, match="made for the labels a, b, c, the task has a, b"):
+        Calibrator.load(tmp_path, ("a", "b"))
+    (tmp_path / FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match="not a calibration"):
+        Calibrator.load(tmp_path, LABELS)
+    (tmp_path / FILE).unlink()
+    assert Calibrator.load(tmp_path, LABELS) == Calibrator(LABELS)
