@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from whinchat.evaluation.abstention import coverage_curve, threshold_for
@@ -23,7 +25,10 @@ def test_threshold_for_a_wanted_accuracy() -> None:
 def test_rows_of_equal_confidence_stay_together() -> None:
     confidence = np.repeat([0.9, 0.8], 50)
     right = np.r_[np.ones(50), np.zeros(25), np.ones(25)].astype(bool)
-    assert [(point.coverage, point.accuracy) for point in coverage_curve(confidence, right)] == [(0.5, 1.0), (1.0, 0.75)]
+    assert [(point.coverage, point.accuracy) for point in coverage_curve(confidence, right)] == [
+        (0.5, 1.0),
+        (1.0, 0.75),
+    ]
     assert threshold_for(0.9, confidence, right) == 0.9
     assert threshold_for(0.7, confidence, right) == 0.8
 
@@ -35,5 +40,5 @@ def test_the_curve_ends_at_all_rows() -> None:
     assert curve[-1].coverage == 1.0
     assert curve[-1].accuracy == right.mean()
     assert len(curve) <= 50
-    assert all(one.coverage < other.coverage for one, other in zip(curve, curve[1:], strict=False))
+    assert all(one.coverage < other.coverage for one, other in pairwise(curve))
     assert coverage_curve(np.array([]), np.array([], dtype=bool)) == ()

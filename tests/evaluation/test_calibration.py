@@ -53,7 +53,9 @@ def test_each_metric_is_served_best_by_its_own_rule() -> None:
         mine = figure(truth, said[metric])
         for other in figures:
             assert mine >= figure(truth, said[other]) - 0.002, (metric, other)
-    assert figures["macro_recall"](truth, said["macro_recall"]) > figures["macro_recall"](truth, said["accuracy"]) + 0.01
+    assert (
+        figures["macro_recall"](truth, said["macro_recall"]) > figures["macro_recall"](truth, said["accuracy"]) + 0.01
+    )
 
 
 def test_a_label_that_validation_lacks_keeps_a_finite_weight() -> None:

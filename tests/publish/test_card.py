@@ -40,6 +40,17 @@ def numbers_of(record: RunRecord) -> set[str]:
                 found += [fit.ece, fit.brier, fit.log_loss, fit.label_mass]
     for paired in record.paired:
         found += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
+    if (trust := record.trust) is not None:
+        one = trust.decided
+        found += [one.macro_f1, one.macro_recall, one.accuracy, trust.temperature, trust.tau]
+        found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
+        assert one.calibration is not None
+        assert trust.abstention is not None
+        found += [one.calibration.ece, one.calibration.brier, one.calibration.log_loss, one.calibration.label_mass]
+        found += [trust.abstention.threshold]
+        found += [value for point in trust.coverage for value in (point.accuracy, point.threshold)]
+        found += [value for kind in trust.slices for value in (kind.accuracy, kind.macro_f1)]
+        found += [value for edit in trust.stress for value in (edit.accuracy_before, edit.accuracy_after)]
     found += [point.loss for point in record.history if point.loss is not None]
     return {f"{value:.3f}" for value in found}
 
@@ -170,7 +181,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
             cells += 1
         elif token.type == "tr_close":
             widths[-1].add(cells)
-    assert len(widths) == 9
+    assert len(widths) == 11
     assert all(len(found) == 1 for found in widths)
     # markdown-it trims surplus cells, so the separators are counted as well.
     for line in text.splitlines():

@@ -17,7 +17,7 @@ from whinchat.training.records import TrainPoint
 
 from .factory import history, labels_of, run_record
 
-ALL = ["per_label", "confusion_score", "confusion_generate", "reliability", "training_curve"]
+ALL = ["per_label", "confusion_score", "confusion_generate", "reliability", "coverage", "training_curve"]
 
 
 def is_blank(png: Path) -> bool:

@@ -54,7 +54,7 @@ def html() -> str:
 def test_report_needs_no_other_file_and_no_script(html: str) -> None:
     page = Page(html)
     sources = [attrs[key] or "" for _, attrs in page.tags for key in ("src", "srcset") if key in attrs]
-    assert len(sources) == 10
+    assert len(sources) == 12
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert all((attrs["href"] or "").startswith("#") for attrs in page.all("a"))
     assert not page.all("script")
@@ -85,7 +85,7 @@ def test_hostile_text_stays_text() -> None:
     recipe = record.recipe.model_copy(update={"name": "</title><script>1</script>"})
     page = Page(render_report(replace(record, recipe=recipe)))
     assert not page.all("script")
-    assert len(page.all("img")) == 5
+    assert len(page.all("img")) == 6
     assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
     assert "<script>alert(1)</script>" in page.text
 

@@ -23,9 +23,10 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.scoring import score
+from whinchat.evaluation.trust import Scored, calibrate
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import RunFolder
-from whinchat.run import evaluate_run, load_engine, run, train_only
+from whinchat.run import evaluate_run, load_calibrator, load_engine, run, train_only
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +55,12 @@ def test_the_folder_holds_what_it_promises_and_nothing_half_done(folder: Path) -
     found = {path.name for path in folder.iterdir()}
     promised = {
         "recipe.yaml", "manifest.json", "before.json", "after.json", "predictions.parquet", "adapter", "figures",
-        "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json",
+        "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json", "trust.json",
     }  # fmt: skip
     assert found == promised
     assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {
-        "confusion_score", "confusion_generate", "training_curve", "reliability",
+        "confusion_score", "confusion_generate", "training_curve", "reliability", "coverage",
     }  # fmt: skip
 
 
@@ -85,6 +86,21 @@ def test_figures_can_be_recomputed_from_the_predictions(folder: Path, when: str,
         for true in tiny.ONE_TOKEN
     ]
     assert measured["confusion"] == counted
+
+
+def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> None:
+    trust, table = read(folder / "trust.json"), columns(folder)
+    recipe, engine = load_engine(folder)
+    validation = load_corpus(recipe).validation
+    assert validation is not None
+    fitted = calibrate(Scored(validation, stored_scores(table, "after")), tiny.ONE_TOKEN, recipe.evaluate)
+    assert load_calibrator(folder, recipe) == fitted
+    assert (trust["temperature"], trust["tau"]) == (fitted.temperature, fitted.tau)
+    # The rows it was fitted on are the rows it is measured on.
+    assert trust["cross_fitted"]
+    assert trust["decided"]["n"] == trust["fitted_rows"] == 24
+    assert {one["name"] for one in trust["stress"]} >= {"one typo", "a mention in front"}
+    assert engine.template.task.labels == fitted.labels
 
 
 def test_predictions_are_consistent_with_themselves(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +339,40 @@ def test_checkpoints_are_adapters_alone(tiny_llama: Path, tmp_path: Path, every:
         names = load_file(tmp_path / folder / "adapter_model.safetensors")
         assert names
         assert all("lora_" in name for name in names)
+
+
+def test_loraplus_gives_b_its_own_rate_and_resumes(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(tiny_llama, {"loraplus_lr_ratio": 8, "max_steps": 4, "save_steps": 2, "warmup_steps": 0})
+    rows = split(64, seed=2)
+    whole = make(recipe, tmp_path / "whole", rows)
+    whole.train()
+    rates = {group["lr"] for group in make(recipe, tmp_path / "fresh", rows).create_optimizer().param_groups}
+    assert {1e-2, 8e-2} <= rates
+    killed = make(recipe, tmp_path / "killed", rows, extra=(StopAt(3),))
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    resumed = make(recipe, tmp_path / "killed", rows)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-2"))
+    for name, weight in weights_of(whole).items():
+        assert torch.equal(weight, weights_of(resumed)[name]), name
+    plain_rate = make(recipe_for(tiny_llama, {"max_steps": 4, "warmup_steps": 0}), tmp_path / "plain", rows)
+    plain_rate.train()
+    assert any(not torch.equal(weight, weights_of(plain_rate)[name]) for name, weight in weights_of(whole).items())
+
+
+def test_logit_adjustment_takes_the_label_shares_out_of_the_scores(tiny_llama: Path, tmp_path: Path) -> None:
+    """Texts that say nothing: the plain loss learns the shares of the labels, the adjusted one forgets them."""
+    texts = tuple(f"word {row % 7}" for row in range(320))
+    labels = tuple(int(row % 5 == 0) for row in range(320))  # 80 % and 20 %
+    spread = {}
+    for strength in (0.0, 1.0):
+        recipe = recipe_for(
+            tiny_llama,
+            {"loss": "choice", "logit_adjustment": strength, "num_train_epochs": 3, "per_device_train_batch_size": 32},
+        )
+        trainer = make(recipe, tmp_path / str(strength), Split("train", texts, labels))
+        trainer.train()
+        found = score(trainer.engine, trainer.engine.template.encode(texts[:7]), 8)
+        spread[strength] = float((found[:, 0] - found[:, 1]).mean())
+    assert spread[0.0] == pytest.approx(math.log(4), abs=0.4)
+    assert spread[1.0] == pytest.approx(0.0, abs=0.4)

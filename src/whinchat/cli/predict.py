@@ -28,7 +28,10 @@ def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> Non
     calibrator = load_calibrator(path, recipe)
     scores = score(engine, engine.template.encode(given), _BATCH)
     shares, answers = calibrator.probabilities(scores).tolist(), calibrator.decide(scores).tolist()
-    unsure = [calibrator.threshold is not None and row[at] < calibrator.threshold for row, at in zip(shares, answers, strict=True)]
+    unsure = [
+        calibrator.threshold is not None and row[at] < calibrator.threshold
+        for row, at in zip(shares, answers, strict=True)
+    ]
     labels = recipe.task.labels
     if as_json:
         for text, row, at, doubt in zip(given, shares, answers, unsure, strict=True):

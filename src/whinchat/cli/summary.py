@@ -62,7 +62,9 @@ def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None
     records = {_name(path, paths): RunFolder(path).read() for path in paths}
     if len(records) < len(paths):
         raise RunError("compare: the same run is named twice; name each run once")
-    predictions = {name: read_predictions(RunFolder(path).predictions) for name, path in zip(records, paths, strict=True)}
+    predictions = {
+        name: read_predictions(RunFolder(path).predictions) for name, path in zip(records, paths, strict=True)
+    }
     comparison = compare_runs(records, predictions)
     if as_json:
         emit_json(comparison.to_dict())

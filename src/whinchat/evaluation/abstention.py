@@ -17,7 +17,7 @@ _FEWEST_ROWS = 30
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Answering only where the confidence is at least ``threshold``: the share answered, and how much of it is right."""
+    """Answering only from a confidence of ``threshold`` on: the share answered, and how much of it is right."""
 
     coverage: float
     accuracy: float

@@ -96,9 +96,7 @@ class Calibrator:
         return found
 
 
-def fit(
-    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: Metric
-) -> Calibrator:
+def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: Metric) -> Calibrator:
     """Fit temperature and decision on scored rows.
 
     Args:
@@ -115,9 +113,7 @@ def fit(
     size = len(labels)
     # Half a row for each label: a label that is missing from the rows keeps a finite weight.
     prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
-    fitted = Calibrator(
-        labels, fit_temperature(log_probs, expected), tuple(prior.tolist()), metric, 0.0, len(expected)
-    )
+    fitted = Calibrator(labels, fit_temperature(log_probs, expected), tuple(prior.tolist()), metric, 0.0, len(expected))
     if metric == "accuracy":
         return fitted
     if metric == "macro_recall":

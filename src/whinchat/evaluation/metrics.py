@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from whinchat.evaluation.records import Reliability, Interval, LabelFigures, Measured, Mode, Paired, ReliabilityBin
+from whinchat.evaluation.records import Interval, LabelFigures, Measured, Mode, Paired, Reliability, ReliabilityBin
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

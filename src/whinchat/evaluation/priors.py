@@ -44,15 +44,11 @@ def reestimate(probabilities: Floats, prior: Floats, tolerance: float = 1e-6, mo
     Source: Saerens, Latinne and Decaestecker 2002, Adjusting the outputs of a classifier to new a priori
     probabilities, section 2.2: expectation maximization over the unknown labels.
     """
-    current = prior.copy()
-    for iteration in range(1, most + 1):
-        posterior = adjusted(probabilities, prior, current)
-        following = posterior.mean(axis=0)
-        moved = np.abs(following - current).max()
-        current = following
-        if moved < tolerance:
-            break
-    return Reestimated(current, adjusted(probabilities, prior, current), iteration)
+    current, moved, iterations = prior, np.inf, 0
+    while moved >= tolerance and iterations < most:
+        following = adjusted(probabilities, prior, current).mean(axis=0)
+        current, moved, iterations = following, np.abs(following - current).max(), iterations + 1
+    return Reestimated(current, adjusted(probabilities, prior, current), iterations)
 
 
 def adjusted(probabilities: Floats, old: Floats, new: Floats) -> Floats:
@@ -109,10 +105,10 @@ class ShiftTest:
 
 
 def shift_test(probabilities: Floats, prior: Floats, bins: ScoreBins) -> ShiftTest:
-    """Test the assumption that rows with ``probabilities`` (N, K) are a mixture, in shares ``prior`` (K,), of the labels.
+    """Test that rows with ``probabilities`` (N, K) are a mixture of the labels in shares ``prior`` (K,).
 
-    A chi-squared test of the counts in the bins against the mixture's. The mixture's own error, from a limited number of
-    validation rows, is counted in, so that a large N does not reject what validation cannot tell apart.
+    A chi-squared test of the counts in the bins against the mixture's. The mixture's own error, from a limited number
+    of validation rows, is counted in, so that a large N does not reject what validation cannot tell apart.
     """
     counts = np.array(bins.counts, dtype=np.float64)  # (K, B)
     rows = np.maximum(counts.sum(axis=1, keepdims=True), 1)

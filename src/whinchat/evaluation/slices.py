@@ -16,7 +16,9 @@ Ints = NDArray[np.int64]
 FEWEST_ROWS = 20
 
 _NEGATION = re.compile(
-    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|nowhere|without|cannot|\w+n['’]?t)\b", re.IGNORECASE
+    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|nowhere|without|cannot|\w+n['’]t"
+    r"|(?:do|does|did|is|are|was|were|ca|wo|would|could|should|have|has|had|ai)nt)\b",
+    re.IGNORECASE,
 )
 # Pictographs, symbols and dingbats, flags; and what people typed before there were any.
 _EMOJI = re.compile(r"[\U0001F1E6-\U0001FAFF☀-➿]|(?<!\w)[:;=8xX][-'o^]?[)(\]\[dDpP/\\|*](?!\w)|<3")
@@ -62,9 +64,7 @@ def slices(texts: Sequence[str], expected: Ints, predicted: Ints, size: int) -> 
             int(rows.sum()),
             float(rows.mean()),
             float((expected[rows] == predicted[rows]).mean()),
-            float(
-                f1_score(expected[rows], predicted[rows], labels=range(size), average="macro", zero_division=0.0)
-            ),
+            float(f1_score(expected[rows], predicted[rows], labels=range(size), average="macro", zero_division=0.0)),
         )
         for name, rows in chosen.items()
         if rows.sum() >= FEWEST_ROWS

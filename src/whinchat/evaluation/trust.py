@@ -109,7 +109,7 @@ class Scored:
     @property
     def expected(self) -> Ints:
         """True labels, (N,)."""
-        return np.array(self.split.labels)
+        return np.array(self.split.labels, dtype=np.int64)
 
 
 def calibrate(validation: Scored, labels: tuple[str, ...], settings: Evaluate) -> Calibrator:
@@ -201,7 +201,10 @@ def _abstention(
 
 
 def _stress(
-    calibrator: Calibrator, evaluated: Scored, settings: Evaluate, answer: Callable[[Sequence[str]], NDArray[np.float32]]
+    calibrator: Calibrator,
+    evaluated: Scored,
+    settings: Evaluate,
+    answer: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> tuple[Stress, ...]:
     if not settings.stress_rows:
         return ()

@@ -14,8 +14,9 @@ from whinchat.publish.limits import limits
 from whinchat.publish.markdown import Markdown, escape, fence, table
 from whinchat.publish.records import Manifest, RunRecord
 from whinchat.publish.snippet import python_snippet
-from whinchat.publish.wording import MODES, abstention_sentence, calibrated_sentence, count, paired_sentence
+from whinchat.publish.wording import METRICS, MODES, abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
+from whinchat.recipe.recipe import Metric
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -31,7 +32,7 @@ HUB_LICENSES = frozenset({
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Metric ids of the hub, and the field of Measured that holds the figure.
-_METRICS = {"f1": "macro_f1", "recall": "macro_recall", "accuracy": "accuracy"}
+_METRICS: dict[str, Metric] = {"f1": "macro_f1", "recall": "macro_recall", "accuracy": "accuracy"}
 
 
 def hub_model(manifest: Manifest) -> str | None:
@@ -107,7 +108,7 @@ def _results_of(record: RunRecord, measured: Measured) -> list[EvalResult]:
                 dataset_split=record.after.split,
                 metric_type=metric,
                 metric_value=getattr(measured, field),
-                metric_name=f"{tables.FIGURES[field]}, {MODES[measured.mode]}",
+                metric_name=f"{METRICS[field]}, {MODES[measured.mode]}",
                 metric_args=arguments,
             )
         )

@@ -135,8 +135,8 @@ class RunFolder:
         # The manifest goes first: what a kill leaves half deleted must not look finished.
         own = (
             self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples,
-            self.samples_markdown, self.predictions, self.before_predictions, self.adapter, self.checkpoints, self.figures, self.card,
-            self.report, self.recipe,
+            self.samples_markdown, self.predictions, self.before_predictions, self.adapter, self.checkpoints,
+            self.figures, self.card, self.report, self.recipe,
         )  # fmt: skip
         for path in own:
             if path.is_dir():

@@ -110,14 +110,12 @@ def coverage(trust: Trust) -> Table:
 
 def slices(trust: Trust) -> Table:
     """Where the classifier is weaker."""
-    rows = (
-        ("all rows", count(trust.decided.n), percent(1.0), number(trust.decided.accuracy), number(trust.decided.macro_f1)),
-        *(
-            (one.name, count(one.n), percent(one.share), number(one.accuracy), number(one.macro_f1))
-            for one in trust.slices
-        ),
-    )  # fmt: skip
-    return Table("Kinds of text", ("texts", "rows", "share", "accuracy", "macro-F1"), rows)
+    whole = trust.decided
+    rows = [("all", count(whole.n), percent(1.0), number(whole.accuracy), number(whole.macro_f1))]
+    rows += [
+        (one.name, count(one.n), percent(one.share), number(one.accuracy), number(one.macro_f1)) for one in trust.slices
+    ]
+    return Table("Kinds of text", ("texts", "rows", "share", "accuracy", "macro-F1"), tuple(rows))
 
 
 def stress(trust: Trust) -> Table:
@@ -127,15 +125,15 @@ def stress(trust: Trust) -> Table:
         for one in trust.stress
     )
     return Table(
-        "Harmless edits", ("edit", "texts it changes", "answers changed", "accuracy before it", "accuracy after it"), rows
+        "Harmless edits",
+        ("edit", "texts it changes", "answers changed", "accuracy before it", "accuracy after it"),
+        rows,
     )
 
 
 def errors(trust: Trust) -> Table:
     """The wrong answers given with the most confidence: some are the model's mistakes, some the data's."""
-    rows = tuple(
-        (one_line(one.text), one.expected, one.answered, number(one.confidence, 2)) for one in trust.errors
-    )
+    rows = tuple((one_line(one.text), one.expected, one.answered, number(one.confidence, 2)) for one in trust.errors)
     return Table("The surest errors", ("text", "true label", "answered", "confidence"), rows, numeric=False)
 
 

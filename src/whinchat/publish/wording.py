@@ -117,6 +117,6 @@ def abstention_sentence(trust: Trust) -> str | None:
     if (chosen := trust.abstention) is None:
         return None
     return (
-        f'Below a confidence of {number(chosen.threshold)} the answer is "unsure", to be right in {percent(chosen.wanted)} '
-        f"of the rest: measured, {percent(chosen.coverage)} were answered and {percent(chosen.accuracy)} of them right."
+        f'Below a confidence of {number(chosen.threshold)} the answer is "unsure", so that {percent(chosen.wanted)} of '
+        f"the others be right. Measured: {percent(chosen.coverage)} answered, {percent(chosen.accuracy)} of them right."
     )

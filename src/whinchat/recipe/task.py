@@ -24,11 +24,9 @@ class Task(Section):
     The order of ``labels`` is the order of every column, row and axis that whinchat writes.
     """
 
-    name: Cleaning = Literal["html_entities", "json_escapes", "spaces"]
-NonEmpty = Field(description="Short name, used in titles and file names.")
+    name: NonEmpty = Field(description="Short name, used in titles and file names.")
     labels: tuple[NonEmpty, ...] = Field(min_length=2, description="Label names, in the order used everywhere.")
-    instruction: Cleaning = Literal["html_entities", "json_escapes", "spaces"]
-NonEmpty = Field(description="System prompt; models without a system role get it before the text.")
+    instruction: NonEmpty = Field(description="System prompt; models without a system role get it before the text.")
     user_template: str = Field(TEXT_SLOT, description="User turn; {text} is replaced by the text.")
     answers: dict[str, NonEmpty] = Field(
         default_factory=dict, description="Answer word of a label where it differs from the label's name."
