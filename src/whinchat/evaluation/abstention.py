@@ -32,7 +32,9 @@ def coverage_curve(confidence: Floats, right: Bools) -> tuple[CoveragePoint, ...
     thresholds, answered, accuracy = _by_threshold(confidence, right)
     usable = np.flatnonzero(answered >= min(_FEWEST_ROWS, len(right)))
     # Evenly over the rows answered, and never the same point twice.
-    wanted = np.linspace(answered[usable[0]], len(right), _POINTS) if len(usable) else []
+    if not len(usable):
+        return ()
+    wanted = np.linspace(answered[usable[0]], len(right), _POINTS)
     chosen = sorted({int(usable[0] + np.searchsorted(answered[usable], rows)) for rows in wanted})
     return tuple(
         CoveragePoint(float(answered[at] / len(right)), float(accuracy[at]), float(thresholds[at])) for at in chosen

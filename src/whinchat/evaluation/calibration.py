@@ -135,9 +135,9 @@ def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> flo
 
 def decide(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Ints:
     """Index of the highest ``log p - tau log prior`` in each row, (N,)."""
-    if tau == 0.0 or not len(prior):
-        return log_probabilities.argmax(axis=1)
-    return (log_probabilities - tau * np.log(np.asarray(prior))).argmax(axis=1)
+    weighed = log_probabilities if tau == 0.0 else log_probabilities - tau * np.log(np.asarray(prior))
+    answers: Ints = weighed.argmax(axis=1)
+    return answers
 
 
 def _best_tau(fitted: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:

@@ -5,6 +5,8 @@ K: labels. N: rows. R: bootstrap resamples. A prediction is a label's index, or 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
@@ -77,7 +79,7 @@ def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, 
     )
 
 
-def reliability(log_probs: NDArray[np.float32], probabilities: Floats, expected: Ints) -> Reliability:
+def reliability(log_probs: NDArray[np.floating[Any]], probabilities: Floats, expected: Ints) -> Reliability:
     """How far the label probabilities (N, K) can be believed; ``log_probs`` (N, K) are over all strings."""
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)

@@ -118,7 +118,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def create_optimizer(self, model: Any = None) -> Any:
         """Trainer's own, or with ``loraplus_lr_ratio`` PEFT's for LoRA+ (Hayou et al. 2024, arXiv:2402.12354)."""
         ratio = self.recipe.train.loraplus_lr_ratio
-        if ratio == 1 or self.optimizer is not None:
+        if ratio == 1 or self.optimizer is not None:  # type: ignore[has-type]  # Trainer is not typed
             return super().create_optimizer(model)
         kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         self.optimizer = create_loraplus_optimizer(
