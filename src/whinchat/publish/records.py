@@ -27,7 +27,7 @@ class SplitFacts:
 class Manifest:
     """Where a run's numbers come from.
 
-    ``timings_seconds`` holds load, before, train, after, publish; ``peak_memory_bytes`` is the process's largest
+    ``timings_seconds`` holds load, before, train, after, trust, publish; ``peak_memory_bytes`` is the process's largest
     resident size. ``model_source`` is the hub id, folder or package; ``model_commit`` the commit or checksum that was
     resolved. ``resumed_from_step`` is above 0 where a killed run was taken up; stages that an earlier try began have
     no time then. ``prompt_notes`` says what the template stage did beyond the ordinary (a text shortened, say).

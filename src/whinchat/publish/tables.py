@@ -25,6 +25,14 @@ from whinchat.publish.wording import (
 from whinchat.recipe.recipe import Adapter, Recipe
 
 LONGEST_SAMPLE = 220  # characters
+STAGES = {
+    "load": "load",
+    "before": "measure before",
+    "train": "train",
+    "after": "measure after",
+    "trust": "calibrate and examine",
+    "publish": "publish",
+}
 METHODS = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
 
 
@@ -175,13 +183,7 @@ def cost(manifest: Manifest) -> Table:
     rows = [
         ("device", manifest.device),
         ("weights held in, multiplied in", f"{manifest.load_in}, {manifest.compute_dtype}"),
-        *(
-            (
-                f"time to {stage}" if stage in {"load", "train", "publish"} else f"time to measure {stage}",
-                duration(seconds),
-            )
-            for stage, seconds in manifest.timings_seconds.items()
-        ),
+        *((f"time to {STAGES[stage]}", duration(seconds)) for stage, seconds in manifest.timings_seconds.items()),
         ("training speed", f"{number(speed, 1)} examples per second" if speed is not None else NOT_MEASURED),
         ("peak memory of the process", memory(manifest.peak_memory_bytes)),
     ]
