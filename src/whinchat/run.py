@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from whinchat.evaluation.calibration import Calibrator
     from whinchat.evaluation.evaluate import Outcome
     from whinchat.evaluation.records import Evaluation
+    from whinchat.evaluation.reestimation import Reweighed
     from whinchat.evaluation.trust import Trust
     from whinchat.model.backbone import Backbone
     from whinchat.model.engine import Engine
@@ -124,6 +125,38 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     """
     from whinchat.evaluation.evaluate import evaluate
 
+    recipe, split = _to_measure(path, source, overrides)
+    _, engine = load_engine(path)
+    return evaluate(engine, split, recipe.evaluate, "after").evaluation
+
+
+def reestimate_run(
+    path: Path, source: str | None = None, overrides: Sequence[str] = ()
+) -> tuple[Evaluation, Reweighed]:
+    """As ``evaluate_run``, and the calibrated answers with and without label shares estimated from the texts.
+
+    Raises:
+        RunError: the run has no calibrator to start from, or the texts are too few.
+    """
+    import numpy as np
+
+    from whinchat.evaluation.evaluate import evaluate
+    from whinchat.evaluation.reestimation import measure_both, require
+
+    recipe, split = _to_measure(path, source, overrides)
+    trained, engine = load_engine(path)
+    calibrator = load_calibrator(path, trained)
+    split = split.head(recipe.evaluate.rows)
+    require(calibrator, len(split), path)
+    outcome = evaluate(engine, split, recipe.evaluate, "after")
+    log_probs = np.array([one.log_probs for one in outcome.predictions])
+    # Calibrators are fitted on the run's own validation split.
+    in_sample = source is None and split.name == "validation"
+    return outcome.evaluation, measure_both(calibrator, log_probs, np.array(split.labels), recipe.evaluate, in_sample)
+
+
+def _to_measure(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
+    """The recipe to evaluate by, and the rows."""
     for override in overrides:
         if not override.startswith(("data.", "evaluate.")):
             raise RecipeError(
@@ -141,11 +174,8 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
                 "evaluate": recipe.evaluate.model_copy(update=limits),
             }
         )
-        split = load_split(recipe)
-    else:
-        split = load_corpus(recipe).split(recipe.evaluate.split)
-    _, engine = load_engine(path)
-    return evaluate(engine, split, recipe.evaluate, "after").evaluation
+        return recipe, load_split(recipe)
+    return recipe, load_corpus(recipe).split(recipe.evaluate.split)
 
 
 def check_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
@@ -187,12 +217,17 @@ def open_folder(folder: RunFolder, recipe: Recipe, existing: Existing) -> None:
 
 def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """Data, model and prompt, in the order in which a mistake is cheapest to find."""
+    corpus = load_corpus(recipe)
+    corpus.split(recipe.evaluate.split)
+    return corpus, *prepare_training(recipe, corpus)
+
+
+def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTemplate]:
+    """Model and prompt to train on ``corpus``, once everything that could stop training has been looked at."""
     from whinchat.model.adapter import check_targets
     from whinchat.model.backbone import find_model, load_backbone
     from whinchat.training.trainer import check_trackers, training_arguments
 
-    corpus = load_corpus(recipe)
-    corpus.split(recipe.evaluate.split)
     if recipe.train.eval_steps is not None and corpus.validation is None:
         raise DataError(
             f"{recipe.data.source}: has no validation split to watch while training; set data.validation_rows to take "
@@ -206,7 +241,7 @@ def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     except ValueError as fault:
         # Found now and not after the first evaluation.
         raise RecipeError(f"train: transformers refuses it: {' '.join(str(fault).split())}; change that key") from None
-    return corpus, backbone, backbone.tokenizer.template(recipe)
+    return backbone, backbone.tokenizer.template(recipe)
 
 
 def load_engine(path: Path) -> tuple[Recipe, Engine]:

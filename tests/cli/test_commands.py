@@ -19,7 +19,10 @@ from tests.run import made
 from whinchat import __version__
 from whinchat.recipe.files import load_recipe, recipe_to_yaml, shipped_recipes
 
-COMMANDS = ("run", "train", "evaluate", "predict", "inspect", "compare", "doctor", "recipes show", "recipes check")
+COMMANDS = (
+    "run", "train", "review", "evaluate", "predict", "inspect", "compare", "shift", "doctor", "recipes show",
+    "recipes check",
+)  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 
 ODD_TEXTS = [

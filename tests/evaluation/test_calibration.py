@@ -29,15 +29,27 @@ def drawn(rows: int, seed: int = 0, prior: tuple[float, ...] = PRIOR) -> tuple[n
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_temperature_is_recovered(temperature: float) -> None:
     scores, labels = drawn(20_000)
-    assert fit_temperature(scores * temperature, labels) == pytest.approx(temperature, rel=0.05)
+    found, bias = fit_temperature(scores * temperature, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+    assert np.ptp(bias) < 0.1
 
 
-def test_temperature_never_changes_the_label_of_highest_probability() -> None:
-    scores, labels = drawn(500)
-    fitted = fit(scores * 4, labels, LABELS, "accuracy")
-    assert fitted.temperature > 3
-    assert (fitted.decide(scores * 4) == scores.argmax(axis=1)).all()
-    np.testing.assert_allclose(fitted.probabilities(scores * 4).sum(axis=1), 1)
+def test_scores_of_a_model_that_was_trained_to_favour_a_label_are_set_right() -> None:
+    """As class weights or logit adjustment leave them."""
+    scores, labels = drawn(20_000)
+    favouring = scores * 2 + np.array([3.0, 0.0, -1.0])
+    fitted = fit(favouring, labels, LABELS, "accuracy")
+    probabilities = fitted.probabilities(favouring)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(probabilities.mean(axis=0), PRIOR, atol=0.01)
+    np.testing.assert_allclose(probabilities, np.exp(scores), atol=0.05)
+    assert (fitted.decide(favouring) == labels).mean() > (favouring.argmax(axis=1) == labels).mean() + 0.05
+
+
+def test_few_rows_leave_the_bias_near_zero() -> None:
+    scores, _ = drawn(4)
+    _, bias = fit_temperature(scores, np.array([0, 0, 0, 0]))
+    assert np.abs(bias).max() < 2
 
 
 def test_each_metric_is_served_best_by_its_own_rule() -> None:

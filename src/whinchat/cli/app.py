@@ -40,6 +40,14 @@ SetOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and start again.")]
+PriorsOption = Annotated[
+    bool,
+    typer.Option(
+        "--reestimate-priors",
+        help="Also answer under label shares estimated from the texts themselves (100 or more), and say whether to "
+        "trust that.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 
@@ -124,6 +132,37 @@ def train(
         out.print(f"Trained {training.steps} steps; adapter in {folder.adapter}", soft_wrap=True, markup=False)
 
 
+@app.command(rich_help_panel="Look")
+def review(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Review folder; runs/NAME-review by default.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Parts of train; each is judged by a model of the others.")] = 3,
+    top: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 20,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the review that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the review that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for wrong labels: list the training rows that a model trained without them most disagrees with.
+
+    Trains one model for each fold and takes about FOLDS - 1 times as long as training once.
+
+    Example:
+
+        whinchat review demo --folds 3 --top 50
+    """
+    from whinchat import review as reviewing
+    from whinchat.cli.review import print_review
+
+    chosen = load_recipe(recipe, overrides or ())
+    path = out_folder or Path("runs") / f"{chosen.name}-review"
+    with progress_on_stderr():
+        found, rows = reviewing.review(chosen, path, folds, _existing(resume, overwrite))
+    print_review(found, rows[:top], path, as_json)
+
+
 @app.command(rich_help_panel="Use")
 def evaluate(
     run_folder: RunArg,
@@ -131,6 +170,7 @@ def evaluate(
         str | None, typer.Option("--data", metavar="SOURCE", help="Measure on every row of this source instead.")
     ] = None,
     overrides: SetOption = None,
+    reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a trained run again, on its own split or on other data.
@@ -142,14 +182,20 @@ def evaluate(
         whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
     """
     from whinchat import run as story
-    from whinchat.cli.summary import print_evaluation
+    from whinchat.cli.summary import print_evaluation, print_reweighed
 
+    reweighed = None
     with progress_on_stderr():
-        evaluation = story.evaluate_run(run_folder, data, overrides or ())
+        if reestimate_priors:
+            evaluation, reweighed = story.reestimate_run(run_folder, data, overrides or ())
+        else:
+            evaluation = story.evaluate_run(run_folder, data, overrides or ())
     if as_json:
-        emit_json(evaluation.to_dict())
+        emit_json(evaluation.to_dict() | ({"reestimated_priors": reweighed.to_dict()} if reweighed else {}))
     else:
         print_evaluation(evaluation)
+        if reweighed:
+            print_reweighed(reweighed)
 
 
 @app.command(rich_help_panel="Use")
@@ -158,6 +204,7 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts; standard input, one a line, if there are none.")
     ] = None,
+    reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts: from arguments, or one a line from standard input.
@@ -168,11 +215,13 @@ def predict(
 
         cat tweets.txt | whinchat predict runs/demo --json > labelled.jsonl
 
-    With --json each line of the output is one JSON object, in the order of the input.
+    With --json each line of the output is one JSON object, in the order of the input. With --reestimate-priors the
+    label stays the plain one, `reestimated` stands beside it, and the shares and how far to trust them are told on
+    standard error.
     """
     from whinchat.cli.predict import print_predictions
 
-    print_predictions(run_folder, texts, as_json)
+    print_predictions(run_folder, texts, reestimate_priors, as_json)
 
 
 @app.command(rich_help_panel="Look")
@@ -208,6 +257,24 @@ def compare(
     from whinchat.cli.summary import print_comparison
 
     print_comparison(runs, out_folder, as_json)
+
+
+@app.command(rich_help_panel="Look")
+def shift(
+    run_folder: RunArg,
+    seeds: Annotated[int, typer.Option(help="Draws for each set of label shares.", min=1)] = 50,
+    out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for record and figure.")] = Path("runs/shift"),
+    as_json: JsonOption = False,
+) -> None:
+    """Try what --reestimate-priors would gain: thin out a run's evaluated rows to other label shares, many times.
+
+    Example:
+
+        whinchat shift runs/demo --seeds 200
+    """
+    from whinchat.cli.shift import print_shift
+
+    print_shift(run_folder, seeds, out_folder, as_json)
 
 
 @app.command(rich_help_panel="Look")

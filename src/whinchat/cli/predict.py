@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,38 +19,87 @@ from whinchat.errors import DataError
 _BATCH = 64
 
 
-def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> None:
-    """Label ``texts``, or the lines of standard input."""
+@dataclass(frozen=True)
+class Answers:
+    """One answer for each text: probabilities in the order of the labels, the label's index, whether to doubt it."""
+
+    shares: Sequence[Sequence[float]]
+    best: Sequence[int]
+    unsure: Sequence[bool]
+
+    @classmethod
+    def of(cls, probabilities: Any, answers: Any, threshold: float | None) -> Answers:
+        """From arrays (N, K) and (N,)."""
+        shares, best = probabilities.tolist(), answers.tolist()
+        doubt = [threshold is not None and row[at] < threshold for row, at in zip(shares, best, strict=True)]
+        return cls(shares, best, doubt)
+
+    def line(self, at: int, labels: Sequence[str]) -> dict[str, Any]:
+        """That of text ``at`` as plain JSON types."""
+        return {
+            "label": labels[self.best[at]],
+            "unsure": self.unsure[at],
+            "probabilities": dict(zip(labels, self.shares[at], strict=True)),
+        }
+
+    def name(self, at: int, labels: Sequence[str]) -> str:
+        """The label of text ``at`` as people read it."""
+        label = labels[self.best[at]]
+        return f"unsure ({label})" if self.unsure[at] else label
+
+
+def print_predictions(path: Path, texts: list[str] | None, reestimate_priors: bool, as_json: bool) -> None:
+    """Label ``texts``, or the lines of standard input; beside that, if asked, under re-estimated label shares."""
     given = texts or _lines()
     if not given:
         raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
+    from whinchat.evaluation.reestimation import reanswer, require
     from whinchat.evaluation.scoring import score
     from whinchat.run import load_calibrator, load_engine
 
     recipe, engine = load_engine(path)
     calibrator = load_calibrator(path, recipe)
+    if reestimate_priors:
+        require(calibrator, len(given), path)
     scores = score(engine, engine.template.encode(given), _BATCH)
-    shares, answers = calibrator.probabilities(scores).tolist(), calibrator.decide(scores).tolist()
-    unsure = [
-        calibrator.threshold is not None and row[at] < calibrator.threshold
-        for row, at in zip(shares, answers, strict=True)
-    ]
-    labels = recipe.task.labels
-    if as_json:
-        for text, row, at, doubt in zip(given, shares, answers, unsure, strict=True):
-            line = {
-                "text": text,
-                "label": labels[at],
-                "unsure": doubt,
-                "probabilities": dict(zip(labels, row, strict=True)),
-            }
-            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
-        return
+    plain = Answers.of(calibrator.probabilities(scores), calibrator.decide(scores), calibrator.threshold)
+    both = reanswer(calibrator, scores) if reestimate_priors else None
+    again = Answers.of(both.probabilities, both.answers, calibrator.threshold) if both else None
+    show = _print_lines if as_json else _print_table
+    show(given, recipe.task.labels, plain, again, both.reestimation.trusted if both else False)
+    if both:
+        from whinchat.cli.summary import print_reestimation
+
+        # With --json every line of standard output is a text's.
+        print_reestimation(both.reestimation, err if as_json else out)
+
+
+def _print_lines(
+    texts: Sequence[str], labels: Sequence[str], plain: Answers, again: Answers | None, trusted: bool
+) -> None:
+    for at, text in enumerate(texts):
+        line = {"text": text, **plain.line(at, labels)}
+        if again is not None:
+            line["reestimated"] = {**again.line(at, labels), "trusted": trusted}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _print_table(
+    texts: Sequence[str], labels: Sequence[str], plain: Answers, again: Answers | None, trusted: bool
+) -> None:
     # Brackets in a label or a text are no markup.
-    table = Table("label", *map(escape, labels), "text")
-    for text, row, best, doubt in zip(given, shares, answers, unsure, strict=True):
-        cells = [Text(f"{one:.3f}", style="bold" if at == best else "") for at, one in enumerate(row)]
-        table.add_row(Text(f"unsure ({labels[best]})" if doubt else labels[best]), *cells, Text(text))
+    extra = [] if again is None else ["re-estimated" if trusted else "re-estimated (not trusted)"]
+    table = Table("label", *extra, *map(escape, labels), "text")
+    for at, text in enumerate(texts):
+        cells = [
+            Text(f"{one:.3f}", style="bold" if label == plain.best[at] else "")
+            for label, one in enumerate(plain.shares[at])
+        ]
+        beside = []
+        if again is not None:
+            changed = again.best[at] != plain.best[at]
+            beside = [Text(again.name(at, labels), style="bold" if changed else "")]
+        table.add_row(Text(plain.name(at, labels)), *beside, *cells, Text(text))
     out.print(table)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from whinchat.cli.output import emit_json, out
 from whinchat.errors import RunError
+from whinchat.evaluation.priors import Reestimation
 from whinchat.evaluation.records import Evaluation, Measured
+from whinchat.evaluation.reestimation import Reweighed
 from whinchat.publish.folder import RunFolder
 from whinchat.publish.records import RunRecord
-from whinchat.publish.wording import MODES, count, duration, memory, number, percent, with_interval
+from whinchat.publish.wording import MODES, count, duration, memory, number, percent, verdict, with_interval
 
 
 def print_run(record: RunRecord, path: Path) -> None:
@@ -52,6 +55,34 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for one in evaluation.score.per_label:
         labels.add_row(Text(one.label), number(one.precision), number(one.recall), number(one.f1), count(one.support))
     out.print(labels)
+
+
+def print_reweighed(reweighed: Reweighed) -> None:
+    """Calibrated answers with and without re-estimated label shares, and whether to trust the shares."""
+    table = Table(title="Calibrated answers")
+    for column in ("label shares", "macro-F1 (95 % interval)", "macro-recall", "accuracy"):
+        table.add_column(column)
+    for name, measured in (("as in validation", reweighed.plain), ("re-estimated", reweighed.reestimated)):
+        table.add_row(name, *_figures(measured)[:3])
+    out.print(table)
+    print_reestimation(reweighed.reestimation, out, reweighed.actual)
+    if reweighed.in_sample:
+        out.print("These are the rows that calibration was fitted on: both lines flatter it.", markup=False)
+
+
+def print_reestimation(found: Reestimation, console: Console, actual: Sequence[float] | None = None) -> None:
+    """Estimated label shares beside the fitted ones, how many answers change, and the verdict."""
+    table = Table("label", "share in validation", "estimated share", *(["true share"] if actual else []))
+    for at, label in enumerate(found.labels):
+        shares = (found.fitted[at], found.estimated[at], *([actual[at]] if actual else []))
+        table.add_row(Text(label), *map(percent, shares))
+    console.print(table)
+    console.print(
+        f"Re-estimated label shares change {count(found.changed)} of {count(found.texts)} answers. "
+        f"Verdict: {verdict(found)}.",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None:

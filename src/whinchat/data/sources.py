@@ -12,7 +12,7 @@ from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.readers import read_vader
 from whinchat.data.records import Corpus, Split
 from whinchat.data.rows import RawSource
-from whinchat.data.splits import carve, limited
+from whinchat.data.splits import carve, limited, rows_of
 from whinchat.data.tables import HUB_PREFIX, read_hub
 from whinchat.errors import DataError
 from whinchat.recipe.recipe import Data, Recipe
@@ -64,6 +64,17 @@ def load_split(recipe: Recipe) -> Split:
     if wanted not in splits and len(splits) > 1:
         raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
     return splits.get(wanted) or next(iter(splits.values()))
+
+
+def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
+    """For each row of ``train``, which ``load_corpus`` gave, its row in the train split of the source, from 0.
+
+    Raises:
+        DataError: the source cannot be read again.
+    """
+    data = recipe.data
+    whole = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)["train"]
+    return tuple(rows_of(train, whole))
 
 
 def read_source(data: Data) -> RawSource:

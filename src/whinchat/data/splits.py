@@ -1,4 +1,4 @@
-"""Splits that the source lacks are carved from train; those it has are shortened.
+"""Splits that the source lacks are carved from train; those it has are shortened; folds part train for a review.
 
 K: labels.
 """
@@ -10,12 +10,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from whinchat.data.checks import normalised
 from whinchat.data.records import Split
 from whinchat.errors import DataError
 
 _WORD = re.compile(r"\w+")
+# Rows of a fold: fewer say next to nothing about a label.
+SMALLEST_FOLD = 10
 
 
 @dataclass(frozen=True)
@@ -159,3 +162,61 @@ def _closest(free: Sequence[_Group], rows: int) -> dict[int, _Group]:
             taken[position] = free[position]
             rest -= len(free[position])
     return taken
+
+
+def folds(train: Split, labels: tuple[str, ...], count: int, seed: int, source: str) -> tuple[tuple[int, ...], ...]:
+    """Rows of ``train`` in ``count`` folds, by index, in the order of train; every row is in exactly one.
+
+    Each fold has the label proportions of train as nearly as it can, and texts that differ in case, white space or
+    punctuation only are in one fold: no copy of a text is trained on while the text is judged. The same seed gives
+    the same folds on every machine.
+
+    Args:
+        train: rows that hold every label.
+        labels: names of the labels.
+        count: folds, two or more.
+        seed: of the shuffle.
+        source: what an error names.
+
+    Raises:
+        DataError: the folds would be tiny, or the rows of a label cannot be spread over them.
+    """
+    if len(train) < count * SMALLEST_FOLD:
+        raise DataError(
+            f"{source}: {len(train)} training rows give {count} folds of fewer than {SMALLEST_FOLD} rows; use fewer "
+            "folds or more rows"
+        )
+    groups = _groups(train, _digests(train, f"{seed} folds"))
+    shares = Counter(train.labels)
+    held: list[Counter[int]] = [Counter() for _ in range(count)]
+    rows: list[list[int]] = [[] for _ in range(count)]
+    # Large groups first: single texts then even out what those leave.
+    for group in sorted(groups, key=len, reverse=True):
+        fold = min(range(count), key=lambda at: (_crowding(held[at], group, shares), len(rows[at]), at))
+        held[fold].update(group.labels)
+        rows[fold] += group.indices
+    different = Counter(label for group in groups for label in group.labels)
+    for label in sorted(shares):
+        # Where one fold has all rows of a label, nothing is left to learn that label from.
+        if different[label] < count or sum(label in one for one in held) < 2:
+            raise DataError(
+                f"{source}: {labels[label]} has {different[label]} different texts in train, too few for {count} folds "
+                "of different texts each; use fewer folds, or add rows of that label"
+            )
+    return tuple(tuple(sorted(one)) for one in rows)
+
+
+def rows_of(part: Split, whole: Split) -> list[int]:
+    """For each row of ``part`` its index in ``whole``, the split it was taken from in whatever order.
+
+    Rows that are equal in text and label are told apart by their order alone, which makes no difference.
+    """
+    places: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index in reversed(range(len(whole))):
+        places[whole.texts[index], whole.labels[index]].append(index)
+    return [places[row].pop() for row in zip(part.texts, part.labels, strict=True)]
+
+
+def _crowding(held: Counter[int], group: _Group, shares: Counter[int]) -> Fraction:
+    """How full a fold is of the labels in ``group``; exact, so that ties are ties on every machine."""
+    return sum((Fraction(held[label] * rows, shares[label]) for label, rows in group.labels.items()), Fraction(0))

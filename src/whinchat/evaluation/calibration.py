@@ -7,13 +7,14 @@ answers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
@@ -36,6 +37,8 @@ class Calibrator:
     Attributes:
         labels: their order is that of every column.
         temperature: the scores are divided by it.
+        bias: added to them then, (K,), so that the probabilities of a label add up to its share however the model was
+            trained (class weights, logit adjustment); empty for none.
         prior: share of each label among the rows it was fitted on, (K,).
         metric: what the decision is best for.
         tau: power of the prior that the decision divides by: 0 for accuracy, 1 for macro-recall.
@@ -46,6 +49,7 @@ class Calibrator:
 
     labels: tuple[str, ...]
     temperature: float = 1.0
+    bias: tuple[float, ...] = ()
     prior: tuple[float, ...] = ()
     metric: Metric = "accuracy"
     tau: float = 0.0
@@ -62,8 +66,7 @@ class Calibrator:
         return decide(self._log_probabilities(log_probs), self.prior, self.tau)
 
     def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
-        scaled: Floats = log_softmax(log_probs.astype(np.float64) / self.temperature, axis=1)
-        return scaled
+        return scaled(log_probs, self.temperature, self.bias)
 
     def save(self, folder: Path) -> None:
         """Write it beside the adapter in ``folder``."""
@@ -84,8 +87,8 @@ class Calibrator:
             bins = found["bins"]
             if bins is not None:
                 bins = ScoreBins(*(tuple(tuple(row) for row in bins[name]) for name in ("edges", "counts")))
-            known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bins": bins}
-            found = cls(**{**found, **known})
+            known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bias": tuple(found["bias"])}
+            found = cls(**{**found, **known, "bins": bins})
         except (ValueError, TypeError, KeyError) as fault:
             raise ModelError(f"{file}: not a calibration ({fault}); calibrate again or delete it") from None
         if found.labels != labels or found.metric not in get_args(Metric) or len(found.prior) not in (0, len(labels)):
@@ -105,15 +108,16 @@ def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str,
         labels: their names.
         metric: what the decision shall serve.
 
-    Sources: temperature scaling, Guo et al. 2017, section 4.2; dividing by the prior is the Bayes decision for
-    balanced accuracy (Menon et al. 2021, logit adjustment, section 3).
+    Sources: bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020, section 2.1 (after Guo et al.
+    2017); dividing by the prior is the Bayes decision for balanced accuracy (Menon et al. 2021, section 3).
     """
     if not len(expected):
         return Calibrator(labels, metric=metric)
     size = len(labels)
     # Half a row for each label: a label that is missing from the rows keeps a finite weight.
     prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
-    fitted = Calibrator(labels, fit_temperature(log_probs, expected), tuple(prior.tolist()), metric, 0.0, len(expected))
+    temperature, bias = fit_temperature(log_probs, expected)
+    fitted = Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
     if metric == "accuracy":
         return fitted
     if metric == "macro_recall":
@@ -121,16 +125,32 @@ def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str,
     return replace(fitted, tau=_best_tau(fitted, log_probs, expected))
 
 
-def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
-    """The temperature with the least log-loss of ``expected`` (N,) under scores (N, K)."""
-    scores, rows = log_probs.astype(np.float64), np.arange(len(expected))
+def scaled(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float]) -> Floats:
+    """Log-probabilities among the labels, (N, K), from scores (N, K)."""
+    scores = log_probs.astype(np.float64) / temperature
+    shares: Floats = log_softmax(scores + np.asarray(bias) if len(bias) else scores, axis=1)
+    return shares
 
-    def loss(log_temperature: float) -> float:
-        return float(-log_softmax(scores / np.exp(log_temperature), axis=1)[rows, expected].mean())
 
-    # Convex in 1 / temperature, so with one minimum in its logarithm, too.
-    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
-    return float(np.exp(found.x))
+def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> tuple[float, tuple[float, ...]]:
+    """The temperature, and the bias of each label, with the least log-loss of ``expected`` (N,) under scores (N, K).
+
+    Few rows leave the bias near zero: it has a normal prior of unit variance, which weighs as much as a row.
+    """
+    rows, size = len(expected), log_probs.shape[1]
+    truth = np.eye(size)[expected]
+    scores = log_probs.astype(np.float64)
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        cold, bias = np.exp(-point[0]), point[1:]
+        log_p = log_softmax(scores * cold + bias, axis=1)
+        off = np.exp(log_p) - truth  # (N, K)
+        slope = np.concatenate([[-(off * scores).sum() * cold], off.sum(axis=0) + bias])
+        return float(-(log_p * truth).sum() + 0.5 * (bias**2).sum()) / rows, slope / rows
+
+    limits = [(np.log(_COLDEST), np.log(_HOTTEST)), *[(None, None)] * size]
+    found = minimize(loss, np.zeros(size + 1), jac=True, bounds=limits, method="L-BFGS-B")
+    return float(np.exp(found.x[0])), tuple(found.x[1:].tolist())
 
 
 def decide(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Ints:

@@ -8,7 +8,8 @@ they did there ("label shift"). Where more has changed, it makes answers worse, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ Ints = NDArray[np.int64]
 _CUTS = (1 / 3, 2 / 3)
 # Below this the texts differ from the validation rows in more than their labels' shares.
 SURE = 0.01
+# Shares estimated from fewer texts are mostly chance.
+FEWEST_TEXTS = 100
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,43 @@ def shift_test(probabilities: Floats, prior: Floats, bins: ScoreBins) -> ShiftTe
     # Bins add up to one, and K - 1 shares were fitted.
     freedom = max(1, counts.shape[1] - counts.shape[0])
     return ShiftTest(float(chi2.sf(statistic, freedom)), float(np.abs(observed - expected).sum() / 2))
+
+
+@dataclass(frozen=True)
+class Reestimation:
+    """Label shares estimated from unlabelled texts, and whether to believe them.
+
+    Attributes:
+        labels: their order is that of the shares.
+        fitted: share of each label among the rows that the calibrator was fitted on.
+        estimated: among the texts.
+        texts: how many there were.
+        changed: texts that get another label under the estimated shares.
+        p_value, moved: of the test that nothing but the shares has changed; see ``ShiftTest``.
+    """
+
+    labels: tuple[str, ...]
+    fitted: tuple[float, ...]
+    estimated: tuple[float, ...]
+    texts: int
+    changed: int
+    p_value: float
+    moved: float
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the assumption behind the estimate."""
+        return ShiftTest(self.p_value, self.moved).trusted
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the verdict among them."""
+        return {**asdict(self), "trusted": self.trusted}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Self:
+        """The record that ``to_dict`` wrote."""
+        own = {name: value for name, value in record.items() if name != "trusted"}
+        return cls(**{**own, **{name: tuple(record[name]) for name in ("labels", "fitted", "estimated")}})
 
 
 def _bins(probabilities: Floats, edges: tuple[tuple[float, ...], ...]) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from whinchat.evaluation.priors import Reestimation
 from whinchat.evaluation.records import Interval, Measured, Mode, Paired
 from whinchat.evaluation.trust import Trust
 from whinchat.recipe.recipe import Metric
@@ -93,6 +94,14 @@ def paired_sentence(paired: Paired) -> str:
     )
 
 
+def verdict(reestimation: Reestimation) -> str:
+    """Whether label shares that were estimated from texts may be believed, in words."""
+    found = f"({p_value(reestimation.p_value)}, {percent(reestimation.moved)} of rows out of place)"
+    if reestimation.trusted:
+        return f"trusted: nothing says that more than the label shares has changed {found}"
+    return f"do not trust this: more than the label shares has changed {found}"
+
+
 def calibrated_sentence(trust: Trust) -> str:
     """What was fitted, on what, and how that was kept honest."""
     rule = {
@@ -107,8 +116,8 @@ def calibrated_sentence(trust: Trust) -> str:
         else ""
     )
     return (
-        f"Calibration: scores are divided by a temperature of {number(trust.temperature, 2)}, fitted on "
-        f"{count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, {rule}.{honest}"
+        f"Calibration: scores are divided by a temperature of {number(trust.temperature, 2)} and shifted by label, as "
+        f"fitted on {count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, {rule}.{honest}"
     )
 
 

@@ -1,0 +1,52 @@
+"""``whinchat review``: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Whinchat
+from tests.run import made
+from whinchat.recipe.files import recipe_to_yaml
+
+
+@pytest.fixture
+def mine(tiny_llama: Path, tmp_path: Path) -> Path:
+    source = made.write_csv(tmp_path / "texts.csv", rows=90)
+    path = tmp_path / "mine.yaml"
+    recipe = made.recipe_for(tiny_llama, source, train={"max_steps": 2, "eval_steps": None})
+    path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    return path
+
+
+def test_rows_to_look_at_first(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "[review]"
+    said = whinchat("review", mine, "--out", out, "--folds", "2", "--top", "4", "--json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert found["rows"] == 66
+    assert len(found["folds"]) == 2
+    assert len(found["top"]) == 4
+    assert {"accuracy", "macro_f1", "suspects", "estimated_errors", "pairs"} <= found.keys()
+    shown = whinchat("review", mine, "--out", out, "--folds", "2", "--top", "4", "--resume").out
+    for row in found["top"]:
+        assert row["text"] in shown
+    assert f"{found['suspects']} of 66 labels look wrong" in shown
+    assert f"All rows: {out}/review.csv" in shown
+
+
+def test_what_it_refuses(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+    def error(*arguments: str | Path) -> str:
+        said = whinchat("review", mine, *arguments)
+        assert said.code == 2
+        assert "Traceback" not in said.err
+        return said.err
+
+    assert "--folds 1: a fold is judged by a model trained on the others" in error("--folds", "1")
+    assert "66 training rows give 7 folds of fewer than 10 rows; use fewer folds" in error("--folds", "7")
+    assert "--resume and --overwrite: choose one" in error("--resume", "--overwrite")
+    assert "is there and is no review folder; choose another with --out" in error("--out", tmp_path)
+    assert "adapter.target_modules: q_prj match no linear layer" in error("--set", "adapter.target_modules=[q_prj]")
+    assert not Path("runs").exists() or not Path("runs/tiny-review").exists()
