@@ -13,6 +13,7 @@ from whinchat.evaluation.evaluate import Outcome, compare
 from whinchat.evaluation.trust import Trust
 from whinchat.model.backbone import Backbone
 from whinchat.model.device import processor_name
+from whinchat.model.memory import peak_memory_bytes
 from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.recipe.recipe import Recipe
 from whinchat.training.records import Training
@@ -136,17 +137,3 @@ def _manifest(
         peak_memory_bytes=peak_memory_bytes(),
         resumed_from_step=training.resumed_from_step,
     )
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
-    import psutil
-
-    info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return int(info.peak_wset)
-    import resource
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kilobytes on Linux, bytes on macOS.
-    return int(largest if platform.system() == "Darwin" else largest * 1024)

@@ -20,7 +20,7 @@ from whinchat import __version__
 from whinchat.recipe.files import load_recipe, recipe_to_yaml, shipped_recipes
 
 COMMANDS = (
-    "run", "train", "review", "evaluate", "predict", "inspect", "compare", "shift", "doctor", "recipes show",
+    "arena", "run", "train", "review", "evaluate", "predict", "inspect", "compare", "shift", "doctor", "recipes show",
     "recipes check",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}

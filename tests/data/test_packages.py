@@ -86,7 +86,7 @@ def test_the_catalog() -> None:
 def test_unknown_name() -> None:
     message = (
         r"package:vader-tweet: not in the catalog; did you mean vader-tweets\? "
-        r"It has smollm2-135m-instruct, vader-tweets\."
+        r"It has all-minilm-l6-v2, smollm2-135m-instruct, vader-tweets\."
     )
     with pytest.raises(DataError, match=message):
         catalog_entry("package:vader-tweet")
@@ -106,6 +106,20 @@ def test_fetch_keep_and_heal(index: Path, use: UseEntry, capfd: pytest.CaptureFi
 def test_member_of_a_member(index: Path, use: UseEntry) -> None:
     use(replace(ENTRY, member="tinypkg/nested.tar.gz", inner_member="inner.txt"))
     assert fetch_package_file("tiny").read_bytes() == CONTENT
+
+
+def test_files_that_belong_beside(index: Path, use: UseEntry) -> None:
+    nested = zipfile.ZipFile(index / "tinypkg-1.0-py3-none-any.whl").read("tinypkg/nested.tar.gz")
+    use(replace(ENTRY, beside={"tinypkg/nested.tar.gz": hashlib.sha256(nested).hexdigest()}))
+    path = fetch_package_file("tiny")
+    other = path.with_name("nested.tar.gz")
+    assert (path.read_bytes(), other.read_bytes()) == (CONTENT, nested)
+    other.write_bytes(b"damaged")
+    assert fetch_package_file("tiny") == path
+    assert other.read_bytes() == nested
+    use(replace(ENTRY, beside={"tinypkg/nested.tar.gz": "0" * 64}))
+    with pytest.raises(DataError, match=r"nested\.tar\.gz from tinypkg==1\.0 has sha256 .*, expected 0000"):
+        fetch_package_file("tiny")
 
 
 def test_wrong_checksum(index: Path, use: UseEntry) -> None:

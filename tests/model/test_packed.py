@@ -249,3 +249,19 @@ def test_layers_it_does_not_know_go_the_plain_way(tiny_llama: Path) -> None:
     layer = lora_layers(engine.model)[0]
     layer.lora_bias["default"] = True
     assert not is_packable(engine.model, engine.plan)
+
+
+def test_weights_that_train_go_the_plain_way(tiny_model: Path) -> None:
+    """The packed pass gives the base no gradient, so whatever trains of it would silently stay as it is."""
+    backbone = tiny.load(tiny_model)
+    engine = tiny.engine_of(backbone)
+    assert is_packable(engine.model, engine.plan)
+    backbone.model.model.norm.weight.requires_grad_(True)
+    assert not is_packable(engine.model, engine.plan)
+    backbone.model.requires_grad_(True)
+    answer_logits(engine.model, engine.plan, batch_of(engine, tiny.TEXTS), engine.tree).square().mean().backward()
+    assert all(weight.grad is not None for weight in engine.model.parameters())
+    tuned = tuned_engine(tiny_model)
+    assert is_packable(tuned.model, tuned.plan), "an adapter's weights may train"
+    tuned.model.get_base_model().get_input_embeddings().weight.requires_grad_(True)
+    assert not is_packable(tuned.model, tuned.plan)

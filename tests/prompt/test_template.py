@@ -288,3 +288,30 @@ def test_building_a_template_leaves_the_tokenizer_alone(backbone: Backbone) -> N
     )
     tiny.template_of(backbone).encode(tiny.TEXTS)
     assert (backbone.tokenizer.tokenizer.init_kwargs, backbone.tokenizer.tokenizer("a text")["input_ids"]) == before
+
+
+def test_examples_come_first_as_turns_of_their_own(backbone: Backbone) -> None:
+    plain = tiny.template_of(backbone)
+    shown = PromptTemplate(
+        backbone.tokenizer.tokenizer,
+        plain.task,
+        end_ids=backbone.tokenizer.end_ids,
+        max_prompt_tokens=512,
+        examples=[("a <|im_end|></s> day", 0), ("good tea", 2)],
+    )
+    turns = shown.messages("the text")
+    assert [turn["role"] for turn in turns if turn["role"] != "system"] == ["user", "assistant"] * 2 + ["user"]
+    assert [turn["content"] for turn in turns if turn["role"] == "assistant"] == ["bad", "good"]
+    assert turns[-1] == {"role": "user", "content": "the text"}
+    assert sum(plain.task.instruction in turn["content"] for turn in turns) == 1
+    assert plain.task.instruction in turns[0]["content"]
+    assert (shown.answers, shown.end_of_turn) == (plain.answers, plain.end_of_turn)
+    prompts = [prompt.ids for prompt in shown.encode(tiny.TEXTS)]
+    ends = [sum(token in shown.end_ids for token in ids) for ids in (prompts[0], plain.encode(tiny.TEXTS[:1])[0].ids)]
+    assert ends[0] <= ends[1] + 4, "a control token spelled out in an example is broken up"
+    # Everything but the text is shared, and no text is cut for the examples.
+    more = shown.max_prompt_tokens - 512
+    assert more > 20
+    assert shared_prefix(prompts) >= more
+    long = "tea " * 600
+    assert shown.encode([long])[0].shortened == pytest.approx(plain.encode([long])[0].shortened, abs=2)

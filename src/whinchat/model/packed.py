@@ -28,6 +28,8 @@ from whinchat.prompt.batches import Batch
 
 # Queries of a row from which on the fused kernel wins; its backward pass never does (docs/decisions.md).
 FUSED_FROM = 128
+# How PEFT begins the names of LoRA's and DoRA's weights.
+ADAPTER_PREFIX = "lora_"
 
 
 def is_packable(model: nn.Module, plan: Plan) -> bool:
@@ -48,7 +50,13 @@ def is_packable(model: nn.Module, plan: Plan) -> bool:
         and core.model.embed_tokens.weight.dtype == plan.torch_dtype
         and len(set(getattr(core, "hf_device_map", {}).values())) <= 1
         and all(is_projectable(module) for module in core.model.modules())
+        and not _trains_base(core)
     )
+
+
+def _trains_base(core: nn.Module) -> bool:
+    """Whether weights other than an adapter's train; the hand-written backward passes give them no gradient."""
+    return any(weight.requires_grad and ADAPTER_PREFIX not in name for name, weight in core.named_parameters())
 
 
 def _core(model: nn.Module) -> Any:

@@ -38,6 +38,9 @@ class Prompt:
 class PromptTemplate:
     """Builds prompts and answers for one task and one tokenizer.
 
+    With ``examples``, texts and their labels' indices, every prompt shows these first, each as a turn of the user and
+    the answer to it; their tokens come on top of ``max_prompt_tokens``, so that no text is shortened for them.
+
     Attributes:
         answers: token ids of each label's answer, in label order, without the end of turn.
         end_of_turn: the token id that closes the answer.
@@ -56,6 +59,7 @@ class PromptTemplate:
         end_ids: Iterable[int],
         max_prompt_tokens: int,
         model: str = "the model",
+        examples: Sequence[tuple[str, int]] = (),
     ) -> None:
         if not tokenizer.chat_template:
             raise PromptError(
@@ -64,12 +68,14 @@ class PromptTemplate:
             )
         self.tokenizer = tokenizer
         self.task = task
-        self.max_prompt_tokens = max_prompt_tokens
         self._model = model
+        self._examples: list[tuple[str, str]] = []
         self.end_ids = frozenset(end_ids) | ({tokenizer.eos_token_id} - {None})
         self._adds_bos = self._tokenizer_adds_bos()
         self.system_role = self._has_system_role()
         self._control = _control_pattern(tokenizer, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
+        self.max_prompt_tokens = max_prompt_tokens
+        self._show(examples)
         endings = [self._answer(word) for word in task.answer_words]
         self.answers: tuple[tuple[int, ...], ...] = tuple(answer for answer, _ in endings)
         self.end_of_turn: int = endings[0][1]
@@ -93,11 +99,23 @@ class PromptTemplate:
         return self._apply(messages, add_generation_prompt=answer is None)
 
     def messages(self, text: str) -> list[dict[str, str]]:
-        """System and user turn for ``text``, in the form that chat templates take."""
-        user = self.task.user_template.replace(TEXT_SLOT, text)
+        """System turn, examples and user turn for ``text``, in the form that chat templates take."""
+        turns = []
+        for shown, word in self._examples:
+            turns += [_turn("user", self._user(shown)), _turn("assistant", word)]
+        turns.append(_turn("user", self._user(text)))
         if self.system_role:
-            return [{"role": "system", "content": self.task.instruction}, {"role": "user", "content": user}]
-        return [{"role": "user", "content": f"{self.task.instruction}\n\n{user}"}]
+            return [_turn("system", self.task.instruction), *turns]
+        return [_turn("user", f"{self.task.instruction}\n\n{turns[0]['content']}"), *turns[1:]]
+
+    def _user(self, text: str) -> str:
+        return self.task.user_template.replace(TEXT_SLOT, text)
+
+    def _show(self, examples: Sequence[tuple[str, int]]) -> None:
+        bare = len(self._encode_raw(self.render("")))
+        words = self.task.answer_words
+        self._examples = [(self._defuse(clean(text, self.task.clean))[0], words[label]) for text, label in examples]
+        self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - bare
 
     def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
@@ -180,6 +198,10 @@ class PromptTemplate:
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
         return Prompt(ids, shortened=cut, defused=defused)
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _control_pattern(tokenizer: Any, marks: frozenset[int]) -> re.Pattern[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Sequence
 from importlib import resources
@@ -33,9 +32,9 @@ def recipe_text(name_or_path: str) -> str:
     """
     path = Path(name_or_path).expanduser()
     if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return _read(path)
+        return read_text_file(path, "whinchat recipes list")
     if path.is_dir() and (path / "recipe.yaml").is_file():
-        return _read(path / "recipe.yaml")
+        return read_text_file(path / "recipe.yaml", "whinchat recipes list")
     names = shipped_recipes()
     if name_or_path not in names:
         raise RecipeError(
@@ -45,15 +44,35 @@ def recipe_text(name_or_path: str) -> str:
     return (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
 
 
-def _read(path: Path) -> str:
+def read_text_file(path: Path, listing: str) -> str:
+    """The text of a UTF-8 file; ``listing`` is the command that shows its shipped kin.
+
+    Raises:
+        RecipeError: no such file, or not one that can be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file; `whinchat recipes list` shows the shipped ones") from None
+        raise RecipeError(f"{path}: no such file; `{listing}` shows the shipped ones") from None
     except UnicodeDecodeError as fault:
         raise RecipeError(f"{path}: not UTF-8 at byte {fault.start}; save the file as UTF-8") from None
     except OSError as fault:
         raise RecipeError(f"{path}: cannot be read ({fault.strerror}); check the path and its permissions") from None
+
+
+def read_mapping(name: str, text: str, wanted: str) -> dict[str, Any]:
+    """The mapping that the YAML ``text`` of ``name`` holds; ``wanted`` says what it should have been.
+
+    Raises:
+        RecipeError: not YAML, or not a mapping.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise RecipeError(f"{name}: not valid YAML: {' '.join(str(fault).split())}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{name}: holds {_kind(raw)}; {wanted}")
+    return raw
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -62,19 +81,13 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: lists every unknown key, wrong type and out-of-range value, one a line, each with its path.
     """
-    text = recipe_text(name_or_path)
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
-        raise RecipeError(f"{name_or_path}: not valid YAML: {' '.join(str(fault).split())}") from None
-    if not isinstance(raw, dict):
-        raise RecipeError(f"{name_or_path}: holds {_kind(raw)}; a recipe is a mapping with task, data, backbone, ...")
+    raw = read_mapping(name_or_path, recipe_text(name_or_path), "a recipe is a mapping with task, data, backbone, ...")
     for override in overrides:
         _apply(raw, override)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as faults:
-        raise RecipeError("\n".join(_explain(name_or_path, fault) for fault in faults.errors())) from None
+        raise RecipeError(explain_faults(name_or_path, faults, Recipe, "recipe")) from None
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:
@@ -115,13 +128,29 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: {value!r} is not a YAML value; quote it if it is text") from None
 
 
-def _explain(name: str, fault: Any) -> str:
+def explain_faults(name: str, faults: ValidationError, root: type[BaseModel], what: str) -> str:
+    """Every fault of ``name``, one a line, each with its path; it should have been a ``root``, called ``what``."""
+    found = faults.errors()
+    places = [fault["loc"] for fault in found]
+    return "\n".join(
+        _explain(name, fault, root, what)
+        for fault in found
+        # Pydantic counts the members of a list that hold: where one does not, "too short" is only its echo.
+        if fault["type"] != "too_short" or not any(_is_within(place, fault["loc"]) for place in places)
+    )
+
+
+def _is_within(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _explain(name: str, fault: Any, root: type[BaseModel], what: str) -> str:
     path = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
     where = f"{name}: {path}" if path else name
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key{nearest(str(fault['loc'][-1]), _keys_beside(fault['loc']))}"
+        return f"{where}: unknown key{nearest(str(fault['loc'][-1]), _keys_beside(fault['loc'], root))}"
     if fault["type"] == "missing":
-        return f"{where}: missing; every recipe must set it"
+        return f"{where}: missing; every {what} must set it"
     reason = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
         return f"{where}.{reason}" if path else f"{name}: {reason}"
@@ -133,11 +162,13 @@ def _is_branch(part: int | str) -> bool:
     return isinstance(part, str) and ("[" in part or part in {"str", "int", "float"})
 
 
-def _keys_beside(loc: Sequence[int | str]) -> tuple[str, ...]:
+def _keys_beside(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[str, ...]:
     """Valid keys of the section that holds the last part of ``loc``."""
-    model: type[BaseModel] = Recipe
+    model = root
     for part in loc[:-1]:
-        field = model.model_fields.get(str(part))
+        if isinstance(part, int):
+            continue  # a place in a list, whose members were found with the list
+        field = model.model_fields.get(part)
         inner = _section(field.annotation) if field else None
         if inner is None:
             return ()
@@ -146,7 +177,8 @@ def _keys_beside(loc: Sequence[int | str]) -> tuple[str, ...]:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    members = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    """The record that a field holds, alone, in a list or beside other types."""
+    members = typing.get_args(annotation) or (annotation,)
     return next((one for one in members if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 

@@ -1,0 +1,1 @@
+"""The arena: methods x training rows x seeds on equal data, with what each costs."""

@@ -1,0 +1,28 @@
+"""The contestants, one file a kind; each is imported by its own cell alone, so that no other pays for its libraries."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from whinchat.arena.contestants.base import Contestant
+from whinchat.arena.spec import Kind, Method
+from whinchat.recipe.recipe import Recipe
+
+_PLACES: dict[Kind, tuple[str, str]] = {
+    "majority": ("baselines", "Majority"),
+    "tfidf": ("baselines", "TfIdf"),
+    "minilm": ("minilm", "MiniLM"),
+    "prompting": ("prompting", "Prompting"),
+    "head": ("head", "Head"),
+    "adapter": ("adapter", "Adapter"),
+    "full": ("full", "Full"),
+}
+
+
+def contestant(method: Method, recipe: Recipe) -> Contestant:
+    """The contestant of ``method``, not yet loaded."""
+    module, name = _PLACES[method.kind]
+    kind: Any = getattr(import_module(f"{__name__}.{module}"), name)
+    made: Contestant = kind(method, recipe)
+    return made

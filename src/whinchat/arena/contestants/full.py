@@ -1,0 +1,30 @@
+"""Full fine-tuning: every weight of the chat model trains, by the same batches and loss as the adapters."""
+
+from __future__ import annotations
+
+from whinchat.arena.contestants.chat import ChatModel
+from whinchat.data.records import Split
+from whinchat.model.device import plan_device
+from whinchat.model.engine import Engine
+from whinchat.recipe.recipe import Backbone
+
+
+class Full(ChatModel):
+    """Master weights in float32, multiplied in the narrow type that an adapter's model would be held in.
+
+    bfloat16 keeps 8 bits of a weight, and an update is often smaller than the last of them.
+    """
+
+    def wanted(self) -> Backbone:
+        """float32 weights, and the recipe's data type of products."""
+        backbone = self.recipe.backbone
+        return backbone.model_copy(update={"load_in": "float32", "compute_dtype": plan_device(backbone).compute_dtype})
+
+    def fit(self, train: Split) -> int:
+        """Train every weight; the packed forward pass is for frozen ones and stands aside."""
+        model = self.backbone.model
+        model.requires_grad_(True)
+        template = self.backbone.tokenizer.template(self.recipe)
+        self.engine = Engine.build(model, self.backbone.plan, template)
+        self.train(train, self.validation)
+        return len(train)

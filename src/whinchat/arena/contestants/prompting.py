@@ -1,0 +1,36 @@
+"""The chat model as it is, asked with the instruction alone or with examples in front."""
+
+from __future__ import annotations
+
+from whinchat.arena.contestants.chat import ChatModel
+from whinchat.arena.rows import draw_examples
+from whinchat.data.records import Split
+from whinchat.errors import PromptError
+from whinchat.model.engine import Engine
+from whinchat.prompt.template import PromptTemplate
+
+
+class Prompting(ChatModel):
+    """Zero-shot, or few-shot with ``shots`` examples of each label; all texts share them as their prompt's prefix."""
+
+    def fit(self, train: Split) -> int:
+        """Draw the examples; nothing trains."""
+        examples = draw_examples(train, self.method.shots, self.recipe.task.labels) if self.method.shots else []
+        template = self.backbone.tokenizer.template(self.recipe, examples)
+        self._check_room(template)
+        self.engine = Engine.build(self.backbone.model, self.backbone.plan, template)
+        self.notes["examples"] = str(len(examples))
+        return len(examples)
+
+    def parameters(self) -> tuple[int, int]:
+        """None trains."""
+        return super().parameters()[0], 0
+
+    def _check_room(self, template: PromptTemplate) -> None:
+        limit = getattr(self.backbone.model.config, "max_position_embeddings", None)
+        needed = template.max_prompt_tokens + max(map(len, template.answers))
+        if limit is not None and needed > limit:
+            raise PromptError(
+                f"shots: with {self.method.shots} examples of each label a prompt may reach {needed:,} tokens, the "
+                f"model was made for {limit:,}; lower shots or backbone.max_prompt_tokens"
+            )

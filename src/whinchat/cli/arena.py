@@ -1,0 +1,57 @@
+"""``whinchat arena``: what a person sees of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from whinchat.arena.spec import load_spec, shipped_arenas
+from whinchat.cli.output import emit_json, err, out, progress_on_stderr
+from whinchat.errors import RunError
+
+
+def list_arenas(as_json: bool) -> None:
+    """The arenas that come with whinchat."""
+    found = {name: load_spec(name).description for name in shipped_arenas()}
+    if as_json:
+        emit_json([{"name": name, "description": description} for name, description in found.items()])
+        return
+    width = max(map(len, found))
+    for name, description in found.items():
+        out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
+
+
+def print_arena(
+    name: str | None, overrides: Sequence[str], folder: Path | None, *, retry: bool, show: bool, as_json: bool
+) -> None:
+    """Run an arena, or show what is there of it."""
+    from whinchat.arena.run import run_arena, show_arena
+    from whinchat.arena.wording import brief_table, comparisons, sentences
+
+    if name is None:
+        raise RunError("arena: none named; `whinchat arena --list` shows those that come with whinchat")
+    if show and retry:
+        raise RunError("--show and --retry: choose one; --show runs nothing")
+    spec = load_spec(name, overrides)
+    path = folder or Path("runs/arena") / spec.name
+
+    def say(line: str) -> None:
+        err.print(line, soft_wrap=True, markup=False)
+
+    with progress_on_stderr():
+        results = show_arena(spec, path) if show else run_arena(spec, path, say, retry=retry)
+    if as_json:
+        emit_json({"arena": str(path), **results.to_dict(), "sentences": list(sentences(results))})
+        return
+    for content in (brief_table(results), comparisons(results)):
+        if content.rows:
+            drawn = Table(*content.columns, title=content.caption)
+            for row in content.rows:
+                drawn.add_row(*map(Text, row))
+            out.print(drawn)
+    for sentence in sentences(results):
+        out.print(sentence, soft_wrap=True, markup=False)
+    out.print(f"All of it: {path / 'results.md'}", soft_wrap=True, markup=False)

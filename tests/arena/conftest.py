@@ -1,0 +1,50 @@
+"""Small arenas over toy rows; cells run in this process unless a test is about theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.run import made
+from whinchat.arena.records import Cell, Job
+from whinchat.arena.run import plan
+from whinchat.arena.spec import Spec, load_spec, resolve
+from whinchat.recipe.files import recipe_to_yaml
+
+MakeSpec = Callable[..., Path]
+
+
+@pytest.fixture
+def spec_file(tiny_llama_wide: Path, tmp_path: Path) -> MakeSpec:
+    """Write an arena over 120 toy rows, of which 24 are measured on; fields replace its own."""
+    recipe = made.recipe_for(
+        tiny_llama_wide,
+        made.write_csv(tmp_path / "texts.csv", rows=120),
+        data={"validation_rows": 24},
+        train={"max_steps": 2, "eval_steps": None},
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+
+    def write(**fields: Any) -> Path:
+        content = {
+            "name": "toy",
+            "recipe": str(tmp_path / "recipe.yaml"),
+            "rows": [20, 40],
+            "seeds": [1, 2, 3],
+            "methods": ["majority", "lora"],
+            **fields,
+        }
+        path = tmp_path / "arena.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+def jobs_of(path: Path) -> tuple[Spec, dict[Cell, Job]]:
+    spec = load_spec(str(path))
+    return spec, plan(resolve(spec))

@@ -1,0 +1,175 @@
+"""Summaries against records made by hand: means, pairs by seed, verdicts only from three seeds on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.arena.conftest import MakeSpec, jobs_of
+from whinchat.arena.figures import looks_of, plots
+from whinchat.arena.records import Cell, CellRecord, Cost, Found, Job
+from whinchat.arena.results import Results, summarize
+from whinchat.arena.wording import brief_table, comparisons, sentences, table
+from whinchat.errors import RunError
+from whinchat.evaluation.metrics import measure
+from whinchat.publish.style import PNG_DPI
+
+ROWS = 300
+LABELS = ("bad", "fine", "good")
+# Share of right answers: the simple method stays where it is, the chat model overtakes it, few-shot is in between.
+SKILL = {"majority": {20: 0.3, 40: 0.3}, "tfidf": {20: 0.6, 40: 0.6}, "lora": {20: 0.4, 40: 0.9}, "few-shot": {20: 0.6}}
+
+
+def found_for(cell: Cell, share: float) -> Found:
+    draw = np.random.default_rng(cell.seed * 100 + cell.rows)
+    expected = np.random.default_rng(0).integers(0, 3, ROWS)
+    wrong = draw.random(ROWS) > share
+    predicted = np.where(wrong, (expected + 1) % 3, expected)
+    measured = measure("score", LABELS, expected, predicted, calibration=None, resamples=100, seed=0, seconds=1.0)
+    seconds = {"majority": 0.0, "few-shot": 0.001}.get(cell.method, cell.rows / 10)
+    return Found(
+        measured=measured,
+        expected=tuple(expected.tolist()),
+        predicted=tuple(predicted.tolist()),
+        cost=Cost(1.0, seconds, 2.0, 2**30, None, 1000, 0 if cell.method == "few-shot" else 10),
+        rows_used=6 if cell.method == "few-shot" else cell.rows,
+        evaluated_on="rows",
+        trained_on=f"{cell.rows}-{cell.seed}",
+        machine={"processor": "p", "cores": "2", "device": "cpu"},
+        versions={"torch": "1"},
+        notes={},
+    )
+
+
+Made = tuple[Path, dict[Cell, Job], dict[Cell, CellRecord]]
+
+
+@pytest.fixture
+def made(spec_file: MakeSpec) -> Made:
+    path = spec_file(methods=[*SKILL])
+    _, jobs = jobs_of(path)
+    return (
+        path,
+        jobs,
+        {cell: CellRecord(job, found_for(cell, SKILL[cell.method][cell.rows])) for cell, job in jobs.items()},
+    )
+
+
+def results_of(made: Made) -> Results:
+    path, jobs, records = made
+    return summarize(jobs_of(path)[0], records, list(jobs))
+
+
+def test_means_and_spreads(made: Made) -> None:
+    results = results_of(made)
+    assert (len(results.summaries), results.missing, results.failed, results.notes) == (7, 0, (), ())
+    _, _, records = made
+    lora = next(one for one in results.summaries if (one.method, one.rows) == ("lora", 40))
+    scores = [records[Cell("lora", 40, seed)].found.measured.macro_f1 for seed in (1, 2, 3)]  # type: ignore[union-attr]
+    assert lora.macro_f1 == tuple(scores)
+    assert lora.mean_macro_f1 == pytest.approx(np.mean(scores))
+    assert (lora.low, lora.high) == (min(scores), max(scores))
+    assert lora.over_rows.low < lora.mean_macro_f1 < lora.over_rows.high
+    # Of a mean of three, the interval is narrower than that of one, which the cell has.
+    assert lora.over_rows.high - lora.over_rows.low < 0.12
+    assert lora.answers_per_second == ROWS / 2
+    few = next(one for one in results.summaries if one.method == "few-shot")
+    assert (few.rows, few.rows_used, few.seeds) == (None, 6, (1, 2, 3))
+    assert few in results.at(20)
+    assert few in results.at(40)
+
+
+def test_verdicts_by_seed_against_the_best_simple_method(made: Made) -> None:
+    found = {(one.rows, one.method): one for one in results_of(made).comparisons}
+    assert {one.against for one in found.values()} == {"tfidf"}
+    assert {key: one.verdict for key, one in found.items()} == {
+        (20, "lora"): "worse",
+        (40, "lora"): "better",
+        (20, "few-shot"): "open",
+        (40, "few-shot"): "open",
+    }
+    better = found[40, "lora"]
+    _, _, records = made
+    gains = [
+        records[Cell("lora", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
+        - records[Cell("tfidf", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
+        for seed in (1, 2, 3)
+    ]
+    assert better.gain == pytest.approx(np.mean(gains))
+    assert better.over_seeds is not None
+    # 4.303 is the 97.5 % quantile of t with two degrees of freedom.
+    assert better.over_seeds.high - better.gain == pytest.approx(4.3027 * np.std(gains, ddof=1) / 3**0.5, rel=1e-4)
+
+
+def test_in_words(made: Made) -> None:
+    said = sentences(results_of(made))
+    assert said[0].startswith("With 20 training rows: worse than tfidf: lora (-0.")
+    assert "not told apart from tfidf: few-shot (" in said[0]
+    assert said[0].endswith("None of them has shown that it is worth its cost at this size.")
+    assert said[1].startswith("With 40 training rows: better than tfidf, the best simple method: lora (+0.")
+    assert "4 comparisons were made" in said[2]
+    rows = table(results_of(made)).rows
+    assert [row[:2] for row in rows][-1] == ("6 shown", "few-shot")
+    assert len(comparisons(results_of(made)).rows) == 4
+    assert {len(row) for row in brief_table(results_of(made)).rows} == {len(brief_table(results_of(made)).columns)}
+
+
+def test_two_seeds_make_no_claim(made: Made) -> None:
+    path, jobs, records = made
+    some = {cell: record for cell, record in records.items() if cell.seed != 3}
+    results = results_of((path, jobs, some))
+    assert {one.verdict for one in results.comparisons} == {"no claim"}
+    assert results.missing == 7
+    assert "no claim about lora, few-shot, which takes 3 seeds of both" in sentences(results)[0]
+    assert sentences(results)[-1] == "7 cells were not run yet."
+
+
+def test_failures_are_named(made: Made) -> None:
+    path, jobs, records = made
+    cell = Cell("lora", 20, 2)
+    records[cell] = CellRecord(jobs[cell], None, "out of luck")
+    assert sentences(results_of((path, jobs, records)))[-1] == "Failed: lora, 20 rows, seed 2 (out of luck)."
+
+
+@pytest.mark.parametrize(("field", "words"), [("evaluated_on", "measured on"), ("trained_on", "trained with")])
+def test_different_rows_are_not_summed_up_together(made: Made, field: str, words: str) -> None:
+    path, jobs, records = made
+    cell = Cell("lora", 20, 2)
+    found = records[cell].found
+    assert found is not None
+    records[cell] = CellRecord(jobs[cell], replace(found, **{field: "others"}))
+    with pytest.raises(
+        RunError, match=rf"cells were {words} different rows \(majority, 20 rows, .*lora, 20 rows, seed"
+    ):
+        results_of((path, jobs, records))
+
+
+def test_other_machines_and_versions_are_noted(made: Made) -> None:
+    path, jobs, records = made
+    cell = Cell("lora", 20, 2)
+    found = records[cell].found
+    assert found is not None
+    other = replace(found, machine={**found.machine, "cores": "64"}, versions={"torch": "2"})
+    records[cell] = CellRecord(jobs[cell], other)
+    machines, versions = results_of((path, jobs, records)).notes
+    assert machines == "Times and memory come from different machines: p, 2; p, 64."
+    assert versions == "Not all cells were run with the same versions: torch 1 and 2."
+
+
+def test_figures(made: Made, tmp_path: Path) -> None:
+    results = results_of(made)
+    drawn = plots(results)
+    assert [plot.name for plot in drawn] == ["learning_curve", "cost"]
+    assert "Best: lora with 40 rows" in drawn[0].alt
+    for plot in drawn:
+        png, svg = plot.write(tmp_path)
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert png.stat().st_size > 50 * PNG_DPI
+        assert "</svg>" in svg.read_text(encoding="utf-8")
+    assert len({(look.color, look.marker) for look in looks_of(results).values()}) == 4
+    one_size = replace(results, summaries=tuple(one for one in results.summaries if one.rows != 20))
+    assert [plot.name for plot in plots(one_size)] == ["cost"]
+    assert plots(replace(results, summaries=())) == ()

@@ -1,0 +1,119 @@
+"""Arenas: the shipped ones, every fault at once, what each method makes of the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.arena.conftest import MakeSpec, jobs_of
+from whinchat.arena.spec import KINDS, PRESETS, load_spec, resolve, shipped_arenas, spec_to_yaml
+from whinchat.errors import RecipeError
+
+
+def faults(path: Path) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        resolve(load_spec(str(path)))
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("name", ["learning-curve", "tweeteval-small", "vader-curve"])
+def test_the_shipped_ones(name: str, tmp_path: Path) -> None:
+    assert name in shipped_arenas()
+    contest = resolve(load_spec(name))
+    assert (contest.spec.name, len(contest.spec.seeds)) == (name, 3)
+    assert contest.spec.description
+    (tmp_path / "arena.yaml").write_text(spec_to_yaml(contest.spec), encoding="utf-8")
+    assert load_spec(str(tmp_path)) == contest.spec, "an arena's folder holds its arena"
+
+
+def test_the_small_one_has_every_method() -> None:
+    assert tuple(method.name for method in load_spec("tweeteval-small").methods) == tuple(PRESETS)
+    assert {preset["kind"] for preset in PRESETS.values()} == set(KINDS)
+
+
+def test_every_fault_at_once(spec_file: MakeSpec) -> None:
+    path = spec_file(
+        rows=[0],
+        sedes=[1],
+        methods=["lorra", {"name": "mine", "kind": "addapter"}, {"name": "lora", "shots": 2}, {"name": "dora", "r": 3}],
+    )
+    found = faults(path)
+    assert next(line.removeprefix(f"{path}: ") for line in found if "lorra" in line).startswith(
+        "methods.0.name: 'lorra' is no method that comes with whinchat; did you mean lora? There are majority, "
+    )
+    assert any("methods.1.kind: input should be 'majority', " in line for line in found)
+    assert f"{path}: methods.2.shots: only kind: prompting shows examples, this is adapter; leave it out" in found
+    assert f"{path}: methods.3.r: unknown key." in found
+    assert f"{path}: sedes: unknown key; did you mean seeds?" in found
+    assert any("rows.0: input should be greater than or equal to 1; found 0" in line for line in found)
+    assert len(found) == 6
+
+
+def test_missing_and_repeated(spec_file: MakeSpec, tmp_path: Path) -> None:
+    assert faults(spec_file(methods=["lora", "tfidf", "lora"])) == [
+        f"{tmp_path / 'arena.yaml'}: methods: lora listed more than once; list each once"
+    ]
+    (tmp_path / "empty.yaml").write_text("name: x\n", encoding="utf-8")
+    assert f"{tmp_path / 'empty.yaml'}: recipe: missing; every arena must set it" in faults(tmp_path / "empty.yaml")
+
+
+def test_no_such_arena() -> None:
+    with pytest.raises(RecipeError, match=r"neither an arena file nor a shipped arena; did you mean vader-curve\? Shi"):
+        load_spec("vader-curv")
+    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat arena --list` shows the shipped ones"):
+        load_spec("gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"recipe": "dmeo"}, "toy: recipe: dmeo: neither a recipe file nor a shipped recipe; did you mean demo"),
+        ({"set": ["train.learning_rat=1"]}, "train.learning_rat: unknown key; did you mean learning_rate?"),
+        (
+            {"methods": [{"name": "lora", "set": ["adapter.r=0", "train.seed=5"]}]},
+            "toy: methods: lora: ",
+        ),
+        (
+            {"methods": [{"name": "lora", "set": ["data.test_rows=5"]}]},
+            "data.*, evaluate.* and task.labels must be the same for all methods",
+        ),
+        ({"methods": [{"name": "lora", "set": ["train.seed=5"]}]}, "train.seed is the cell's own; list seeds under"),
+        ({"set": ["backbone.load_in=nf4"]}, "the recipe holds the model in nf4, which makes this another method"),
+        (
+            {"methods": [{"name": "nf4-head", "kind": "head", "set": ["backbone.load_in=nf4"]}]},
+            "kind: head does not train on nf4",
+        ),
+        (
+            {"set": ["train.keep=best", "train.eval_steps=1"]},
+            "choose on the validation rows, on which the arena measures",
+        ),
+    ],
+)
+def test_what_would_not_be_fair_or_not_work(spec_file: MakeSpec, fields: dict[str, object], message: str) -> None:
+    found = faults(spec_file(**fields))
+    assert any(message in line for line in found), found
+
+
+def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
+    mine = {"name": "wide", "kind": "adapter", "set": ["adapter.r=8"]}
+    path = spec_file(set=["train.loraplus_lr_ratio=4"], methods=[*PRESETS, mine])
+    contest = resolve(load_spec(str(path), ["train.num_train_epochs=2"]))
+    by_name = dict(zip([one.name for one in contest.spec.methods], contest.recipes, strict=True))
+    assert {recipe.train.num_train_epochs for recipe in by_name.values()} == {2}
+    assert (by_name["qdora"].adapter.method, by_name["qdora"].backbone.load_in) == ("dora", "nf4")
+    assert (by_name["pissa"].adapter.init, by_name["rslora"].adapter.method) == ("pissa", "rslora")
+    assert by_name["wide"].adapter.r == 8
+    assert by_name["lora"].train.loraplus_lr_ratio == 4
+    assert (by_name["full"].train.learning_rate, by_name["full"].train.loraplus_lr_ratio) == (5e-5, 1)
+    assert next(one.shots for one in contest.spec.methods if one.name == "few-shot") == 4
+
+
+def test_a_cell_for_whatever_makes_a_difference(spec_file: MakeSpec) -> None:
+    _, jobs = jobs_of(spec_file(methods=["tfidf", "zero-shot", "few-shot"]))
+    cells = [(cell.method, cell.rows, cell.seed) for cell in jobs]
+    assert len([one for one in cells if one[0] == "tfidf"]) == 6
+    assert [one for one in cells if one[0] == "zero-shot"] == [("zero-shot", 20, 1)]
+    assert [one for one in cells if one[0] == "few-shot"] == [("few-shot", 20, seed) for seed in (1, 2, 3)]
+    assert all(job.recipe.train.seed == cell.seed for cell, job in jobs.items())
+    assert cells == sorted(cells, key=lambda one: one[1]), "small training sets first"
