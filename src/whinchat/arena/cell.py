@@ -21,6 +21,7 @@ from whinchat.arena.records import CellRecord, Cost, Found, Job
 from whinchat.arena.rows import evaluated_rows, training_rows
 from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
+from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.metrics import measure, reliability
 from whinchat.model.device import processor_name
 from whinchat.model.memory import peak_memory_bytes
@@ -51,7 +52,7 @@ def run_cell(job: Job) -> CellRecord:
     load, fit, answer = np.diff(times).tolist()
     parameters, trainable = one.parameters()
     predicted, expected = log_probs.argmax(axis=1), np.array(evaluated.labels)
-    shares = np.exp(log_probs - np.logaddexp.reduce(log_probs, axis=1, keepdims=True))
+    shares = Calibrator(recipe.task.labels).probabilities(log_probs)
     measured = measure(
         "score",
         recipe.task.labels,

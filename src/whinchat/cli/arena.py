@@ -9,19 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from whinchat.arena.spec import load_spec, shipped_arenas
-from whinchat.cli.output import emit_json, err, out, progress_on_stderr
+from whinchat.cli.output import emit_json, err, out, print_shipped, progress_on_stderr
 from whinchat.errors import RunError
 
 
 def list_arenas(as_json: bool) -> None:
     """The arenas that come with whinchat."""
-    found = {name: load_spec(name).description for name in shipped_arenas()}
-    if as_json:
-        emit_json([{"name": name, "description": description} for name, description in found.items()])
-        return
-    width = max(map(len, found))
-    for name, description in found.items():
-        out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
+    print_shipped({name: load_spec(name).description for name in shipped_arenas()}, as_json)
 
 
 def print_arena(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any, TextIO
 
@@ -22,3 +23,13 @@ def emit_json(content: Any) -> None:
 def progress_on_stderr() -> AbstractContextManager[TextIO]:
     """Inside, what libraries print goes to standard error, so that standard output holds the result alone."""
     return redirect_stdout(sys.stderr)
+
+
+def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
+    """What comes with whinchat, by name, with its description."""
+    if as_json:
+        emit_json([{"name": name, "description": description} for name, description in found.items()])
+        return
+    width = max(map(len, found))
+    for name, description in found.items():
+        out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)

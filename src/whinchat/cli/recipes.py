@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from whinchat.cli.output import emit_json, out
+from whinchat.cli.output import out, print_shipped
 from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, shipped_recipes
 
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
@@ -24,13 +24,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 @app.command("list")
 def list_recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the recipes that come with whinchat."""
-    found = {name: load_recipe(name).description for name in shipped_recipes()}
-    if as_json:
-        emit_json([{"name": name, "description": description} for name, description in found.items()])
-        return
-    width = max(map(len, found))
-    for name, description in found.items():
-        out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
+    print_shipped({name: load_recipe(name).description for name in shipped_recipes()}, as_json)
 
 
 @app.command()

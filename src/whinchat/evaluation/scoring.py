@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 from tqdm import tqdm
 
@@ -66,7 +67,5 @@ def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str
 
 def probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities among the labels alone, (n, K), each row adding up to one."""
-    shifted = log_probs.astype(np.float64) - log_probs.max(axis=1, keepdims=True)
-    exp: NDArray[np.float64] = np.exp(shifted)
-    shares: NDArray[np.float64] = exp / exp.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = softmax(log_probs.astype(np.float64), axis=1)
     return shares

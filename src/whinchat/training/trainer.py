@@ -105,15 +105,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def get_train_dataloader(self) -> DataLoader[Example]:
         """Batches of similar length; their order follows from the seed and the epoch alone."""
-        train = self.recipe.train
-        lengths = [len(example.prompt.ids) for example in self.train_dataset]
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=LengthBatches(lengths, train.per_device_train_batch_size, train.seed),
-            collate_fn=self.data_collator,
-        )
-        prepared: DataLoader[Example] = self.accelerator.prepare(loader)
-        return prepared
+        return loader_by_length(self, [len(example.prompt.ids) for example in self.train_dataset], self.recipe.train)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Trainer's own, or with ``loraplus_lr_ratio`` PEFT's for LoRA+ (Hayou et al. 2024, arXiv:2402.12354)."""
@@ -176,6 +168,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: schema.Train) -> DataLoader[Any]:
+    """The batches of a ``Trainer`` whose rows have these lengths in tokens."""
+    loader = DataLoader(
+        trainer.train_dataset,
+        batch_sampler=LengthBatches(lengths, train.per_device_train_batch_size, train.seed),
+        collate_fn=trainer.data_collator,
+    )
+    prepared: DataLoader[Any] = trainer.accelerator.prepare(loader)
+    return prepared
 
 
 def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> TrainingArguments:

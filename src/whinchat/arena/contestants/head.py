@@ -23,11 +23,11 @@ from whinchat.model.adapter import count_parameters
 from whinchat.model.backbone import find_model, load_tokenizer
 from whinchat.model.device import Plan, plan_device
 from whinchat.model.engine import autocast, inference
-from whinchat.prompt.batches import LengthBatches, by_length
+from whinchat.prompt.batches import by_length
 from whinchat.prompt.cleaning import clean
 from whinchat.recipe.recipe import Recipe
 from whinchat.training.losses import label_weights
-from whinchat.training.trainer import training_arguments
+from whinchat.training.trainer import loader_by_length, training_arguments
 
 Row = dict[str, Any]
 
@@ -140,15 +140,7 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def get_train_dataloader(self) -> DataLoader[Row]:
         """Batches of similar length; their order follows from the seed and the epoch alone."""
-        train = self._recipe.train
-        lengths = [len(row["input_ids"]) for row in self.train_dataset]
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=LengthBatches(lengths, train.per_device_train_batch_size, train.seed),
-            collate_fn=self.data_collator,
-        )
-        prepared: DataLoader[Row] = self.accelerator.prepare(loader)
-        return prepared
+        return loader_by_length(self, [len(row["input_ids"]) for row in self.train_dataset], self._recipe.train)
 
     def compute_loss(
         self,
