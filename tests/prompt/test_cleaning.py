@@ -19,6 +19,7 @@ from whinchat.recipe.task import Cleaning
         ("json_escapes", r"half \ud83d here", "half � here"),
         ("json_escapes", r'"\""@user: no\""', '"@user: no"'),
         ("json_escapes", r"C:\users \u12", r"C:\users \u12"),
+        ("json_escapes", r"me: no\n\nyou:\tyes", "me: no\n\nyou:\tyes"),
         ("html_entities", "Tom &amp; Jerry &lt;3 &#39;", "Tom & Jerry <3 '"),
         ("spaces", " a\t b\n\nc ", "a b c"),
     ],

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.data.test_readers import SHARED
+from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, shipped_recipes
 from whinchat.recipe.recipe import Recipe
@@ -17,6 +19,8 @@ SHIPPED = (
     "lite-oute-dora",
     "lite-oute-lora",
     "smollm2-dora-tweeteval",
+    "smollm2-emotion",
+    "smollm2-irony",
     "smollm2-lora-tweeteval",
     "smollm2-qlora-tweeteval",
     "tinyllama-qlora",
@@ -65,7 +69,7 @@ def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
     assert set(yaml.safe_load(written.read_text(encoding="utf-8"))["train"]) == set(type(recipe.train).model_fields)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", sorted(set(SHIPPED) - {"smollm2-emotion", "smollm2-irony"}))
 def test_shipped_tasks(name: str) -> None:
     task = load_recipe(name).task
     assert task.labels == ("negative", "neutral", "positive")
@@ -278,3 +282,14 @@ def test_defaults_are_checked_and_records_are_frozen(small: Path) -> None:
 def test_answer_words_follow_the_labels(small: Path) -> None:
     task = load_recipe(str(small), ["task.labels=[x, y, z]", "task.answers={y: why}"]).task
     assert task.answer_words == ("x", "why", "z")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/tweeteval is not on this machine")
+@pytest.mark.parametrize(("name", "rows"), [("emotion", (3257, 374, 1421)), ("irony", (2862, 955, 784))])
+def test_tweeteval_recipes_read_tweeteval(name: str, rows: tuple[int, ...]) -> None:
+    recipe = load_recipe(f"smollm2-{name}", [f"data.source={SHARED / name}"])
+    corpus = load_corpus(recipe)
+    assert corpus.split("test").name == recipe.evaluate.split
+    assert (len(corpus.split("validation")), len(corpus.split("test"))) == rows[1:]
+    leaked = rows[0] - len(corpus.train)
+    assert 0 <= leaked < 0.02 * rows[0]

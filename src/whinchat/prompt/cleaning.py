@@ -10,6 +10,8 @@ from whinchat.recipe.task import Cleaning
 
 _ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
+_SPACES = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
+_BREAKS = re.compile(r"\\[nrt]")
 
 
 def clean(text: str, steps: Sequence[Cleaning]) -> str:
@@ -20,8 +22,8 @@ def clean(text: str, steps: Sequence[Cleaning]) -> str:
 
 
 def _unescape(text: str) -> str:
-    r"""Characters spelled ``\u2019`` become themselves, pairs of surrogates one, quotes doubled or escaped single."""
-    return _QUOTES.sub('"', _ESCAPED.sub(_character, text))
+    r"""Spelled-out characters (``\u2019``, ``\n``) become themselves; surrogates, doubled and escaped quotes one."""
+    return _BREAKS.sub(lambda found: _SPACES[found[0]], _QUOTES.sub('"', _ESCAPED.sub(_character, text)))
 
 
 def _character(found: re.Match[str]) -> str:
