@@ -11,6 +11,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
 
+from whinchat.evaluation.slices import Slice
+from whinchat.evaluation.stress import Stress
 from whinchat.publish.card import build_card, card_data, hub_model, write_card
 from whinchat.publish.limits import limits
 from whinchat.publish.markdown import escape, fence
@@ -237,6 +239,27 @@ def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
         "not spread alike",
     ):
         assert part in notes
+
+
+def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
+    record = run_record()
+    assert record.trust is not None
+    accuracy = record.trust.decided.accuracy
+    trust = replace(
+        record.trust,
+        fitted_rows=90,
+        slices=(
+            Slice("with a hashtag", 60, 0.1, accuracy - 0.1, 0.5),
+            Slice("with a mention", 40, 0.1, accuracy - 0.2, 0.4),
+            Slice("with negation", 60, 0.1, accuracy + 0.1, 0.8),
+        ),
+        stress=(Stress("lower case", 200, 0.25, 0.7, 0.6), Stress("one typo", 200, 0.02, 0.7, 0.7)),
+    )
+    notes = " ".join(limits(replace(record, trust=trust)))
+    assert f"({accuracy:.3f}): with a hashtag ({accuracy - 0.1:.3f})." in notes, "too few rows, or none the worse"
+    assert "lower case (25.0 % of answers changed)." in notes
+    assert "calibrated on 90 rows" in notes
+    assert "clearly lower" not in " ".join(limits(replace(record, trust=None)))
 
 
 def test_method_names_and_figures_folder(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ SHIPPED = (
     "demo",
     "lite-oute-dora",
     "lite-oute-lora",
+    "smollm2-best-tweeteval",
     "smollm2-dora-tweeteval",
     "smollm2-emotion",
     "smollm2-irony",

@@ -10,11 +10,17 @@ from whinchat.publish.wording import MODES, NOT_MEASURED, count, number, percent
 WIDE_INTERVAL = 0.1
 FEW_ROWS = 30
 LARGE_SHIFT = 0.1
+# An accuracy that lies so far below that of all rows is worth a word, from FEW_TEXTS rows on; so is an edit that
+# changes so large a share of the answers.
+WEAK_SPOT, FRAIL, FEW_TEXTS = 0.05, 0.1, 50
+FEW_FITTED = 200
 
 
 def limits(record: RunRecord) -> tuple[str, ...]:
     """The notes of this run, the gravest first."""
-    return (*_selection(record), *_precision(record), *_data(record), *_weights(record), *_scope(record))
+    return (
+        *_selection(record), *_precision(record), *_trust(record), *_data(record), *_weights(record), *_scope(record),
+    )  # fmt: skip
 
 
 def _selection(record: RunRecord) -> Iterator[str]:
@@ -50,6 +56,28 @@ def _precision(record: RunRecord) -> Iterator[str]:
     old, new = record.before.score.calibration, record.after.score.calibration
     if old is not None and new is not None and new.ece > old.ece:
         yield f"Calibration got worse: the expected calibration error rose from {number(old.ece)} to {number(new.ece)}."
+
+
+def _trust(record: RunRecord) -> Iterator[str]:
+    trust = record.trust
+    if trust is None:
+        return
+    if trust.fitted_rows < FEW_FITTED:
+        yield f"Probabilities were calibrated on {count(trust.fitted_rows)} rows of {trust.fitted_on}, which is few."
+    weak = [
+        f"{one.name} ({number(one.accuracy)})"
+        for one in trust.slices
+        if one.n >= FEW_TEXTS and trust.decided.accuracy - one.accuracy > WEAK_SPOT
+    ]
+    if weak:
+        yield f"Texts with clearly lower accuracy than all ({number(trust.decided.accuracy)}): {', '.join(weak)}."
+    frail = [
+        f"{one.name} ({percent(one.changed)} of answers changed)"
+        for one in trust.stress
+        if one.n >= FEW_TEXTS and one.changed > FRAIL
+    ]
+    if frail:
+        yield f"Edits that should change no answer, and did: {', '.join(frail)}."
 
 
 def _data(record: RunRecord) -> Iterator[str]:
