@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.arena.conftest import MakeSpec, jobs_of
-from whinchat.arena.spec import KINDS, PRESETS, load_spec, resolve, shipped_arenas, spec_to_yaml
+from whinchat.arena.spec import ARENAS, KINDS, PRESETS, load_spec, resolve, spec_to_yaml
 from whinchat.errors import RecipeError
 
 
@@ -19,7 +19,7 @@ def faults(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["learning-curve", "tweeteval-small", "vader-curve"])
 def test_the_shipped_ones(name: str, tmp_path: Path) -> None:
-    assert name in shipped_arenas()
+    assert name in ARENAS.names()
     contest = resolve(load_spec(name))
     assert (contest.spec.name, len(contest.spec.seeds)) == (name, 3)
     assert contest.spec.description

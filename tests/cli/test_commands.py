@@ -17,7 +17,7 @@ from tests import tiny
 from tests.cli.conftest import Whinchat
 from tests.run import made
 from whinchat import __version__
-from whinchat.recipe.files import load_recipe, recipe_to_yaml, shipped_recipes
+from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "predict", "inspect", "compare", "shift", "doctor", "recipes show",
@@ -76,7 +76,7 @@ def test_version(whinchat: Whinchat) -> None:
 def test_recipes_list(whinchat: Whinchat) -> None:
     said = whinchat("recipes", "list")
     assert said.code == 0
-    assert [line.split()[0] for line in said.out.splitlines()] == list(shipped_recipes())
+    assert [line.split()[0] for line in said.out.splitlines()] == list(RECIPES.names())
     listed = json.loads(whinchat("recipes", "list", "--json").out)
     assert {one["name"]: one["description"] for one in listed}["tinyllama-qlora"].endswith("(0.14 -> 0.51)")
 
@@ -91,7 +91,7 @@ def test_recipes_show_is_a_recipe(whinchat: Whinchat) -> None:
     assert resolved["data"].items() >= yaml.safe_load(said.out)["data"].items()
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", RECIPES.names())
 def test_recipes_check_passes_what_is_shipped(whinchat: Whinchat, name: str) -> None:
     said = whinchat("recipes", "check", name)
     assert said.code == 0
@@ -218,7 +218,7 @@ def test_doctor(whinchat: Whinchat) -> None:
     assert found["cores"] >= 1
     assert found["memory_bytes"] > found["memory_free_bytes"] > 0
     assert found["four_bit"] is True
-    assert {one["recipe"] for one in found["recipes"]} == set(shipped_recipes())
+    assert {one["recipe"] for one in found["recipes"]} == set(RECIPES.names())
     needs = {one["recipe"]: one for one in found["recipes"]}
     assert needs["demo"]["needs_hub"] is False
     assert needs["tinyllama-qlora"]["needs_hub"] is True

@@ -11,7 +11,7 @@ import yaml
 from tests.data.test_readers import SHARED
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
-from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, shipped_recipes
+from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 from whinchat.recipe.recipe import Recipe
 
 SHIPPED = (
@@ -52,7 +52,7 @@ def faults(path: Path, *overrides: str) -> list[str]:
 
 
 def test_the_shipped_ones() -> None:
-    assert shipped_recipes() == SHIPPED
+    assert RECIPES.names() == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -60,7 +60,7 @@ def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.description
-    assert recipe_text(name).startswith("#")
+    assert RECIPES.text(name).startswith("#")
     written = tmp_path / "recipe.yaml"
     written.write_text(recipe_to_yaml(recipe), encoding="utf-8")
     assert load_recipe(str(written)) == recipe

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from whinchat.errors import RecipeError, nearest
-from whinchat.recipe.files import explain_faults, load_recipe, read_mapping, read_text_file
+from whinchat.recipe.files import explain_faults, load_recipe, read_mapping
 from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.shelf import Shelf
 from whinchat.recipe.task import NonEmpty, Section
 
 Kind = Literal["majority", "tfidf", "minilm", "prompting", "head", "adapter", "full"]
@@ -21,8 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # What a reader would try before a chat model; the others are held against the best of them.
 SIMPLE: tuple[Kind, ...] = ("majority", "tfidf", "minilm")
 
-_SHIPPED = resources.files("whinchat") / "arenas"
-_LISTING = "whinchat arena --list"
+ARENAS = Shelf("an arena", "whinchat arena --list")
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
 
 # Every weight moves here, so each moves less: the rate is what chat models are usually fine-tuned with. LoRA+ is of
@@ -119,12 +117,6 @@ class Contest:
     recipes: tuple[Recipe, ...]
 
 
-def shipped_arenas() -> tuple[str, ...]:
-    """Names of the arenas that come with whinchat, in alphabetical order."""
-    names = (entry.name for entry in _SHIPPED.iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
-
-
 def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
     """Read an arena by shipped name, file or arena folder.
 
@@ -135,7 +127,9 @@ def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
     Raises:
         RecipeError: lists every fault, one a line, each with its path.
     """
-    raw = read_mapping(name_or_path, _text(name_or_path), "an arena is a mapping with name, recipe, rows, methods, ...")
+    raw = read_mapping(
+        name_or_path, ARENAS.text(name_or_path), "an arena is a mapping with name, recipe, rows, methods, ..."
+    )
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as faults:
@@ -204,18 +198,3 @@ def _plain(recipe: Recipe) -> Recipe:
         return recipe
     quiet = {"eval_steps": None, "report_to": ()}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
-
-
-def _text(name_or_path: str) -> str:
-    path = Path(name_or_path).expanduser()
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return read_text_file(path, _LISTING)
-    if (path / "arena.yaml").is_file():
-        return read_text_file(path / "arena.yaml", _LISTING)
-    names = shipped_arenas()
-    if name_or_path not in names:
-        raise RecipeError(
-            f"{name_or_path}: neither an arena file nor a shipped arena{nearest(name_or_path, names)} "
-            f"Shipped: {', '.join(names)}."
-        )
-    return (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")

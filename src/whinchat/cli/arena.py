@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from whinchat.arena.spec import load_spec, shipped_arenas
+from whinchat.arena.spec import ARENAS, load_spec
 from whinchat.cli.output import emit_json, err, out, print_shipped, progress_on_stderr
 from whinchat.errors import RunError
 
 
 def list_arenas(as_json: bool) -> None:
     """The arenas that come with whinchat."""
-    print_shipped({name: load_spec(name).description for name in shipped_arenas()}, as_json)
+    print_shipped({name: load_spec(name).description for name in ARENAS.names()}, as_json)
 
 
 def print_arena(

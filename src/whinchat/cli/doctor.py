@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from whinchat.cli.output import out
-from whinchat.recipe.files import load_recipe, shipped_recipes
+from whinchat.recipe.files import RECIPES, load_recipe
 from whinchat.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def examine() -> Findings:
     memory = psutil.virtual_memory()
     room = cuda.total_memory if cuda else memory.available
     fits = []
-    for name in shipped_recipes():
+    for name in RECIPES.names():
         recipe = load_recipe(name)
         fits.append(_fit(name, recipe, plan_device(recipe.backbone), room))
     return Findings(

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from whinchat.cli.output import out, print_shipped
-from whinchat.recipe.files import load_recipe, recipe_text, recipe_to_yaml, shipped_recipes
+from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 
 
 def names(incomplete: str) -> list[str]:
     """Shipped recipes that begin so, for tab completion."""
-    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+    return [name for name in RECIPES.names() if name.startswith(incomplete)]
 
 
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe or a YAML file.", autocompletion=names)]
@@ -24,7 +24,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 @app.command("list")
 def list_recipes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the recipes that come with whinchat."""
-    print_shipped({name: load_recipe(name).description for name in shipped_recipes()}, as_json)
+    print_shipped({name: load_recipe(name).description for name in RECIPES.names()}, as_json)
 
 
 @app.command()
@@ -41,7 +41,7 @@ def show(
 
         whinchat recipes show demo --resolved --set train.learning_rate=3e-4
     """
-    text = recipe_to_yaml(load_recipe(recipe, overrides or ())) if resolved or overrides else recipe_text(recipe)
+    text = recipe_to_yaml(load_recipe(recipe, overrides or ())) if resolved or overrides else RECIPES.text(recipe)
     out.print(text.rstrip(), markup=False, soft_wrap=True)
 
 

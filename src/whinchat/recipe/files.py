@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,51 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from whinchat.errors import RecipeError, nearest
 from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.shelf import Shelf
 
-_SHIPPED = resources.files("whinchat") / "recipes"
-
-
-def shipped_recipes() -> tuple[str, ...]:
-    """Names of the recipes that come with whinchat, in alphabetical order."""
-    return tuple(
-        sorted(entry.name.removesuffix(".yaml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
-    )
-
-
-def recipe_text(name_or_path: str) -> str:
-    """The YAML of a shipped recipe or of a file, comments included.
-
-    Raises:
-        RecipeError: neither a shipped name nor a readable UTF-8 file.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        return read_text_file(path, "whinchat recipes list")
-    if path.is_dir() and (path / "recipe.yaml").is_file():
-        return read_text_file(path / "recipe.yaml", "whinchat recipes list")
-    names = shipped_recipes()
-    if name_or_path not in names:
-        raise RecipeError(
-            f"{name_or_path}: neither a recipe file nor a shipped recipe{nearest(name_or_path, names)} "
-            f"Shipped: {', '.join(names)}."
-        )
-    return (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-
-
-def read_text_file(path: Path, listing: str) -> str:
-    """The text of a UTF-8 file; ``listing`` is the command that shows its shipped kin.
-
-    Raises:
-        RecipeError: no such file, or not one that can be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file; `{listing}` shows the shipped ones") from None
-    except UnicodeDecodeError as fault:
-        raise RecipeError(f"{path}: not UTF-8 at byte {fault.start}; save the file as UTF-8") from None
-    except OSError as fault:
-        raise RecipeError(f"{path}: cannot be read ({fault.strerror}); check the path and its permissions") from None
+RECIPES = Shelf("a recipe", "whinchat recipes list")
 
 
 def read_mapping(name: str, text: str, wanted: str) -> dict[str, Any]:
@@ -81,7 +37,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: lists every unknown key, wrong type and out-of-range value, one a line, each with its path.
     """
-    raw = read_mapping(name_or_path, recipe_text(name_or_path), "a recipe is a mapping with task, data, backbone, ...")
+    raw = read_mapping(name_or_path, RECIPES.text(name_or_path), "a recipe is a mapping with task, data, backbone, ...")
     for override in overrides:
         _apply(raw, override)
     try:
