@@ -99,7 +99,7 @@ def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
     mine = {"name": "wide", "kind": "adapter", "set": ["adapter.r=8"]}
     path = spec_file(set=["train.loraplus_lr_ratio=4"], methods=[*PRESETS, mine])
     contest = resolve(load_spec(str(path), ["train.num_train_epochs=2"]))
-    by_name = dict(zip([one.name for one in contest.spec.methods], contest.recipes, strict=True))
+    by_name = {method: recipe for (method, rows), recipe in contest.recipes.items() if rows == contest.spec.rows[0]}
     assert {recipe.train.num_train_epochs for recipe in by_name.values()} == {2}
     assert (by_name["qdora"].adapter.method, by_name["qdora"].backbone.load_in) == ("dora", "nf4")
     assert (by_name["pissa"].adapter.init, by_name["rslora"].adapter.method) == ("pissa", "rslora")
@@ -107,6 +107,28 @@ def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
     assert by_name["lora"].train.loraplus_lr_ratio == 4
     assert (by_name["full"].train.learning_rate, by_name["full"].train.loraplus_lr_ratio) == (5e-5, 1)
     assert next(one.shots for one in contest.spec.methods if one.name == "few-shot") == 4
+
+
+def test_sizes_have_their_own_settings_unless_the_user_says_otherwise(spec_file: MakeSpec) -> None:
+    path = spec_file(
+        set=["train.num_train_epochs=1"],
+        set_by_rows={20: ["train.num_train_epochs=5", "train.warmup_steps=2"]},
+        methods=["lora", {"name": "slow", "kind": "adapter", "set": ["train.warmup_steps=7"]}],
+    )
+
+    def settings(*overrides: str) -> list[tuple[float, float]]:
+        recipes = resolve(load_spec(str(path), overrides)).recipes
+        found = [recipes[key].train for key in (("lora", 20), ("lora", 40), ("slow", 20))]
+        return [(train.num_train_epochs, train.warmup_steps) for train in found]
+
+    assert settings() == [(5, 2), (1, 0.03), (5, 7)]
+    assert settings("train.num_train_epochs=3") == [(3, 2), (3, 0.03), (3, 7)]
+    jobs = jobs_of(path)[1]
+    assert {job.recipe.train.num_train_epochs for cell, job in jobs.items() if cell.rows == 20} == {5}
+    assert "set_by_rows: 30 not in rows" in faults(spec_file(set_by_rows={30: ["train.num_train_epochs=5"]}))[0]
+    unfair = faults(spec_file(set_by_rows={20: ["evaluate.rows=5"]}))
+    assert len(unfair) == 2, "one for each method"
+    assert all("must be the same for all methods" in line for line in unfair)
 
 
 def test_a_cell_for_whatever_makes_a_difference(spec_file: MakeSpec) -> None:

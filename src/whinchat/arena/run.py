@@ -78,10 +78,10 @@ def plan(contest: Contest) -> dict[Cell, Job]:
     jobs = {}
     for rows in sorted(spec.rows):
         for seed in spec.seeds:
-            for method, recipe in zip(spec.methods, contest.recipes, strict=True):
+            for method in spec.methods:
                 if (method.flat and rows != min(spec.rows)) or (method.seedless and seed != spec.seeds[0]):
                     continue
-                cell = Cell(method.name, rows, seed)
+                cell, recipe = Cell(method.name, rows, seed), contest.recipes[method.name, rows]
                 train = recipe.train.model_copy(update={"seed": seed})
                 jobs[cell] = Job(cell, method, recipe.model_copy(update={"train": train}))
     return jobs

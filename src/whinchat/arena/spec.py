@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
@@ -92,6 +93,10 @@ class Spec(Section):
     description: str = Field("", description="One line, shown by `whinchat arena --list`.")
     recipe: NonEmpty = Field(description="Name or path of the recipe that every method starts from.")
     set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for all methods.")
+    set_by_rows: dict[int, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Size of the training set -> KEY=VALUE for it, such as more epochs where rows are few.",
+    )
     rows: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="Sizes of the training set.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (1, 2, 3), min_length=1, description="Each draws its own training rows; below three no claim is made."
@@ -105,16 +110,18 @@ class Spec(Section):
             twice = sorted({str(value) for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"{field}: {', '.join(twice)} listed more than once; list each once")
+        if strangers := sorted(set(self.set_by_rows) - set(self.rows)):
+            raise ValueError(f"set_by_rows: {', '.join(map(str, strangers))} not in rows; they are {self.rows}")
         return self
 
 
 @dataclass(frozen=True)
 class Contest:
-    """A spec with the recipe of each method, in the order of its methods."""
+    """A spec with the recipe of each method at each size, by the method's name and the rows."""
 
     spec: Spec
     base: Recipe
-    recipes: tuple[Recipe, ...]
+    recipes: dict[tuple[str, int], Recipe]
 
 
 def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
@@ -122,7 +129,7 @@ def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
 
     Args:
         name_or_path: which.
-        overrides: KEY=VALUE of the recipe, after those of the arena's own ``set``.
+        overrides: KEY=VALUE of the recipe, in the place of the arena's own for all methods or for a size.
 
     Raises:
         RecipeError: lists every fault, one a line, each with its path.
@@ -134,7 +141,13 @@ def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
         spec = Spec.model_validate(raw)
     except ValidationError as faults:
         raise RecipeError(explain_faults(name_or_path, faults, Spec, "arena")) from None
-    return spec.model_copy(update={"set": (*spec.set, *overrides)})
+    given = {_key(override) for override in overrides}
+    by_rows = {rows: tuple(one for one in own if _key(one) not in given) for rows, own in spec.set_by_rows.items()}
+    return spec.model_copy(update={"set": (*spec.set, *overrides), "set_by_rows": by_rows})
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def spec_to_yaml(spec: Spec) -> str:
@@ -153,18 +166,19 @@ def resolve(spec: Spec) -> Contest:
     except RecipeError as fault:
         raise RecipeError("\n".join(f"{spec.name}: recipe: {line}" for line in str(fault).splitlines())) from None
     faults: list[str] = []
-    recipes = []
-    for method in spec.methods:
+    recipes = {}
+    for method, rows in itertools.product(spec.methods, spec.rows):
         try:
-            recipe = load_recipe(spec.recipe, (*spec.set, *method.set))
+            recipe = load_recipe(spec.recipe, (*spec.set, *spec.set_by_rows.get(rows, ()), *method.set))
         except RecipeError as fault:
             faults += [f"{method.name}: {line}" for line in str(fault).splitlines()]
             continue
         faults += [f"{method.name}: {fault}" for fault in _unfair(method, recipe, base)]
-        recipes.append(_plain(recipe))
+        recipes[method.name, rows] = _plain(recipe)
     if faults:
-        raise RecipeError("\n".join(f"{spec.name}: methods: {fault}" for fault in faults))
-    return Contest(spec, base, tuple(recipes))
+        # The same at every size, most of the time.
+        raise RecipeError("\n".join(f"{spec.name}: methods: {fault}" for fault in dict.fromkeys(faults)))
+    return Contest(spec, base, recipes)
 
 
 def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
