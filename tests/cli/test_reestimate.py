@@ -126,6 +126,11 @@ def test_shift_on_a_runs_own_rows(whinchat: Whinchat, a_run: Path, tmp_path: Pat
     shown = whinchat("shift", run, "--seeds", "3", "--out", tmp_path / "[out]").out
     assert f"{found['scenarios'][1]['plain']['accuracy']:.3f} -> " in shown
     assert f"Figure: {tmp_path}/[out]/shift.png" in shown
+    assert "--metric accuracy" not in shown
+    for metric in ("accuracy", "macro_recall"):
+        asked = ("shift", run, "--seeds", "3", "--out", tmp_path / metric, "--metric", metric)
+        assert json.loads(whinchat(*asked, "--json").out)["metric"] == metric
+    assert "try --metric accuracy or" in whinchat(*asked).out, "nothing to gain where the shares are divided out"
 
 
 def test_shift_with_too_few_rows(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from whinchat.cli import recipes
 from whinchat.cli.output import emit_json, err, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.recipe.files import load_recipe
+from whinchat.recipe.recipe import Metric
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -262,6 +263,7 @@ def compare(
 @app.command(rich_help_panel="Look")
 def shift(
     run_folder: RunArg,
+    metric: Annotated[Metric | None, typer.Option(help="What decisions shall serve; the run's own by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Draws for each set of label shares.", min=1)] = 50,
     out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for record and figure.")] = Path("runs/shift"),
     as_json: JsonOption = False,
@@ -270,11 +272,11 @@ def shift(
 
     Example:
 
-        whinchat shift runs/demo --seeds 200
+        whinchat shift runs/demo --metric accuracy --seeds 200
     """
     from whinchat.cli.shift import print_shift
 
-    print_shift(run_folder, seeds, out_folder, as_json)
+    print_shift(run_folder, metric, seeds, out_folder, as_json)
 
 
 @app.command(rich_help_panel="Look")

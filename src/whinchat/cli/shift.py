@@ -10,9 +10,10 @@ from rich.text import Text
 from whinchat.cli.output import emit_json, out
 from whinchat.publish.folder import RunFolder, write_json
 from whinchat.publish.wording import METRICS, count, number, percent, signed
+from whinchat.recipe.recipe import Metric
 
 
-def print_shift(path: Path, seeds: int, folder: Path, as_json: bool) -> None:
+def print_shift(path: Path, metric: Metric | None, seeds: int, folder: Path, as_json: bool) -> None:
     """Study the evaluated rows of the run in ``path``; the record and its figure go to ``folder``."""
     import numpy as np
 
@@ -26,7 +27,7 @@ def print_shift(path: Path, seeds: int, folder: Path, as_json: bool) -> None:
         np.array([one.log_probs for one in rows.after]),
         np.array(rows.expected),
         rows.labels,
-        recipe.evaluate.metric,
+        metric or recipe.evaluate.metric,
         recipe.evaluate.split,
         seeds,
     )
@@ -48,6 +49,12 @@ def print_shift(path: Path, seeds: int, folder: Path, as_json: bool) -> None:
         table.add_row(Text(one.name), count(one.texts), *figures, number(one.share_error), percent(one.trusted))
     out.print(table)
     out.print("Before the arrow with the shares of validation, behind it with re-estimated ones.")
+    if study.metric == "macro_recall":
+        out.print(
+            "The decision for macro recall divides the shares out again, so no answer changes with them; "
+            "try --metric accuracy or --metric macro_f1.",
+            soft_wrap=True,
+        )
     if study.skipped:
         out.print(f"Too few rows for: {', '.join(study.skipped)}", soft_wrap=True, markup=False)
     out.print(f"Figure: {figure}", soft_wrap=True, markup=False)
