@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from whinchat.data.records import Split
 from whinchat.data.sources import load_corpus
+from whinchat.evaluation.calibration import decide, scaled
 from whinchat.evaluation.scoring import score
 from whinchat.recipe.files import load_recipe
 from whinchat.run import load_engine, train_only
@@ -47,19 +47,19 @@ def trial(name: str, base: str, overrides: list[str]) -> dict[str, Any]:
     last = list(range(len(everything.train) - HELD_OUT_ROWS, len(everything.train)))
     held_out = everything.train.take(last)
     found = {"name": name, "base": base, "overrides": overrides, "train_rows": rows, "train_seconds": round(seconds)}
-    for split in (everything.split("validation"), held_out):
+    for part, split in {"validation": everything.split("validation"), "held_out": held_out}.items():
         log_probs = score(engine, engine.template.encode(split.texts), recipe.evaluate.per_device_eval_batch_size)
-        np.save(out / f"{'validation' if split.name == 'validation' else 'held_out'}.npy", log_probs)
-        found["validation" if split.name == "validation" else "held_out"] = figures(log_probs, split)
+        np.save(out / f"{part}.npy", log_probs)
+        found[part] = figures(log_probs, split)
     return found
 
 
 def figures(log_probs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
     """Log-loss, accuracy, and macro-F1 and macro-recall for each power of the split's label shares."""
     truth = np.array(split.labels)
-    scores = log_softmax(log_probs.astype(float), axis=1)
-    shares = np.log(np.bincount(truth, minlength=scores.shape[1]) / len(truth))
-    answers = {tau: (scores - tau * shares).argmax(axis=1) for tau in TAUS}
+    scores = scaled(log_probs, 1.0, ())
+    shares = np.bincount(truth, minlength=scores.shape[1]) / len(truth)
+    answers = {tau: decide(scores, shares, tau) for tau in TAUS}
     return {
         "log_loss": float(-scores[np.arange(len(truth)), truth].mean()),
         "accuracy": float(accuracy_score(truth, answers[0.0])),

@@ -124,7 +124,8 @@ def summarize(spec: Spec, records: Mapping[Cell, CellRecord], cells: Sequence[Ce
         RunError: the records were measured on, or trained with, different rows.
     """
     found = {cell: one.found for cell in cells if (one := records.get(cell)) is not None and one.found is not None}
-    _require_equal_data(found, {method.name: method for method in spec.methods})
+    methods = {method.name: method for method in spec.methods}
+    _require_equal_data(found, methods)
     draws = _Draws(found)
     sizes = tuple(sorted(spec.rows))
     tables = {
@@ -132,9 +133,10 @@ def summarize(spec: Spec, records: Mapping[Cell, CellRecord], cells: Sequence[Ce
         for method in spec.methods
         for rows in (sizes[:1] if method.flat else sizes)
     }
-    kinds = {method.name: method for method in spec.methods}
     summaries = tuple(
-        _summary(kinds[name], rows, {seed: found[cell] for seed, cell in by_seed.items()}, draws.mean(by_seed.values()))
+        _summary(
+            methods[name], rows, {seed: found[cell] for seed, cell in by_seed.items()}, draws.mean(by_seed.values())
+        )
         for (name, rows), by_seed in tables.items()
         if by_seed
     )

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
 from whinchat.arena.spec import ARENAS, load_spec
-from whinchat.cli.output import emit_json, err, out, print_shipped, progress_on_stderr
+from whinchat.cli.output import emit_json, err, out, print_shipped, print_table, progress_on_stderr
 from whinchat.errors import RunError
 
 
@@ -41,11 +38,7 @@ def print_arena(
         emit_json({"arena": str(path), **results.to_dict(), "sentences": list(sentences(results))})
         return
     for content in (brief_table(results), comparisons(results)):
-        if content.rows:
-            drawn = Table(*content.columns, title=content.caption)
-            for row in content.rows:
-                drawn.add_row(*map(Text, row))
-            out.print(drawn)
+        print_table(content, title=content.caption)
     for sentence in sentences(results):
         out.print(sentence, soft_wrap=True, markup=False)
     out.print(f"All of it: {path / 'results.md'}", soft_wrap=True, markup=False)

@@ -6,9 +6,14 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, redirect_stdout
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from whinchat.publish.tables import Table as Content
 
 # No emoji codes: ":train:" in a text or a path is what it is.
 out = Console(highlight=False, emoji=False)
@@ -33,3 +38,12 @@ def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
     width = max(map(len, found))
     for name, description in found.items():
         out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
+
+
+def print_table(content: Content, title: str | None = None) -> None:
+    """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows."""
+    if content.rows:
+        table = Table(*content.columns, title=title)
+        for row in content.rows:
+            table.add_row(*map(Text, row))
+        out.print(table)

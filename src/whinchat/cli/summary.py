@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from whinchat.cli.output import emit_json, out
+from whinchat.cli.output import emit_json, out, print_table
 from whinchat.errors import RunError
 from whinchat.evaluation.priors import Reestimation
 from whinchat.evaluation.records import Evaluation, Measured
@@ -103,11 +103,7 @@ def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None
     from whinchat.publish.figures import compare_figure
 
     for content in (comparison.table(), comparison.pair_table()):
-        if content.rows:
-            table = Table(*content.columns)
-            for row in content.rows:
-                table.add_row(*map(Text, row))
-            out.print(table)
+        print_table(content)
     for note in comparison.notes:
         out.print(note, soft_wrap=True, markup=False)
     folder.mkdir(parents=True, exist_ok=True)

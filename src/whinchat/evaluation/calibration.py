@@ -100,7 +100,7 @@ class Calibrator:
 
 
 def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: Metric) -> Calibrator:
-    """Fit temperature and decision on scored rows.
+    """Fit temperature, decision and bins on scored rows.
 
     Args:
         log_probs: scores of the labels, (N, K).
@@ -118,6 +118,7 @@ def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str,
     prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
     temperature, bias = fit_temperature(log_probs, expected)
     fitted = Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
+    fitted = replace(fitted, bins=ScoreBins.of(fitted.probabilities(log_probs), expected))
     if metric == "accuracy":
         return fitted
     if metric == "macro_recall":

@@ -24,6 +24,9 @@ from whinchat.recipe.recipe import Evaluate
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Softmax can round a probability to 0, of which there is no logarithm.
+_TINY = np.finfo(np.float64).tiny
+
 
 @dataclass(frozen=True)
 class Reanswered:
@@ -86,10 +89,6 @@ def reanswer(calibrator: Calibrator, log_probs: NDArray[np.floating[Any]]) -> Re
             moved=test.moved,
         ),
     )
-
-
-# Softmax can round a probability to 0, of which there is no logarithm.
-_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ N: rows. K: labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from whinchat.errors import DataError
-from whinchat.evaluation.calibration import Calibrator, fit
-from whinchat.evaluation.priors import FEWEST_TEXTS, ScoreBins
+from whinchat.evaluation.calibration import fit
+from whinchat.evaluation.priors import FEWEST_TEXTS
 from whinchat.evaluation.reestimation import reanswer
 from whinchat.recipe.recipe import Metric
 
@@ -168,17 +168,12 @@ def _draw(
         unknown.append(rows[: min(half, round(texts * float(share)))])
         known.append(rows[half:])
     inside, outside = np.concatenate(known), np.concatenate(unknown)
-    calibrator = _fitted(log_probs[inside], expected[inside], labels, metric)
+    calibrator = fit(log_probs[inside], expected[inside], labels, metric)
     found, truth = reanswer(calibrator, log_probs[outside]), expected[outside]
     actual = np.bincount(truth, minlength=len(labels)) / len(truth)
     error = float(np.abs(np.array(found.reestimation.estimated) - actual).max())
     plain, again = _figures(truth, found.plain_answers, len(labels)), _figures(truth, found.answers, len(labels))
     return [*plain, *again, error, float(found.reestimation.trusted)]
-
-
-def _fitted(log_probs: Floats, expected: Ints, labels: tuple[str, ...], metric: Metric) -> Calibrator:
-    calibrator = fit(log_probs, expected, labels, metric)
-    return replace(calibrator, bins=ScoreBins.of(calibrator.probabilities(log_probs), expected))
 
 
 def _figures(expected: Ints, answers: Ints, size: int) -> list[float]:

@@ -16,7 +16,6 @@ from whinchat.data.records import Split
 from whinchat.evaluation.abstention import CoveragePoint, coverage_curve, threshold_for
 from whinchat.evaluation.calibration import Calibrator, fit
 from whinchat.evaluation.metrics import measure, reliability
-from whinchat.evaluation.priors import ScoreBins
 from whinchat.evaluation.records import Measured
 from whinchat.evaluation.slices import Slice, slices
 from whinchat.evaluation.stress import Stress, stress
@@ -120,7 +119,7 @@ def calibrate(validation: Scored, labels: tuple[str, ...], settings: Evaluate) -
     threshold = None
     if settings.wanted_accuracy is not None:
         threshold = threshold_for(settings.wanted_accuracy, confidence, answers == validation.expected)
-    return replace(calibrator, threshold=threshold, bins=ScoreBins.of(probabilities, validation.expected))
+    return replace(calibrator, threshold=threshold)
 
 
 def examine(

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from whinchat.evaluation.shift import ShiftStudy
 from whinchat.publish.style import LIGHT, Theme, drawing, new_figure, save, shorten
 from whinchat.publish.wording import METRICS
+from whinchat.recipe.recipe import Metric
 
-_FIGURES = ("accuracy", "macro_f1", "macro_recall")
+_FIGURES: tuple[Metric, ...] = ("accuracy", "macro_f1", "macro_recall")
 _ROW_HEIGHT = 0.34  # inches
 # Rows; two dots on one place would cover each other.
 _SHIFT = 0.14
@@ -41,7 +42,7 @@ def write_shift(study: ShiftStudy, stem: Path) -> tuple[Path, Path]:
         return save(draw_shift(study, LIGHT), stem)
 
 
-def _draw_panel(ax: Axes, study: ShiftStudy, field: str, theme: Theme) -> None:
+def _draw_panel(ax: Axes, study: ShiftStudy, field: Metric, theme: Theme) -> None:
     plain = [getattr(one.plain, field) for one in study.scenarios]
     again = [getattr(one.reestimated, field) for one in study.scenarios]
     above, below = [y - _SHIFT for y in range(len(plain))], [y + _SHIFT for y in range(len(plain))]
@@ -55,7 +56,7 @@ def _draw_panel(ax: Axes, study: ShiftStudy, field: str, theme: Theme) -> None:
             values, places, "o", label=name, markersize=7, markerfacecolor=face, markeredgecolor=edge,
             markeredgewidth=1.8, zorder=3,
         )  # fmt: skip
-    ax.set_title(METRICS[field])  # type: ignore[index]
+    ax.set_title(METRICS[field])
     ax.tick_params(length=0, pad=7)
     ax.grid(axis="x")
     ax.margins(x=0.08)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from whinchat.arena.spec import Method
 from whinchat.data.records import Split
+from whinchat.prompt.cleaning import clean
 from whinchat.recipe.recipe import Recipe
 
 
@@ -40,6 +41,10 @@ class Contestant(ABC):
     @abstractmethod
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Log-probabilities of the labels, (n, K), in the order of ``task.labels``."""
+
+    def cleaned(self, texts: Sequence[str]) -> list[str]:
+        """Texts mended as the recipe asks, for contestants that make no prompts of them."""
+        return [clean(text, self.recipe.task.clean) for text in texts]
 
     @abstractmethod
     def parameters(self) -> tuple[int, int]:

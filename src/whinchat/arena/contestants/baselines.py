@@ -12,7 +12,6 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from whinchat.arena.contestants import regression
 from whinchat.arena.contestants.base import Contestant
 from whinchat.data.records import Split
-from whinchat.prompt.cleaning import clean
 
 
 class Majority(Contestant):
@@ -48,18 +47,15 @@ class TfIdf(Contestant):
         )
         pipeline = Pipeline([("features", features), ("classifier", regression.classifier(self.recipe))])
         self._fitted, self.notes["regression"] = regression.fit(
-            pipeline, self._cleaned(train.texts), train.labels, self.recipe
+            pipeline, self.cleaned(train.texts), train.labels, self.recipe
         )
         return len(train)
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """(n, K)."""
-        return regression.log_probabilities(self._fitted, self._cleaned(texts), len(self.recipe.task.labels))
+        return regression.log_probabilities(self._fitted, self.cleaned(texts), len(self.recipe.task.labels))
 
     def parameters(self) -> tuple[int, int]:
         """Weights of the regression."""
         count = regression.count(self._fitted)
         return count, count
-
-    def _cleaned(self, texts: Sequence[str]) -> list[str]:
-        return [clean(text, self.recipe.task.clean) for text in texts]

