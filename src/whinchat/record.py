@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from whinchat.data.records import Corpus, Split
 from whinchat.evaluation.evaluate import Outcome, compare
 from whinchat.evaluation.trust import Trust
 from whinchat.model.backbone import Backbone
-from whinchat.model.device import processor_name
+from whinchat.model.device import processor_name, usable_cores
 from whinchat.model.memory import peak_memory_bytes
 from whinchat.publish.records import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.recipe.recipe import Recipe
@@ -111,7 +110,7 @@ def _manifest(
         platform={
             "system": platform.platform(),
             "processor": processor_name(),
-            "cores": str(os.cpu_count()),
+            "cores": str(usable_cores()),
         },
         device=backbone.plan.device,
         load_in=backbone.plan.load_in,

@@ -6,7 +6,6 @@ The record is written when all is done, in one step; a process that ends before 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import time
@@ -23,7 +22,7 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.metrics import measure, reliability
-from whinchat.model.device import processor_name
+from whinchat.model.device import processor_name, usable_cores
 from whinchat.model.memory import peak_memory_bytes
 from whinchat.publish.folder import write_json
 
@@ -73,7 +72,7 @@ def run_cell(job: Job) -> CellRecord:
             rows_used=used,
             evaluated_on=evaluated.fingerprint(),
             trained_on=train.fingerprint(),
-            machine={"processor": processor_name(), "cores": str(os.cpu_count()), "device": one.device},
+            machine={"processor": processor_name(), "cores": str(usable_cores()), "device": one.device},
             versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
             notes=one.notes,
         ),
