@@ -5,6 +5,7 @@ Each stage leaves its record in the folder before the next one starts, so a run 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from whinchat.data.checks import spaces_tell
 from whinchat.data.records import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import DataError, RecipeError, RunError
@@ -100,12 +102,19 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
 
 
 def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tuple[RunFolder, Training]:
-    """Train and save the adapter, measuring nothing; ``run`` with ``existing="resume"`` does the rest later."""
+    """Train and save the adapter, measuring nothing; ``run`` with ``existing="resume"`` does the rest later.
+
+    ``accelerate launch`` may run this in several processes, which then train together; the first one writes.
+    """
+    from whinchat.training import processes
     from whinchat.training.train import train
 
-    folder = check_folder(recipe, path, existing)
+    first = processes.index() == 0
+    folder = check_folder(recipe, path, existing) if first else RunFolder(path)
+    processes.join(recipe.backbone.device)
     corpus, backbone, template = prepare(recipe)
-    open_folder(folder, recipe, existing)
+    if first:
+        open_folder(folder, recipe, existing)
     _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
     return folder, training
 
@@ -219,6 +228,9 @@ def prepare(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """Data, model and prompt, in the order in which a mistake is cheapest to find."""
     corpus = load_corpus(recipe)
     corpus.split(recipe.evaluate.split)
+    if told := spaces_tell(corpus.report.doubled_spaces, recipe.task.clean):
+        # Said before hours are spent, too.
+        logging.getLogger("whinchat").warning(told)
     return corpus, *prepare_training(recipe, corpus)
 
 

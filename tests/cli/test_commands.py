@@ -246,3 +246,18 @@ def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: p
     assert said.code == 130
     assert "--resume goes on from there" in said.err
     assert "Traceback" not in said.err
+
+
+def test_ctrl_c_promises_an_arena_no_option_that_it_lacks(
+    whinchat: Whinchat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whinchat.arena import run as story
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story, "run_arena", interrupted)
+    said = whinchat("arena", "vader-curve", "--out", tmp_path / "arena")
+    assert said.code == 130
+    assert "the same command goes on from there" in said.err
+    assert "--resume" not in said.err

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from whinchat.data.checks import check_corpus, normalised, require_every_label
+from whinchat.data.checks import check_corpus, doubled_spaces, normalised, require_every_label, spaces_tell
 from whinchat.data.records import Split
 from whinchat.errors import DataError
 from whinchat.recipe.recipe import Data
@@ -76,3 +76,17 @@ def test_fingerprint_sees_order_labels_and_borders() -> None:
     ]
     assert len({one.fingerprint() for one in (base, *others)}) == 4
     assert base.fingerprint() == Split("test", base.texts, base.labels).fingerprint()
+
+
+def test_doubled_spaces_that_give_a_label_away() -> None:
+    rows = [("a  b ", 1), ("a b ", 1), (" a\t\nb", 1), ("a  ", 1), ("a b ", 0), ("c", 0), ("d", 0), ("e  f", 0)]
+    shares = doubled_spaces(split("train", *rows), ("plain", "odd", "none"))
+    assert shares == {"plain": 0.25, "odd": 0.75, "none": 0.0}
+    told = spaces_tell(shares, ("html_entities",))
+    assert told is not None
+    assert "75% of the training texts of odd and in 0% of those of none" in told
+    assert "task.clean" in told
+    assert spaces_tell(shares, ("spaces",)) is None
+    assert spaces_tell({"plain": 0.25, "odd": 0.4}, ()) is None
+    # Runs of earlier versions did not look.
+    assert spaces_tell({}, ()) is None

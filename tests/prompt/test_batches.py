@@ -45,6 +45,21 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert list(sampler) == orders[0], "a second pass over the same epoch"
 
 
+@given(st.lists(st.integers(1, 60), max_size=80), st.integers(1, 4), st.integers(1, 4))
+def test_processes_share_every_batch(lengths: list[int], each: int, processes: int) -> None:
+    shares = [
+        list(LengthBatches(lengths, each * processes, 3, processes=processes, process=at)) for at in range(processes)
+    ]
+    whole = list(LengthBatches(lengths, each * processes, 3))
+    assert {len(share) for share in shares} == {len(whole)}
+    together = [[row for part in parts for row in part] for parts in zip(*shares, strict=True)]
+    assert Counter(row for batch in together for row in batch) == Counter(range(len(lengths)))
+    if len(lengths) >= processes:
+        assert all(1 <= len(batch) <= each for share in shares for batch in share)
+    if len(lengths) % (each * processes) == 0 or len(lengths) % (each * processes) >= processes:
+        assert [sorted(batch) for batch in together] == [sorted(batch) for batch in whole]
+
+
 def test_lengths_within_a_batch_are_alike() -> None:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 100, (640,), generator=draw).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from whinchat.cli.output import emit_json, err, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.recipe.files import load_recipe
 from whinchat.recipe.recipe import Metric
+from whinchat.training import processes
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -61,6 +63,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
@@ -72,6 +75,16 @@ def _root(
         logging.captureWarnings(True)
         for name in ("py.warnings", "transformers", "bitsandbytes", "kernels"):
             logging.getLogger(name).setLevel(logging.ERROR)
+    if processes.count() > 1:
+        if context.invoked_subcommand != "train":
+            raise WhinchatError(
+                f"accelerate launch: only `whinchat train` runs in several processes; start `whinchat "
+                f"{context.invoked_subcommand}` without it"
+            )
+        # One voice for all of them.
+        if processes.index() > 0:
+            out.quiet = True
+            os.environ["TQDM_DISABLE"] = "1"
 
 
 @app.command(rich_help_panel="Train")
@@ -117,9 +130,13 @@ def train(
 
     `whinchat run RECIPE --out FOLDER --resume` measures and reports later, without training again.
 
-    Example:
+    Several processes, on one machine or many, train together; the batch is theirs together, too.
+
+    Examples:
 
         whinchat train demo --out runs/quick --set data.train_rows=500
+
+        accelerate launch --multi_gpu --num_processes 2 -m whinchat train demo --out runs/quick
     """
     from whinchat import run as story
 
@@ -339,6 +356,11 @@ def _existing(resume: bool, overwrite: bool) -> Any:
 
 # What typer turns Ctrl-C into.
 _INTERRUPTED = 130
+_RESUMED = "What is stored is kept: the same command with --resume goes on from there."
+# What becomes of the work that Ctrl-C stops, by command; the others keep nothing.
+_KEPT = dict.fromkeys(("run", "train", "review"), _RESUMED) | {
+    "arena": "What is done is kept: the same command goes on from there."
+}
 
 
 def main() -> None:
@@ -350,5 +372,6 @@ def main() -> None:
         sys.exit(fault.exit_code)
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED:
-            err.print("Stopped. What a run has stored is kept: the same command with --resume goes on from there.")
+            command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+            err.print(f"Stopped. {_KEPT.get(command, '')}".strip())
         raise

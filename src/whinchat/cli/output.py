@@ -22,7 +22,8 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 def emit_json(content: Any) -> None:
     """One JSON document on standard output, with nothing else beside it."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    if not out.quiet:
+        sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
 def progress_on_stderr() -> AbstractContextManager[TextIO]:

@@ -1,14 +1,19 @@
-"""Checks over the whole corpus: repeated texts, and texts that leak from train into an evaluation split."""
+"""Checks over the whole corpus: repeated texts, texts that leak into an evaluation split, spaces that tell labels apart."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from whinchat.data.records import DataReport, Split
 from whinchat.errors import DataError
 from whinchat.recipe.recipe import Data
 
+# Labels whose shares of texts with doubled spaces differ by so much can be told apart by them.
+TELLING = 0.2
+_DOUBLED = re.compile(r"\s\s")
 _EXAMPLES_EACH = 2
 _EXAMPLE_CHARS = 60
 
@@ -54,6 +59,28 @@ def check_corpus(train: Split, held_out: Mapping[str, Split], data: Data, source
         examples=_examples(train, repeats, conflicts, leaks),
     )
     return kept, report
+
+
+def doubled_spaces(train: Split, labels: Sequence[str]) -> dict[str, float]:
+    """Share of each label's texts with two or more spaces in a row, such as a hashtag that was taken out leaves."""
+    rows, doubled = Counter(train.labels), Counter[int]()
+    for text, label in zip(train.texts, train.labels, strict=True):
+        doubled[label] += _DOUBLED.search(text) is not None
+    return {name: doubled[label] / max(1, rows[label]) for label, name in enumerate(labels)}
+
+
+def spaces_tell(shares: Mapping[str, float], clean: Sequence[str]) -> str | None:
+    """What to say where ``doubled_spaces`` gives labels away and ``task.clean`` does not mend it."""
+    if "spaces" in clean or not shares:
+        return None
+    most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    if shares[most] - shares[least] < TELLING:
+        return None
+    return (
+        f"Doubled spaces stand in {shares[most]:.0%} of the training texts of {most} and in {shares[least]:.0%} of "
+        f"those of {least}: a model learns to tell the labels by them, and other texts have none. "
+        "Set task.clean to [spaces]."
+    )
 
 
 def _examples(

@@ -53,7 +53,8 @@ class Split:
 class DataReport:
     """What the checks found. Counts are rows; nothing here is dropped silently.
 
-    ``leaked`` names each evaluation split and how many of its texts also stood in train.
+    ``leaked`` names each evaluation split and how many of its texts also stood in train, ``doubled_spaces`` each label
+    and the share of its training texts with two or more spaces in a row.
     """
 
     duplicates_in_train: int = 0
@@ -61,6 +62,7 @@ class DataReport:
     leaked: dict[str, int] = field(default_factory=dict)
     dropped_from_train: int = 0
     examples: tuple[str, ...] = ()
+    doubled_spaces: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

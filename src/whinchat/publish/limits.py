@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from whinchat.data.checks import spaces_tell
 from whinchat.publish.records import RunRecord
 from whinchat.publish.wording import MODES, NOT_MEASURED, count, number, percent
 
@@ -81,6 +82,8 @@ def _trust(record: RunRecord) -> Iterator[str]:
 
 
 def _data(record: RunRecord) -> Iterator[str]:
+    if told := spaces_tell(record.manifest.data_report.get("doubled_spaces") or {}, record.recipe.task.clean):
+        yield told
     train, split = record.manifest.splits.get("train"), record.manifest.splits.get(record.after.split)
     if train is None or split is None or not train.rows or not split.rows:
         return

@@ -15,6 +15,7 @@ from whinchat.model.backbone import Backbone
 from whinchat.model.engine import Engine
 from whinchat.prompt.template import PromptTemplate
 from whinchat.recipe.recipe import Recipe
+from whinchat.training import processes
 from whinchat.training.checkpoints import last_checkpoint
 from whinchat.training.records import Training, TrainPoint
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -23,7 +24,7 @@ from whinchat.training.trainer import AnswerTrainer, callbacks, training_argumen
 def train(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, template: PromptTemplate, checkpoints: Path, adapter: Path
 ) -> tuple[Engine, Training]:
-    """Train an adapter, from the last checkpoint if there is one, and save it.
+    """Train an adapter, from the last checkpoint if there is one, and save it; together with the other processes.
 
     Args:
         recipe: what to do.
@@ -46,6 +47,8 @@ def train(
         args=training_arguments(recipe, backbone.plan, checkpoints),
         callbacks=callbacks(recipe.train),
     )
+    # What is there to resume from is known once the first process has opened the folder.
+    processes.wait()
     checkpoint = last_checkpoint(checkpoints)
     started = _step_of(checkpoint) if checkpoint else 0
     if checkpoint is not None and (state := _ended(checkpoint)) is not None:
@@ -56,9 +59,11 @@ def train(
     else:
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds, state = result.metrics.get("train_runtime", 0.0), trainer.state
-    save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
-    backbone.tokenizer.tokenizer.save_pretrained(adapter)
-    per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps
+    if processes.index() == 0:
+        save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
+        backbone.tokenizer.tokenizer.save_pretrained(adapter)
+    processes.wait()
+    per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * processes.count()
     seen = min((state.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))
     prompts = [example.prompt for example in trainer.train_dataset]
     return engine, Training(

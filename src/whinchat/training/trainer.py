@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from whinchat.model.memory import give_back_memory
 from whinchat.prompt.batches import Batch, LengthBatches, collate
 from whinchat.prompt.template import Prompt
 from whinchat.recipe import recipe as schema
+from whinchat.training import processes
 from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_offsets, label_weights
 
 
@@ -132,10 +135,11 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
         if self.recipe.train.loss == "choice":
-            logits = answer_logits(model, engine.plan, batch, engine.tree)
+            logits = processes.through(model, lambda: answer_logits(engine.model, engine.plan, batch, engine.tree))
             losses = choice_loss(logits, engine.tree, labels, self._offsets.to(logits.device))
         else:
-            losses = completion_loss(answer_logits(model, engine.plan, batch), labels)
+            logits = processes.through(model, lambda: answer_logits(engine.model, engine.plan, batch))
+            losses = completion_loss(logits, labels)
         weights = self._weights.to(losses.device)[inputs["rows"]]
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = (losses * weights).sum() / items * self.accelerator.num_processes
@@ -147,9 +151,11 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """Macro-F1 and loss on the watched validation rows, by the scoring used everywhere."""
         assert self._watched is not None
         started = time.perf_counter()
-        log_probs = score(
-            self.engine, self._watched_prompts, self.recipe.evaluate.per_device_eval_batch_size, "Validating"
-        )
+        size, count = self.recipe.evaluate.per_device_eval_batch_size, processes.count()
+        mine = score(self.engine, self._watched_prompts[processes.index() :: count], size, "Validating")
+        log_probs = np.empty((len(self._watched), mine.shape[1]), mine.dtype)
+        for process, part in enumerate(gather_object([mine])):
+            log_probs[process::count] = part
         expected = np.array(self._watched.labels)
         chosen = probabilities(log_probs)[np.arange(len(expected)), expected]
         metrics = {
@@ -172,12 +178,15 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
 def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: schema.Train) -> DataLoader[Any]:
     """The batches of a ``Trainer`` whose rows have these lengths in tokens."""
-    loader = DataLoader(
-        trainer.train_dataset,
-        batch_sampler=LengthBatches(lengths, train.per_device_train_batch_size, train.seed),
-        collate_fn=trainer.data_collator,
+    count = processes.count()
+    batches = LengthBatches(
+        lengths, train.per_device_train_batch_size * count, train.seed, processes=count, process=processes.index()
     )
-    prepared: DataLoader[Any] = trainer.accelerator.prepare(loader)
+    loader = DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
+    # The batches are this process's own already; accelerate could share out only those whose short one comes last.
+    prepared: DataLoader[Any] = prepare_data_loader(
+        loader, trainer.accelerator.device, num_processes=1, process_index=0, put_on_device=True
+    )
     return prepared
 
 
