@@ -1,4 +1,4 @@
-"""Checks over the whole corpus: repeated texts, texts that leak into an evaluation split, spaces that tell labels apart."""
+"""Checks over the whole corpus: repeated texts, leaks from train into evaluation, spaces that give labels away."""
 
 from __future__ import annotations
 
