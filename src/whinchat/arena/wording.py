@@ -121,7 +121,7 @@ _BRIEF: dict[str, Show] = {
     "rows": _rows,
     "method": _COLUMNS["method"],
     "macro-F1 (seeds)": _with_seeds,
-    **{column: _COLUMNS[column] for column in ("training", "texts/s", "memory", "trained")},
+    **{column: _COLUMNS[column] for column in ("training", "texts/s", "memory")},
 }
 
 
