@@ -17,7 +17,7 @@ from whinchat.data.checks import spaces_tell
 from whinchat.data.records import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import DataError, RecipeError, RunError
-from whinchat.publish.folder import RunFolder, write_json
+from whinchat.publish.folder import RunFolder, find_adapter, write_json
 from whinchat.publish.records import RunRecord
 from whinchat.recipe.files import differences, load_recipe
 from whinchat.recipe.recipe import Data, Recipe
@@ -257,21 +257,18 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
 
 
 def load_engine(path: Path) -> tuple[Recipe, Engine]:
-    """The classifier that a run left in ``path``, ready for use.
+    """The classifier in ``path``, a run folder or an adapter's, ready for use.
 
     Raises:
-        RunError: no run there. ModelError: no adapter in it, or its backbone cannot be had.
+        RunError: no finished run there. ModelError: its backbone cannot be had, or the adapter does not fit it.
     """
     from whinchat.model.adapter import load_adapter
     from whinchat.model.backbone import load_backbone
 
-    folder = RunFolder(path)
-    recipe = folder.read_recipe()
-    if not folder.adapter.is_dir():
-        raise RunError(f"{path}: has no adapter/, so this run is not finished; go on with --resume")
+    recipe, adapter = find_adapter(path)
     backbone = load_backbone(recipe.backbone)
     template = backbone.tokenizer.template(recipe)
-    return recipe, _engine(backbone, template, load_adapter(backbone.model, folder.adapter))
+    return recipe, _engine(backbone, template, load_adapter(backbone.model, adapter))
 
 
 def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
@@ -282,7 +279,7 @@ def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
     """
     from whinchat.evaluation.calibration import Calibrator
 
-    return Calibrator.load(RunFolder(path).adapter, recipe.task.labels)
+    return Calibrator.load(find_adapter(path)[1], recipe.task.labels)
 
 
 def _engine(backbone: Backbone, template: PromptTemplate, model: Any = None) -> Engine:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -16,36 +15,8 @@ from rich.text import Text
 from whinchat.cli.output import err, out
 from whinchat.errors import DataError
 
-_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One answer for each text: probabilities in the order of the labels, the label's index, whether to doubt it."""
-
-    shares: Sequence[Sequence[float]]
-    best: Sequence[int]
-    unsure: Sequence[bool]
-
-    @classmethod
-    def of(cls, probabilities: Any, answers: Any, threshold: float | None) -> Answers:
-        """From arrays (N, K) and (N,)."""
-        shares, best = probabilities.tolist(), answers.tolist()
-        doubt = [threshold is not None and row[at] < threshold for row, at in zip(shares, best, strict=True)]
-        return cls(shares, best, doubt)
-
-    def line(self, at: int, labels: Sequence[str]) -> dict[str, Any]:
-        """That of text ``at`` as plain JSON types."""
-        return {
-            "label": labels[self.best[at]],
-            "unsure": self.unsure[at],
-            "probabilities": dict(zip(labels, self.shares[at], strict=True)),
-        }
-
-    def name(self, at: int, labels: Sequence[str]) -> str:
-        """The label of text ``at`` as people read it."""
-        label = labels[self.best[at]]
-        return f"unsure ({label})" if self.unsure[at] else label
+if TYPE_CHECKING:
+    from whinchat.use.labeller import Answers
 
 
 def print_predictions(path: Path, texts: list[str] | None, reestimate_priors: bool, as_json: bool) -> None:
@@ -54,19 +25,17 @@ def print_predictions(path: Path, texts: list[str] | None, reestimate_priors: bo
     if not given:
         raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
     from whinchat.evaluation.reestimation import reanswer, require
-    from whinchat.evaluation.scoring import score
-    from whinchat.run import load_calibrator, load_engine
+    from whinchat.use.labeller import Answers, Labeller
 
-    recipe, engine = load_engine(path)
-    calibrator = load_calibrator(path, recipe)
+    labeller = Labeller.load(path)
+    calibrator = labeller.calibrator
     if reestimate_priors:
         require(calibrator, len(given), path)
-    scores = score(engine, engine.template.encode(given), _BATCH)
-    plain = Answers.of(calibrator.probabilities(scores), calibrator.decide(scores), calibrator.threshold)
+    scores = labeller.score(given)
     both = reanswer(calibrator, scores) if reestimate_priors else None
-    again = Answers.of(both.probabilities, both.answers, calibrator.threshold) if both else None
+    again = Answers.of(calibrator, both.probabilities, both.answers) if both else None
     show = _print_lines if as_json else _print_table
-    show(given, recipe.task.labels, plain, again, both.reestimation.trusted if both else False)
+    show(given, labeller.answer(scores), again, both.reestimation.trusted if both else False)
     if both:
         from whinchat.cli.summary import print_reestimation
 
@@ -74,33 +43,34 @@ def print_predictions(path: Path, texts: list[str] | None, reestimate_priors: bo
         print_reestimation(both.reestimation, err if as_json else out)
 
 
-def _print_lines(
-    texts: Sequence[str], labels: Sequence[str], plain: Answers, again: Answers | None, trusted: bool
-) -> None:
+def _print_lines(texts: Sequence[str], plain: Answers, again: Answers | None, trusted: bool) -> None:
     for at, text in enumerate(texts):
-        line = {"text": text, **plain.line(at, labels)}
+        line = {"text": text, **plain.line(at)}
         if again is not None:
-            line["reestimated"] = {**again.line(at, labels), "trusted": trusted}
+            line["reestimated"] = {**again.line(at), "trusted": trusted}
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _print_table(
-    texts: Sequence[str], labels: Sequence[str], plain: Answers, again: Answers | None, trusted: bool
-) -> None:
+def _print_table(texts: Sequence[str], plain: Answers, again: Answers | None, trusted: bool) -> None:
     # Brackets in a label or a text are no markup.
     extra = [] if again is None else ["re-estimated" if trusted else "re-estimated (not trusted)"]
-    table = Table("label", *extra, *map(escape, labels), "text")
+    table = Table("label", *extra, *map(escape, plain.labels), "text")
     for at, text in enumerate(texts):
         cells = [
             Text(f"{one:.3f}", style="bold" if label == plain.best[at] else "")
-            for label, one in enumerate(plain.shares[at])
+            for label, one in enumerate(plain.probabilities[at])
         ]
         beside = []
         if again is not None:
             changed = again.best[at] != plain.best[at]
-            beside = [Text(again.name(at, labels), style="bold" if changed else "")]
-        table.add_row(Text(plain.name(at, labels)), *beside, *cells, Text(text))
+            beside = [Text(_name(again, at), style="bold" if changed else "")]
+        table.add_row(Text(_name(plain, at)), *beside, *cells, Text(text))
     out.print(table)
+
+
+def _name(answers: Answers, at: int) -> str:
+    """The label of text ``at`` as people read it."""
+    return f"unsure ({answers.label(at)})" if answers.unsure[at] else answers.label(at)
 
 
 def _lines() -> list[str]:

@@ -24,6 +24,21 @@ from whinchat.training.records import TrainPoint
 T = TypeVar("T")
 
 
+def find_adapter(path: Path) -> tuple[Recipe, Path]:
+    """The recipe and the adapter's folder of a trained classifier: a run folder, or an adapter's folder alone.
+
+    Raises:
+        RunError: neither is there, or the run is not finished.
+    """
+    if (path / "adapter_config.json").is_file():
+        return RunFolder(path).read_recipe(), path
+    folder = RunFolder(path)
+    recipe = folder.read_recipe()
+    if not folder.adapter.is_dir():
+        raise RunError(f"{path}: has no adapter/, so this run is not finished; go on with --resume")
+    return recipe, folder.adapter
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The layout of one run's folder. Nothing outside this class knows a file name."""

@@ -1,0 +1,91 @@
+"""A trained classifier in memory: texts in, answers out. Every way of using one goes through here.
+
+N: texts. K: labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.run import load_calibrator, load_engine
+
+if TYPE_CHECKING:
+    from whinchat.evaluation.calibration import Calibrator
+    from whinchat.model.engine import Engine
+    from whinchat.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What N texts are answered with, in their order.
+
+    Attributes:
+        labels: names of the K labels, the columns of ``probabilities``.
+        probabilities: calibrated where the classifier is, (N, K).
+        best: index of each text's label, (N,): the one that serves the metric, so not always the likeliest.
+        unsure: where that label's probability is below the classifier's threshold, (N,).
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    best: NDArray[np.int64]
+    unsure: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.best)
+
+    @classmethod
+    def of(cls, calibrator: Calibrator, probabilities: NDArray[np.float64], best: NDArray[np.int64]) -> Self:
+        """Doubted where the calibrator says so."""
+        chosen = probabilities[np.arange(len(best)), best]
+        limit = 0.0 if calibrator.threshold is None else calibrator.threshold
+        return cls(calibrator.labels, probabilities, best, chosen < limit)
+
+    def label(self, at: int) -> str:
+        """Name of the label of text ``at``."""
+        return self.labels[int(self.best[at])]
+
+    def line(self, at: int) -> dict[str, Any]:
+        """The answer to text ``at`` as plain JSON types."""
+        shares = self.probabilities[at].tolist()
+        return {
+            "label": self.label(at),
+            "unsure": bool(self.unsure[at]),
+            "probabilities": dict(zip(self.labels, shares, strict=True)),
+        }
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A trained classifier: the recipe it came from, the model with its prompts, and how scores become answers."""
+
+    recipe: Recipe
+    engine: Engine
+    calibrator: Calibrator
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What a run left: its folder, or the adapter's folder alone.
+
+        Raises:
+            RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
+        """
+        recipe, engine = load_engine(path)
+        return cls(recipe, engine, load_calibrator(path, recipe))
+
+    def score(self, texts: Sequence[str], title: str = "Labelling") -> NDArray[np.float32]:
+        """Log-probabilities of the labels' answers, (N, K)."""
+        from whinchat.evaluation.scoring import score
+
+        prompts = self.engine.template.encode(texts)
+        return score(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size, title)
+
+    def answer(self, log_probs: NDArray[np.float32]) -> Answers:
+        """Answers to texts with these scores, (N, K)."""
+        return Answers.of(self.calibrator, self.calibrator.probabilities(log_probs), self.calibrator.decide(log_probs))

@@ -1,0 +1,59 @@
+"""One object for every use: the run's folder and its adapter's alone answer alike."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.run import made
+from whinchat.errors import RunError
+from whinchat.evaluation.scoring import score
+from whinchat.run import load_calibrator, load_engine
+from whinchat.use.labeller import Answers, Labeller
+
+TEXTS = ["red red blue", "blue", "", "green\ngreen", "red red blue"]
+
+
+@pytest.fixture(scope="module")
+def labeller(tiny_llama: Path) -> Labeller:
+    return Labeller.load(made.finished_run(tiny_llama))
+
+
+def test_answers_are_those_of_engine_and_calibrator(labeller: Labeller, tiny_llama: Path) -> None:
+    recipe, engine = load_engine(made.finished_run(tiny_llama))
+    calibrator = load_calibrator(made.finished_run(tiny_llama), recipe)
+    scores = score(engine, engine.template.encode(TEXTS), 64)
+    np.testing.assert_allclose(labeller.score(TEXTS), scores, atol=1e-5)
+    answers = labeller.answer(scores)
+    assert answers.labels == recipe.task.labels
+    np.testing.assert_array_equal(answers.probabilities, calibrator.probabilities(scores))
+    np.testing.assert_array_equal(answers.best, calibrator.decide(scores))
+    assert len(answers) == len(TEXTS)
+    assert answers.line(1)["label"] == answers.label(1) == answers.labels[answers.best[1]]
+    assert list(answers.line(1)["probabilities"]) == list(answers.labels)
+
+
+def test_the_adapter_goes_alone(labeller: Labeller, tiny_llama: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "adapter"
+    shutil.copytree(made.finished_run(tiny_llama) / "adapter", alone)
+    taken = Labeller.load(alone)
+    assert taken.recipe == labeller.recipe
+    assert taken.calibrator == labeller.calibrator
+    np.testing.assert_array_equal(taken.score(TEXTS), labeller.score(TEXTS))
+
+
+def test_doubt_is_about_the_label_answered_with(labeller: Labeller) -> None:
+    calibrator = replace(labeller.calibrator, threshold=0.6)
+    shares = np.array([[0.7, 0.3], [0.45, 0.55], [0.7, 0.3]])
+    answers = Answers.of(calibrator, shares, np.array([0, 1, 1]))
+    assert answers.unsure.tolist() == [False, True, True]
+    assert not Answers.of(replace(calibrator, threshold=None), shares, np.array([0, 1, 1])).unsure.any()
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere"):
+        Labeller.load(tmp_path / "nowhere")
