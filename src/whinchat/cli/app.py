@@ -220,12 +220,22 @@ def evaluate(
 def predict(
     run_folder: RunArg,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; standard input, one a line, if there are none.")
+        list[str] | None,
+        typer.Argument(help="Texts; or with --out one table or folder; or standard input, one text a line."),
     ] = None,
+    goal: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where the labelled table goes, or the folder of them.", metavar="OUTPUT"),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--text-column", help="Column of the texts; that of the recipe by default.")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Goes before the names of the added columns.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is at OUTPUT and start again.")] = False,
     reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Label texts: from arguments, or one a line from standard input.
+    """Label texts, or whole tables (CSV, TSV, JSONL, Parquet) of any size.
 
     Examples:
 
@@ -233,10 +243,23 @@ def predict(
 
         cat tweets.txt | whinchat predict runs/demo --json > labelled.jsonl
 
+        whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
+
     With --json each line of the output is one JSON object, in the order of the input. With --reestimate-priors the
     label stays the plain one, `reestimated` stands beside it, and the shares and how far to trust them are told on
     standard error.
+
+    With --out the table comes back with the columns label, unsure, one for each label's probability, and error: every
+    row in its place, and what is wrong with those that could not be read. What is done is kept: the same command goes
+    on where it was stopped.
     """
+    if goal is not None:
+        from whinchat.cli.files import print_labelled
+
+        if reestimate_priors:
+            raise WhinchatError("--reestimate-priors: takes all texts at once, so it does not go with --out")
+        print_labelled(run_folder, texts or (), goal, column, prefix, overwrite=overwrite, as_json=as_json)
+        return
     from whinchat.cli.predict import print_predictions
 
     print_predictions(run_folder, texts, reestimate_priors, as_json)
@@ -358,9 +381,9 @@ def _existing(resume: bool, overwrite: bool) -> Any:
 _INTERRUPTED = 130
 _RESUMED = "What is stored is kept: the same command with --resume goes on from there."
 # What becomes of the work that Ctrl-C stops, by command; the others keep nothing.
-_KEPT = dict.fromkeys(("run", "train", "review"), _RESUMED) | {
-    "arena": "What is done is kept: the same command goes on from there."
-}
+_KEPT = dict.fromkeys(("run", "train", "review"), _RESUMED) | dict.fromkeys(
+    ("arena", "predict"), "What is done is kept: the same command goes on from there."
+)
 
 
 def main() -> None:

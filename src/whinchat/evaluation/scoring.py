@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,16 +37,32 @@ def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str = "Scoring") -> NDArray[np.float32]:
+def score(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    batch_size: int,
+    title: str = "Scoring",
+    *,
+    alike: bool = False,
+    bar: tqdm[Any] | None = None,
+) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
 
     On a CPU every core works on a batch of its own: at these sizes that is faster than all cores on one.
+
+    Args:
+        engine: the model and its prompts' answers.
+        prompts: n of them.
+        batch_size: rows to compute together, at most.
+        title: of the progress bar.
+        alike: the same batches, each on one core, however many cores there are, so that bits do not depend on them.
+        bar: a bar that is moved on instead of one made for this call.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
     cores = torch.get_num_threads() if engine.plan.device == "cpu" else 1
     # Few texts are shared out, too; one that is alone gets all the cores.
-    batches = by_length([len(one) for one in ids], batch_size, cores)
+    batches = by_length([len(one) for one in ids], batch_size, 1 if alike else cores)
     workers = max(1, min(cores, len(batches)))
 
     def score_batch(rows: list[int]) -> list[int]:
@@ -56,12 +74,14 @@ def score(engine: Engine, prompts: Sequence[Prompt], batch_size: int, title: str
 
     with (
         inference(engine.model),
-        tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar,
+        nullcontext(bar) if bar is not None else tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as moved,
         # The number of threads that a torch operation uses is set for each calling thread.
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(cores // workers,)) as pool,
+        ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(1 if alike else cores // workers,)
+        ) as pool,
     ):
         for rows in pool.map(score_batch, batches):
-            bar.update(len(rows))
+            moved.update(len(rows))
     return scores
 
 

@@ -79,12 +79,13 @@ class Labeller:
         recipe, engine = load_engine(path)
         return cls(recipe, engine, load_calibrator(path, recipe))
 
-    def score(self, texts: Sequence[str], title: str = "Labelling") -> NDArray[np.float32]:
-        """Log-probabilities of the labels' answers, (N, K)."""
+    def score(self, texts: Sequence[str], *, alike: bool = False, bar: Any = None) -> NDArray[np.float32]:
+        """Log-probabilities of the labels' answers, (N, K); ``alike`` and ``bar`` as ``evaluation.scoring.score`` has
+        them."""
         from whinchat.evaluation.scoring import score
 
-        prompts = self.engine.template.encode(texts)
-        return score(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size, title)
+        size = self.recipe.evaluate.per_device_eval_batch_size
+        return score(self.engine, self.engine.template.encode(texts), size, "Labelling", alike=alike, bar=bar)
 
     def answer(self, log_probs: NDArray[np.float32]) -> Answers:
         """Answers to texts with these scores, (N, K)."""

@@ -1,0 +1,53 @@
+"""``whinchat predict RUN INPUT --out OUTPUT``: files in, files out, and what they hold now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from whinchat.cli.output import emit_json, out, progress_on_stderr
+from whinchat.errors import DataError
+
+
+def print_labelled(
+    run: Path,
+    given: Sequence[str],
+    goal: Path,
+    column: str | None,
+    prefix: str,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Label the one file or folder that was given, and say what came of it."""
+    if len(given) != 1:
+        raise DataError(f"--out: takes one file or folder to label, not {len(given)}; leave --out out to label texts")
+    from whinchat.use.files import Tally, label_files, label_here, plan
+
+    started = time.perf_counter()
+    jobs = plan(run, Path(given[0]), goal, column, prefix)
+    with progress_on_stderr():
+        found = label_files(jobs, label_here(run), overwrite)
+    seconds = time.perf_counter() - started
+    labels = jobs[0].labels
+    total = Tally.total(list(found.values()), labels)
+    if as_json:
+        files = [{"out": path, **vars(tally)} for path, tally in found.items()]
+        emit_json(
+            {"rows": total.rows, "bad": total.bad, "unsure": total.unsure, "labels": total.labels, "files": files}
+        )
+        return
+    table = Table("", *map(escape, labels), "unsure", "could not be read", "rows")
+    rows = [*found.items(), *([("all", total)] if len(found) > 1 else [])]
+    for name, one in rows:
+        counts = (*(one.labels.get(label, 0) for label in labels), one.unsure, one.bad, one.rows)
+        table.add_row(Text(name), *(f"{count:,}" for count in counts))
+    out.print(table)
+    if total.bad:
+        out.print(f"Why {total.bad:,} rows could not be read stands in their column {prefix}error.", soft_wrap=True)
+    out.print(f"{total.rows:,} rows in {seconds:,.0f} s", soft_wrap=True)
