@@ -17,7 +17,7 @@ from whinchat.data.checks import spaces_tell
 from whinchat.data.records import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import DataError, RecipeError, RunError
-from whinchat.publish.folder import RunFolder, find_adapter, write_json
+from whinchat.publish.folder import RunFolder, find_classifier, write_json
 from whinchat.publish.records import RunRecord
 from whinchat.recipe.files import differences, load_recipe
 from whinchat.recipe.recipe import Data, Recipe
@@ -257,7 +257,7 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
 
 
 def load_engine(path: Path) -> tuple[Recipe, Engine]:
-    """The classifier in ``path``, a run folder or an adapter's, ready for use.
+    """The classifier in ``path``, ready for use; see ``find_classifier`` for what it may be.
 
     Raises:
         RunError: no finished run there. ModelError: its backbone cannot be had, or the adapter does not fit it.
@@ -265,10 +265,11 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
     from whinchat.model.adapter import load_adapter
     from whinchat.model.backbone import load_backbone
 
-    recipe, adapter = find_adapter(path)
-    backbone = load_backbone(recipe.backbone)
-    template = backbone.tokenizer.template(recipe)
-    return recipe, _engine(backbone, template, load_adapter(backbone.model, adapter))
+    found = find_classifier(path)
+    backbone = load_backbone(found.recipe.backbone)
+    template = backbone.tokenizer.template(found.recipe)
+    model = load_adapter(backbone.model, found.folder) if found.has_adapter else backbone.model
+    return found.recipe, _engine(backbone, template, model)
 
 
 def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
@@ -279,7 +280,7 @@ def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
     """
     from whinchat.evaluation.calibration import Calibrator
 
-    return Calibrator.load(find_adapter(path)[1], recipe.task.labels)
+    return Calibrator.load(find_classifier(path).folder, recipe.task.labels)
 
 
 def _engine(backbone: Backbone, template: PromptTemplate, model: Any = None) -> Engine:

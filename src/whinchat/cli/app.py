@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -53,6 +53,10 @@ PriorsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
+
+
+# Spelled out here, for use.export takes torch along.
+Kind = Literal["merged", "classifier"]
 
 
 def _version(wanted: bool) -> None:
@@ -263,6 +267,49 @@ def predict(
     from whinchat.cli.predict import print_predictions
 
     print_predictions(run_folder, texts, reestimate_priors, as_json)
+
+
+@app.command(rich_help_panel="Use")
+def export(
+    run_folder: RunArg,
+    kind: Annotated[Kind, typer.Option("--to", help="merged, or classifier.", metavar="KIND")],
+    goal: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = 0.01,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the classifier in another format, and prove that it answers alike.
+
+    Examples:
+
+        whinchat export runs/demo --to merged
+
+        whinchat export runs/demo --to classifier --out sentiment
+
+    **merged** is one model without an adapter; every command that takes a run takes it, too. **classifier** is for
+    `pipeline("text-classification", FOLDER)` and every server of such models: raw text in, labels out, no whinchat.
+
+    What is written is asked for the labels of 500 texts. `proof.json` says how many flip and how far probabilities
+    lie apart; where more flip than --tolerance allows, nothing is left.
+    """
+    from whinchat.use.export.export import export as export_run
+
+    out_folder = goal or run_folder / "export" / kind
+    with progress_on_stderr():
+        proof = export_run(run_folder, kind, out_folder, data=data, tolerance=tolerance)
+    if as_json:
+        emit_json({"out": str(out_folder), **vars(proof)})
+    else:
+        out.print(
+            f"{out_folder}: {proof.flipped} of {proof.texts} labels differ from the classifier's own, probabilities by "
+            f"{proof.largest_difference:.4f} at most",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 @app.command(rich_help_panel="Look")

@@ -24,19 +24,39 @@ from whinchat.training.records import TrainPoint
 T = TypeVar("T")
 
 
-def find_adapter(path: Path) -> tuple[Recipe, Path]:
-    """The recipe and the adapter's folder of a trained classifier: a run folder, or an adapter's folder alone.
+@dataclass(frozen=True)
+class Found:
+    """A trained classifier on disk.
+
+    Attributes:
+        recipe: its recipe; where the weights are merged, ``backbone`` names them.
+        folder: where calibration and weights lie.
+        has_adapter: an adapter lies there, and no merged weights.
+    """
+
+    recipe: Recipe
+    folder: Path
+    has_adapter: bool = True
+
+
+def find_classifier(path: Path) -> Found:
+    """What is in ``path``: a run, its adapter's folder alone, or a merged model that whinchat exported.
 
     Raises:
-        RunError: neither is there, or the run is not finished.
+        RunError: none of them, or the run is not finished.
     """
-    if (path / "adapter_config.json").is_file():
-        return RunFolder(path).read_recipe(), path
     folder = RunFolder(path)
+    if (path / "adapter_config.json").is_file():
+        return Found(folder.read_recipe(), path)
     recipe = folder.read_recipe()
+    if (path / "config.json").is_file():
+        merged = {"model": str(path), "revision": None}
+        return Found(
+            recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=merged)}), path, has_adapter=False
+        )
     if not folder.adapter.is_dir():
         raise RunError(f"{path}: has no adapter/, so this run is not finished; go on with --resume")
-    return recipe, folder.adapter
+    return Found(recipe, folder.adapter)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from whinchat.data.records import Corpus, DataReport, Split
 from whinchat.data.splits import carve
 from whinchat.errors import DataError, RecipeError
-from whinchat.publish.folder import find_adapter
+from whinchat.publish.folder import find_classifier
 from whinchat.recipe.files import explain_faults
 from whinchat.recipe.recipe import Metric, Recipe
 from whinchat.use.labeller import Answers, Labeller
@@ -158,8 +158,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
         """
         path = Path(source)
-        recipe, adapter = find_adapter(path)
-        stored = adapter / _FILE
+        found = find_classifier(path)
+        recipe = found.recipe
+        stored = found.folder / _FILE
         classes = json.loads(stored.read_text(encoding="utf-8"))["classes"] if stored.is_file() else recipe.task.labels
         train = recipe.train
         made = cls(
@@ -175,7 +176,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             metric=recipe.evaluate.metric,
             random_state=train.seed,
         )
-        made._take(np.array(classes), recipe, adapter, Labeller.load(path))
+        made._take(np.array(classes), recipe, found.folder, Labeller.load(path))
         return made
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import DataError
-from whinchat.publish.folder import find_adapter, write_json
+from whinchat.publish.folder import find_classifier, write_json
 from whinchat.use.tables import FORMATS, Block, Columns, Format, Kinds, Place, open_table
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def plan(
         DataError: no table there, or ``out`` cannot hold what comes of it.
         RunError: no classifier in ``run``.
     """
-    recipe, adapter = find_adapter(run)
+    found = find_classifier(run)
+    recipe = found.recipe
     if source.is_dir():
         if out.resolve().is_relative_to(source.resolve()):
             raise DataError(f"{out}: lies inside {source}, and would be labelled itself; choose another --out")
@@ -128,7 +129,7 @@ def plan(
         pairs = [(one, out / one.relative_to(source)) for one in files]
     else:
         pairs = [(source, out / source.name if out.is_dir() else out)]
-    fingerprint = _fingerprint(adapter)
+    fingerprint = _fingerprint(found.folder)
     jobs = []
     for one, goal in pairs:
         if goal.suffix.lower() != one.suffix.lower():
@@ -143,12 +144,14 @@ def plan(
     return jobs
 
 
-def _fingerprint(adapter: Path) -> str:
+def _fingerprint(folder: Path) -> str:
     """Of all files that decide an answer."""
     digest = hashlib.sha256()
-    for one in sorted(adapter.iterdir()):
+    for one in sorted(folder.iterdir()):
         if one.is_file():
-            digest.update(one.name.encode() + b"\0" + one.read_bytes())
+            digest.update(one.name.encode() + b"\0")
+            with one.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
