@@ -279,7 +279,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = 0.01,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = 0.02,
     as_json: JsonOption = False,
 ) -> None:
     """Write the classifier in another format, and prove that it answers alike.
@@ -310,6 +310,8 @@ def export(
             soft_wrap=True,
             markup=False,
         )
+        if proof.not_carried:
+            out.print(f"Texts for it must come mended already: {', '.join(proof.not_carried)}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="Look")

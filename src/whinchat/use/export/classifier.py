@@ -73,6 +73,8 @@ def write_classifier(
 
     tokens = torch.tensor([answer[0] for answer in template.answers])
     head = model.get_output_embeddings().weight[tokens].float() / calibrator.temperature  # (K, H)
+    # What all labels share changes no probability, but makes scores large, which bfloat16 then rounds.
+    head -= head.mean(dim=0)
     tokenizer = baked_tokenizer(template)
     config = AutoConfig.from_pretrained(backbone.source.path, revision=backbone.source.revision or "main")
     names = dict(enumerate(calibrator.labels))

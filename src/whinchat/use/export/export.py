@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 # Texts that the proof is made on, and further ones that an export may learn from.
 PROOF_ROWS, MORE_ROWS = 500, 500
+# Of labels that flip: bfloat16 rounds otherwise where the same sums are made in another order.
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Proof:
         flipped: of these, with another label.
         largest_difference: of any two probabilities.
         tolerance: share of flipped labels up to which an export stays.
+        not_carried: steps of ``task.clean`` that the export leaves to whoever uses it.
     """
 
     kind: Kind
@@ -45,6 +48,7 @@ class Proof:
     flipped: int
     largest_difference: float
     tolerance: float
+    not_carried: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -52,7 +56,7 @@ class Proof:
         return self.flipped <= self.tolerance * self.texts
 
 
-def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolerance: float = 0.01) -> Proof:
+def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolerance: float = TOLERANCE) -> Proof:
     """Write the classifier in ``run`` as ``kind`` into the new folder ``out``, with its proof beside it.
 
     Args:
@@ -101,7 +105,9 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
             )
             said, given = answers_of(work, proved)
         flipped = sum(one != other for one, other in zip(labels, said, strict=True))
-        proof = Proof(kind, count, flipped, float(np.abs(shares - given).max()), tolerance)
+        steps = found.recipe.task.clean if kind == "classifier" else ()
+        left = tuple(step for step in steps if step != "spaces")
+        proof = Proof(kind, count, flipped, float(np.abs(shares - given).max()), tolerance, left)
         if not proof.holds:
             raise ModelError(
                 f"{out}: not exported: {flipped} of {count} labels differ from the classifier's own, more than the "

@@ -1,0 +1,19 @@
+"""``whinchat export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Whinchat
+
+
+def test_export_says_what_its_proof_found(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    said = whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out", "--json")
+    assert said.code == 0
+    shown = json.loads(said.out)
+    assert (shown["kind"], shown["flipped"], shown["texts"]) == ("merged", 0, 12)
+    assert whinchat("predict", tmp_path / "out", "good", "--json").code == 0
+    said = whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out")
+    assert (said.code, "is there already" in said.err) == (2, True)
+    assert whinchat("export", a_run, "--to", "nothing").code == 2
