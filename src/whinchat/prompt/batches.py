@@ -118,7 +118,8 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.lengths) / self.batch_size)
+        full, rest = divmod(len(self.lengths), self.batch_size)
+        return full + (rest >= self.processes or (rest > 0 and not full))
 
     def __iter__(self) -> Iterator[list[int]]:
         shuffle = random.Random(f"{self.seed}-{self.epoch}")
@@ -129,9 +130,9 @@ class LengthBatches(Sampler[list[int]]):
         for start in range(0, len(order), span):
             window = sorted(order[start : start + span], key=self.lengths.__getitem__)
             batches += [window[at : at + size] for at in range(0, len(window), size)]
-        if len(batches) > 1 and (missing := self.processes - len(batches[-1])) > 0:
+        if len(batches) > 1 and len(batches[-1]) < self.processes:
             # Every process needs a row of every batch.
-            batches[-2:] = [batches[-2][:-missing], batches[-2][-missing:] + batches[-1]]
+            batches[-2:] = [batches[-2] + batches[-1]]
         shuffle.shuffle(batches)
         # One row to each in turn: what all of them get is of similar length, too.
         yield from (batch[self.process :: self.processes] for batch in batches)
