@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whinchat.errors import DataError
-from whinchat.use.tables import Block, Format, Place, open_table
+from whinchat.use.blocks import Block, Format, Place
+from whinchat.use.tables import open_table
 
 KINDS: dict[str, type] = {"label": str, "unsure": bool, "p_a": float, "error": str}
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import DataError
 from whinchat.publish.folder import find_classifier, write_json
-from whinchat.use.tables import FORMATS, Block, Columns, Format, Kinds, Place, open_table
+from whinchat.use.blocks import Block, Columns, Format, Kinds, Place
+from whinchat.use.tables import FORMATS, open_table
 
 if TYPE_CHECKING:
     from whinchat.use.labeller import Labeller
