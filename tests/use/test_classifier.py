@@ -116,6 +116,7 @@ def test_labels_keep_their_kind(tiny_llama: Path, tmp_path: Path) -> None:
     one = classifier(tiny_llama, answers=words, class_weight=dict.fromkeys(words, 1.0), num_train_epochs=1)
     one.fit(texts, np.array(labels))
     assert one.classes_.dtype.kind == "i"
+    assert all(f'"{word}"' in one.recipe_.task.instruction for word in tiny.ONE_TOKEN)
     assert set(one.predict(texts).tolist()) <= set(labels)
     one.save_pretrained(tmp_path)
     assert Classifier.from_pretrained(tmp_path).classes_.tolist() == one.classes_.tolist()

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -18,6 +18,7 @@ from whinchat.errors import WhinchatError
 from whinchat.recipe.files import load_recipe
 from whinchat.recipe.recipe import Metric
 from whinchat.training import processes
+from whinchat.use.export import TOLERANCE, Kind
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -53,10 +54,6 @@ PriorsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
-
-
-# Spelled out here, for use.export takes torch along.
-Kind = Literal["merged", "classifier"]
 
 
 def _version(wanted: bool) -> None:
@@ -279,7 +276,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = 0.02,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = TOLERANCE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the classifier in another format, and prove that it answers alike.

@@ -38,9 +38,7 @@ def print_labelled(
     total = Tally.total(list(found.values()), labels)
     if as_json:
         files = [{"out": path, **vars(tally)} for path, tally in found.items()]
-        emit_json(
-            {"rows": total.rows, "bad": total.bad, "unsure": total.unsure, "labels": total.labels, "files": files}
-        )
+        emit_json({**vars(total), "files": files})
         return
     table = Table("", *map(escape, labels), "unsure", "could not be read", "rows")
     rows = [*found.items(), *([("all", total)] if len(found) > 1 else [])]

@@ -65,6 +65,10 @@ class Calibrator:
         """The label to answer with, (N,): the one with the highest probability over prior ** tau."""
         return decide(self._log_probabilities(log_probs), self.prior, self.tau)
 
+    def weighed(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
+        """Log-scores whose highest ``decide`` answers with, (N, K)."""
+        return _weighed(self._log_probabilities(log_probs), self.prior, self.tau)
+
     def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
         return scaled(log_probs, self.temperature, self.bias)
 
@@ -156,9 +160,12 @@ def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> tup
 
 def decide(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Ints:
     """Index of the highest ``log p - tau log prior`` in each row, (N,)."""
-    weighed = log_probabilities if tau == 0.0 else log_probabilities - tau * np.log(np.asarray(prior))
-    answers: Ints = weighed.argmax(axis=1)
+    answers: Ints = _weighed(log_probabilities, prior, tau).argmax(axis=1)
     return answers
+
+
+def _weighed(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Floats:
+    return log_probabilities if tau == 0.0 else log_probabilities - tau * np.log(np.asarray(prior))
 
 
 def _best_tau(fitted: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:

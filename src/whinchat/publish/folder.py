@@ -46,9 +46,9 @@ def find_classifier(path: Path) -> Found:
         RunError: none of them, or the run is not finished.
     """
     folder = RunFolder(path)
-    if (path / "adapter_config.json").is_file():
-        return Found(folder.read_recipe(), path)
     recipe = folder.read_recipe()
+    if (path / "adapter_config.json").is_file():
+        return Found(recipe, path)
     if (path / "config.json").is_file():
         merged = {"model": str(path), "revision": None}
         return Found(

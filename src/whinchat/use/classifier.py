@@ -6,9 +6,9 @@ N: texts. K: labels.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,6 +101,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             RecipeError: a parameter is none that a recipe takes.
             WhinchatError: the model cannot be had or does not fit.
         """
+        from whinchat.evaluation.calibration import Calibrator
         from whinchat.evaluation.trust import Scored, calibrate
         from whinchat.run import prepare_training
         from whinchat.training.train import train
@@ -121,12 +122,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             adapter = Path(folder) / "adapter"
             backbone, template = prepare_training(recipe, corpus)
             engine, _ = train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter)
-            labeller = Labeller(recipe, engine, _plain(recipe))
+            labeller = Labeller(recipe, engine, Calibrator(recipe.task.labels))
             if corpus.validation is not None:
                 scores = labeller.score(corpus.validation.texts).astype(np.float64)
                 fitted = calibrate(Scored(corpus.validation, scores), recipe.task.labels, recipe.evaluate)
                 fitted.save(adapter)
-                labeller = Labeller(recipe, engine, fitted)
+                labeller = replace(labeller, calibrator=fitted)
             self._take(classes, recipe, adapter, labeller)
         return self
 
@@ -189,7 +190,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
-        tags.non_deterministic = False
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,16 +210,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         texts = _texts(X)
         if not hasattr(self, "_labeller"):
-            folder = tempfile.mkdtemp(prefix="whinchat-")
-            try:
+            with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
                 self.save_pretrained(folder)
                 self._labeller = Labeller.load(Path(folder))
-            finally:
-                shutil.rmtree(folder)
         return self._labeller.answer(self._labeller.score(texts))
 
     def _recipe(self, labels: Sequence[str]) -> Recipe:
-        named = ", ".join(f'"{(self.answers or {}).get(label, label)}"' for label in labels)
+        answers = {str(label): word for label, word in (self.answers or {}).items()}
+        named = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
         asked = f"You are a text classifier. Output exactly one of these labels and nothing else: {named}."
         weights = self.class_weight
         raw: dict[str, Any] = {
@@ -228,7 +226,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 "name": "text-classification",
                 "labels": list(labels),
                 "instruction": self.instruction or asked,
-                "answers": {str(label): word for label, word in (self.answers or {}).items()},
+                "answers": answers,
             },
             "data": {"source": SOURCE},
             "backbone": {"model": self.model},
@@ -263,12 +261,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             train, carved = carve(train, {"validation": held}, self.random_state, SOURCE)
             validation = carved["validation"]
         return Corpus(SOURCE, None, train, validation, None, DataReport())
-
-
-def _plain(recipe: Recipe) -> Any:
-    from whinchat.evaluation.calibration import Calibrator
-
-    return Calibrator(recipe.task.labels)
 
 
 def _texts(X: Any) -> tuple[str, ...]:  # noqa: N803

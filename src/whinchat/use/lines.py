@@ -177,9 +177,7 @@ class Jsonl(_Lines):
                     out.write(json.dumps(line).encode() + b"\n")
 
     def _skip_head(self, file: Any) -> int:
-        start = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
-        file.seek(start)
-        return start
+        return _skip_bom(file)
 
     def _ends(self, file: Any, start: int) -> Iterator[int]:
         end = start
@@ -222,8 +220,7 @@ class _Source:
         self.lines: list[str] = []
         self._fault = ""
         if skip_bom:
-            self.end = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
-            file.seek(self.end)
+            self.end = _skip_bom(file)
 
     def __iter__(self) -> Iterator[str]:
         for raw in self._file:
@@ -240,6 +237,13 @@ class _Source:
         """What was wrong with the lines since the last call."""
         found, self._fault = self._fault, ""
         return found
+
+
+def _skip_bom(file: Any) -> int:
+    """Go behind a byte order mark at the start of the file; the byte there."""
+    start = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    file.seek(start)
+    return start
 
 
 def _cell(value: Any) -> str:

@@ -94,11 +94,7 @@ def write_classifier(
 
 def _added(calibrator: Calibrator) -> Tensor:
     """What the decision adds to the scores over the temperature, (K,)."""
-    added = np.zeros(len(calibrator.labels))
-    if len(calibrator.bias):
-        added = added + np.asarray(calibrator.bias)
-    if len(calibrator.prior):
-        added = added - calibrator.tau * np.log(calibrator.prior)
+    added = calibrator.weighed(np.zeros((1, len(calibrator.labels))))[0]
     # The same for every label changes nothing.
     return torch.tensor(added - added.mean(), dtype=torch.float32)
 

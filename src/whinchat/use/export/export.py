@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,14 @@ from scipy.special import softmax
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
 from whinchat.publish.folder import Found, find_classifier, write_json
+from whinchat.use.export import TOLERANCE, Kind
 from whinchat.use.labeller import Labeller
 from whinchat.use.tables import open_table
 
-Kind = Literal["merged", "classifier"]
 Floats = NDArray[np.float64]
 
 # Texts that the proof is made on, and further ones that an export may learn from.
 PROOF_ROWS, MORE_ROWS = 500, 500
-# Of labels that flip: bfloat16 rounds otherwise where the same sums are made in another order.
-TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,5 @@ def _texts(found: Found, data: Path | None) -> Sequence[str]:
 
 def _decided(labeller: Labeller, scores: Any) -> Floats:
     """Shares whose largest is the label answered with, (N, K): what one softmax can say of a decision."""
-    calibrator = labeller.calibrator
-    logits = np.log(np.maximum(calibrator.probabilities(scores), np.finfo(np.float64).tiny))
-    if len(calibrator.prior):
-        logits = logits - calibrator.tau * np.log(calibrator.prior)
-    shares: Floats = softmax(logits, axis=1)
+    shares: Floats = softmax(labeller.calibrator.weighed(scores), axis=1)
     return shares
