@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from whinchat.errors import DataError, nearest
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: no such file; check data.source") from None
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror}); check the path and its permissions") from fault
-    body = raw.removeprefix(_BOM)
+    body = raw.removeprefix(BOM)
     if not body.strip():
         raise DataError(f"{path}: the file is empty; point data.source at one with rows")
     try:
@@ -100,19 +100,25 @@ def text_value(value: object, column: str, where: str) -> str:
     """
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise DataError(
-            f"{where}: {column!r} holds a {type(value).__name__}, not text; "
-            "name the column of the texts with data.text_column"
+    if fault := text_fault(value, column):
+        mend = (
+            "repair or remove that row (often an emoji cut in two)"
+            if isinstance(value, str)
+            else "name the column of the texts with data.text_column"
         )
+        raise DataError(f"{where}: {fault}; {mend}")
+    return str(value)
+
+
+def text_fault(value: object, column: str) -> str:
+    """What keeps a cell from being a text that a model can read; empty where nothing does."""
+    if not isinstance(value, str):
+        return f"{column!r} holds a {type(value).__name__}, not text"
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError(
-            f"{where}: {column!r} holds half of a surrogate pair, which is no character; "
-            "repair or remove that row (often an emoji cut in two)"
-        ) from None
-    return value
+        return f"{column!r} holds half of a surrogate pair, which is no character"
+    return ""
 
 
 def label_value(value: object, column: str, where: str) -> str:

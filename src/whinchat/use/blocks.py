@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from whinchat.data.rows import text_fault
+
 
 @dataclass(frozen=True)
 class Place:
@@ -71,10 +73,5 @@ class Format(ABC):
 
 def text_cell(value: object, column: str) -> tuple[str, str]:
     """A cell's text, and what is wrong with it."""
-    if not isinstance(value, str):
-        return "", f"{column!r} holds {'nothing' if value is None else f'a {type(value).__name__}, not text'}"
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "", f"{column!r} holds half of a surrogate pair, which is no character"
-    return value, ""
+    fault = f"{column!r} holds nothing" if value is None else text_fault(value, column)
+    return ("", fault) if fault else (str(value), "")

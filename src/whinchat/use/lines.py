@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from whinchat.data.rows import require_column
+from whinchat.data.rows import BOM, require_column
 from whinchat.errors import DataError
 from whinchat.use.blocks import Block, Columns, Format, Kinds, Place, text_cell
 
-_BOM = b"\xef\xbb\xbf"
 # Characters. A quote that is never closed would otherwise take the rest of the file, and all of the memory.
 csv.field_size_limit(1 << 20)
 
@@ -241,7 +240,7 @@ class _Source:
 
 def _skip_bom(file: Any) -> int:
     """Go behind a byte order mark at the start of the file; the byte there."""
-    start = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    start = len(BOM) if file.read(len(BOM)) == BOM else 0
     file.seek(start)
     return start
 
