@@ -1,0 +1,147 @@
+"""Commands that look: at data, at runs, at methods, at the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption, existing
+from whinchat.cli.output import emit_json, progress_on_stderr
+from whinchat.recipe.files import load_recipe
+from whinchat.recipe.recipe import Metric
+
+
+def review(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Review folder; runs/NAME-review by default.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Parts of train; each is judged by a model of the others.")] = 3,
+    top: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 20,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the review that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the review that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for wrong labels: list the training rows that a model trained without them most disagrees with.
+
+    Trains one model for each fold and takes about FOLDS - 1 times as long as training once.
+
+    Example:
+
+        whinchat review demo --folds 3 --top 50
+    """
+    from whinchat import review as reviewing
+    from whinchat.cli.review import print_review
+
+    chosen = load_recipe(recipe, overrides or ())
+    path = out_folder or Path("runs") / f"{chosen.name}-review"
+    with progress_on_stderr():
+        found, rows = reviewing.review(chosen, path, folds, existing(resume, overwrite))
+    print_review(found, rows[:top], path, as_json)
+
+
+def inspect(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    row: Annotated[int, typer.Option(help="Training row to show, from 0.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one training example token by token: what is supervised, and what is only read.
+
+    Example:
+
+        whinchat inspect demo --row 3
+    """
+    from whinchat.cli.inspect import print_example
+
+    print_example(load_recipe(recipe, overrides or ()), row, as_json)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the figure.")] = Path("runs/comparison"),
+    as_json: JsonOption = False,
+) -> None:
+    """Set several runs side by side: a table, and a figure with intervals.
+
+    Example:
+
+        whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
+    """
+    from whinchat.cli.summary import print_comparison
+
+    print_comparison(runs, out_folder, as_json)
+
+
+def shift(
+    run_folder: RunArg,
+    metric: Annotated[Metric | None, typer.Option(help="What decisions shall serve; the run's own by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Draws for each set of label shares.", min=1)] = 50,
+    out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for record and figure.")] = Path("runs/shift"),
+    as_json: JsonOption = False,
+) -> None:
+    """Try what --reestimate-priors would gain: thin out a run's evaluated rows to other label shares, many times.
+
+    Example:
+
+        whinchat shift runs/demo --metric accuracy --seeds 200
+    """
+    from whinchat.cli.shift import print_shift
+
+    print_shift(run_folder, metric, seeds, out_folder, as_json)
+
+
+def arena(
+    spec: Annotated[
+        str | None, typer.Argument(help="A shipped arena, a YAML file, or an arena's folder.", metavar="SPEC")
+    ] = None,
+    overrides: SetOption = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The arena's folder; runs/arena/NAME by default.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the arenas that come with whinchat.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run the cells that failed once more.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing; show what is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold methods against each other: the same rows, several sizes and seeds, with what each costs.
+
+    Each cell (method, size, seed) runs in a process of its own. What is done is kept: the same command goes on
+    where it was stopped.
+
+    Examples:
+
+        whinchat arena --list
+
+        whinchat arena vader-curve --out runs/arena/vader
+
+        whinchat arena tweeteval-small --set data.source=tweets/ --json
+    """
+    from whinchat.cli.arena import list_arenas, print_arena
+
+    if listing:
+        list_arenas(as_json)
+    else:
+        print_arena(spec, overrides or (), out_folder, retry=retry, show=show, as_json=as_json)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can do: cores, data types, accelerator, 4-bit, memory, which recipes fit.
+
+    Example:
+
+        whinchat doctor --json
+    """
+    from whinchat.cli.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        emit_json(findings.to_dict())
+    else:
+        print_findings(findings)
+
+
+COMMANDS = (review, inspect, compare, shift, arena, doctor)
