@@ -33,7 +33,7 @@ def test_what_does_not_go_with_out(whinchat: Whinchat, a_run: Path, tmp_path: Pa
         ((source, source), "takes one file or folder to label, not 2"),
         ((), "takes one file or folder to label, not 0"),
         ((source, "--reestimate-priors"), "does not go with --out"),
-        ((source,), "has a column 'label' already; choose a --prefix"),
+        ((source,), "has a column 'label' already; choose a prefix"),
         ((tmp_path / "none.csv",), "no such file"),
     ):
         said = whinchat("predict", a_run, *wrong, "--out", tmp_path / "out.csv")

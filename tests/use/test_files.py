@@ -164,5 +164,5 @@ def test_what_is_refused(
 def test_a_column_of_that_name_is_not_written_over(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("text,label\na,mine\n", encoding="utf-8")
-    with pytest.raises(DataError, match="has a column 'label' already; choose a --prefix"):
+    with pytest.raises(DataError, match="has a column 'label' already; choose a prefix"):
         label(run, source, tmp_path / "out.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,19 +55,34 @@ def attach(model: PreTrainedModel, adapter: schema.Adapter, seed: int) -> PeftMo
     return tuned
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
     """The adapter in ``folder`` on ``model``, for use and not for training.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
     """
     from peft import PeftModel
+
+    return _loaded(folder, lambda: PeftModel.from_pretrained(model, str(folder), adapter_name=name))
+
+
+def add_adapter(tuned: PeftModel, folder: Path, name: str) -> PeftModel:
+    """One more adapter beside those that ``tuned`` has; ``set_adapter(name)`` puts it to work. Raises as above."""
+
+    def load() -> PeftModel:
+        tuned.load_adapter(str(folder), adapter_name=name)
+        return tuned
+
+    return _loaded(folder, load)
+
+
+def _loaded(folder: Path, load: Callable[[], PeftModel]) -> PeftModel:
     from safetensors import SafetensorError
 
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
     try:
-        tuned = PeftModel.from_pretrained(model, str(folder)).eval()
+        tuned = load().eval()
     except (RuntimeError, ValueError, SafetensorError) as fault:
         raise ModelError(f"{folder}: does not fit this model: {str(fault).strip().splitlines()[0]}") from fault
     speed_up(tuned)

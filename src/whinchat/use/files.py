@@ -22,7 +22,7 @@ from whinchat.use.blocks import Block, Columns, Format, Kinds, Place
 from whinchat.use.tables import FORMATS, open_table
 
 if TYPE_CHECKING:
-    from whinchat.use.labeller import Labeller
+    from whinchat.use.labeller import Answers, Labeller
 
 # Of a probability in a file: finer differences are rounding of the model's own.
 _DIGITS = 6
@@ -67,9 +67,7 @@ class Job:
     @property
     def kinds(self) -> Kinds:
         """Names of the added columns, and what their cells are."""
-        shares = {f"p_{label}": float for label in self.labels}
-        names: Kinds = {"label": str, "unsure": bool, **shares, "error": str}
-        return {f"{self.prefix}{name}": kind for name, kind in names.items()}
+        return added_kinds(self.labels, self.prefix)
 
     def table(self) -> Format:
         """The source, opened.
@@ -77,14 +75,30 @@ class Job:
         Raises:
             DataError: it cannot be read, or has a column of an added one's name.
         """
-        found = open_table(Path(self.source), self.column)
-        if taken := [name for name in self.kinds if name in found.names]:
-            raise DataError(f"{self.source}: has a column {taken[0]!r} already; choose a --prefix for the added ones")
-        return found
+        return open_free(Path(self.source), self.column, self.kinds)
 
     def part(self, place: Place) -> Path:
         """The file of one part; there only when it is whole."""
         return self.parts / f"{place.number:08d}{Path(self.source).suffix}"
+
+
+def added_kinds(labels: Sequence[str], prefix: str = "") -> Kinds:
+    """Names of the columns that labelling adds, and what their cells are."""
+    shares = {f"p_{label}": float for label in labels}
+    names: Kinds = {"label": str, "unsure": bool, **shares, "error": str}
+    return {f"{prefix}{name}": kind for name, kind in names.items()}
+
+
+def open_free(path: Path, column: str, kinds: Kinds) -> Format:
+    """The table in ``path``, which has none of the columns that are to be added.
+
+    Raises:
+        DataError: it cannot be read, or has one of them.
+    """
+    found = open_table(path, column)
+    if taken := [name for name in kinds if name in found.names]:
+        raise DataError(f"{path}: has a column {taken[0]!r} already; choose a prefix for the added ones (--prefix)")
+    return found
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,13 @@ class Tally:
     bad: int
     unsure: int
     labels: dict[str, int]
+
+    @classmethod
+    def of(cls, columns: Columns) -> Tally:
+        """Of rows with these added columns."""
+        label, unsure, *_, error = columns.values()
+        counts = Counter(one for one in label if one is not None)
+        return cls(len(error), sum(map(bool, error)), sum(map(bool, unsure)), dict(counts))
 
     @classmethod
     def total(cls, ones: Sequence[Tally], labels: Sequence[str]) -> Tally:
@@ -195,10 +216,7 @@ def label_part(labeller: Labeller, job: Job, table: Format, place: Place, bar: A
     """Label one block and write it; nothing is there before all of it is."""
     block = table.read(place)
     columns = _columns(labeller, block, job.kinds, bar)
-    names = list(job.kinds)
-    labels = Counter(label for label in columns[names[0]] if label is not None)
-    bad = sum(fault != "" for fault in block.faults)
-    tally = Tally(place.rows, bad, sum(map(bool, columns[names[1]])), dict(labels))
+    tally = Tally.of(columns)
     part = job.part(place)
     write_json(part.with_suffix(".json"), asdict(tally))
     made = part.with_name(f".{part.name}.{os.getpid()}")
@@ -207,19 +225,32 @@ def label_part(labeller: Labeller, job: Job, table: Format, place: Place, bar: A
 
 
 def _columns(labeller: Labeller, block: Block, kinds: Kinds, bar: Any) -> Columns:
-    """A cell of each added column for each row; None where the row could not be read."""
+    texts = readable(block)
+    answers = labeller.answer(labeller.score(texts, alike=True, bar=bar)) if texts else None
+    bar.update(len(block.faults) - len(texts))
+    return added_columns(block, kinds, answers)
+
+
+def readable(block: Block) -> list[str]:
+    """The texts of those rows that could be read."""
+    return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
+
+
+def added_columns(block: Block, kinds: Kinds, answers: Answers | None) -> Columns:
+    """A cell of each added column for each row; None where the row could not be read.
+
+    ``answers`` are those to the ``readable`` texts; None where there are none.
+    """
     good = [at for at, fault in enumerate(block.faults) if not fault]
     columns: Columns = {name: [None] * len(block.faults) for name in kinds}
     label, unsure, *shares, error = columns.values()
     error[:] = block.faults
-    if good:
-        answers = labeller.answer(labeller.score([block.texts[at] for at in good], alike=True, bar=bar))
+    if answers is not None:
         rounded = answers.probabilities.round(_DIGITS)
         for place, at in enumerate(good):
             label[at], unsure[at] = answers.label(place), bool(answers.unsure[place])
             for column, share in zip(shares, rounded[place].tolist(), strict=True):
                 column[at] = share
-    bar.update(len(block.faults) - len(good))
     return columns
 
 

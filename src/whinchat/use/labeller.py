@@ -47,6 +47,21 @@ class Answers:
         limit = 0.0 if calibrator.threshold is None else calibrator.threshold
         return cls(calibrator.labels, probabilities, best, chosen < limit)
 
+    def part(self, start: int, end: int) -> Answers:
+        """Those from ``start`` to before ``end``."""
+        rows = slice(start, end)
+        return Answers(self.labels, self.probabilities[rows], self.best[rows], self.unsure[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence[Answers]) -> Answers:
+        """One after the other; ``parts`` are of the same labels, one or more."""
+        return cls(
+            parts[0].labels,
+            np.concatenate([one.probabilities for one in parts]),
+            np.concatenate([one.best for one in parts]),
+            np.concatenate([one.unsure for one in parts]),
+        )
+
     def label(self, at: int) -> str:
         """Name of the label of text ``at``."""
         return self.labels[int(self.best[at])]

@@ -20,7 +20,7 @@ from whinchat.use.blocks import Block, Columns, Format, Kinds, Place, text_cell
 csv.field_size_limit(1 << 20)
 
 
-class _Lines(Format):
+class Lines(Format):
     """What CSV and JSONL share: lines of text, found by the byte they begin at."""
 
     def places(self, rows: int, seen: Callable[[int], object]) -> Iterator[Place]:
@@ -45,7 +45,7 @@ class _Lines(Format):
 
     def join(self, parts: Sequence[Path], path: Path, kinds: Kinds) -> None:
         with path.open("wb") as out:
-            out.write(self._head(tuple(kinds)))
+            out.write(self.head(tuple(kinds)))
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, out)
@@ -63,11 +63,11 @@ class _Lines(Format):
         """Each row as it stands, its text, and what is wrong with it."""
 
     @abstractmethod
-    def _head(self, added: Sequence[str]) -> bytes:
+    def head(self, added: Sequence[str]) -> bytes:
         """What stands before the first row."""
 
 
-class Csv(_Lines):
+class Csv(Lines):
     """Comma-separated values with a header; a row of blanks alone is none."""
 
     suffix = ".csv"
@@ -134,7 +134,7 @@ class Csv(_Lines):
             if row:
                 yield row, source.fault()
 
-    def _head(self, added: Sequence[str]) -> bytes:
+    def head(self, added: Sequence[str]) -> bytes:
         line = io.StringIO()
         csv.writer(line, delimiter=self.delimiter, lineterminator="\n").writerow([*self.names, *added])
         return line.getvalue().encode()
@@ -147,7 +147,7 @@ class Tsv(Csv):
     delimiter = "\t"
 
 
-class Jsonl(_Lines):
+class Jsonl(Lines):
     """A JSON object a line; a blank line is no row."""
 
     suffix = ".jsonl"
@@ -201,7 +201,7 @@ class Jsonl(_Lines):
             return row, "", f"no key {self.column!r}"
         return row, *text_cell(row[self.column], self.column)
 
-    def _head(self, added: Sequence[str]) -> bytes:
+    def head(self, added: Sequence[str]) -> bytes:
         return b""
 
 

@@ -139,4 +139,43 @@ def export(
             out.print(f"Texts for it must come mended already: {', '.join(proof.not_carried)}", soft_wrap=True)
 
 
-COMMANDS = (evaluate, predict, export)
+def serve(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or NAME=RUN.", metavar="RUN...")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts computed together, at most.")] = 32,
+    max_chars: Annotated[int, typer.Option(min=1, help="Characters of a text, at most.")] = 20_000,
+    max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request, at most.")] = 512,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Texts that may wait, of all requests.")] = 4096,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer over HTTP, and show a page to try it.
+
+    Examples:
+
+        whinchat serve runs/demo
+
+        whinchat serve tweets=runs/demo feelings=runs/five-labels --port 8080
+
+        curl -s localhost:8000/v1/classify --json '{"texts": ["what a lovely day", "meh"]}'
+
+    Several runs share one backbone; the first is the default, `"model": "feelings"` asks another. Texts that come at
+    the same time are computed together. `/openapi.json` describes it all, `/metrics` is for Prometheus, `/health` and
+    `/ready` are for whoever watches over it. Without --host only this machine can reach it; there is no sign-in.
+    """
+    from whinchat.use.server.schema import Limits
+    from whinchat.use.server.serve import named
+    from whinchat.use.server.serve import serve as answer
+
+    limits = Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
+
+    def ready(address: str) -> None:
+        if as_json:
+            emit_json({"address": address})
+        else:
+            out.print(f"{address}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
+
+    answer(named(runs), host, port, limits, batch_size, ready)
+
+
+COMMANDS = (evaluate, predict, export, serve)

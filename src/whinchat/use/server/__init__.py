@@ -1,0 +1,1 @@
+"""``whinchat serve``: classifiers behind HTTP, with a page."""

@@ -1,0 +1,99 @@
+"""Classifiers in memory that share one backbone, told apart by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from whinchat.errors import RunError
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.model.adapter import add_adapter, load_adapter
+from whinchat.model.backbone import load_backbone
+from whinchat.model.engine import Engine
+from whinchat.publish.folder import Found, find_classifier
+from whinchat.run import load_calibrator
+from whinchat.use.labeller import Answers, Labeller
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """One classifier: what it answers with, where it came from, and its adapter's name in the shared model."""
+
+    name: str
+    path: Path
+    labeller: Labeller
+    adapter: str | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which classifier is asked; ``before`` asks the model as it was before fine-tuning."""
+
+    name: str
+    before: bool = False
+
+
+class Host:
+    """Answers one batch of texts after the other; not for several threads at once.
+
+    Attributes:
+        hosted: the classifiers by name, in the order they were given; the first is the default.
+    """
+
+    def __init__(self, model: Any, hosted: Mapping[str, Hosted]) -> None:
+        self.hosted = dict(hosted)
+        self._model = model
+
+    @classmethod
+    def load(cls, runs: Mapping[str, Path]) -> Host:
+        """One backbone, and the adapter of each run on it.
+
+        Raises:
+            RunError: nothing of the kind there, or the runs are of different backbones.
+            ModelError: the backbone cannot be had, or an adapter does not fit it.
+        """
+        found = {name: find_classifier(path) for name, path in runs.items()}
+        first = next(iter(found))
+        for name, one in found.items():
+            if _base(one) != _base(found[first]):
+                raise RunError(
+                    f"{runs[name]}: its backbone is not that of {runs[first]}; one server holds one backbone, so start "
+                    "another for it"
+                )
+        backbone = load_backbone(found[first].recipe.backbone)
+        model: Any = backbone.model
+        hosted: dict[str, Hosted] = {}
+        for name, one in found.items():
+            adapter = None
+            if one.has_adapter:
+                # PEFT takes no dots in a name.
+                adapter = f"adapter-{len(hosted)}"
+                add = add_adapter if hosted else load_adapter
+                model = add(model, one.folder, adapter)
+            engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(one.recipe))
+            calibrator = load_calibrator(runs[name], one.recipe)
+            hosted[name] = Hosted(name, runs[name], Labeller(one.recipe, engine, calibrator), adapter)
+        return cls(model, hosted)
+
+    def answer(self, question: Question, texts: Sequence[str]) -> Answers:
+        """Answers to N texts; those from before fine-tuning are plain scores, for nothing was calibrated then."""
+        one = self.hosted[question.name]
+        if one.adapter is not None and self._model.active_adapter != one.adapter:
+            self._model.set_adapter(one.adapter)
+        plain = question.before and one.adapter is not None
+        with self._model.disable_adapter() if plain else nullcontext():
+            scores = one.labeller.score(texts, bar=tqdm(disable=True))
+        if not question.before:
+            return one.labeller.answer(scores)
+        untouched = Calibrator(one.labeller.recipe.task.labels)
+        return Answers.of(untouched, untouched.probabilities(scores), untouched.decide(scores))
+
+
+def _base(found: Found) -> Any:
+    """What two classifiers must have in common to share weights; where a prompt is cut is each one's own."""
+    return found.recipe.backbone.model_copy(update={"max_prompt_tokens": 0}), found.has_adapter or found.folder
