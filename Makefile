@@ -7,7 +7,7 @@ RUN := $(BIN)/whinchat
 LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
 
-.PHONY: demo test lint unit test-slow bench bench-full bench-llama format clean help
+.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ unit: $(VENV)/.dev  ## the tests, without those marked slow
 
 test-slow: $(VENV)/.dev  ## the tests marked slow: minutes to tens of minutes
 	$(BIN)/pytest -m slow
+
+browser:  ## Debian's Chromium, in which the served page is tested; without one those tests are skipped
+	command -v chromium || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
 
 bench: $(VENV)/.bench  ## whinchat and its peers side by side, short version: about 20 minutes on two cores
 	$(BIN)/python -m benchmarks

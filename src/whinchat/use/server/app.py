@@ -39,7 +39,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
-_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# The report and the card's tables carry styles of their own, and no script.
+_STYLED_POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 _REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"model": Fault, "description": "No classifier of that name"},
     413: {"model": Fault, "description": "More or longer texts than allowed"},
@@ -208,11 +209,11 @@ def _add_pages(app: FastAPI, hosted: Mapping[str, Hosted]) -> None:
 
     @app.get("/runs/{name}/card", include_in_schema=False)
     async def card(name: str) -> HTMLResponse:
-        return HTMLResponse(_found(pages.card(name)))
+        return HTMLResponse(_found(pages.card(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/report", include_in_schema=False)
     async def report(name: str) -> FileResponse:
-        return FileResponse(_found(pages.report(name)), headers={"Content-Security-Policy": _REPORT_POLICY})
+        return FileResponse(_found(pages.report(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/figures/{file}", include_in_schema=False)
     async def figure(name: str, file: str) -> FileResponse:

@@ -64,6 +64,8 @@ def _listen(host: str, port: int) -> socket.socket:
         made = socket.socket(family, kind)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        # At once, so that nobody who is told the address comes too early.
+        made.listen(2048)
     except OSError as fault:
         raise RunError(
             f"{host}:{port}: cannot be listened on ({fault.strerror}); choose another --port or --host"

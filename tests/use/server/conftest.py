@@ -1,0 +1,46 @@
+"""Two classifiers on one tiny backbone, and a client of a server that hosts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests import tiny
+from tests.run import made
+from whinchat.run import run
+from whinchat.use.server.app import create_app
+from whinchat.use.server.host import Host
+from whinchat.use.server.schema import Limits
+
+LIMITS = Limits(max_chars=60, max_texts=40, max_waiting=40, max_table_bytes=20_000)
+
+
+@pytest.fixture(scope="session")
+def runs(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A LoRA of three labels, and a DoRA of four that take several tokens."""
+    base = tmp_path_factory.mktemp("second")
+    source = made.write_csv(base / "data.csv", labels=tiny.BRANCHING)
+    recipe = made.recipe_for(
+        tiny_llama,
+        source,
+        task={"labels": tiny.BRANCHING},
+        adapter={"method": "dora", "target_modules": ["q_proj", "up_proj"]},
+        train={"learning_rate": 1e-2},
+        evaluate={"wanted_accuracy": 0.4},
+    )
+    run(recipe, base / "run")
+    return {"first": made.finished_run(tiny_llama), "second": base / "run"}
+
+
+@pytest.fixture(scope="session")
+def host(runs: dict[str, Path]) -> Host:
+    return Host.load(runs)
+
+
+@pytest.fixture
+def client(host: Host) -> Iterator[TestClient]:
+    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as made_client:
+        yield made_client
