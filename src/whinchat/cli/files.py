@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +14,28 @@ from rich.text import Text
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import DataError
 
+if TYPE_CHECKING:
+    from whinchat.use.files import Worker
+
+Engine = Literal["local", "ray"]
+
+
+def worker(run: Path, engine: Engine, workers: int | None) -> Worker:
+    """Who labels the parts.
+
+    Raises:
+        DataError: ``workers`` without an engine that has several. RunError: Ray is not installed.
+    """
+    if engine == "ray":
+        from whinchat.use.cluster import label_on_ray
+
+        return label_on_ray(run, workers)
+    if workers is not None:
+        raise DataError("--workers: goes with --engine ray; one process takes all cores by itself")
+    from whinchat.use.files import label_here
+
+    return label_here(run)
+
 
 def print_labelled(
     run: Path,
@@ -20,6 +43,7 @@ def print_labelled(
     goal: Path,
     column: str | None,
     prefix: str,
+    work: Worker,
     *,
     overwrite: bool,
     as_json: bool,
@@ -27,12 +51,12 @@ def print_labelled(
     """Label the one file or folder that was given, and say what came of it."""
     if len(given) != 1:
         raise DataError(f"--out: takes one file or folder to label, not {len(given)}; leave --out out to label texts")
-    from whinchat.use.files import Tally, label_files, label_here, plan
+    from whinchat.use.files import Tally, label_files, plan
 
     started = time.perf_counter()
     jobs = plan(run, Path(given[0]), goal, column, prefix)
     with progress_on_stderr():
-        found = label_files(jobs, label_here(run), overwrite)
+        found = label_files(jobs, work, overwrite)
     seconds = time.perf_counter() - started
     labels = jobs[0].labels
     total = Tally.total(list(found.values()), labels)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from whinchat.cli.files import Engine
 from whinchat.cli.options import JsonOption, PriorsOption, RunArg, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import WhinchatError
@@ -47,7 +48,7 @@ def evaluate(
             print_reweighed(reweighed)
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     run_folder: RunArg,
     texts: Annotated[
         list[str] | None,
@@ -61,6 +62,10 @@ def predict(
         str | None, typer.Option("--text-column", help="Column of the texts; that of the recipe by default.")
     ] = None,
     prefix: Annotated[str, typer.Option(help="Goes before the names of the added columns.")] = "",
+    engine: Annotated[Engine, typer.Option(help="ray: several processes, on one machine or many.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of --engine ray; one a core by default.", min=1)
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is at OUTPUT and start again.")] = False,
     reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
@@ -81,14 +86,16 @@ def predict(
 
     With --out the table comes back with the columns label, unsure, one for each label's probability, and error: every
     row in its place, and what is wrong with those that could not be read. What is done is kept: the same command goes
-    on where it was stopped.
+    on where it was stopped. With --engine ray (`pip install 'whinchat[ray]'`) several processes share the work, on this
+    machine or on the cluster that RAY_ADDRESS names; the result is the same, byte for byte.
     """
     if goal is not None:
-        from whinchat.cli.files import print_labelled
+        from whinchat.cli.files import print_labelled, worker
 
         if reestimate_priors:
             raise WhinchatError("--reestimate-priors: takes all texts at once, so it does not go with --out")
-        print_labelled(run_folder, texts or (), goal, column, prefix, overwrite=overwrite, as_json=as_json)
+        work = worker(run_folder, engine, workers)
+        print_labelled(run_folder, texts or (), goal, column, prefix, work, overwrite=overwrite, as_json=as_json)
         return
     from whinchat.cli.predict import print_predictions
 

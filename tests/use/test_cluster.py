@@ -1,0 +1,82 @@
+"""A real Ray cluster on this machine with two workers: the same bytes as one process."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
+from tests.run import made
+from whinchat.use import files
+from whinchat.use.cluster import label_on_ray
+from whinchat.use.files import begin, label_files, label_here, plan
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def run(tiny_llama: Path) -> Path:
+    return made.finished_run(tiny_llama)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    texts, _ = tiny.toy_rows(40, tiny.ONE_TOKEN, 3)
+    path = tmp_path / "in.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "text"))
+        writer.writerows((at, text * (1 + at % 4)) for at, text in enumerate(texts))
+        writer.writerow(("broken",))
+    return path
+
+
+def test_the_same_bytes_and_only_what_is_missing(
+    ray: Any, run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_files(plan(run, source, tmp_path / "here.csv", rows_per_part=4), label_here(run))
+    monkeypatch.chdir(tmp_path)
+    (job,) = plan(run, Path("in.csv"), Path("there.csv"), rows_per_part=4)
+    # A part that an earlier try left is taken as it is.
+    begin(job, overwrite=False)
+    table = job.table()
+    first = next(iter(table.places(4, lambda seen: None)))
+    label_here(run)(job, table, [first], _Bar())
+    left = job.part(first).stat().st_mtime_ns
+    kept: list[int] = []
+    finish = files.finish
+    monkeypatch.setattr(files, "finish", lambda *a: (kept.append(job.part(first).stat().st_mtime_ns), finish(*a))[1])
+    (found,) = label_files([job], label_on_ray(run, workers=2)).values()
+    assert kept == [left]
+    assert (found.rows, found.bad) == (41, 1)
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_a_fault_in_a_worker_is_told(ray: Any, whinchat: Whinchat, run: Path, tmp_path: Path) -> None:  # noqa: F811
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "fine"}\n{"text": "fine", "label": "mine"}\n', encoding="utf-8")
+    said = whinchat("predict", run, source, "--out", out, "--engine", "ray")
+    assert said.code == 2
+    assert "a row has the key 'label' already" in said.err
+    assert not out.exists()
+
+
+def test_workers_without_ray(whinchat: Whinchat, run: Path, source: Path, tmp_path: Path) -> None:  # noqa: F811
+    said = whinchat("predict", run, source, "--out", tmp_path / "out.csv", "--workers", "2")
+    assert "--workers: goes with --engine ray" in said.err
+
+
+class _Bar:
+    def update(self, count: int) -> None:
+        pass
