@@ -119,11 +119,12 @@ def export(
             whinchat export runs/demo --to gguf && cd runs/demo/export/gguf && ollama create demo -f Modelfile
 
         **merged** is one model without an adapter; every command that takes a run takes it, too. **classifier** is for
-        `pipeline("text-classification", FOLDER)` and every server of such models: raw text in, labels out, no whinchat. **onnx** is the same for onnxruntime:
-    tokenizer, `model.onnx`, softmax. **gguf** is for llama.cpp and Ollama: float16, Q8_0, and a `Modelfile`; what answers
-    freely knows no calibration, which `proof.json` counts apart.
+    `pipeline("text-classification", FOLDER)` and every server of such models: raw text in, labels out, no whinchat.
+    **onnx** is the same for onnxruntime: tokenizer, `model.onnx`, softmax (`pip install 'whinchat[onnx]'`). **gguf** is
+    for llama.cpp and Ollama: float16, Q8_0 and a `Modelfile`; free answers know no calibration, and `proof.json` counts
+    them apart.
 
-        What is written is asked for the labels of 500 texts. `proof.json` says how many flip and how far probabilities
+    What is written is asked for the labels of 500 texts. `proof.json` says how many flip and how far probabilities
         lie apart; where more flip than --tolerance allows, nothing is left.
     """
     from whinchat.use.export.export import export as export_run
