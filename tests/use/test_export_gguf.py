@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from tests import tiny
 from tests.run import made
-from tests.use.test_export import TEXTS, texts_file
+from tests.use.test_export import TEXTS, labeller_of, texts_file
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.prompt.template import PromptTemplate
@@ -44,11 +43,6 @@ STYLES = {
 @pytest.fixture(scope="module")
 def trained(tiny_llama: Path) -> Path:
     return made.finished_run(tiny_llama)
-
-
-def labeller_of(model: Path, labels: tuple[str, ...], **task: Any) -> Labeller:
-    recipe = tiny.tiny_recipe(model, task={"labels": labels, **task})
-    return Labeller(recipe, tiny.engine_of(tiny.load(model), labels, **task), Calibrator(labels))
 
 
 def write(labeller: Labeller, folder: Path) -> tuple[Frame, list[Path]]:
