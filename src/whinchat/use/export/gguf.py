@@ -79,8 +79,8 @@ def _sentencepiece(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[
     match [step["type"] for step in normalizers], pre_tokenizers:
         case ["Prepend", "Replace"], []:
             return Family("llama", "default", "always")
-        case [], [{"type": "Metaspace", "split": False, "prepend_scheme": blank}]:
-            return Family("llama", "default", blank)
+        case [], [{"type": "Metaspace", "replacement": "▁", "split": False, "prepend_scheme": "first"}]:
+            return Family("llama", "default", "first")
     return None
 
 

@@ -45,7 +45,7 @@ def frame_of(template: PromptTemplate, family: Family) -> Frame:
         )
     before, rest = rendered.split(_SYSTEM)
     between, after = rest.split(_TEXT)
-    chat_template = str(tokenizer.chat_template)
+    chat_template = tokenizer.get_chat_template()
     if family.blank == "first":
         # llama.cpp puts a blank before every piece between control tokens or before none, so this one is spelled out.
         first = tokenizer(rendered, add_special_tokens=False)["input_ids"][0]
