@@ -17,3 +17,11 @@ def test_export_says_what_its_proof_found(whinchat: Whinchat, a_run: Path, tmp_p
     said = whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out")
     assert (said.code, "is there already" in said.err) == (2, True)
     assert whinchat("export", a_run, "--to", "nothing").code == 2
+
+
+def test_every_file_of_a_gguf_export_is_told(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    said = whinchat("export", a_run, "--to", "gguf", "--out", tmp_path / "out", "--tolerance", "0.5")
+    assert said.code == 0
+    assert "tiny-f16.gguf: 0 of 12 labels differ" in said.out
+    assert "tiny-q8_0.gguf: " in said.out
+    assert "as freely generated, without calibration.json: " in said.out

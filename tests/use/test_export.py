@@ -43,6 +43,12 @@ def of_method(model: Path, folder: Path, **sections: Any) -> Path:
     return folder / "run"
 
 
+def labeller_of(model: Path, labels: tuple[str, ...], **task: Any) -> Labeller:
+    """An untrained classifier, which answers through no calibration."""
+    recipe = tiny.tiny_recipe(model, task={"labels": labels, **task})
+    return Labeller(recipe, tiny.engine_of(tiny.load(model), labels, **task), Calibrator(labels))
+
+
 @pytest.mark.parametrize(
     "sections",
     [
@@ -147,7 +153,9 @@ def test_what_does_not_answer_alike_does_not_stay(
         return model, backbone
 
     monkeypatch.setattr(merging, "merge", spoilt)
-    with pytest.raises(ModelError, match=r"labels differ from the classifier's own, more than the tolerance of 2\.0%"):
+    with pytest.raises(
+        ModelError, match=r"differ from the classifier's own in model\.safetensors, more than the tolerance of 2\.0%"
+    ):
         export(trained, "merged", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
 

@@ -45,6 +45,7 @@ class PromptTemplate:
         answers: token ids of each label's answer, in label order, without the end of turn.
         end_of_turn: the token id that closes the answer.
         system_role: False where the chat template has no system role; the instruction then opens the user turn.
+        adds_bos: the tokenizer puts a BOS before a text by itself.
 
     Raises:
         PromptError: no chat template, no end of turn, an answer without tokens, two labels with the same tokens, or an
@@ -71,7 +72,7 @@ class PromptTemplate:
         self._model = model
         self._examples: list[tuple[str, str]] = []
         self.end_ids = frozenset(end_ids) | ({tokenizer.eos_token_id} - {None})
-        self._adds_bos = self._tokenizer_adds_bos()
+        self.adds_bos = self._tokenizer_adds_bos()
         self.system_role = self._has_system_role()
         self._control = _control_pattern(tokenizer, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
         self.max_prompt_tokens = max_prompt_tokens
@@ -134,7 +135,7 @@ class PromptTemplate:
     def _with_bos(self, ids: list[int]) -> list[int]:
         # Some chat templates write the BOS themselves, others leave it to the tokenizer: either way, exactly one.
         bos = self.tokenizer.bos_token_id
-        return [bos, *ids] if self._adds_bos and ids[:1] != [bos] else ids
+        return [bos, *ids] if self.adds_bos and ids[:1] != [bos] else ids
 
     def _has_system_role(self) -> bool:
         from jinja2.exceptions import TemplateError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -104,7 +105,7 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
 
 def export(
     run_folder: RunArg,
-    kind: Annotated[Kind, typer.Option("--to", help="merged, or classifier.", metavar="KIND")],
+    kind: Annotated[Kind, typer.Option("--to", help="merged, classifier, gguf, or onnx.", metavar="KIND")],
     goal: Annotated[
         Path | None, typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default.")
     ] = None,
@@ -116,17 +117,22 @@ def export(
 ) -> None:
     """Write the classifier in another format, and prove that it answers alike.
 
-    Examples:
+        Examples:
 
-        whinchat export runs/demo --to merged
+            whinchat export runs/demo --to merged
 
-        whinchat export runs/demo --to classifier --out sentiment
+            whinchat export runs/demo --to classifier --out sentiment
 
-    **merged** is one model without an adapter; every command that takes a run takes it, too. **classifier** is for
+            whinchat export runs/demo --to gguf && cd runs/demo/export/gguf && ollama create demo -f Modelfile
+
+        **merged** is one model without an adapter; every command that takes a run takes it, too. **classifier** is for
     `pipeline("text-classification", FOLDER)` and every server of such models: raw text in, labels out, no whinchat.
+    **onnx** is the same for onnxruntime: tokenizer, `model.onnx`, softmax (`pip install 'whinchat[onnx]'`). **gguf** is
+    for llama.cpp and Ollama: float16, Q8_0 and a `Modelfile`; free answers know no calibration, and `proof.json` counts
+    them apart.
 
     What is written is asked for the labels of 500 texts. `proof.json` says how many flip and how far probabilities
-    lie apart; where more flip than --tolerance allows, nothing is left.
+        lie apart; where more flip than --tolerance allows, nothing is left.
     """
     from whinchat.use.export.export import export as export_run
 
@@ -134,14 +140,19 @@ def export(
     with progress_on_stderr():
         proof = export_run(run_folder, kind, out_folder, data=data, tolerance=tolerance)
     if as_json:
-        emit_json({"out": str(out_folder), **vars(proof)})
+        emit_json({"out": str(out_folder), **asdict(proof)})
     else:
-        out.print(
-            f"{out_folder}: {proof.flipped} of {proof.texts} labels differ from the classifier's own, probabilities by "
-            f"{proof.largest_difference:.4f} at most",
-            soft_wrap=True,
-            markup=False,
-        )
+        for one in proof.files:
+            out.print(
+                f"{out_folder / one.file}: {one.flipped} of {proof.texts} labels differ from the classifier's own, "
+                f"probabilities by {one.largest_difference:.4f} at most (read with {one.reader})",
+                soft_wrap=True,
+                markup=False,
+            )
+            if one.flipped_uncalibrated is not None:
+                out.print(
+                    f"  as freely generated, without calibration.json: {one.flipped_uncalibrated}", soft_wrap=True
+                )
         if proof.not_carried:
             out.print(f"Texts for it must come mended already: {', '.join(proof.not_carried)}", soft_wrap=True)
 

@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-Kind = Literal["merged", "classifier"]
+Kind = Literal["merged", "classifier", "gguf", "onnx"]
 # Of labels that flip: bfloat16 rounds otherwise where the same sums are made in another order.
 TOLERANCE = 0.02

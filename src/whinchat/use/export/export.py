@@ -6,20 +6,23 @@ N: texts. K: labels.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
-from whinchat.publish.folder import Found, find_classifier, write_json
+from whinchat.publish.folder import Found, find_classifier, write_json, write_text
+from whinchat.recipe.task import Cleaning
 from whinchat.use.export import TOLERANCE, Kind
-from whinchat.use.labeller import Labeller
+from whinchat.use.labeller import Answers, Labeller
 from whinchat.use.tables import open_table
 
 Floats = NDArray[np.float64]
@@ -29,15 +32,36 @@ PROOF_ROWS, MORE_ROWS = 500, 500
 
 
 @dataclass(frozen=True)
+class FileProof:
+    """How the answers of one file lie beside the classifier's own.
+
+    Attributes:
+        file: its name in the folder.
+        reader: what answered from it, with its release.
+        flipped: texts with another label.
+        largest_difference: of any two probabilities.
+        flipped_uncalibrated: texts with another label where nothing but the model decides, as in free generation; None
+            where the decision is part of the file.
+    """
+
+    file: str
+    reader: str
+    flipped: int
+    largest_difference: float
+    flipped_uncalibrated: int | None = None
+
+
+@dataclass(frozen=True)
 class Proof:
     """How an export's answers lie beside the classifier's own.
 
     Attributes:
         kind: what was exported.
         texts: N that both answered.
-        flipped: of these, with another label.
-        largest_difference: of any two probabilities.
+        flipped: of these, with another label; by the file with the most.
+        largest_difference: of any two probabilities, in any file.
         tolerance: share of flipped labels up to which an export stays.
+        files: the same for each file.
         not_carried: steps of ``task.clean`` that the export leaves to whoever uses it.
     """
 
@@ -46,12 +70,38 @@ class Proof:
     flipped: int
     largest_difference: float
     tolerance: float
+    files: tuple[FileProof, ...]
     not_carried: tuple[str, ...] = ()
 
-    @property
-    def holds(self) -> bool:
-        """Whether the export may stay."""
-        return self.flipped <= self.tolerance * self.texts
+
+@dataclass(frozen=True)
+class _Job:
+    """What every kind is written from and proved on.
+
+    Attributes:
+        found: what is exported.
+        labeller: the same in memory.
+        answers: its own to ``texts``.
+        decided: shares whose largest is the label answered with, (N, K): what one softmax can say of a decision.
+        texts: N of the proof.
+        more: others, to learn from.
+        folder: where to write.
+    """
+
+    found: Found
+    labeller: Labeller
+    answers: Answers
+    decided: Floats
+    texts: Sequence[str]
+    more: Sequence[str]
+    folder: Path
+
+    def proof(
+        self, file: str, reader: str, labels: Sequence[str], shares: Floats, own: Floats, plain: int | None = None
+    ) -> FileProof:
+        """The proof of ``file``, which said ``labels`` and ``shares`` (N, K) where the classifier has ``own``."""
+        flipped = sum(label != self.answers.label(at) for at, label in enumerate(labels))
+        return FileProof(file, reader, flipped, float(np.abs(shares - own).max()), plain)
 
 
 def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolerance: float = TOLERANCE) -> Proof:
@@ -59,7 +109,8 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
 
     Args:
         run: a run folder, or an adapter's.
-        kind: merged, one model without an adapter; classifier, for ``AutoModelForSequenceClassification``.
+        kind: merged, one model without an adapter; classifier, for ``AutoModelForSequenceClassification``; gguf, for
+            llama.cpp and Ollama; onnx, the classifier as a graph for onnxruntime.
         out: where to; nothing is there before the proof holds.
         data: a table with texts to prove it on; the run's own validation split by default.
         tolerance: share of labels that may flip.
@@ -68,9 +119,6 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
         RunError: something is at ``out``. DataError: no texts. ModelError: the proof does not hold, or this classifier
             cannot be had as ``kind``.
     """
-    from whinchat.use.export.classifier import answers_of, require_single_tokens, write_classifier
-    from whinchat.use.export.merged import merge, write_merged
-
     if out.exists():
         raise RunError(f"{out}: is there already; delete it, or choose another --out")
     found = find_classifier(run)
@@ -79,43 +127,141 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
     proved, more = texts[:count], texts[count : count + MORE_ROWS]
     labeller = Labeller.load(run)
-    if kind == "classifier":
-        require_single_tokens(labeller.engine.template)
+    check, write, carried = _KINDS[kind]
+    check(labeller)
     scores = labeller.score(proved)
-    expected = labeller.answer(scores)
-    labels = [expected.label(at) for at in range(count)]
-    shares = expected.probabilities if kind == "merged" else _decided(labeller, scores)
-    model, backbone = merge(found)
+    decided: Floats = softmax(labeller.calibrator.weighed(scores), axis=1)
     work = out.with_name(f".{out.name}.unproved")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        stored = labeller.engine.plan.torch_dtype
-        if kind == "merged":
-            write_merged(model.to(stored), backbone, found, work)
-            labeller.calibrator.save(work)
-            made = Labeller.load(work)
-            answers = made.answer(made.score(proved))
-            said, given = [answers.label(at) for at in range(count)], answers.probabilities
-        else:
-            write_classifier(
-                model, backbone, labeller.engine.template, labeller.calibrator, more or proved, work, stored
-            )
-            said, given = answers_of(work, proved)
-        flipped = sum(one != other for one, other in zip(labels, said, strict=True))
-        steps = found.recipe.task.clean if kind == "classifier" else ()
-        left = tuple(step for step in steps if step != "spaces")
-        proof = Proof(kind, count, flipped, float(np.abs(shares - given).max()), tolerance, left)
-        if not proof.holds:
+        job = _Job(found, labeller, labeller.answer(scores), decided, proved, more, work)
+        files = write(job)
+        worst = max(files, key=lambda one: one.flipped)
+        proof = Proof(
+            kind,
+            count,
+            worst.flipped,
+            max(one.largest_difference for one in files),
+            tolerance,
+            files,
+            tuple(step for step in found.recipe.task.clean if step not in carried),
+        )
+        if worst.flipped > tolerance * count:
             raise ModelError(
-                f"{out}: not exported: {flipped} of {count} labels differ from the classifier's own, more than the "
-                f"tolerance of {tolerance:.1%}; raise --tolerance if you can live with that"
+                f"{out}: not exported: {worst.flipped} of {count} labels differ from the classifier's own in "
+                f"{worst.file}, more than the tolerance of {tolerance:.1%}; raise --tolerance if you can live with that"
             )
         write_json(work / "proof.json", asdict(proof))
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return proof
+
+
+def _check_nothing(labeller: Labeller) -> None:
+    """Every classifier can be had as one model."""
+
+
+def _merged(job: _Job) -> tuple[FileProof, ...]:
+    from whinchat.use.export.merged import merge, write_merged
+
+    model, backbone = merge(job.found)
+    write_merged(model.to(job.labeller.engine.plan.torch_dtype), backbone, job.found, job.folder)
+    job.labeller.calibrator.save(job.folder)
+    made = Labeller.load(job.folder)
+    answers = made.answer(made.score(job.texts))
+    reader = f"whinchat {version('whinchat')}"
+    return (job.proof("model.safetensors", reader, _labels(answers), answers.probabilities, job.answers.probabilities),)
+
+
+def _check_classifier(labeller: Labeller) -> None:
+    from whinchat.use.export.classifier import require_single_tokens
+
+    require_single_tokens(labeller.engine.template)
+
+
+def _classifier(job: _Job) -> tuple[FileProof, ...]:
+    from whinchat.use.export.classifier import answers_of
+
+    _write_classifier(job, job.labeller.engine.plan.torch_dtype)
+    reader = f"transformers {version('transformers')}"
+    return (job.proof("model.safetensors", reader, *answers_of(job.folder, job.texts), job.decided),)
+
+
+def _check_onnx(labeller: Labeller) -> None:
+    from whinchat.use.export.onnx import require_onnx
+
+    require_onnx()
+    _check_classifier(labeller)
+
+
+def _onnx(job: _Job) -> tuple[FileProof, ...]:
+    from whinchat.use.export import onnx
+
+    _write_classifier(job, torch.float32)
+    onnx.to_onnx(job.folder)
+    return (job.proof(onnx.FILE, onnx.reader(), *onnx.answers_of(job.folder, job.texts), job.decided),)
+
+
+def _write_classifier(job: _Job, dtype: torch.dtype) -> None:
+    from whinchat.use.export.classifier import write_classifier
+    from whinchat.use.export.merged import merge
+
+    model, backbone = merge(job.found)
+    template, calibrator = job.labeller.engine.template, job.labeller.calibrator
+    write_classifier(model, backbone, template, calibrator, job.more or job.texts, job.folder, dtype)
+
+
+def _check_gguf(labeller: Labeller) -> None:
+    from whinchat.use.export.gguf import require_convertible
+    from whinchat.use.export.modelfile import frame_of, require_quotable
+
+    engine = labeller.engine
+    require_quotable(labeller.recipe.task.instruction)
+    frame_of(engine.template, require_convertible(engine.model.config, engine.template, labeller.recipe.backbone.model))
+
+
+def _gguf(job: _Job) -> tuple[FileProof, ...]:
+    from whinchat.use.export.gguf import require_convertible, write_gguf
+    from whinchat.use.export.gguf_answers import reader, scores_of
+    from whinchat.use.export.merged import merge
+    from whinchat.use.export.modelfile import frame_of, modelfile
+
+    recipe, template = job.found.recipe, job.labeller.engine.template
+    model, backbone = merge(job.found)
+    family = require_convertible(model.config, template, backbone.source.name)
+    frame = frame_of(template, family)
+    paths = write_gguf(model, template, family, frame.chat_template, recipe.name, job.folder)
+    write_text(job.folder / "Modelfile", modelfile(template, frame, recipe.name, paths[-1].name))
+    # For those who read logits: the decision is not part of the file.
+    job.labeller.calibrator.save(job.folder)
+    del model, backbone
+    proofs = []
+    for path in paths:
+        scores = scores_of(path, frame, job.labeller, job.texts)
+        answers = job.labeller.answer(scores)
+        plain = int((scores.argmax(axis=1) != job.answers.best).sum())
+        own = job.answers.probabilities
+        proofs.append(job.proof(path.name, reader(), _labels(answers), answers.probabilities, own, plain))
+    return tuple(proofs)
+
+
+def _labels(answers: Answers) -> list[str]:
+    return [answers.label(at) for at in range(len(answers))]
+
+
+# For each kind: what to check before anything is written, what writes and answers, and the steps of task.clean that
+# whoever uses it need not do.
+_KINDS: dict[
+    Kind,
+    tuple[Callable[[Labeller], None], Callable[[_Job], tuple[FileProof, ...]], tuple[Cleaning, ...]],
+] = {
+    "merged": (_check_nothing, _merged, get_args(Cleaning)),
+    "classifier": (_check_classifier, _classifier, ("spaces",)),
+    "gguf": (_check_gguf, _gguf, ()),
+    "onnx": (_check_onnx, _onnx, ("spaces",)),
+}
 
 
 def _texts(found: Found, data: Path | None) -> Sequence[str]:
@@ -133,9 +279,3 @@ def _texts(found: Found, data: Path | None) -> Sequence[str]:
     if not texts:
         raise DataError(f"{data}: holds no texts to prove the export on")
     return texts
-
-
-def _decided(labeller: Labeller, scores: Any) -> Floats:
-    """Shares whose largest is the label answered with, (N, K): what one softmax can say of a decision."""
-    shares: Floats = softmax(labeller.calibrator.weighed(scores), axis=1)
-    return shares
