@@ -18,6 +18,7 @@ from whinchat.data.records import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import DataError, RecipeError, RunError
 from whinchat.publish.folder import RunFolder, find_classifier, write_json
+from whinchat.publish.hub import fetch
 from whinchat.publish.records import RunRecord
 from whinchat.recipe.files import differences, load_recipe
 from whinchat.recipe.recipe import Data, Recipe
@@ -123,7 +124,7 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     """Measure a trained run again: on its own split, or on every row of ``source``.
 
     Args:
-        path: the run folder.
+        path: the run folder, an adapter's, or OWNER/NAME on the hub.
         source: a file, folder, hub data set or package; its own splits, limits and columns are then the defaults of
             ``data``, not those of the run's recipe.
         overrides: ``data.KEY=VALUE`` and ``evaluate.KEY=VALUE``.
@@ -134,6 +135,7 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     """
     from whinchat.evaluation.evaluate import evaluate
 
+    path = fetch(path)
     recipe, split = _to_measure(path, source, overrides)
     _, engine = load_engine(path)
     return evaluate(engine, split, recipe.evaluate, "after").evaluation
@@ -152,6 +154,7 @@ def reestimate_run(
     from whinchat.evaluation.evaluate import evaluate
     from whinchat.evaluation.reestimation import measure_both, require
 
+    path = fetch(path)
     recipe, split = _to_measure(path, source, overrides)
     trained, engine = load_engine(path)
     calibrator = load_calibrator(path, trained)

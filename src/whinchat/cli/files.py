@@ -12,6 +12,7 @@ from rich.text import Text
 
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import DataError
+from whinchat.publish.hub import fetch
 
 
 def print_labelled(
@@ -30,6 +31,7 @@ def print_labelled(
     from whinchat.use.files import Tally, label_files, label_here, plan
 
     started = time.perf_counter()
+    run = fetch(run)
     jobs = plan(run, Path(given[0]), goal, column, prefix)
     with progress_on_stderr():
         found = label_files(jobs, label_here(run), overwrite)

@@ -131,6 +131,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def trackers(self) -> Path:
+        """What trackers that write files leave."""
+        return self.path / "trackers"
+
+    @property
     def figures(self) -> Path:
         """Figures as PNG and SVG."""
         return self.path / "figures"
@@ -144,6 +149,14 @@ class RunFolder:
     def report(self) -> Path:
         """The report."""
         return self.path / "report.html"
+
+    @property
+    def told(self) -> tuple[Path, ...]:
+        """What tells of the run to those who were given it, without the adapter, the card and the evaluated rows."""
+        return (
+            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples, self.figures,
+            self.report,
+        )  # fmt: skip
 
     def write(self, record: RunRecord) -> None:
         """Write every part of ``record``; each file is replaced whole or not at all.
@@ -169,9 +182,8 @@ class RunFolder:
         """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
         # The manifest goes first: what a kill leaves half deleted must not look finished.
         own = (
-            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples,
-            self.samples_markdown, self.predictions, self.before_predictions, self.adapter, self.checkpoints,
-            self.figures, self.card, self.report, self.recipe,
+            *self.told, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
+            self.checkpoints, self.trackers, self.card, self.recipe,
         )  # fmt: skip
         for path in own:
             if path.is_dir():

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from whinchat.cli.options import JsonOption, PriorsOption, RunArg, SetOption
+from whinchat.cli.options import ClassifierArg, JsonOption, PriorsOption, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.use.export import TOLERANCE, Kind
 
 
 def evaluate(
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     data: Annotated[
         str | None, typer.Option("--data", metavar="SOURCE", help="Measure on every row of this source instead.")
     ] = None,
@@ -48,7 +48,7 @@ def evaluate(
 
 
 def predict(
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     texts: Annotated[
         list[str] | None,
         typer.Argument(help="Texts; or with --out one table or folder; or standard input, one text a line."),
@@ -96,10 +96,11 @@ def predict(
 
 
 def export(
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     kind: Annotated[Kind, typer.Option("--to", help="merged, or classifier.", metavar="KIND")],
     goal: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default.")
+        Path | None,
+        typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default, NAME-KIND for a RUN on the hub."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
@@ -123,7 +124,8 @@ def export(
     """
     from whinchat.use.export.export import export as export_run
 
-    out_folder = goal or run_folder / "export" / kind
+    # A folder called as on the hub would be taken for it from then on.
+    out_folder = goal or (run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}"))
     with progress_on_stderr():
         proof = export_run(run_folder, kind, out_folder, data=data, tolerance=tolerance)
     if as_json:
