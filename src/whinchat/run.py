@@ -82,7 +82,9 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
             before = evaluate(_engine(backbone, template), split, recipe.evaluate, "before")
         _store_before(folder, recipe, split, before)
     with clock.stage("train"):
-        engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+        engine, training = train(
+            recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers
+        )
     if training.resumed_from_step:
         # Part of the time is not the time: it counts as not measured.
         del clock.seconds["train"]
@@ -116,7 +118,7 @@ def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tup
     corpus, backbone, template = prepare(recipe)
     if first:
         open_folder(folder, recipe, existing)
-    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers)
     return folder, training
 
 
@@ -204,7 +206,9 @@ def check_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
             raise RunError(
                 f"{path}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
             )
-        if existing == "resume" and (changed := differences(folder.read_recipe(), recipe)):
+        changed = differences(folder.read_recipe(), recipe) if existing == "resume" else []
+        # Who is told of a run does not change it.
+        if changed := [key for key in changed if key != "train.report_to"]:
             raise RunError(
                 f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
                 f"different: {', '.join(changed)}; use --overwrite or another --out"

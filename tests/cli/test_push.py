@@ -145,8 +145,6 @@ def test_a_card_without_its_figures_stays(whinchat: Whinchat, logged_in: Hub, a_
     said = whinchat("push", run, REPO, "--base", BASE)
     assert f"{run}/figures/per_label.png: missing, and the card shows it" in said.err
     assert logged_in.asked == []
-    assert whinchat("report", run, "--rewrite").code == 0
-    assert whinchat("push", run, REPO, "--base", BASE).code == 0
 
 
 def test_the_base_model_must_be_one_that_others_have(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:

@@ -151,6 +151,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def is_model(self) -> bool:
+        """Whether it is an adapter or a merged model, with a recipe but without a run around it."""
+        return any((self.path / name).is_file() for name in ("adapter_config.json", "config.json"))
+
+    @property
     def told(self) -> tuple[Path, ...]:
         """What tells of the run to those who were given it, without the adapter, the card and the evaluated rows."""
         return (
@@ -209,7 +214,7 @@ class RunFolder:
         """
         return RunRecord(
             recipe=self.read_recipe(),
-            manifest=self._part(self.manifest, Manifest.from_dict),
+            manifest=self.read_manifest(),
             before=self.read_evaluation(self.before),
             after=self.read_evaluation(self.after),
             paired=self._part(self.paired, lambda rows: tuple(_paired(row) for row in rows)),
@@ -227,6 +232,10 @@ class RunFolder:
         """
         self._require(self.recipe)
         return load_recipe(str(self.recipe))
+
+    def read_manifest(self) -> Manifest:
+        """Where the numbers come from; raises RunError as ``read`` does."""
+        return self._part(self.manifest, Manifest.from_dict)
 
     def read_evaluation(self, path: Path) -> Evaluation:
         """The evaluation stored at ``before`` or ``after``; raises RunError as ``read`` does."""

@@ -15,7 +15,7 @@ from whinchat.publish.folder import RunFolder
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARD = "README.md"
 # What is of no use for labelling.
 _NOT_FETCHED = ["figures/*", "*.html"]
