@@ -101,6 +101,10 @@ def test_what_breaks_on_the_way(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> No
         push()
     # This hub repeats the token in its answer.
     assert str(fault.value) == f"{REPO}: not pushed: the hub answered: I broke, Bearer ***"
+    with monkeypatch.context() as offline:
+        offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(HubError, match=f"^{REPO}: not pushed: HF_HUB_OFFLINE is set"):
+            push()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", NOBODY)
     with pytest.raises(HubError, match=rf"^{REPO}: not pushed: the hub is out of reach \(ConnectError\); try again$"):
         push()

@@ -59,6 +59,13 @@ def find_classifier(path: Path) -> Found:
     return Found(recipe, folder.adapter)
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files of the adapter or merged model in ``folder``; on the hub, what tells of a run lies beside them."""
+    others = {one.name for one in (*RunFolder(folder).told, RunFolder(folder).card)}
+    files = (one for one in sorted(folder.iterdir()) if one.is_file() and not one.name.startswith("."))
+    return [one for one in files if one.name not in others]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The layout of one run's folder. Nothing outside this class knows a file name."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import HubError
 from whinchat.publish.folder import RunFolder
@@ -53,31 +53,35 @@ def fetch(source: str | Path) -> Path:
     name, _, revision = str(source).partition("@")
     if path.exists() or not HUB_ID.fullmatch(name) or Path(name).parent.is_dir():
         return path
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
-        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    asked: dict[str, Any] = {"repo_id": name, "revision": revision or None}
     try:
-        # Looked for first, for other repositories are of any size.
-        recipe = Path(hf_hub_download(name, "recipe.yaml", revision=revision or None))
-        return Path(snapshot_download(name, revision=recipe.parent.name, ignore_patterns=_NOT_FETCHED))
+        # Looked at first: other repositories are of any size, and this gives up at once where the hub is out of reach.
+        info = HfApi().model_info(**asked, timeout=10)
+        if any(one.rfilename == "recipe.yaml" for one in info.siblings or ()):
+            return Path(snapshot_download(**asked, ignore_patterns=_NOT_FETCHED))
+        reason = "the repository holds no recipe.yaml, so it is none that `whinchat push` made"
     except RepositoryNotFoundError:
         reason = (
             "no such folder here, and no such repository on the hub, or a private one; `hf auth login` shows you yours"
         )
     except RevisionNotFoundError:
         reason = f"the repository has no revision {revision}"
-    except RemoteEntryNotFoundError:
-        reason = "the repository holds no recipe.yaml, so it is none that `whinchat push` made"
     except HfHubHTTPError as fault:
         reason = f"the hub answered: {_said(fault)}"
-    except LocalEntryNotFoundError:
-        reason = "no such folder here, and the hub is out of reach and its cache does not have it"
+    except (HTTPError, OSError):
+        try:
+            return Path(snapshot_download(**asked, ignore_patterns=_NOT_FETCHED, local_files_only=True))
+        except LocalEntryNotFoundError:
+            reason = "no such folder here, and the hub is out of reach and its cache does not have it"
     raise HubError(f"{source}: {reason}") from None
 
 

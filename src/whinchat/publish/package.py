@@ -11,7 +11,7 @@ from whinchat.data.packages import PREFIX, catalog_entry
 from whinchat.errors import HubError
 from whinchat.publish.card import build_card, hub_model
 from whinchat.publish.figures import plots
-from whinchat.publish.folder import RunFolder
+from whinchat.publish.folder import RunFolder, model_files
 from whinchat.publish.hub import CARD, HUB_ID, Upload
 from whinchat.publish.records import RunRecord
 from whinchat.publish.report import render_report
@@ -63,7 +63,7 @@ def pack_run(path: Path, repo_id: str, base: str | None = None) -> Package:
         made[folder.report.name] = render_report(record).encode()
     records = [one for one in folder.told if one.is_file() and one.name not in made]
     figures = sorted(folder.figures.iterdir()) if folder.figures.is_dir() else []
-    adapter = {one.name: one for one in sorted(folder.adapter.iterdir())}
+    adapter = {one.name: one for one in model_files(folder.adapter)}
     files = (
         *_adapter(adapter, record.recipe, base),
         *(Upload(name, content) for name, content in made.items()),

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from whinchat.data.records import Corpus, DataReport, Split
 from whinchat.data.splits import carve
 from whinchat.errors import DataError, RecipeError
-from whinchat.publish.folder import RunFolder, find_classifier
+from whinchat.publish.folder import find_classifier, model_files
 from whinchat.publish.hub import connect, fetch, send
 from whinchat.publish.package import pack_classifier
 from whinchat.recipe.files import differences, explain_faults
@@ -150,8 +150,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Write adapter, tokenizer, recipe and calibration to ``folder``; ``from_pretrained`` reads them, and so does
         every command of whinchat that takes a run."""
         goal = Path(folder)
+        goal.mkdir(parents=True, exist_ok=True)
         for name, content in self._stored().items():
-            (goal / name).parent.mkdir(parents=True, exist_ok=True)
             (goal / name).write_bytes(content)
 
     def push_to_hub(
@@ -234,15 +234,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _take(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, labeller: Labeller) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
-        # The files themselves, so that a copy or a pickle of the classifier needs no folder. On the hub those that tell
-        # of a run lie beside them.
-        folder = RunFolder(adapter)
-        others = {one.name for one in (*folder.told, folder.card)}
-        self._files = {
-            one.name: one.read_bytes()
-            for one in sorted(adapter.iterdir())
-            if one.is_file() and one.name not in others and not one.name.startswith(".")
-        }
+        # The files themselves, so that a copy or a pickle of the classifier needs no folder.
+        self._files = {one.name: one.read_bytes() for one in model_files(adapter)}
         self._labeller = labeller
 
     def _stored(self) -> dict[str, bytes]:
