@@ -36,6 +36,10 @@ class RunError(WhinchatError):
     """A run folder is missing, unfinished, or in the way."""
 
 
+class HubError(WhinchatError):
+    """The Hugging Face hub cannot be reached, or refuses what was asked of it."""
+
+
 def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """``; did you mean X?`` for the closest choice, else a full stop."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)

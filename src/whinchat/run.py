@@ -18,6 +18,7 @@ from whinchat.data.records import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import DataError, RecipeError, RunError
 from whinchat.publish.folder import RunFolder, find_classifier, write_json
+from whinchat.publish.hub import fetch
 from whinchat.publish.records import RunRecord
 from whinchat.recipe.files import differences, load_recipe
 from whinchat.recipe.recipe import Data, Recipe
@@ -81,7 +82,9 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
             before = evaluate(_engine(backbone, template), split, recipe.evaluate, "before")
         _store_before(folder, recipe, split, before)
     with clock.stage("train"):
-        engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+        engine, training = train(
+            recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers
+        )
     if training.resumed_from_step:
         # Part of the time is not the time: it counts as not measured.
         del clock.seconds["train"]
@@ -115,7 +118,7 @@ def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tup
     corpus, backbone, template = prepare(recipe)
     if first:
         open_folder(folder, recipe, existing)
-    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers)
     return folder, training
 
 
@@ -123,7 +126,7 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     """Measure a trained run again: on its own split, or on every row of ``source``.
 
     Args:
-        path: the run folder.
+        path: the run folder, an adapter's, or OWNER/NAME on the hub.
         source: a file, folder, hub data set or package; its own splits, limits and columns are then the defaults of
             ``data``, not those of the run's recipe.
         overrides: ``data.KEY=VALUE`` and ``evaluate.KEY=VALUE``.
@@ -134,6 +137,7 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     """
     from whinchat.evaluation.evaluate import evaluate
 
+    path = fetch(path)
     recipe, split = _to_measure(path, source, overrides)
     _, engine = load_engine(path)
     return evaluate(engine, split, recipe.evaluate, "after").evaluation
@@ -152,6 +156,7 @@ def reestimate_run(
     from whinchat.evaluation.evaluate import evaluate
     from whinchat.evaluation.reestimation import measure_both, require
 
+    path = fetch(path)
     recipe, split = _to_measure(path, source, overrides)
     trained, engine = load_engine(path)
     calibrator = load_calibrator(path, trained)
@@ -201,7 +206,9 @@ def check_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
             raise RunError(
                 f"{path}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
             )
-        if existing == "resume" and (changed := differences(folder.read_recipe(), recipe)):
+        changed = differences(folder.read_recipe(), recipe) if existing == "resume" else []
+        # Who is told of a run does not change it.
+        if changed := [key for key in changed if key != "train.report_to"]:
             raise RunError(
                 f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
                 f"different: {', '.join(changed)}; use --overwrite or another --out"

@@ -21,7 +21,7 @@ from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "predict", "export", "inspect", "compare", "shift", "doctor",
-    "recipes show", "recipes check",
+    "push", "runs", "report", "recipes show", "recipes check",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 

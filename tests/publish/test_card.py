@@ -202,8 +202,7 @@ def test_snippet_is_python_that_holds_instruction_and_model() -> None:
     hostile = Task(name="t", labels=("a", "b"), instruction='Say "a"\nor \\ ```b```', user_template="Text: '{text}'")
     record = replace(record, recipe=record.recipe.model_copy(update={"task": hostile}))
     for load_in in ("bfloat16", "nf4"):
-        held = with_manifest(record, load_in=load_in)
-        code = python_snippet(held, "someone/adapter", "owner/base")
+        code = python_snippet(record.recipe, load_in, "bfloat16", "someone/adapter", "owner/base")
         compile(code, "snippet", "exec")
         constants = {constant for constant in compile(code, "snippet", "exec").co_consts if isinstance(constant, str)}
         assert {hostile.instruction, hostile.user_template} <= constants

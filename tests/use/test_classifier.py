@@ -101,6 +101,26 @@ def test_saved_and_loaded(fitted: Classifier, tmp_path: Path) -> None:
     np.testing.assert_allclose(answers.probabilities, fitted.predict_proba(texts), atol=1e-6)
 
 
+def test_loaded_with_all_its_parameters(tiny_llama: Path, tmp_path: Path) -> None:
+    words = {0: "bad", 1: "good"}
+    settings = {**SETTINGS, "train.warmup_steps": 2.0, "task.clean": ["spaces"], "adapter.target_modules": ["q_proj"]}
+    one = classifier(
+        tiny_llama, answers=words, metric="macro_f1", validation_fraction=0.25, settings=settings, num_train_epochs=1
+    )
+    texts, labels = tiny.toy_rows(40, ("bad", "good"), 11)
+    one.fit(texts, labels).save_pretrained(tmp_path)
+    again = Classifier.from_pretrained(tmp_path)
+    given, restored = one.get_params(), again.get_params()
+    assert restored.pop("instruction") == one.recipe_.task.instruction
+    assert {str(label): word for label, word in given.pop("answers").items()} == restored.pop("answers")
+    lists = {"task.clean": ("spaces",), "adapter.target_modules": ("q_proj",)}
+    assert restored.pop("settings") == {**given.pop("settings"), **lists}
+    del given["instruction"]
+    assert restored == given
+    # Fitted again, it is trained by the same recipe.
+    assert clone(again).fit(texts, labels).recipe_ == one.recipe_
+
+
 def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     run = made.finished_run(tiny_llama)
     one, labeller = Classifier.from_pretrained(run), Labeller.load(run)
@@ -108,6 +128,11 @@ def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     assert tuple(one.classes_) == labeller.recipe.task.labels
     assert one.predict(texts).tolist() == [labeller.answer(labeller.score(texts)).label(at) for at in range(len(texts))]
     assert one.get_params()["learning_rate"] == labeller.recipe.train.learning_rate
+    assert one.settings is not None
+    assert one.settings["adapter.lora_dropout"] == labeller.recipe.adapter.lora_dropout
+    sections = ("backbone", "adapter", "train", "task", "evaluate")
+    meant = one._recipe(labeller.recipe.task.labels)
+    assert all(getattr(meant, name) == getattr(labeller.recipe, name) for name in sections)
 
 
 def test_labels_keep_their_kind(tiny_llama: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from whinchat import __version__
 from whinchat.cli import recipes
-from whinchat.cli.commands import look, train, use
+from whinchat.cli.commands import look, publish, train, use
 from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
 from whinchat.training import processes
@@ -26,8 +26,8 @@ app = typer.Typer(
     epilog="Start with `whinchat run demo`: it needs no model hub and takes minutes on two cores.",
 )
 app.add_typer(recipes.app, name="recipes")
-for panel, commands in (("Train", train.COMMANDS), ("Use", use.COMMANDS), ("Look", look.COMMANDS)):
-    for command in commands:
+for panel, group in (("Train", train), ("Use", use), ("Publish", publish), ("Look", look)):
+    for command in group.COMMANDS:
         app.command(rich_help_panel=panel)(command)
 
 

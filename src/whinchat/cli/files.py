@@ -13,6 +13,7 @@ from rich.text import Text
 
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import DataError
+from whinchat.publish.hub import fetch
 
 if TYPE_CHECKING:
     from whinchat.use.files import Worker
@@ -54,6 +55,7 @@ def print_labelled(
     from whinchat.use.files import Tally, label_files, plan
 
     started = time.perf_counter()
+    run = fetch(run)
     jobs = plan(run, Path(given[0]), goal, column, prefix)
     with progress_on_stderr():
         found = label_files(jobs, work, overwrite)

@@ -32,6 +32,9 @@ PriorsOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+ClassifierArg = Annotated[
+    Path, typer.Argument(help="A run folder, an adapter's folder, or OWNER/NAME on the hub.", metavar="RUN")
+]
 RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 
 

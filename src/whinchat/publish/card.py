@@ -10,13 +10,14 @@ from whinchat.data.packages import PREFIX, catalog_entry
 from whinchat.evaluation.records import Measured
 from whinchat.publish import tables
 from whinchat.publish.figures import plots
+from whinchat.publish.hub import HUB_ID
 from whinchat.publish.limits import limits
 from whinchat.publish.markdown import Markdown, escape, fence, table
 from whinchat.publish.records import Manifest, RunRecord
 from whinchat.publish.snippet import python_snippet
 from whinchat.publish.wording import METRICS, MODES, abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
-from whinchat.recipe.recipe import Metric
+from whinchat.recipe.recipe import Metric, Recipe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -29,7 +30,6 @@ HUB_LICENSES = frozenset({
     "cc-by-sa-4.0", "cc0-1.0", "creativeml-openrail-m", "gemma", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "llama2", "llama3",
     "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "other", "unlicense",
 })  # fmt: skip
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Metric ids of the hub, and the field of Measured that holds the figure.
 _METRICS: dict[str, Metric] = {"f1": "macro_f1", "recall": "macro_recall", "accuracy": "accuracy"}
@@ -43,22 +43,19 @@ def hub_model(manifest: Manifest) -> str | None:
     source = manifest.model_source
     if source.startswith(PREFIX):
         return catalog_entry(source).hub_id
-    on_hub = _HUB_ID.fullmatch(source) and _COMMIT.fullmatch(manifest.model_commit or "")
+    on_hub = HUB_ID.fullmatch(source) and _COMMIT.fullmatch(manifest.model_commit or "")
     return source if on_hub else None
 
 
-def card_data(record: RunRecord) -> ModelCardData:
-    """The card's metadata; what is not known is left out."""
+def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
+    """The card's metadata; what is not known is left out. ``base`` as in ``build_card``."""
     from huggingface_hub import ModelCardData
 
     recipe, manifest = record.recipe, record.manifest
-    base = hub_model(manifest)
+    base = base or hub_model(manifest)
     data_id = _hub_data(manifest)
     license_id, license_name = _license(manifest.model_license)
     extra: dict[str, Any] = {} if base is None else {"base_model_relation": "adapter"}
-    tags = ["whinchat", "peft", "transformers", recipe.adapter.method]
-    tags += ["4-bit"] if manifest.load_in == "nf4" else []
-    tags += [] if base is None else [f"base_model:adapter:{base}"]
     return ModelCardData(
         license=license_id,
         license_name=license_name,
@@ -66,13 +63,20 @@ def card_data(record: RunRecord) -> ModelCardData:
         library_name="peft",
         base_model=base,
         pipeline_tag="text-classification",
-        tags=tags,
+        tags=tags_of(recipe, manifest.load_in, base),
         datasets=None if data_id is None else [data_id],
         metrics=list(_METRICS),
         model_name=recipe.name,
         eval_results=eval_results(record),
         **extra,
     )
+
+
+def tags_of(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
+    """Words that the hub finds an adapter by."""
+    tags = ["whinchat", "peft", "transformers", recipe.adapter.method]
+    tags += ["4-bit"] if load_in == "nf4" else []
+    return tags + ([] if base is None else [f"base_model:adapter:{base}"])
 
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
@@ -120,6 +124,8 @@ def build_card(
     *,
     adapter: str = "adapter",
     figures: str = "figures",
+    run: str = "RUN",
+    base: str | None = None,
 ) -> ModelCard:
     """The card of a run.
 
@@ -127,11 +133,13 @@ def build_card(
         record: the run.
         adapter: what a reader gives PEFT to load the adapter: a folder, or the hub id it is uploaded as.
         figures: where the card finds its PNG figures.
+        run: what a reader gives whinchat.
+        base: hub id of the base model, where the record does not know it.
     """
     from huggingface_hub import ModelCard
 
-    metadata = card_data(record)
-    body = _body(record, adapter, figures, hub_model(record.manifest))
+    metadata = card_data(record, base)
+    body = _body(record, adapter, figures, run, base or hub_model(record.manifest))
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
 
 
@@ -141,30 +149,18 @@ def write_card(record: RunRecord, path: Path, *, adapter: str = "adapter", figur
     return path
 
 
-def _body(record: RunRecord, adapter: str, figures: str, base: str | None) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # finalize makes escaping the rule: only what is Markdown already goes in as it is.
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        finalize=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | None) -> str:
     manifest = record.manifest
     images = {
         plot.name: Markdown(f"![{escape(plot.alt)}]({figures.rstrip('/')}/{plot.name}.png)") for plot in plots(record)
     }
-    return environment.get_template("card.md.jinja").render(
+    return render(
+        "card.md.jinja",
         record=record,
         recipe=record.recipe,
         manifest=manifest,
         base=base or manifest.model_source,
-        base_link=Markdown(f"[{escape(base)}](https://huggingface.co/{base})")
-        if base
-        else escape(manifest.model_source),
+        base_link=hub_link(base) if base else escape(manifest.model_source),
         method=tables.method_name(record.recipe.adapter, manifest.load_in),
         labels=tables.label_list(record.recipe),
         rows=count(record.after.score.n),
@@ -176,9 +172,35 @@ def _body(record: RunRecord, adapter: str, figures: str, base: str | None) -> st
         images=images,
         table=table,
         tables=tables,
-        snippet=fence(python_snippet(record, adapter, base or manifest.model_source), "python"),
+        run=Markdown(run),  # inside a code block
+        snippet=fence(
+            python_snippet(
+                record.recipe, manifest.load_in, manifest.compute_dtype, adapter, base or manifest.model_source
+            ),
+            "python",
+        ),
         recipe_yaml=fence(recipe_to_yaml(record.recipe), "yaml"),
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A card's template with ``values``, which are escaped where they are no Markdown already."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(values)
+
+
+def hub_link(model: str) -> Markdown:
+    """A link to ``model`` on the hub."""
+    return Markdown(f"[{escape(model)}](https://huggingface.co/{model})")
 
 
 def _reference(record: RunRecord) -> Markdown | None:
@@ -190,7 +212,7 @@ def _reference(record: RunRecord) -> Markdown | None:
 
 def _hub_data(manifest: Manifest) -> str | None:
     name = manifest.data_source.removeprefix("hub:")
-    return name if manifest.data_source.startswith("hub:") and _HUB_ID.fullmatch(name) else None
+    return name if manifest.data_source.startswith("hub:") and HUB_ID.fullmatch(name) else None
 
 
 def _license(name: str | None) -> tuple[str | None, str | None]:

@@ -59,6 +59,13 @@ def find_classifier(path: Path) -> Found:
     return Found(recipe, folder.adapter)
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files of the adapter or merged model in ``folder``; on the hub, what tells of a run lies beside them."""
+    others = {one.name for one in (*RunFolder(folder).told, RunFolder(folder).card)}
+    files = (one for one in sorted(folder.iterdir()) if one.is_file() and not one.name.startswith("."))
+    return [one for one in files if one.name not in others]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The layout of one run's folder. Nothing outside this class knows a file name."""
@@ -131,6 +138,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def trackers(self) -> Path:
+        """What trackers that write files leave."""
+        return self.path / "trackers"
+
+    @property
     def figures(self) -> Path:
         """Figures as PNG and SVG."""
         return self.path / "figures"
@@ -144,6 +156,19 @@ class RunFolder:
     def report(self) -> Path:
         """The report."""
         return self.path / "report.html"
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is an adapter or a merged model, with a recipe but without a run around it."""
+        return any((self.path / name).is_file() for name in ("adapter_config.json", "config.json"))
+
+    @property
+    def told(self) -> tuple[Path, ...]:
+        """What tells of the run to those who were given it, without the adapter, the card and the evaluated rows."""
+        return (
+            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples, self.figures,
+            self.report,
+        )  # fmt: skip
 
     def write(self, record: RunRecord) -> None:
         """Write every part of ``record``; each file is replaced whole or not at all.
@@ -169,9 +194,8 @@ class RunFolder:
         """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
         # The manifest goes first: what a kill leaves half deleted must not look finished.
         own = (
-            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples,
-            self.samples_markdown, self.predictions, self.before_predictions, self.adapter, self.checkpoints,
-            self.figures, self.card, self.report, self.recipe,
+            *self.told, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
+            self.checkpoints, self.trackers, self.card, self.recipe,
         )  # fmt: skip
         for path in own:
             if path.is_dir():
@@ -197,7 +221,7 @@ class RunFolder:
         """
         return RunRecord(
             recipe=self.read_recipe(),
-            manifest=self._part(self.manifest, Manifest.from_dict),
+            manifest=self.read_manifest(),
             before=self.read_evaluation(self.before),
             after=self.read_evaluation(self.after),
             paired=self._part(self.paired, lambda rows: tuple(_paired(row) for row in rows)),
@@ -215,6 +239,10 @@ class RunFolder:
         """
         self._require(self.recipe)
         return load_recipe(str(self.recipe))
+
+    def read_manifest(self) -> Manifest:
+        """Where the numbers come from; raises RunError as ``read`` does."""
+        return self._part(self.manifest, Manifest.from_dict)
 
     def read_evaluation(self, path: Path) -> Evaluation:
         """The evaluation stored at ``before`` or ``after``; raises RunError as ``read`` does."""

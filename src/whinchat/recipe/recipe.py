@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from whinchat.recipe.task import NonEmpty, Section, Task
 
@@ -142,8 +142,16 @@ class Train(Section):
         None, ge=1, description="Stop after so many evaluations without a better macro-F1."
     )
     report_to: tuple[str, ...] = Field(
-        (), description="Any tracker transformers knows: tensorboard, wandb, mlflow, ..."
+        (),
+        description="Trackers that are told of the training: tensorboard (in RUN/trackers), mlflow, wandb, trackio, or "
+        "any other that transformers knows; each takes its settings from its own environment variables.",
     )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _names(cls, given: object) -> object:
+        names = [given] if isinstance(given, str) else given
+        return () if names == ["none"] else names
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

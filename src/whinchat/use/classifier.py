@@ -21,13 +21,18 @@ from sklearn.utils.validation import check_is_fitted
 from whinchat.data.records import Corpus, DataReport, Split
 from whinchat.data.splits import carve
 from whinchat.errors import DataError, RecipeError
-from whinchat.publish.folder import find_classifier
-from whinchat.recipe.files import explain_faults
+from whinchat.publish.folder import find_classifier, model_files
+from whinchat.publish.hub import connect, fetch, send
+from whinchat.publish.package import pack_classifier
+from whinchat.recipe.files import differences, explain_faults
 from whinchat.recipe.recipe import Metric, Recipe
 from whinchat.use.labeller import Answers, Labeller
 
 SOURCE = "texts given to Classifier.fit"
 _FILE = "classifier.json"
+_VALIDATION = 0.1
+# Sections of a recipe that ``settings`` reach into, without the data, which are given to ``fit``.
+_SETTABLE = ("task", "backbone", "adapter", "train", "evaluate")
 
 
 class InputError(DataError, ValueError):
@@ -75,7 +80,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         loss: str = "choice",
         class_weight: str | Mapping[Any, float] | None = None,
         metric: Metric = "accuracy",
-        validation_fraction: float = 0.1,
+        validation_fraction: float = _VALIDATION,
         random_state: int = 42,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -144,25 +149,52 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def save_pretrained(self, folder: str | Path) -> None:
         """Write adapter, tokenizer, recipe and calibration to ``folder``; ``from_pretrained`` reads them, and so does
         every command of whinchat that takes a run."""
-        check_is_fitted(self)
         goal = Path(folder)
-        for name, content in self._files.items():
-            (goal / name).parent.mkdir(parents=True, exist_ok=True)
+        goal.mkdir(parents=True, exist_ok=True)
+        for name, content in self._stored().items():
             (goal / name).write_bytes(content)
-        (goal / _FILE).write_text(json.dumps({"classes": self.classes_.tolist()}) + "\n", encoding="utf-8")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Classifier trained with whinchat",
+        token: str | None = None,
+        base_model: str | None = None,
+    ) -> str:
+        """Put what ``save_pretrained`` writes into the repository ``repo_id`` of the Hugging Face hub; its address.
+
+        Its card says what it is and how it is used, and holds no figures; ``whinchat push`` sends a run with all that
+        was measured.
+
+        Args:
+            repo_id: OWNER/NAME; made where it is not there.
+            private: whether to make it for your eyes only; None as your account has it.
+            commit_message: of the one commit.
+            token: the hub library's own by default (``hf auth login``, HF_TOKEN).
+            base_model: hub id of the chat model, where ``model`` is a folder.
+
+        Raises:
+            HubError: no token, nobody else could have the chat model, or the hub refuses or is out of reach.
+        """
+        files = self._stored()
+        api = connect(repo_id, token)
+        package = pack_classifier(files, self.recipe_, repo_id, base_model)
+        return send(api, repo_id, package.files, commit_message, private)
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """What ``save_pretrained`` or a run left in a folder.
+        """What ``save_pretrained`` or a run left in a folder, or what the hub has as OWNER/NAME or OWNER/NAME@REVISION.
 
         Raises:
-            RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
+            HubError, RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
         """
-        path = Path(source)
+        path = fetch(source)
         found = find_classifier(path)
         recipe = found.recipe
         stored = found.folder / _FILE
-        classes = json.loads(stored.read_text(encoding="utf-8"))["classes"] if stored.is_file() else recipe.task.labels
+        kept = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
         train = recipe.train
         made = cls(
             model=recipe.backbone.model,
@@ -176,8 +208,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             class_weight=None if train.class_weights == "none" else train.class_weights,
             metric=recipe.evaluate.metric,
             random_state=train.seed,
+            validation_fraction=kept.get("validation_fraction", _VALIDATION),
         )
-        made._take(np.array(classes), recipe, found.folder, Labeller.load(path))
+        made.settings = made._further_settings(recipe)
+        made._take(np.array(kept.get("classes", recipe.task.labels)), recipe, found.folder, Labeller.load(path))
         return made
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -201,10 +235,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.classes_ = classes
         self.recipe_ = recipe
         # The files themselves, so that a copy or a pickle of the classifier needs no folder.
-        self._files = {
-            str(one.relative_to(adapter)): one.read_bytes() for one in sorted(adapter.rglob("*")) if one.is_file()
-        }
+        self._files = {one.name: one.read_bytes() for one in model_files(adapter)}
         self._labeller = labeller
+
+    def _stored(self) -> dict[str, bytes]:
+        """The files of ``save_pretrained``, by their names."""
+        check_is_fitted(self)
+        kept = {"classes": self.classes_.tolist(), "validation_fraction": self.validation_fraction}
+        return {**self._files, _FILE: f"{json.dumps(kept)}\n".encode()}
+
+    def _further_settings(self, recipe: Recipe) -> dict[str, Any] | None:
+        """What in ``recipe`` follows from no other parameter, for ``settings``."""
+        values = recipe.model_dump()
+        keys = [key.split(".") for key in differences(self._recipe(recipe.task.labels), recipe)]
+        found = {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE}
+        return found or None
 
     def _answers(self, X: Sequence[str]) -> Answers:  # noqa: N803
         check_is_fitted(self)

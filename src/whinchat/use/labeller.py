@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from whinchat.publish.hub import fetch
 from whinchat.run import load_calibrator, load_engine
 
 if TYPE_CHECKING:
@@ -86,11 +87,12 @@ class Labeller:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What a run left: its folder, or the adapter's folder alone.
+        """What a run left: its folder, the adapter's folder alone, or OWNER/NAME on the hub.
 
         Raises:
-            RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
+            HubError, RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
         """
+        path = fetch(path)
         recipe, engine = load_engine(path)
         return cls(recipe, engine, load_calibrator(path, recipe))
 

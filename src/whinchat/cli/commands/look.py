@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption, existing
-from whinchat.cli.output import emit_json, progress_on_stderr
+from whinchat.cli.output import emit_json, out, print_table, progress_on_stderr
 from whinchat.recipe.files import load_recipe
 from whinchat.recipe.recipe import Metric
 
@@ -144,4 +144,50 @@ def doctor(as_json: JsonOption = False) -> None:
         print_findings(findings)
 
 
-COMMANDS = (review, inspect, compare, shift, arena, doctor)
+def runs(
+    folder: Annotated[Path, typer.Argument(help="The folder of the run folders.")] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """List runs: task, method, macro-F1 before and after, time, size; the newest first.
+
+    What is not finished stands there, too: trained and not measured, or only begun.
+
+    Example:
+
+        whinchat runs --json
+    """
+    from whinchat.publish.runs import as_table, list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        emit_json([vars(one) for one in found])
+        return
+    print_table(as_table(found))
+    for one in found:
+        if one.problem is not None:
+            out.print(one.problem, soft_wrap=True, markup=False)
+    if not found:
+        out.print(f"{folder}: no runs; make one with `whinchat run demo`", soft_wrap=True, markup=False)
+
+
+def report(
+    run_folder: RunArg,
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite", help="Write figures, card and report anew from the run's records.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a run's report in the browser, and print where it is; with --json it is not opened.
+
+    Examples:
+
+        whinchat report runs/demo
+
+        whinchat report runs/demo --rewrite
+    """
+    from whinchat.cli.report import open_report
+
+    open_report(run_folder, rewrite=rewrite, as_json=as_json)
+
+
+COMMANDS = (runs, report, review, inspect, compare, shift, arena, doctor)

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from whinchat.cli.files import Engine
-from whinchat.cli.options import JsonOption, PriorsOption, RunArg, SetOption
+from whinchat.cli.options import ClassifierArg, JsonOption, PriorsOption, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.use.export import TOLERANCE, Kind
 
 
 def evaluate(
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     data: Annotated[
         str | None, typer.Option("--data", metavar="SOURCE", help="Measure on every row of this source instead.")
     ] = None,
@@ -50,7 +50,7 @@ def evaluate(
 
 
 def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     texts: Annotated[
         list[str] | None,
         typer.Argument(help="Texts; or with --out one table or folder; or standard input, one text a line."),
@@ -104,10 +104,11 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
 
 
 def export(
-    run_folder: RunArg,
+    run_folder: ClassifierArg,
     kind: Annotated[Kind, typer.Option("--to", help="merged, classifier, gguf, or onnx.", metavar="KIND")],
     goal: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default.")
+        Path | None,
+        typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default, NAME-KIND for a RUN on the hub."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
@@ -136,7 +137,8 @@ def export(
     """
     from whinchat.use.export.export import export as export_run
 
-    out_folder = goal or run_folder / "export" / kind
+    # A folder called as on the hub would be taken for it from then on.
+    out_folder = goal or (run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}"))
     with progress_on_stderr():
         proof = export_run(run_folder, kind, out_folder, data=data, tolerance=tolerance)
     if as_json:
@@ -158,7 +160,7 @@ def export(
 
 
 def serve(
-    runs: Annotated[list[str], typer.Argument(help="Run folders, or NAME=RUN.", metavar="RUN...")],
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or names on the hub; or NAME=RUN.", metavar="RUN...")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts computed together, at most.")] = 32,

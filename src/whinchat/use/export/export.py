@@ -20,6 +20,7 @@ from scipy.special import softmax
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
 from whinchat.publish.folder import Found, find_classifier, write_json, write_text
+from whinchat.publish.hub import fetch
 from whinchat.recipe.task import Cleaning
 from whinchat.use.export import TOLERANCE, Kind
 from whinchat.use.labeller import Answers, Labeller
@@ -108,7 +109,7 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
     """Write the classifier in ``run`` as ``kind`` into the new folder ``out``, with its proof beside it.
 
     Args:
-        run: a run folder, or an adapter's.
+        run: a run folder, an adapter's, or OWNER/NAME on the hub.
         kind: merged, one model without an adapter; classifier, for ``AutoModelForSequenceClassification``; gguf, for
             llama.cpp and Ollama; onnx, the classifier as a graph for onnxruntime.
         out: where to; nothing is there before the proof holds.
@@ -121,6 +122,7 @@ def export(run: Path, kind: Kind, out: Path, *, data: Path | None = None, tolera
     """
     if out.exists():
         raise RunError(f"{out}: is there already; delete it, or choose another --out")
+    run = fetch(run)
     found = find_classifier(run)
     texts = _texts(found, data)
     # Half of a few texts, so that the other half is left to learn from.

@@ -16,6 +16,7 @@ from whinchat.model.adapter import add_adapter, load_adapter
 from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import Found, find_classifier
+from whinchat.publish.hub import fetch
 from whinchat.run import load_calibrator
 from whinchat.use.labeller import Answers, Labeller
 
@@ -54,9 +55,10 @@ class Host:
         """One backbone, and the adapter of each run on it.
 
         Raises:
-            RunError: nothing of the kind there, or the runs are of different backbones.
+            HubError, RunError: nothing of the kind there, or the runs are of different backbones.
             ModelError: the backbone cannot be had, or an adapter does not fit it.
         """
+        runs = {name: fetch(path) for name, path in runs.items()}
         found = {name: find_classifier(path) for name, path in runs.items()}
         first = next(iter(found))
         for name, one in found.items():
