@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
 def print_table(content: Content, title: str | None = None) -> None:
     """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows."""
     if content.rows:
-        table = Table(*content.columns, title=title)
+        # What tells a row from the others is never cut.
+        first, *others = content.columns
+        table = Table(Column(first, no_wrap=True), *others, title=title)
         for row in content.rows:
             table.add_row(*map(Text, row))
         out.print(table)
