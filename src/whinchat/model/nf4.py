@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import bitsandbytes  # noqa: F401  # registers torch.ops.bitsandbytes
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
