@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from transformers.utils.hub import hf_api
 
 TOKEN, OWNER = "hf_a-secret-that-nobody-may-see", "ann"
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -87,6 +88,8 @@ def in_this_process(hub: Hub, home: Path, patch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     for name, value in values.items():
         patch.setattr(f"huggingface_hub.constants.{name}", value)
+    # The client that transformers keeps.
+    patch.setattr(hf_api(), "endpoint", hub.url)
     patch.setenv("HF_TOKEN", TOKEN)
 
 
