@@ -20,8 +20,8 @@ from whinchat import __version__
 from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
-    "arena", "run", "train", "review", "evaluate", "predict", "export", "inspect", "compare", "shift", "doctor",
-    "push", "runs", "report", "recipes show", "recipes check",
+    "arena", "run", "train", "review", "evaluate", "predict", "export", "serve", "inspect", "compare", "shift",
+    "doctor", "push", "runs", "report", "recipes show", "recipes check",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from whinchat.cli.options import Engine
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import DataError
-from whinchat.publish.hub import fetch
 
 if TYPE_CHECKING:
     from whinchat.use.files import Worker
-
-Engine = Literal["local", "ray"]
 
 
 def worker(run: Path, engine: Engine, workers: int | None) -> Worker:
@@ -55,7 +53,6 @@ def print_labelled(
     from whinchat.use.files import Tally, label_files, plan
 
     started = time.perf_counter()
-    run = fetch(run)
     jobs = plan(run, Path(given[0]), goal, column, prefix)
     with progress_on_stderr():
         found = label_files(jobs, work, overwrite)

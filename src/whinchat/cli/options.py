@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from whinchat.cli import recipes
 from whinchat.errors import WhinchatError
 
+Engine = Literal["local", "ray"]
 RecipeArg = Annotated[
     str,
     typer.Argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests import tiny
 from tests.run import made
+from whinchat.evaluation.calibration import Calibrator
 from whinchat.run import run
 from whinchat.use.server.app import create_app
 from whinchat.use.server.host import Host
@@ -29,9 +31,10 @@ def runs(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         task={"labels": tiny.BRANCHING},
         adapter={"method": "dora", "target_modules": ["q_proj", "up_proj"]},
         train={"learning_rate": 1e-2},
-        evaluate={"wanted_accuracy": 0.4},
     )
     run(recipe, base / "run")
+    adapter = base / "run" / "adapter"
+    replace(Calibrator.load(adapter, tiny.BRANCHING), threshold=0.5).save(adapter)
     return {"first": made.finished_run(tiny_llama), "second": base / "run"}
 
 

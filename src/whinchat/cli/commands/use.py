@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whinchat.cli.files import Engine
-from whinchat.cli.options import ClassifierArg, JsonOption, PriorsOption, SetOption
+from whinchat.cli.options import ClassifierArg, Engine, JsonOption, PriorsOption, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import WhinchatError
 from whinchat.use.export import TOLERANCE, Kind
@@ -92,11 +91,13 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     """
     if goal is not None:
         from whinchat.cli.files import print_labelled, worker
+        from whinchat.publish.hub import fetch
 
         if reestimate_priors:
             raise WhinchatError("--reestimate-priors: takes all texts at once, so it does not go with --out")
-        work = worker(run_folder, engine, workers)
-        print_labelled(run_folder, texts or (), goal, column, prefix, work, overwrite=overwrite, as_json=as_json)
+        folder = fetch(run_folder)
+        work = worker(folder, engine, workers)
+        print_labelled(folder, texts or (), goal, column, prefix, work, overwrite=overwrite, as_json=as_json)
         return
     from whinchat.cli.predict import print_predictions
 
