@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import pyarrow.parquet as pq
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.machine import machine, provenance, versions
 from benchmarks.report import save
@@ -129,6 +129,10 @@ def draw(servers: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
                 latency.plot(clients, [one[quantile] for one in points], line, color=color, label=f"{name}, {quantile}")
         rate.set(ylabel="answers a second", ylim=(0, None))
         latency.set(ylabel="seconds to an answer", yscale="log")
+        # Plain numbers, since the style reads no mathematics.
+        latency.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=12))
+        latency.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        latency.yaxis.set_minor_locator(NullLocator())
         for ax in (rate, latency):
             ax.set(xscale="log", xlabel="clients at a time")
             ax.set_xticks(clients, list(map(str, clients)))
