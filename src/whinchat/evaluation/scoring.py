@@ -52,7 +52,7 @@ def score(
 ) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
 
-    On a CPU every core works on a batch of its own: at these sizes that is faster than all cores on one.
+    On a CPU every core works on a batch of its own where there are rows enough: that is faster than all cores on one.
 
     Args:
         engine: the model and its prompts' answers.

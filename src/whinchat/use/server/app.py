@@ -71,15 +71,15 @@ def create_app(hosted: Mapping[str, Hosted], answer: Answer, limits: Limits, bat
         redoc_url=None,
     )
     app.add_middleware(_BodyLimit, limits=limits)
-    _add_api(app, hosted, limits, metrics)
+    pages = RunPages({name: one.path for name, one in hosted.items()})
+    _add_api(app, hosted, pages, limits, metrics)
     _add_watching(app, metrics)
-    _add_pages(app, hosted)
+    _add_pages(app, pages)
     return app
 
 
-def _add_api(app: FastAPI, hosted: Mapping[str, Hosted], limits: Limits, metrics: Metrics) -> None:
+def _add_api(app: FastAPI, hosted: Mapping[str, Hosted], pages: RunPages, limits: Limits, metrics: Metrics) -> None:
     first = next(iter(hosted))
-    pages = RunPages({name: one.path for name, one in hosted.items()})
     cards = [model_card(one, pages) for one in hosted.values()]
 
     def find(name: str | None) -> Hosted:
@@ -195,9 +195,7 @@ def _add_watching(app: FastAPI, metrics: Metrics) -> None:
         return response
 
 
-def _add_pages(app: FastAPI, hosted: Mapping[str, Hosted]) -> None:
-    pages = RunPages({name: one.path for name, one in hosted.items()})
-
+def _add_pages(app: FastAPI, pages: RunPages) -> None:
     def file_of(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def send() -> FileResponse:
             return FileResponse(_PAGE / name)
@@ -231,7 +229,7 @@ class _BodyLimit:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
-        # Six bytes are the longest way to spell a character of the basic plane in JSON, twelve for others.
+        # JSON may take twelve bytes for a character.
         texts = limits.max_texts * (limits.max_chars * 12 + 8) + 1024
         self._most = {"/v1/classify": min(texts, 64_000_000), "/v1/table": limits.max_table_bytes}
 
