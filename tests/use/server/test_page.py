@@ -19,7 +19,7 @@ from whinchat.use.labeller import Labeller
 from whinchat.use.server.app import create_app
 from whinchat.use.server.host import Host
 from whinchat.use.server.schema import Limits
-from whinchat.use.server.serve import _listen
+from whinchat.use.server.serve import listen
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make browser` installs Debian's")
@@ -30,7 +30,7 @@ TEXT = tiny.toy_rows(1, tiny.ONE_TOKEN, 5)[0][0]
 
 @pytest.fixture(scope="module")
 def address(host: Host) -> Iterator[str]:
-    listening = _listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     app = create_app(host.hosted, host.answer, Limits(max_chars=500, max_texts=10), 8)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

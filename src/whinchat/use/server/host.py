@@ -17,7 +17,6 @@ from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import Found, find_classifier
 from whinchat.publish.hub import fetch
-from whinchat.run import load_calibrator
 from whinchat.use.labeller import Answers, Labeller
 
 
@@ -78,7 +77,7 @@ class Host:
                 add = add_adapter if hosted else load_adapter
                 model = add(model, one.folder, adapter)
             engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(one.recipe))
-            calibrator = load_calibrator(runs[name], one.recipe)
+            calibrator = Calibrator.load(one.folder, one.recipe.task.labels)
             hosted[name] = Hosted(name, runs[name], Labeller(one.recipe, engine, calibrator), adapter)
         return cls(model, hosted)
 

@@ -45,7 +45,7 @@ def serve(
         RunError: the address cannot be had, or ``runs`` cannot be served together.
         ModelError: a model cannot be loaded.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     classifiers = Host.load(runs)
     for name in classifiers.hosted:
         # What is loaded or compiled at the first text is so before anybody waits for it.
@@ -57,7 +57,7 @@ def serve(
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket of that address, before minutes are spent on loading a model."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
