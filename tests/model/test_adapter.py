@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -13,7 +14,8 @@ from torch import Tensor
 from tests import tiny
 from tests.model import plain
 from whinchat.errors import ModelError
-from whinchat.model.adapter import attach, count_parameters, load_adapter, lora_layers, save_adapter
+from whinchat.evaluation.scoring import score
+from whinchat.model.adapter import attach, count_parameters, load_adapter, lora_layers, save_adapter, settle
 from whinchat.recipe.recipe import Adapter
 
 METHODS = {
@@ -287,6 +289,20 @@ def test_evaluation_sees_what_training_changed(tiny_llama: Path, tmp_path: Path,
     first = plain.plain_twin(tuned, tiny_llama, tmp_path / "back", trainable=False)
     assert (logits_of(first, ids) - logits_of(twin, ids)).abs().max() > 0.01
     torch.testing.assert_close(logits_of(tuned, ids), logits_of(first, ids), rtol=1e-5, atol=2e-5)
+
+
+@every_method
+def test_settled_factors_answer_with_the_same_bits(tiny_llama: Path, method: dict[str, Any]) -> None:
+    backbone = tiny.load(tiny_llama, compute_dtype="bfloat16")
+    model = attach(backbone.model, adapter(**method), seed=1)
+    tiny.stir(model)
+    engine = tiny.engine_of(backbone, tiny.LABEL_SETS["several"], model.eval())
+    prompts = engine.template.encode(tiny.TEXTS)
+    before = score(engine, prompts, 4)
+    settle(model, torch.bfloat16)
+    held = {layer.lora_A["default"].weight.dtype for layer in lora_layers(model)}
+    assert held == {torch.float32 if method.get("method") == "dora" else torch.bfloat16}
+    np.testing.assert_array_equal(score(engine, prompts, 4), before)
 
 
 @pytest.mark.parametrize("targets", [("c_attn",), ("q_proj", "nope"), ("input_layernorm",), ("lm_head_",)])

@@ -161,11 +161,12 @@ def test_float_head_is_a_float32_product_under_autocast() -> None:
     assert (rounded.double() - wanted).abs().max() > 1e-3, "bfloat16 would have done as well"
 
 
-def test_float_head_on_bfloat16_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1, 5])
+def test_float_head_on_bfloat16_loses_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr("whinchat.model.head._PIECE", 7)
     linear = torch.nn.Linear(64, 30, bias=False).to(torch.bfloat16).requires_grad_(False)
     head = FloatHead(linear)
-    hidden = torch.randn(5, 2, 64).to(torch.bfloat16).requires_grad_()
+    hidden = torch.randn(rows, 2, 64).to(torch.bfloat16).requires_grad_()
     before = torch.backends.mkldnn.matmul.fp32_precision
     found = head(hidden)
     assert torch.backends.mkldnn.matmul.fp32_precision == before

@@ -112,7 +112,7 @@ def test_a_little_padding_is_kept_and_changes_nothing(tiny_model: Path) -> None:
     assert_packed_equals_plain(engine, batch, engine.tree)
 
 
-@pytest.mark.parametrize("lengths", [[4, 9, 1], [6, 6, 6]])
+@pytest.mark.parametrize("lengths", [[4, 9, 1], [6, 6, 6], [7]])
 def test_without_a_shared_prefix(tiny_model: Path, lengths: list[int]) -> None:
     engine = tuned_engine(tiny_model)
     whole = drawn_batch(engine, lengths)

@@ -125,3 +125,9 @@ def test_collate_without_nodes_or_prefix() -> None:
     assert batch.prefix.tolist() == []
     assert batch.nodes.shape == (2, 0)
     assert batch.rest.tolist() == [[1, 2, 3], [4, 0, 0]]
+
+
+def test_a_row_alone_has_no_prefix() -> None:
+    batch = collate([[1, 2, 3]], [(4,)])
+    assert batch.prefix.tolist() == []
+    assert batch.rest.tolist() == [[1, 2, 3]]

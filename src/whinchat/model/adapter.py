@@ -89,6 +89,18 @@ def _loaded(folder: Path, load: Callable[[], PeftModel]) -> PeftModel:
     return tuned
 
 
+def settle(model: nn.Module, dtype: torch.dtype) -> None:
+    """Hold LoRA's factors in the data type they are multiplied in: the same answers without a cast at each call.
+
+    Not for a model that is to be trained or saved. DoRA's factors stay as they are: its norm is taken from them.
+    """
+    for layer in lora_layers(model):
+        for name in layer.lora_A:
+            if name not in layer.lora_variant:
+                layer.lora_A[name].to(dtype)
+                layer.lora_B[name].to(dtype)
+
+
 def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None:
     """Write the adapter in PEFT's format; ``base_model`` is the name it gives for its backbone."""
     for config in model.peft_config.values():

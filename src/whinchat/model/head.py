@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _SWITCH = Lock()
-# Rows of the weight that are widened at a time: they stay in the cache until they are multiplied.
-_PIECE = 2048
+# Rows of the weight that are widened at a time: they stay in the core's own cache until they are multiplied.
+_PIECE = 512
+# Up to so many places a float32 product costs less than laying the weight out for a bfloat16 one.
+_FEW = 8
 
 
 class FloatHead(nn.Module):
@@ -50,7 +52,7 @@ class _WideProduct(Function):
         rows = hidden.flatten(0, -2).float()  # (M, H)
         logits = rows.new_empty(len(rows), len(weight))
         room = rows.new_empty(_PIECE, weight.shape[1])
-        with _bfloat16_factors():
+        with nullcontext() if len(rows) <= _FEW else _bfloat16_factors():
             for piece, part in zip(weight.split(_PIECE), logits.split(_PIECE, dim=1), strict=True):
                 torch.mm(rows, room[: len(piece)].copy_(piece).T, out=part)
         shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])

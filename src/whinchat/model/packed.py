@@ -136,10 +136,10 @@ def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None
     values = torch.cat([prefix_values.expand(line.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
     if reads is None:
         prefix_queries, queries = line.split(_heads(project(attention.q_proj, h), width))
-        mixed = line.join(
-            _attend(prefix_queries, views.prefix, prefix_keys, prefix_values),
-            _attend(queries, views.grid, keys, values),
-        )
+        before = prefix_queries.flatten(2)
+        if line.prefix:
+            before = _attend(prefix_queries, views.prefix, prefix_keys, prefix_values)
+        mixed = line.join(before, _attend(queries, views.grid, keys, values))
     else:
         x, h = Pick.apply(x, reads), Pick.apply(h, reads)
         queries = _heads(project(attention.q_proj, h), width).unflatten(0, (line.rows, -1))

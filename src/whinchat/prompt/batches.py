@@ -49,7 +49,8 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
 
 def collate(prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]]) -> Batch:
     """One batch; ``nodes`` holds the answer tokens of each row, padded here with 0, which nothing reads."""
-    cut = shared_prefix(prompts)
+    # A row alone shares nothing: a prefix of its own would only be one more attention.
+    cut = shared_prefix(prompts) if len(prompts) > 1 else 0
     rests = [prompt[cut:] for prompt in prompts]
     return Batch(
         prefix=torch.tensor(prompts[0][:cut], dtype=torch.long),

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.model.adapter import add_adapter, load_adapter
+from whinchat.model.adapter import add_adapter, load_adapter, settle
 from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import Found, find_classifier
@@ -79,6 +79,7 @@ class Host:
             engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(one.recipe))
             calibrator = Calibrator.load(one.folder, one.recipe.task.labels)
             hosted[name] = Hosted(name, runs[name], Labeller(one.recipe, engine, calibrator), adapter)
+        settle(model, backbone.plan.torch_dtype)
         return cls(model, hosted)
 
     def answer(self, question: Question, texts: Sequence[str]) -> Answers:
