@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -42,11 +42,29 @@ def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
 
 
 def print_table(content: Content, title: str | None = None) -> None:
-    """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows."""
-    if content.rows:
-        # What tells a row from the others is never cut.
-        first, *others = content.columns
-        table = Table(Column(first, no_wrap=True), *others, title=title)
-        for row in content.rows:
-            table.add_row(*map(Text, row))
-        out.print(table)
+    """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows.
+
+    Where its lines are too long for the terminal it is laid on its side, if that makes them shorter.
+    """
+    if not content.rows:
+        return
+    first, *others = content.columns
+    table = _set(first, others, content.rows, title)
+    if _width(table) > out.width:
+        turned = list(zip(content.columns, *content.rows, strict=True))
+        table = min(table, _set(first, turned[0][1:], turned[1:], title), key=_width)
+    out.print(table)
+
+
+def _set(first: str, others: Sequence[str], rows: Iterable[Sequence[str]], title: str | None) -> Table:
+    # What tells a row from the others is never cut.
+    named = (Column(Text(name), overflow="fold") for name in others)
+    table = Table(Column(first, no_wrap=True), *named, title=title)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _width(table: Table) -> int:
+    """Columns of the terminal that it takes where no cell is broken."""
+    return out.measure(table, options=out.options.update(width=10_000)).maximum
