@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,21 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
             if name not in layer.lora_variant:
                 layer.lora_A[name].to(dtype)
                 layer.lora_B[name].to(dtype)
+
+
+@contextmanager
+def switched_off(layers: Sequence[Any]) -> Iterator[None]:
+    """Inside, ``lora_layers`` answer as if they carried no adapter.
+
+    PEFT's own ``disable_adapter`` goes through all modules to find them, which takes half as long as a text.
+    """
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None:

@@ -10,6 +10,7 @@ cost less than a fused kernel. The last layer computes only what is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +50,19 @@ def is_packable(model: nn.Module, plan: Plan) -> bool:
         and core.model.rotary_emb.rope_type in ("default", "linear", "llama3", "yarn")
         and core.model.embed_tokens.weight.dtype == plan.torch_dtype
         and len(set(getattr(core, "hf_device_map", {}).values())) <= 1
-        and all(is_projectable(module) for module in core.model.modules())
-        and not _trains_base(core)
+        and all(is_projectable(part) for part in _parts(core))
+        and not (torch.is_grad_enabled() and _trains_base(core))
     )
+
+
+def _parts(core: Any) -> Iterator[nn.Module]:
+    """The modules whose weights are read here rather than their own forward pass called."""
+    yield from (core.model.embed_tokens, core.model.norm)
+    for layer in core.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        yield from (layer.input_layernorm, layer.post_attention_layernorm)
+        yield from (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        yield from (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
 
 
 def _trains_base(core: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.model.adapter import add_adapter, load_adapter, settle
+from whinchat.model.adapter import add_adapter, load_adapter, lora_layers, settle, switched_off
 from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import Found, find_classifier
@@ -48,6 +48,7 @@ class Host:
     def __init__(self, model: Any, hosted: Mapping[str, Hosted]) -> None:
         self.hosted = dict(hosted)
         self._model = model
+        self._layers = lora_layers(model)
 
     @classmethod
     def load(cls, runs: Mapping[str, Path]) -> Host:
@@ -88,7 +89,7 @@ class Host:
         if one.adapter is not None and self._model.active_adapter != one.adapter:
             self._model.set_adapter(one.adapter)
         plain = question.before and one.adapter is not None
-        with self._model.disable_adapter() if plain else nullcontext():
+        with switched_off(self._layers) if plain else nullcontext():
             scores = one.labeller.score(texts, bar=tqdm(disable=True))
         if not question.before:
             return one.labeller.answer(scores)
