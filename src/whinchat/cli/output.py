@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,15 +48,16 @@ def print_table(content: Content, title: str | None = None) -> None:
     """
     if not content.rows:
         return
-    first, *others = content.columns
-    table = _set(first, others, content.rows, title)
+    lines = [content.columns, *content.rows]
+    table = _set(lines, title)
     if _width(table) > out.width:
-        turned = list(zip(content.columns, *content.rows, strict=True))
-        table = min(table, _set(first, turned[0][1:], turned[1:], title), key=_width)
+        table = min(table, _set(list(zip(*lines, strict=True)), title), key=_width)
     out.print(table)
 
 
-def _set(first: str, others: Sequence[str], rows: Iterable[Sequence[str]], title: str | None) -> Table:
+def _set(lines: Sequence[Sequence[str]], title: str | None) -> Table:
+    """``lines`` as a table, the first of them on top."""
+    (first, *others), *rows = lines
     # What tells a row from the others is never cut.
     named = (Column(Text(name), overflow="fold") for name in others)
     table = Table(Column(first, no_wrap=True), *named, title=title)
