@@ -1,4 +1,4 @@
-"""Learning curve, and quality against cost."""
+"""Learning curve, and quality beside cost."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
-from whinchat.arena.results import Results, Summary
+from whinchat.arena.results import Results
 from whinchat.arena.spec import SIMPLE
 from whinchat.publish.figures import Plot
 from whinchat.publish.style import Theme, new_figure, shorten
@@ -23,9 +23,8 @@ OCHRES = ("#d99a3d", "#b5541c")
 BRIGHT = ("#1b6ca8", "#3a9d6f", "#8e5bb5", "#c2406b", "#6d8f1f", "#2aa7b8", "#5a6fd6", "#7d4a2d", "#d1495b")
 LINES: dict[str, Line] = {"simple": (0, (5, 2)), "prompting": (0, (1, 1)), "trained": "solid"}
 MARKERS = "osD^vP*Xhp<>d"
+NEXT_TO_NOTHING = 1e-3  # of a second or a millisecond; a logarithmic axis has no place for zero
 LABEL_GAP = 0.035  # of the axis's height, between two labels beside it
-# Seconds below which nothing was trained, or as good as nothing; a logarithmic axis has no place for zero.
-NO_TRAINING = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def plots(results: Results) -> tuple[Plot, ...]:
             )
         )
     drawn.append(
-        Plot("cost", f"Macro-F1 against time. {_best(results)}", lambda theme: draw_cost(results, theme)),
+        Plot("cost", f"Macro-F1 beside time and memory. {_best(results)}", lambda theme: draw_cost(results, theme)),
     )
     return tuple(drawn)
 
@@ -90,33 +89,36 @@ def draw_learning_curve(results: Results, theme: Theme) -> Figure:
 
 
 def draw_cost(results: Results, theme: Theme) -> Figure:
-    """Mean macro-F1 at the largest size against the time of training and of an answer.
+    """Mean macro-F1 at the largest size, best method first, beside the time of training, of an answer, and memory.
 
     Thick bars reach from the least to the greatest seed, thin ones over the 95 % interval of resampled rows.
     """
     rows = max((one.rows for one in results.summaries if one.rows is not None), default=0)
-    ones = results.at(rows)
+    ones = sorted(results.at(rows), key=lambda one: one.mean_macro_f1)
     looks = looks_of(results)
-    figure = new_figure(10.2, 4.8)
-    training, answering = figure.subplots(1, 2, sharey=True)
-    _draw_costs(training, ones, {one.method: _training(one) for one in ones}, looks, theme)
-    training.set(xlabel="seconds of training", ylabel=f"macro-F1 on {count(results.evaluated_rows)} rows")
-    if any(_training(one) == NO_TRAINING for one in ones):
-        training.axvspan(NO_TRAINING / 2.2, NO_TRAINING * 2.2, color=theme.line, alpha=0.5, linewidth=0)
-        training.annotate(
-            "none", (NO_TRAINING, 0), (0, 5), xycoords=training.get_xaxis_transform(), textcoords="offset points",
-            ha="center", color=theme.muted, fontsize=9,
-        )  # fmt: skip
-    _draw_costs(answering, ones, {one.method: 1000 / one.answers_per_second for one in ones}, looks, theme)
-    answering.set(xlabel="milliseconds an answer")
-    handles = [
-        training.plot([], [], look.marker, color=look.color, markersize=7, label=_legend(one))[0]
-        for one in sorted(ones, key=lambda one: -one.mean_macro_f1)
-        for look in (looks[one.method],)
-    ]
-    figure.legend(handles=handles, loc="outside right upper", title="peak memory", alignment="left")
-    figure.suptitle(f"{shorten(results.name)}: quality against cost, {count(rows)} training rows", x=0.0, ha="left")
-    training.set_title(
+    figure = new_figure(10.2, 1.7 + 0.28 * len(ones))
+    quality, training, answering, room = figure.subplots(1, 4, sharey=True, width_ratios=(2, 1, 1, 1))
+    for at, one in enumerate(ones):
+        color = looks[one.method].color
+        quality.plot([one.over_rows.low, one.over_rows.high], [at, at], color=color, linewidth=1, zorder=2)
+        quality.plot([one.low, one.high], [at, at], color=color, linewidth=3.5, alpha=0.6, zorder=2)
+        quality.plot(one.mean_macro_f1, at, "o", color=color, markersize=7, markeredgecolor=theme.paper, zorder=3)
+    quality.set_yticks(range(len(ones)), [f"{shorten(one.method)}  {number(one.mean_macro_f1)}" for one in ones])
+    quality.set(xlabel=f"macro-F1 on {count(results.evaluated_rows)} rows")
+    quality.grid()
+    colors = [looks[one.method].color for one in ones]
+    fitting = [round(one.fit_seconds, 2) if one.trainable_parameters else 0 for one in ones]
+    answers = [1000 / one.answers_per_second for one in ones]
+    held = [one.peak_device_bytes or one.peak_memory_bytes for one in ones]
+    for ax, label, values, words in (
+        (training, "training", fitting, [duration(seconds) for seconds in fitting]),
+        (answering, "an answer", answers, [f"{milliseconds:.2g} ms" for milliseconds in answers]),
+        (room, "peak memory", held, [memory(size) for size in held]),
+    ):
+        _draw_column(ax, values, words, colors, theme)
+        ax.set(xlabel=label)
+    figure.suptitle(f"{shorten(results.name)}: quality and cost, {count(rows)} training rows", x=0.0, ha="left")
+    quality.set_title(
         f"{_seeds(results)}; thin: 95 % over resampled rows", color=theme.muted, fontsize=9, fontweight="normal"
     )
     return figure
@@ -136,30 +138,21 @@ def looks_of(results: Results) -> dict[str, Look]:
     return looks
 
 
-def _draw_costs(
-    ax: Axes, ones: Sequence[Summary], costs: Mapping[str, float], looks: Mapping[str, Look], theme: Theme
-) -> None:
-    for one in ones:
-        look, x = looks[one.method], costs[one.method]
-        ax.plot([x, x], [one.over_rows.low, one.over_rows.high], color=look.color, linewidth=1, zorder=2)
-        ax.plot([x, x], [one.low, one.high], color=look.color, linewidth=3.5, alpha=0.6, zorder=2)
-        ax.plot(
-            x, one.mean_macro_f1, look.marker, color=look.color, markersize=8.5, markeredgecolor=theme.paper, zorder=3
-        )
+def _draw_column(ax: Axes, values: Sequence[float], words: Sequence[str], colors: Sequence[str], theme: Theme) -> None:
+    """One dot and its value a row, on a logarithmic axis; what is next to nothing has none."""
+    for at, (value, word, color) in enumerate(zip(values, words, colors, strict=True)):
+        if value > NEXT_TO_NOTHING:
+            ax.plot(value, at, "o", color=color, markersize=7, markeredgecolor=theme.paper)
+            ax.annotate(
+                word, (value, at), (7, 0), textcoords="offset points",
+                va="center", color=theme.muted, fontsize=8, bbox={"color": theme.paper, "pad": 1},
+            )  # fmt: skip
     ax.set_xscale("log")
-    ax.margins(x=0.1)
-    ax.xaxis.set_major_locator(LogLocator(numticks=8))
-    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_locator(NullLocator())
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.grid()
-
-
-def _training(one: Summary) -> float:
-    return max(one.fit_seconds, NO_TRAINING) if one.trainable_parameters else NO_TRAINING
-
-
-def _legend(one: Summary) -> str:
-    return f"{shorten(one.method)}: {memory(one.peak_device_bytes or one.peak_memory_bytes)}"
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high * (high / low) ** 0.75)  # room for the value of the rightmost dot
+    ax.grid(axis="y")
 
 
 def _label_ends(ax: Axes, ends: Mapping[str, float], looks: Mapping[str, Look]) -> None:
