@@ -15,6 +15,7 @@ from whinchat.publish.limits import limits
 from whinchat.publish.markdown import Markdown, escape, fence, table
 from whinchat.publish.records import Manifest, RunRecord
 from whinchat.publish.snippet import python_snippet
+from whinchat.publish.template import fill
 from whinchat.publish.wording import METRICS, MODES, abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
 from whinchat.recipe.recipe import Metric, Recipe
@@ -22,7 +23,6 @@ from whinchat.recipe.recipe import Metric, Recipe
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-TEMPLATES = Path(__file__).with_name("templates")
 # Licences the hub knows by name; any other goes in as "other" with its name beside it.
 HUB_LICENSES = frozenset({
     "agpl-3.0", "apache-2.0", "artistic-2.0", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd-2-clause",
@@ -154,8 +154,9 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
     images = {
         plot.name: Markdown(f"![{escape(plot.alt)}]({figures.rstrip('/')}/{plot.name}.png)") for plot in plots(record)
     }
-    return render(
+    return fill(
         "card.md.jinja",
+        escape,
         record=record,
         recipe=record.recipe,
         manifest=manifest,
@@ -181,21 +182,6 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
         ),
         recipe_yaml=fence(recipe_to_yaml(record.recipe), "yaml"),
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """A card's template with ``values``, which are escaped where they are no Markdown already."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        finalize=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(values)
 
 
 def hub_link(model: str) -> Markdown:

@@ -7,30 +7,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from whinchat.publish import tables
 from whinchat.publish.figures import Plot, plots
 from whinchat.publish.limits import limits
 from whinchat.publish.records import RunRecord
 from whinchat.publish.style import DARK, LIGHT
+from whinchat.publish.template import fill
 from whinchat.publish.wording import abstention_sentence, calibrated_sentence, count, paired_sentence
 from whinchat.recipe.files import recipe_to_yaml
-
-TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_report(record: RunRecord) -> str:
     """The report as HTML text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return fill(
+        "report.html.jinja",
+        None,
         record=record,
         recipe=record.recipe,
         manifest=record.manifest,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from whinchat.model.device import plan_device
 from whinchat.publish import tables
-from whinchat.publish.card import hub_link, render, tags_of
-from whinchat.publish.markdown import Markdown, fence
+from whinchat.publish.card import hub_link, tags_of
+from whinchat.publish.markdown import Markdown, escape, fence
 from whinchat.publish.snippet import python_snippet
+from whinchat.publish.template import fill
 from whinchat.recipe.files import recipe_to_yaml
 from whinchat.recipe.recipe import Recipe
 
@@ -36,8 +37,9 @@ def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
         tags=tags_of(recipe, plan.load_in, base),
         model_name=repo_id.partition("/")[2],
     )
-    body = render(
+    body = fill(
         "short_card.md.jinja",
+        escape,
         name=metadata.model_name,
         method=tables.method_name(recipe.adapter, plan.load_in),
         base_link=hub_link(base),

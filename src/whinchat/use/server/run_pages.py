@@ -40,13 +40,17 @@ class RunPages:
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._folders = {name: RunFolder(path) for name, path in paths.items()}
 
+    def has_card(self, name: str) -> bool:
+        """Whether there is a model card."""
+        folder = self._folders.get(name)
+        return folder is not None and folder.card.is_file()
+
     def card(self, name: str) -> str | None:
         """The model card as a page."""
-        folder = self._folders.get(name)
-        if folder is None or not folder.card.is_file():
+        if not self.has_card(name):
             return None
         # The card's front matter is for the hub.
-        _, _, body = folder.card.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+        _, _, body = self._folders[name].card.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
         rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
         return _CARD.format(title=html.escape(name), body=rendered)
 
@@ -95,6 +99,6 @@ def model_card(one: Hosted, pages: RunPages) -> ModelCard:
         has_before=one.adapter is not None,
         text_column=recipe.data.text_column,
         figures=pages.figures(one.name),
-        card=f"{address}/card" if pages.card(one.name) is not None else None,
+        card=f"{address}/card" if pages.has_card(one.name) else None,
         report=f"{address}/report" if pages.report(one.name) is not None else None,
     )
