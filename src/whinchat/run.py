@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from whinchat.data.checks import spaces_tell
 from whinchat.data.records import Corpus, Split
-from whinchat.data.sources import load_corpus, load_split
+from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError
 from whinchat.publish.folder import RunFolder, find_classifier, write_json
-from whinchat.publish.hub import fetch
 from whinchat.publish.records import RunRecord
-from whinchat.recipe.files import differences, load_recipe
-from whinchat.recipe.recipe import Data, Recipe
+from whinchat.recipe.files import differences
+from whinchat.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from whinchat.evaluation.calibration import Calibrator
     from whinchat.evaluation.evaluate import Outcome
-    from whinchat.evaluation.records import Evaluation
-    from whinchat.evaluation.reestimation import Reweighed
     from whinchat.evaluation.trust import Trust
     from whinchat.model.backbone import Backbone
     from whinchat.model.engine import Engine
@@ -91,7 +88,7 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     with clock.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
     with clock.stage("trust"):
-        trust = _examine(recipe, corpus, engine, split, after, folder)
+        trust = examine_run(recipe, corpus, engine, split, after, folder)
     record = make_record(recipe, corpus, backbone, training, split, (before, after), trust, clock.seconds)
     with clock.stage("publish"):
         write_predictions(
@@ -120,76 +117,6 @@ def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tup
         open_folder(folder, recipe, existing)
     _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers)
     return folder, training
-
-
-def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str] = ()) -> Evaluation:
-    """Measure a trained run again: on its own split, or on every row of ``source``.
-
-    Args:
-        path: the run folder, an adapter's, or OWNER/NAME on the hub.
-        source: a file, folder, hub data set or package; its own splits, limits and columns are then the defaults of
-            ``data``, not those of the run's recipe.
-        overrides: ``data.KEY=VALUE`` and ``evaluate.KEY=VALUE``.
-
-    Raises:
-        RecipeError: an override of anything else, which the trained adapter could not follow.
-        WhinchatError: the run or the data cannot be read.
-    """
-    from whinchat.evaluation.evaluate import evaluate
-
-    path = fetch(path)
-    recipe, split = _to_measure(path, source, overrides)
-    _, engine = load_engine(path)
-    return evaluate(engine, split, recipe.evaluate, "after").evaluation
-
-
-def reestimate_run(
-    path: Path, source: str | None = None, overrides: Sequence[str] = ()
-) -> tuple[Evaluation, Reweighed]:
-    """As ``evaluate_run``, and the calibrated answers with and without label shares estimated from the texts.
-
-    Raises:
-        RunError: the run has no calibrator to start from, or the texts are too few.
-    """
-    import numpy as np
-
-    from whinchat.evaluation.evaluate import evaluate
-    from whinchat.evaluation.reestimation import measure_both, require
-
-    path = fetch(path)
-    recipe, split = _to_measure(path, source, overrides)
-    trained, engine = load_engine(path)
-    calibrator = load_calibrator(path, trained)
-    split = split.head(recipe.evaluate.rows)
-    require(calibrator, len(split), path)
-    outcome = evaluate(engine, split, recipe.evaluate, "after")
-    log_probs = np.array([one.log_probs for one in outcome.predictions])
-    # Calibrators are fitted on the run's own validation split.
-    in_sample = source is None and split.name == "validation"
-    return outcome.evaluation, measure_both(calibrator, log_probs, np.array(split.labels), recipe.evaluate, in_sample)
-
-
-def _to_measure(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
-    """The recipe to evaluate by, and the rows."""
-    for override in overrides:
-        if not override.startswith(("data.", "evaluate.")):
-            raise RecipeError(
-                f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in"
-            )
-    RunFolder(path).read_recipe()  # says what a run folder is, where this is none
-    recipe = load_recipe(str(RunFolder(path).recipe), overrides)
-    if source is not None:
-        asked = [override.partition("=")[0].strip().split(".")[:2] for override in overrides]
-        fresh = {key: getattr(recipe.data, key) for section, key in asked if section == "data"}
-        limits = {} if ["evaluate", "rows"] in asked else {"rows": None}
-        recipe = recipe.model_copy(
-            update={
-                "data": Data.model_validate(fresh | {"source": source}),
-                "evaluate": recipe.evaluate.model_copy(update=limits),
-            }
-        )
-        return recipe, load_split(recipe)
-    return recipe, load_corpus(recipe).split(recipe.evaluate.split)
 
 
 def check_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
@@ -296,7 +223,7 @@ def _engine(backbone: Backbone, template: PromptTemplate, model: Any = None) -> 
     return Engine.build(model if model is not None else backbone.model, backbone.plan, template)
 
 
-def _examine(
+def examine_run(
     recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: Outcome, folder: RunFolder
 ) -> Trust | None:
     """Fit the calibrator on validation, save it with the adapter, and examine the answers on ``split``."""

@@ -20,8 +20,8 @@ from whinchat import __version__
 from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
-    "arena", "run", "train", "review", "evaluate", "predict", "export", "serve", "inspect", "compare", "shift",
-    "doctor", "push", "runs", "report", "recipes show", "recipes check",
+    "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
+    "shift", "doctor", "push", "runs", "report", "recipes show", "recipes check",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 
@@ -166,7 +166,21 @@ def test_evaluate_a_run(whinchat: Whinchat, a_run: Path) -> None:
         assert found[mode]["macro_f1"] == after[mode]["macro_f1"]
     shown = whinchat("evaluate", a_run).out
     assert f"{after['score']['macro_f1']:.3f}" in shown
-    assert "free generation" in shown
+    assert f"{found['decide']['macro_f1']:.3f}" in shown
+    for part in ("free generation", "Each label, calibrated answers", "Calibration was fitted on these rows"):
+        assert part in shown
+
+
+def test_calibrate_a_run(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(a_run, tmp_path / "run")
+    said = whinchat("calibrate", run, "--metric", "macro_recall", "--json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert found["metric"] == "macro_recall"
+    assert found == json.loads((run / "trust.json").read_text(encoding="utf-8"))
+    shown = whinchat("calibrate", run, "--wanted-accuracy", "0.5").out
+    assert f"{found['decided']['macro_recall']:.3f}" in shown
+    assert whinchat("calibrate", run, "--wanted-accuracy", "2").code == 2
 
 
 def test_evaluate_on_other_data(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:

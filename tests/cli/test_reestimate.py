@@ -76,13 +76,13 @@ def test_evaluate_measures_both_ways(whinchat: Whinchat, a_run: Path, tmp_path: 
     found = json.loads(said.out)
     both = found.pop("reestimated_priors")
     assert timeless(found) == timeless(plain)
-    assert both["in_sample"] is False
-    assert both["plain"]["n"] == both["reestimated"]["n"] == both["reestimation"]["texts"] == 130
+    assert found["in_sample"] is False
+    assert found["decide"]["n"] == both["reestimated"]["n"] == both["reestimation"]["texts"] == 130
     assert sum(both["reestimation"]["estimated"]) == pytest.approx(1)
     shown = whinchat("evaluate", a_run, "--data", data, OPTION).out
-    for part in ("as in validation", "re-estimated", "true share", "of 130 answers. Verdict: "):
+    for part in ("calibrated answers", "re-estimated", "true share", "of 130 answers. Verdict: "):
         assert part in shown
-    assert f"{both['plain']['macro_f1']:.3f}" in shown
+    assert f"{found['decide']['macro_f1']:.3f}" in shown
     assert f"{both['reestimated']['macro_f1']:.3f}" in shown
     assert "estimated" not in whinchat("evaluate", a_run, "--data", data).out
 

@@ -26,7 +26,7 @@ from whinchat.evaluation.scoring import score
 from whinchat.evaluation.trust import Scored, calibrate
 from whinchat.model.engine import Engine
 from whinchat.publish.folder import RunFolder
-from whinchat.run import evaluate_run, load_calibrator, load_engine, run, train_only
+from whinchat.run import load_calibrator, load_engine, run, train_only
 
 
 @pytest.fixture(scope="module")
@@ -200,23 +200,6 @@ def test_the_adapter_loads_with_plain_peft(folder: Path, tiny_llama: Path) -> No
             assert total == pytest.approx(table[f"after_log_prob_{label}"][row], abs=1e-4)
 
 
-def test_evaluating_again_gives_the_same_figures(folder: Path) -> None:
-    assert timeless(json.loads(json.dumps(evaluate_run(folder).to_dict()))) == timeless(read(folder / "after.json"))
-
-
-def test_evaluating_on_a_source_takes_every_row_of_it(tiny_llama: Path, tmp_path: Path) -> None:
-    recipe = made.recipe_for(tiny_llama, made.write_csv(tmp_path / "texts.csv"), evaluate={"rows": 5})
-    train_only(recipe, tmp_path / "run")
-    assert evaluate_run(tmp_path / "run").score.n == 5
-    (tmp_path / "more.csv").write_text("body,label\n" + "hello,2\nthere,0\n" * 5, encoding="utf-8")
-    more = str(tmp_path / "more.csv")
-    asked = ["data.text_column=body", 'data.label_map={"0": bad, "2": good}']
-    assert evaluate_run(tmp_path / "run", more, asked).score.n == 10
-    assert evaluate_run(tmp_path / "run", more, [*asked, "evaluate.rows=3"]).score.n == 3
-    # Limits on the run's own splits are no limits on this source.
-    assert evaluate_run(tmp_path / "run", more, [*asked, "data.train_rows=null"]).score.n == 10
-
-
 def test_the_stored_evaluation_is_that_of_the_same_code(folder: Path) -> None:
     recipe, engine = load_engine(folder)
     again = evaluate(engine, load_corpus(recipe).split("validation"), recipe.evaluate, "after")
@@ -226,18 +209,11 @@ def test_the_stored_evaluation_is_that_of_the_same_code(folder: Path) -> None:
 def test_two_runs_of_one_recipe_are_the_same_run(folder: Path, tmp_path: Path) -> None:
     run(RunFolder(folder).read_recipe(), tmp_path / "again")
     for name in ("before.json", "after.json"):
-        assert timeless(read(folder / name)) == timeless(read(tmp_path / "again" / name))
+        assert made.timeless(read(folder / name)) == made.timeless(read(tmp_path / "again" / name))
     weights = "adapter/adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (tmp_path / "again" / weights).read_bytes()
     assert columns(folder) == columns(tmp_path / "again")
     assert read(folder / "history.json") == read(tmp_path / "again" / "history.json")
-
-
-def timeless(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without how long it took."""
-    return {key: timeless(value) if isinstance(value, dict) else value for key, value in evaluation.items()} | (
-        {"seconds": None} if "seconds" in evaluation else {}
-    )
 
 
 def test_without_generation_nothing_is_made_up(tiny_mistral: Path, tmp_path: Path) -> None:

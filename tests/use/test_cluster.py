@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import tiny
 from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
-from tests.run import made
+from tests.use.conftest import ROWS
 from whinchat.use import files
 from whinchat.use.cluster import label_on_ray
 from whinchat.use.files import begin, label_files, label_here, plan
@@ -23,23 +21,6 @@ def ray() -> Iterator[Any]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def run(tiny_llama: Path) -> Path:
-    return made.finished_run(tiny_llama)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    texts, _ = tiny.toy_rows(40, tiny.ONE_TOKEN, 3)
-    path = tmp_path / "in.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", "text"))
-        writer.writerows((at, text * (1 + at % 4)) for at, text in enumerate(texts))
-        writer.writerow(("broken",))
-    return path
 
 
 def test_the_same_bytes_and_only_what_is_missing(
@@ -59,7 +40,7 @@ def test_the_same_bytes_and_only_what_is_missing(
     monkeypatch.setattr(files, "finish", lambda *a: (kept.append(job.part(first).stat().st_mtime_ns), finish(*a))[1])
     (found,) = label_files([job], label_on_ray(run, workers=2)).values()
     assert kept == [left]
-    assert (found.rows, found.bad) == (41, 1)
+    assert (found.rows, found.bad) == (ROWS, 1)
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 

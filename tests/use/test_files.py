@@ -10,32 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny
-from tests.run import made
+from tests.use.conftest import ROWS
 from whinchat.errors import DataError
 from whinchat.use import files
 from whinchat.use.files import Job, label_files, label_here, plan
 from whinchat.use.labeller import Labeller
-
-ROWS = 23
-
-
-@pytest.fixture(scope="module")
-def run(tiny_llama: Path) -> Path:
-    return made.finished_run(tiny_llama)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A CSV with a broken row and texts of many lengths."""
-    texts, _ = tiny.toy_rows(ROWS - 1, tiny.ONE_TOKEN, 3)
-    path = tmp_path / "in.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", "text"))
-        writer.writerows((at, text * (1 + at % 4)) for at, text in enumerate(texts))
-        writer.writerow(("broken",))
-    return path
 
 
 def label(run: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:

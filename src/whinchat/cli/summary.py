@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from whinchat.again import Remeasured
 from whinchat.cli.output import emit_json, out, print_table
 from whinchat.errors import RunError
 from whinchat.evaluation.priors import Reestimation
-from whinchat.evaluation.records import Evaluation, Measured
-from whinchat.evaluation.reestimation import Reweighed
+from whinchat.evaluation.records import Measured
 from whinchat.publish.folder import RunFolder
 from whinchat.publish.records import RunRecord
-from whinchat.publish.wording import MODES, count, duration, memory, number, percent, verdict, with_interval
+from whinchat.publish.wording import DECIDED, MODES, count, duration, memory, number, percent, verdict, with_interval
 
 
 def print_run(record: RunRecord, path: Path) -> None:
@@ -29,6 +29,8 @@ def print_run(record: RunRecord, path: Path) -> None:
         for when, evaluation in (("before", record.before), ("after", record.after)):
             if (measured := getattr(evaluation, mode)) is not None:
                 table.add_row(MODES[mode], when, *_figures(measured))
+    if record.trust is not None:
+        table.add_row(DECIDED, "after", *_figures(record.trust.decided))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
         out.print(f"{reference.title}: macro-F1 {number(reference.after_macro_f1)} after training", markup=False)
@@ -42,32 +44,34 @@ def print_run(record: RunRecord, path: Path) -> None:
     out.print(f'Use it: whinchat predict {path} "a text"', soft_wrap=True, markup=False)
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """One evaluation as a table, with figures of each label beneath."""
+def print_evaluation(found: Remeasured) -> None:
+    """One evaluation as a table, with figures of each label beneath; then what label shares the texts seem to have."""
+    evaluation, reweighed = found.evaluation, found.reweighed
     table = Table(title=f"{evaluation.split}, {evaluation.score.n:,} texts")
     for column in ("measured by", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
         table.add_column(column)
-    for measured in (evaluation.score, evaluation.generate):
+    ways = {
+        MODES["score"]: evaluation.score,
+        MODES["generate"]: evaluation.generate,
+        DECIDED: found.decided,
+        f"{DECIDED}, label shares re-estimated": None if reweighed is None else reweighed.reestimated,
+    }
+    for name, measured in ways.items():
         if measured is not None:
-            table.add_row(MODES[measured.mode], *_figures(measured))
+            table.add_row(name, *_figures(measured))
     out.print(table)
-    labels = Table("label", "precision", "recall", "F1", "rows")
-    for one in evaluation.score.per_label:
+    best = MODES["score"] if found.decided is None else DECIDED
+    labels = Table("label", "precision", "recall", "F1", "rows", title=f"Each label, {best}")
+    for one in (found.decided or evaluation.score).per_label:
         labels.add_row(Text(one.label), number(one.precision), number(one.recall), number(one.f1), count(one.support))
     out.print(labels)
-
-
-def print_reweighed(reweighed: Reweighed) -> None:
-    """Calibrated answers with and without re-estimated label shares, and whether to trust the shares."""
-    table = Table(title="Calibrated answers")
-    for column in ("label shares", "macro-F1 (95 % interval)", "macro-recall", "accuracy"):
-        table.add_column(column)
-    for name, measured in (("as in validation", reweighed.plain), ("re-estimated", reweighed.reestimated)):
-        table.add_row(name, *_figures(measured)[:3])
-    out.print(table)
-    print_reestimation(reweighed.reestimation, out, reweighed.actual)
-    if reweighed.in_sample:
-        out.print("These are the rows that calibration was fitted on: both lines flatter it.", markup=False)
+    if reweighed is not None:
+        print_reestimation(reweighed.reestimation, out, reweighed.actual)
+    if found.in_sample and found.decided is not None:
+        out.print(
+            "Calibration was fitted on these rows, which flatters it a little; the report tells how it does on others.",
+            soft_wrap=True,
+        )
 
 
 def print_reestimation(found: Reestimation, console: Console, actual: Sequence[float] | None = None) -> None:

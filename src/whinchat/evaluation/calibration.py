@@ -94,11 +94,11 @@ class Calibrator:
             known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bias": tuple(found["bias"])}
             found = cls(**{**found, **known, "bins": bins})
         except (ValueError, TypeError, KeyError) as fault:
-            raise ModelError(f"{file}: not a calibration ({fault}); calibrate again or delete it") from None
+            raise ModelError(f"{file}: not a calibration ({fault}); `whinchat calibrate RUN` makes another") from None
         if found.labels != labels or found.metric not in get_args(Metric) or len(found.prior) not in (0, len(labels)):
             raise ModelError(
                 f"{file}: made for the labels {', '.join(found.labels)}, the task has {', '.join(labels)}; "
-                "calibrate again or delete it"
+                "`whinchat calibrate RUN` makes another"
             )
         return found
 

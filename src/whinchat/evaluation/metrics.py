@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from whinchat.evaluation.records import Interval, LabelFigures, Measured, Mode, Paired, Reliability, ReliabilityBin
+from whinchat.recipe.recipe import Evaluate
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -54,6 +55,27 @@ def measure(
         intervals=_intervals(matrix, resamples, seed),
         calibration=calibration,
         seconds=seconds,
+    )
+
+
+def measure_decision(
+    labels: tuple[str, ...],
+    log_probs: NDArray[np.floating[Any]],
+    probabilities: Floats,
+    answers: Ints,
+    expected: Ints,
+    settings: Evaluate,
+) -> Measured:
+    """Figures of calibrated ``probabilities`` (N, K) and ``answers`` (N,) to texts with scores ``log_probs`` (N, K)."""
+    return measure(
+        "decide",
+        labels,
+        expected,
+        answers,
+        calibration=reliability(log_probs, probabilities, expected),
+        resamples=settings.bootstrap_resamples,
+        seed=settings.seed,
+        seconds=0.0,
     )
 
 

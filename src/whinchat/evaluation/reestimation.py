@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.calibration import Calibrator, decide
-from whinchat.evaluation.metrics import measure, reliability
+from whinchat.evaluation.metrics import measure_decision
 from whinchat.evaluation.priors import FEWEST_TEXTS, Reestimation, reestimate, shift_test
 from whinchat.evaluation.records import Measured
 from whinchat.recipe.recipe import Evaluate
@@ -93,49 +93,27 @@ def reanswer(calibrator: Calibrator, log_probs: NDArray[np.floating[Any]]) -> Re
 
 @dataclass(frozen=True)
 class Reweighed:
-    """Calibrated answers measured on labelled texts, plain and under shares that were estimated without the labels.
+    """Calibrated answers measured on labelled texts, under label shares that were estimated without the labels.
 
-    ``actual`` are the true shares of the labels; ``in_sample`` says that the calibrator was fitted on these very rows,
-    so that both figures flatter it.
+    ``actual`` are the true shares of the labels.
     """
 
     reestimation: Reestimation
     actual: tuple[float, ...]
-    plain: Measured
     reestimated: Measured
-    in_sample: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {**asdict(self), "reestimation": self.reestimation.to_dict()}
 
 
-def measure_both(
-    calibrator: Calibrator,
-    log_probs: NDArray[np.floating[Any]],
-    expected: Ints,
-    settings: Evaluate,
-    in_sample: bool = False,
+def measure_reanswered(
+    calibrator: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints, settings: Evaluate
 ) -> Reweighed:
     """Measure ``reanswer`` on scores (N, K) of texts whose labels ``expected`` (N,) are known after all."""
-    both = reanswer(calibrator, log_probs)
-
-    def measured(probabilities: Floats, answers: Ints) -> Measured:
-        return measure(
-            "decide",
-            calibrator.labels,
-            expected,
-            answers,
-            calibration=reliability(log_probs.astype(np.float32), probabilities, expected),
-            resamples=settings.bootstrap_resamples,
-            seed=settings.seed,
-            seconds=0.0,
-        )
-
+    found = reanswer(calibrator, log_probs)
     return Reweighed(
-        both.reestimation,
+        found.reestimation,
         tuple((np.bincount(expected, minlength=len(calibrator.labels)) / len(expected)).tolist()),
-        measured(both.plain, both.plain_answers),
-        measured(both.probabilities, both.answers),
-        in_sample,
+        measure_decision(calibrator.labels, log_probs, found.probabilities, found.answers, expected, settings),
     )

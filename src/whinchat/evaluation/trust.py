@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from whinchat.data.records import Split
 from whinchat.evaluation.abstention import CoveragePoint, coverage_curve, threshold_for
 from whinchat.evaluation.calibration import Calibrator, fit
-from whinchat.evaluation.metrics import measure, reliability
+from whinchat.evaluation.metrics import measure_decision
 from whinchat.evaluation.records import Measured
 from whinchat.evaluation.slices import Slice, slices
 from whinchat.evaluation.stress import Stress, stress
@@ -154,16 +154,7 @@ def examine(
         fitted_on=validation.split.name,
         fitted_rows=len(validation.split),
         cross_fitted=same,
-        decided=measure(
-            "decide",
-            calibrator.labels,
-            expected,
-            answers,
-            calibration=reliability(evaluated.log_probs, probabilities, expected),
-            resamples=settings.bootstrap_resamples,
-            seed=settings.seed,
-            seconds=0.0,
-        ),
+        decided=measure_decision(calibrator.labels, evaluated.log_probs, probabilities, answers, expected, settings),
         coverage=coverage_curve(confidence, right),
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= threshold_of, right),
         slices=slices(evaluated.split.texts, expected, answers, len(calibrator.labels)),

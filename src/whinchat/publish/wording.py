@@ -12,6 +12,7 @@ from whinchat.recipe.recipe import Metric
 NOT_MEASURED = "not measured"
 # What both evaluations are measured by; the calibrated decision is measured after training alone.
 MODES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
+DECIDED = "calibrated answers"
 METRICS: dict[Metric, str] = {"macro_f1": "macro-F1", "macro_recall": "macro recall", "accuracy": "accuracy"}
 
 MINUTE, HOUR = 60, 3600

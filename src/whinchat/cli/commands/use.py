@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from whinchat.cli.options import ClassifierArg, Engine, JsonOption, PriorsOption, SetOption
+from whinchat.cli.options import ClassifierArg, Engine, JsonOption, PriorsOption, RunArg, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import WhinchatError
+from whinchat.recipe.recipe import Metric
 from whinchat.use.export import TOLERANCE, Kind
 
 
@@ -31,21 +32,45 @@ def evaluate(
 
         whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
     """
-    from whinchat import run as story
-    from whinchat.cli.summary import print_evaluation, print_reweighed
+    from whinchat.again import evaluate_run
+    from whinchat.cli.summary import print_evaluation
 
-    reweighed = None
     with progress_on_stderr():
-        if reestimate_priors:
-            evaluation, reweighed = story.reestimate_run(run_folder, data, overrides or ())
-        else:
-            evaluation = story.evaluate_run(run_folder, data, overrides or ())
+        found = evaluate_run(run_folder, data, overrides or (), reestimate_priors=reestimate_priors)
     if as_json:
-        emit_json(evaluation.to_dict() | ({"reestimated_priors": reweighed.to_dict()} if reweighed else {}))
+        emit_json(found.to_dict())
     else:
-        print_evaluation(evaluation)
-        if reweighed:
-            print_reweighed(reweighed)
+        print_evaluation(found)
+
+
+def calibrate(
+    run_folder: RunArg,
+    metric: Annotated[Metric | None, typer.Option(help="What answers shall be best at.")] = None,
+    wanted_accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help='Answer "unsure" where less is reached; 0 for never.')
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit probabilities and answers of a finished run anew, for another metric or threshold; nothing is trained.
+
+    Examples:
+
+        whinchat calibrate runs/demo --metric macro_recall
+
+        whinchat calibrate runs/demo --wanted-accuracy 0.9
+
+    What is not named stays as it is. Calibration, report and model card are written again; exports are not.
+    """
+    from whinchat.again import calibrate_run
+    from whinchat.cli.summary import print_run
+
+    with progress_on_stderr():
+        record = calibrate_run(run_folder, metric, wanted_accuracy)
+    if as_json:
+        assert record.trust is not None
+        emit_json(record.trust.to_dict())
+    else:
+        print_run(record, run_folder)
 
 
 def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
@@ -199,4 +224,4 @@ def serve(
     answer(named(runs), host, port, limits, batch_size, ready)
 
 
-COMMANDS = (evaluate, predict, export, serve)
+COMMANDS = (evaluate, calibrate, predict, export, serve)

@@ -1,0 +1,31 @@
+"""A finished run, and a table to label with it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.run import made
+
+ROWS = 23
+
+
+@pytest.fixture(scope="session")
+def run(tiny_llama: Path) -> Path:
+    return made.finished_run(tiny_llama)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A CSV of ``ROWS`` rows, texts of many lengths, the last row broken."""
+    texts, _ = tiny.toy_rows(ROWS - 1, tiny.ONE_TOKEN, 3)
+    path = tmp_path / "in.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "text"))
+        writer.writerows((at, text * (1 + at % 4)) for at, text in enumerate(texts))
+        writer.writerow(("broken",))
+    return path
