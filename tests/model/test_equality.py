@@ -159,6 +159,20 @@ def test_scores_without_any_shared_prefix(tiny_llama: Path) -> None:
     np.testing.assert_allclose(score(engine, prompts, 4), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("labels", tiny.LABEL_SETS)
+def test_scores_after_a_prefix_that_was_read_before(tiny_model: Path, labels: str) -> None:
+    engine = tuned_engine(tiny_model, tiny.LABEL_SETS[labels], {"method": "lora"})
+    prompts = engine.template.encode((*tiny.TEXTS, *tiny.BORDER_TEXTS))
+    prefix = engine.read_prefix()
+    assert prefix is not None
+    assert all(prompt.ids[: len(prefix.ids)] == prefix.ids for prompt in prompts[: len(tiny.TEXTS)])
+    # Prompts that begin otherwise are read whole.
+    prompts = [*prompts, type(prompts[0])((7, 8, 9)), type(prompts[0])(prefix.ids)]
+    wanted = score(engine, prompts, 1)
+    for size in (1, 5, 64):
+        np.testing.assert_allclose(score(engine, prompts, size, prefix=prefix), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_equal_prompts_share_all_but_their_last_token(tiny_llama: Path) -> None:
     engine = tuned_engine(tiny_llama, tiny.NESTED, {"method": "lora"})
     prompts = engine.template.encode(["the same text"] * 3)

@@ -178,6 +178,22 @@ def test_bias(tiny_llama: Path, method: str) -> None:
         torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("labels", tiny.LABEL_SETS)
+@pytest.mark.parametrize("texts", [tiny.TEXTS[:1], tiny.TEXTS])
+def test_a_prefix_that_was_read_before(tiny_model: Path, labels: str, texts: tuple[str, ...]) -> None:
+    engine = tuned_engine(tiny_model, labels, {"method": "dora"})
+    prefix = engine.read_prefix()
+    assert prefix is not None
+    ids = [prompt.ids for prompt in engine.template.encode(texts)]
+    batch = collate(ids, [engine.tree.tokens] * len(ids), len(prefix.ids))
+    assert tuple(batch.prefix.tolist()) == prefix.ids
+    with torch.inference_mode():
+        found = packed_logits(engine.model, batch, engine.tree, prefix)
+        wanted = plain_logits(engine.model, engine.plan, batch, engine.tree)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert len(line_up(batch, engine.tree, known=True).tokens) < sum(map(len, ids))
+
+
 def test_switched_off_and_merged_adapters(tiny_model: Path) -> None:
     engine = tuned_engine(tiny_model)
     batch = batch_of(engine, tiny.TEXTS)
@@ -239,6 +255,7 @@ def test_other_architectures_and_fused_attention_go_the_plain_way(
     for engine in (tuned_engine(tmp_path), tuned_engine(tiny_llama, attn_implementation="sdpa")):
         batch = batch_of(engine, tiny.TEXTS)
         assert not is_packable(engine.model, engine.plan)
+        assert engine.read_prefix() is None
         assert answer_logits(engine.model, engine.plan, batch, engine.tree).shape[:2] == (8, 1)
     assert not asked
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whinchat.model.engine import Engine, answer_logits, inference
+from whinchat.model.packed import Prefix
 from whinchat.prompt.answers import AnswerTree
 from whinchat.prompt.batches import by_length, collate
 from whinchat.prompt.template import Prompt
@@ -49,6 +50,7 @@ def score(
     *,
     alike: bool = False,
     bar: tqdm[Any] | None = None,
+    prefix: Prefix | None = None,
 ) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
 
@@ -61,6 +63,7 @@ def score(
         title: of the progress bar.
         alike: the same batches, each on one core, however many cores there are, so that bits do not depend on them.
         bar: a bar that is moved on instead of one made for this call.
+        prefix: what most prompts begin with, read before; worth its while where batches are small.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
@@ -70,9 +73,11 @@ def score(
     workers = max(1, min(cores, len(batches)))
 
     def score_batch(rows: list[int]) -> list[int]:
-        batch = collate([ids[row] for row in rows], [engine.tree.tokens] * len(rows))
+        whole = [ids[row] for row in rows]
+        known = prefix if prefix is not None and all(_begins(one, prefix.ids) for one in whole) else None
+        batch = collate(whole, [engine.tree.tokens] * len(rows), None if known is None else len(known.ids))
         with torch.inference_mode():
-            logits = answer_logits(engine.model, engine.plan, batch, engine.tree)
+            logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
             scores[rows] = label_log_probs(logits, engine.tree).cpu().numpy()
         return rows
 
@@ -93,6 +98,11 @@ def score(
         for rows in done:
             moved.update(len(rows))
     return scores
+
+
+def _begins(ids: tuple[int, ...], prefix: tuple[int, ...]) -> bool:
+    """Whether ``ids`` go on after ``prefix``."""
+    return len(ids) > len(prefix) and ids[: len(prefix)] == prefix
 
 
 def probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -19,13 +19,17 @@ from torch import Tensor, nn
 
 from whinchat.errors import ModelError
 from whinchat.model.device import Plan
-from whinchat.model.packed import is_packable, packed_logits
+from whinchat.model.packed import Prefix, is_packable, packed_logits, read_prefix
 from whinchat.prompt.answers import AnswerTree, answer_tree
-from whinchat.prompt.batches import Batch
+from whinchat.prompt.batches import Batch, shared_prefix
 from whinchat.prompt.template import PromptTemplate
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
+
+
+# Texts that begin with nothing alike, and with nothing that tokenizers join to what stands before.
+_BEGINNINGS = ("a", "The", "@user", "#1", '"', "2")
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,21 @@ class Engine:
             )
         return cls(model, plan, template, tree)
 
+    def read_prefix(self) -> Prefix | None:
+        """What nearly all prompts begin with, read once; None of a model that goes the plain way.
 
-def answer_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None = None) -> Tensor:
+        It holds until a weight changes or another adapter is set.
+        """
+        prompts = [prompt.ids for prompt in self.template.encode(_BEGINNINGS)]
+        if not (cut := shared_prefix(prompts)) or not is_packable(self.model, self.plan):
+            return None
+        with inference(self.model):
+            return read_prefix(self.model, prompts[0][:cut], torch.device(self.plan.device))
+
+
+def answer_logits(
+    model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None = None, prefix: Prefix | None = None
+) -> Tensor:
     """Logits after the prompt and after each answer node, float32, (B, 1 + N, V).
 
     Gradients flow to every adapter weight, through the shared prefix too: its keys and values are computed once and
@@ -85,10 +102,12 @@ def answer_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree |
         plan: how it is to be computed.
         batch: prompts and, in ``batch.nodes``, the answer tokens to feed, (B, N).
         tree: how the nodes attend to each other; None for a chain, each node after the one before.
+        prefix: that of ``batch`` as ``Engine.read_prefix`` found it; None to read it with the batch.
     """
     batch = batch.to(torch.device(plan.device))
-    logits = packed_logits(model, batch, tree) if is_packable(model, plan) else plain_logits(model, plan, batch, tree)
-    return logits.float()
+    if prefix is not None or is_packable(model, plan):
+        return packed_logits(model, batch, tree, prefix).float()
+    return plain_logits(model, plan, batch, tree).float()
 
 
 def plain_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None) -> Tensor:

@@ -23,9 +23,10 @@ class Line:
     """A batch as the packed forward pass takes it.
 
     Attributes:
-        tokens: (M,), the prefix, then the rows, each its rest and its nodes.
+        tokens: (M,), the prefix if it is carried, then the rows, each its rest and its nodes.
         prefix, rows, width: P, B, S.
-        places: (M - P,), where in the flat grid (B * S) the tokens after the prefix stand; None where they fill it.
+        carried: how many of the prefix's tokens stand in the line: P, or 0 where their keys and values are known.
+        places: where in the flat grid (B * S) the tokens after the prefix stand; None where they fill it.
         positions: (S,) or (B, S), positions in the prompt of the grid's tokens.
         hidden: (1 or B, S, P + S), True where a query may not see a key.
         columns: (B, 1 + N), columns of the grid after which logits are read.
@@ -33,6 +34,7 @@ class Line:
 
     tokens: Tensor
     prefix: int
+    carried: int
     rows: int
     width: int
     places: Tensor | None
@@ -41,14 +43,14 @@ class Line:
     columns: Tensor
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The prefix (1, P, ...) and the grid (B, S, ...) of a line (M, ...)."""
-        prefix, rows = torch.split(x, [self.prefix, len(x) - self.prefix])
+        """The carried prefix (1, P or 0, ...) and the grid (B, S, ...) of a line (M, ...)."""
+        prefix, rows = torch.split(x, [self.carried, len(x) - self.carried])
         if self.places is not None:
             rows = Place.apply(rows, self.places, self.rows * self.width)
         return prefix[None], rows.view(self.rows, self.width, *x.shape[1:])
 
     def join(self, prefix: Tensor, grid: Tensor) -> Tensor:
-        """The line (M, ...) of a prefix (1, P, ...) and a grid (B, S, ...)."""
+        """The line (M, ...) of a carried prefix (1, P or 0, ...) and a grid (B, S, ...)."""
         rows = grid.flatten(0, 1)
         if self.places is not None:
             rows = Pick.apply(rows, self.places)
@@ -60,11 +62,17 @@ class Line:
         places = (row * self.width + self.columns).flatten()
         if self.places is not None:
             places = torch.searchsorted(self.places, places)
-        return self.prefix + places
+        return self.carried + places
 
 
-def line_up(batch: Batch, tree: AnswerTree | None) -> Line:
-    """Put each row's nodes right behind its rest; ``tree`` is None for a chain, each node after the one before."""
+def line_up(batch: Batch, tree: AnswerTree | None, *, known: bool = False) -> Line:
+    """Put each row's nodes right behind its rest.
+
+    Args:
+        batch: what to lay out.
+        tree: how the nodes attend to each other; None for a chain, each node after the one before.
+        known: the prefix's keys and values are, so that its tokens can stay out.
+    """
     (rows, longest), prefix, nodes = batch.rest.shape, len(batch.prefix), batch.nodes.shape[1]
     width, device = longest + nodes, batch.rest.device
     column = torch.arange(width, device=device)
@@ -85,7 +93,9 @@ def line_up(batch: Batch, tree: AnswerTree | None) -> Line:
         hidden = hidden[None]
     flat = grid.flatten() if places is None else grid.flatten()[places]
     columns = batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device)
-    return Line(torch.cat([batch.prefix, flat]), prefix, rows, width, places, positions, hidden, columns)
+    carried = 0 if known else prefix
+    tokens = torch.cat([batch.prefix[:carried], flat])
+    return Line(tokens, prefix, carried, rows, width, places, positions, hidden, columns)
 
 
 def _hide_branches(hidden: Tensor, lengths: Tensor, tree: AnswerTree, prefix: int) -> Tensor:

@@ -75,15 +75,49 @@ def _core(model: nn.Module) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None) -> Tensor:
-    """Logits after the prompt and after each answer node, (B, 1 + N, V), of a model that ``is_packable``."""
+@dataclass(frozen=True)
+class Prefix:
+    """What texts need of the prefix before them; it holds until a weight changes or another adapter is set.
+
+    Attributes:
+        ids: its P tokens.
+        layers: keys, turned, and values of each layer, both (1, K, P, D).
+    """
+
+    ids: tuple[int, ...]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) -> Prefix:
+    """Read a prefix once for all texts to come, with a model that ``is_packable``."""
+    core, none = _core(model), torch.empty(0, dtype=torch.long, device=device)
+    tokens = torch.tensor([ids], device=device)
+    line = line_up(Batch(none, tokens, torch.tensor([len(ids)], device=device), none[None]), None)
+    x = core.model.embed_tokens(line.tokens)
+    views, found = Views.of(core, line, x), []
+    for layer in core.model.layers:
+        x, keys, values = _layer(layer, x, line, views)
+        found.append((keys, values))
+    return Prefix(ids, tuple(found))
+
+
+def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None, prefix: Prefix | None = None) -> Tensor:
+    """Logits after the prompt and after each answer node, (B, 1 + N, V), of a model that ``is_packable``.
+
+    Args:
+        model: it.
+        batch: prompts with answer tokens.
+        tree: how the answer tokens attend to each other; None for a chain.
+        prefix: that of ``batch``, read before; None to read it here.
+    """
     core = _core(model)
-    line = line_up(batch, tree)
+    line = line_up(batch, tree, known=prefix is not None)
     x = core.model.embed_tokens(line.tokens)  # (M, H)
-    views = Views.of(core, line, x)
-    for layer in core.model.layers[:-1]:
-        x = _layer(layer, x, line, views)
-    x = _layer(core.model.layers[-1], x, line, views, reads=line.reads())
+    views, reads = Views.of(core, line, x), line.reads()
+    last = len(core.model.layers) - 1
+    for at, layer in enumerate(core.model.layers):
+        known = None if prefix is None else prefix.layers[at]
+        x, _, _ = _layer(layer, x, line, views, known, reads if at == last else None)
     hidden = _normed(core.model.norm, x)
     logits: Tensor = core.lm_head(hidden.view(line.rows, -1, hidden.shape[-1]))
     return logits
@@ -133,22 +167,36 @@ class Views:
         return cls(view(places[: line.prefix], causal), view(line.positions, line.hidden), view(positions, hidden))
 
 
-def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None = None) -> Tensor:
-    """One decoder layer, (M, H) to (M, H); with ``reads`` (B * (1 + N),) only those tokens come out."""
+def _layer(
+    layer: Any,
+    x: Tensor,
+    line: Line,
+    views: Views,
+    known: tuple[Tensor, Tensor] | None = None,
+    reads: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One decoder layer, (M, H) to (M, H), and the keys and values (B, K, P + S, D) that it attended to.
+
+    ``known`` are those of the prefix where the line does not carry it; with ``reads`` (B * (1 + N),) only those tokens
+    come out.
+    """
     attention = layer.self_attn
     width = attention.head_dim
     h = _normed(layer.input_layernorm, x)
     prefix_keys, keys = line.split(_heads(project(attention.k_proj, h), width))
     prefix_values, values = line.split(_heads(project(attention.v_proj, h), width))
-    prefix_keys = Rotate.apply(prefix_keys, views.prefix.cos, views.prefix.sin)  # (1, K, P, D)
+    if known is None:
+        prefix_keys = Rotate.apply(prefix_keys, views.prefix.cos, views.prefix.sin)  # (1, K, P, D)
+        prefix_values = prefix_values.transpose(1, 2)
+    else:
+        prefix_keys, prefix_values = known
     keys = Rotate.apply(keys, views.grid.cos, views.grid.sin)  # (B, K, S, D)
-    prefix_values = prefix_values.transpose(1, 2)
     keys = torch.cat([prefix_keys.expand(line.rows, -1, -1, -1), keys], dim=2)  # (B, K, P + S, D)
     values = torch.cat([prefix_values.expand(line.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
     if reads is None:
         prefix_queries, queries = line.split(_heads(project(attention.q_proj, h), width))
         before = prefix_queries.flatten(2)
-        if line.prefix:
+        if line.carried:
             before = _attend(prefix_queries, views.prefix, prefix_keys, prefix_values)
         mixed = line.join(before, _attend(queries, views.grid, keys, values))
     else:
@@ -158,7 +206,7 @@ def _layer(layer: Any, x: Tensor, line: Line, views: Views, reads: Tensor | None
     x = x + project(attention.o_proj, mixed)
     h = _normed(layer.post_attention_layernorm, x)
     inner = SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h))
-    return x + project(layer.mlp.down_proj, inner)
+    return x + project(layer.mlp.down_proj, inner), keys, values
 
 
 def _attend(queries: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:

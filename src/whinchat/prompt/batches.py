@@ -47,10 +47,17 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     return next((at for at in range(limit) if first[at] != last[at]), limit)
 
 
-def collate(prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]]) -> Batch:
-    """One batch; ``nodes`` holds the answer tokens of each row, padded here with 0, which nothing reads."""
-    # A row alone shares nothing: a prefix of its own would only be one more attention.
-    cut = shared_prefix(prompts) if len(prompts) > 1 else 0
+def collate(prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]], cut: int | None = None) -> Batch:
+    """One batch.
+
+    Args:
+        prompts: token ids of B whole prompts.
+        nodes: the answer tokens of each row, padded here with 0, which nothing reads.
+        cut: tokens of the prefix, where it is known that all share so many; None for the longest.
+    """
+    if cut is None:
+        # A row alone shares nothing: a prefix of its own would only be one more attention.
+        cut = shared_prefix(prompts) if len(prompts) > 1 else 0
     rests = [prompt[cut:] for prompt in prompts]
     return Batch(
         prefix=torch.tensor(prompts[0][:cut], dtype=torch.long),

@@ -19,6 +19,7 @@ from whinchat.run import load_calibrator, load_engine
 if TYPE_CHECKING:
     from whinchat.evaluation.calibration import Calibrator
     from whinchat.model.engine import Engine
+    from whinchat.model.packed import Prefix
     from whinchat.recipe.recipe import Recipe
 
 
@@ -96,13 +97,15 @@ class Labeller:
         recipe, engine = load_engine(path)
         return cls(recipe, engine, load_calibrator(path, recipe))
 
-    def score(self, texts: Sequence[str], *, alike: bool = False, bar: Any = None) -> NDArray[np.float32]:
-        """Log-probabilities of the labels' answers, (N, K); ``alike`` and ``bar`` as ``evaluation.scoring.score`` has
-        them."""
+    def score(
+        self, texts: Sequence[str], *, alike: bool = False, bar: Any = None, prefix: Prefix | None = None
+    ) -> NDArray[np.float32]:
+        """Log-probabilities of the labels' answers, (N, K); the options are those of ``evaluation.scoring.score``."""
         from whinchat.evaluation.scoring import score
 
         size = self.recipe.evaluate.per_device_eval_batch_size
-        return score(self.engine, self.engine.template.encode(texts), size, "Labelling", alike=alike, bar=bar)
+        prompts = self.engine.template.encode(texts)
+        return score(self.engine, prompts, size, "Labelling", alike=alike, bar=bar, prefix=prefix)
 
     def answer(self, log_probs: NDArray[np.float32]) -> Answers:
         """Answers to texts with these scores, (N, K)."""

@@ -15,6 +15,7 @@ from whinchat.evaluation.calibration import Calibrator
 from whinchat.model.adapter import add_adapter, load_adapter, lora_layers, settle, switched_off
 from whinchat.model.backbone import load_backbone
 from whinchat.model.engine import Engine
+from whinchat.model.packed import Prefix
 from whinchat.publish.folder import Found, find_classifier
 from whinchat.publish.hub import fetch
 from whinchat.use.labeller import Answers, Labeller
@@ -49,6 +50,7 @@ class Host:
         self.hosted = dict(hosted)
         self._model = model
         self._layers = lora_layers(model)
+        self._prefixes: dict[Question, Prefix | None] = {}
 
     @classmethod
     def load(cls, runs: Mapping[str, Path]) -> Host:
@@ -90,7 +92,9 @@ class Host:
             self._model.set_adapter(one.adapter)
         plain = question.before and one.adapter is not None
         with switched_off(self._layers) if plain else nullcontext():
-            scores = one.labeller.score(texts, bar=tqdm(disable=True))
+            if question not in self._prefixes:
+                self._prefixes[question] = one.labeller.engine.read_prefix()
+            scores = one.labeller.score(texts, bar=tqdm(disable=True), prefix=self._prefixes[question])
         if not question.before:
             return one.labeller.answer(scores)
         untouched = Calibrator(one.labeller.recipe.task.labels)
