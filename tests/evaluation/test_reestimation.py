@@ -13,8 +13,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from tests.evaluation.test_calibration import LABELS, PRIOR, drawn
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.calibration import Calibrator, fit
+from whinchat.evaluation.metrics import measure_decision
 from whinchat.evaluation.priors import Reestimation, ScoreBins
-from whinchat.evaluation.reestimation import measure_both, reanswer, require
+from whinchat.evaluation.reestimation import measure_reanswered, reanswer, require
 from whinchat.publish.wording import verdict
 from whinchat.recipe.recipe import Evaluate, Metric
 
@@ -38,14 +39,17 @@ def shifted(rows: int = 3000, seed: int = 9, blur: float = 1.0) -> tuple[np.ndar
 @pytest.mark.parametrize(("metric", "figure"), [("accuracy", "accuracy"), ("macro_f1", "macro_f1")])
 def test_each_metric_gains_under_label_shift(metric: Metric, figure: str) -> None:
     scores, labels = shifted()
-    both = measure_both(fitted(metric), scores, labels, SETTINGS)
-    assert both.reestimation.trusted
-    np.testing.assert_allclose(both.reestimation.estimated, SHIFTED, atol=0.03)
-    np.testing.assert_allclose(both.actual, np.bincount(labels) / len(labels))
-    assert getattr(both.reestimated, figure) > getattr(both.plain, figure) + 0.005
-    assert both.reestimated.calibration is not None
-    assert both.plain.calibration is not None
-    assert both.reestimated.calibration.log_loss < both.plain.calibration.log_loss
+    calibrator = fitted(metric)
+    found = measure_reanswered(calibrator, scores, labels, SETTINGS)
+    assert found.reestimation.trusted
+    np.testing.assert_allclose(found.reestimation.estimated, SHIFTED, atol=0.03)
+    np.testing.assert_allclose(found.actual, np.bincount(labels) / len(labels))
+    probabilities, answers = calibrator.probabilities(scores), calibrator.decide(scores)
+    plain = measure_decision(LABELS, scores, probabilities, answers, labels, SETTINGS)
+    assert getattr(found.reestimated, figure) > getattr(plain, figure) + 0.005
+    assert found.reestimated.calibration is not None
+    assert plain.calibration is not None
+    assert found.reestimated.calibration.log_loss < plain.calibration.log_loss
 
 
 def test_the_decision_is_bayes_rule_with_the_new_shares() -> None:
@@ -83,7 +87,7 @@ def test_a_label_that_no_text_has_is_not_ruled_out() -> None:
 
 def test_more_than_the_shares_has_changed() -> None:
     scores, labels = shifted(blur=0.4)
-    found = measure_both(fitted("accuracy"), scores, labels, SETTINGS).reestimation
+    found = measure_reanswered(fitted("accuracy"), scores, labels, SETTINGS).reestimation
     assert not found.trusted
     said = verdict(found)
     assert said.startswith("do not trust this: more than the label shares has changed (p < 0.001, ")
@@ -101,9 +105,8 @@ def test_what_it_needs() -> None:
 
 def test_the_records_survive_json() -> None:
     scores, labels = shifted(400)
-    both = measure_both(fitted("accuracy"), scores, labels, SETTINGS, in_sample=True)
-    written = json.loads(json.dumps(both.to_dict()))
-    assert Reestimation.from_dict(written["reestimation"]) == both.reestimation
-    assert written["reestimation"]["trusted"] is both.reestimation.trusted
-    assert written["in_sample"] is True
-    assert written["plain"]["mode"] == written["reestimated"]["mode"] == "decide"
+    found = measure_reanswered(fitted("accuracy"), scores, labels, SETTINGS)
+    written = json.loads(json.dumps(found.to_dict()))
+    assert Reestimation.from_dict(written["reestimation"]) == found.reestimation
+    assert written["reestimation"]["trusted"] is found.reestimation.trusted
+    assert written["reestimated"]["mode"] == "decide"
