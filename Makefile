@@ -24,7 +24,7 @@ lint: $(VENV)/.dev  ## style, types, import contract
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev  ## the tests, without those marked slow
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## the tests marked slow: minutes to tens of minutes
 	$(BIN)/pytest -m slow

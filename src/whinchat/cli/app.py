@@ -82,5 +82,5 @@ def main() -> None:
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED:
             command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-            err.print(f"Stopped. {_KEPT.get(command, '')}".strip())
+            err.print(f"Stopped. {_KEPT.get(command, '')}".strip(), soft_wrap=True)
         raise
