@@ -43,12 +43,12 @@ class Command:
 
     def finish(self) -> str:
         """Wait for the command, which must succeed; what it printed on standard output."""
-        assert self.process.wait(timeout=180) == 0, self.read(self.complaints)
+        assert self.process.wait(timeout=300) == 0, self.read(self.complaints)
         return self.read(self.said)
 
     def kill_when(self, ready: Callable[[], bool]) -> None:
         """SIGKILL, as soon as ``ready``; the command must still be at work then."""
-        patience = time.monotonic() + 120
+        patience = time.monotonic() + 300
         while not ready():
             assert self.process.poll() is None, self.read(self.complaints)
             if time.monotonic() > patience:
