@@ -67,6 +67,25 @@ def make_record(
     )
 
 
+def tracked(record: RunRecord) -> dict[str, float]:
+    """What trackers are told of a finished run: ``eval_after_macro_f1``, or ``test_...`` where test was evaluated."""
+    before, after, trust = record.before, record.after, record.trust
+    kind = "test" if after.split == "test" else "eval"
+    measured = {
+        "before": before.score,
+        "after": after.score,
+        "before_generated": before.generate,
+        "after_generated": after.generate,
+        "calibrated": None if trust is None else trust.decided,
+    }
+    return {
+        f"{kind}_{when}_{name}": getattr(one, name)
+        for when, one in measured.items()
+        if one is not None
+        for name in ("macro_f1", "macro_recall", "accuracy")
+    }
+
+
 def _notes(training: Training, after: Outcome) -> dict[str, int]:
     return {
         "training texts shortened": training.shortened,

@@ -63,7 +63,8 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     from whinchat.evaluation.evaluate import evaluate
     from whinchat.publish.predictions import write_predictions
     from whinchat.publish.publish import write_all
-    from whinchat.record import make_record
+    from whinchat.record import make_record, tracked
+    from whinchat.training.trackers import Trackers
     from whinchat.training.train import train
 
     clock, folder = Clock(), check_folder(recipe, path, existing)
@@ -79,9 +80,8 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
             before = evaluate(_engine(backbone, template), split, recipe.evaluate, "before")
         _store_before(folder, recipe, split, before)
     with clock.stage("train"):
-        engine, training = train(
-            recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers
-        )
+        told = Trackers(recipe.train.report_to, folder.trackers)
+        engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, told)
     if training.resumed_from_step:
         # Part of the time is not the time: it counts as not measured.
         del clock.seconds["train"]
@@ -90,6 +90,8 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     with clock.stage("trust"):
         trust = examine_run(recipe, corpus, engine, split, after, folder)
     record = make_record(recipe, corpus, backbone, training, split, (before, after), trust, clock.seconds)
+    told.log(tracked(record))
+    told.finish()
     with clock.stage("publish"):
         write_predictions(
             folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
@@ -107,6 +109,7 @@ def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tup
     ``accelerate launch`` may run this in several processes, which then train together; the first one writes.
     """
     from whinchat.training import processes
+    from whinchat.training.trackers import Trackers
     from whinchat.training.train import train
 
     first = processes.index() == 0
@@ -115,7 +118,9 @@ def train_only(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tup
     corpus, backbone, template = prepare(recipe)
     if first:
         open_folder(folder, recipe, existing)
-    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, folder.trackers)
+    told = Trackers(recipe.train.report_to, folder.trackers)
+    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, told)
+    told.finish()
     return folder, training
 
 
@@ -172,12 +177,19 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
     """Model and prompt to train on ``corpus``, once everything that could stop training has been looked at."""
     from whinchat.model.adapter import check_targets
     from whinchat.model.backbone import find_model, load_backbone
-    from whinchat.training.trainer import check_trackers, training_arguments
+    from whinchat.training import processes
+    from whinchat.training.trackers import check_trackers
+    from whinchat.training.trainer import training_arguments
 
     if recipe.train.eval_steps is not None and corpus.validation is None:
         raise DataError(
             f"{recipe.data.source}: has no validation split to watch while training; set data.validation_rows to take "
             "one from train, or train.eval_steps=null"
+        )
+    if (together := processes.count()) > len(corpus.train):
+        raise DataError(
+            f"{recipe.data.source}: has fewer rows to train on ({len(corpus.train)}) than processes that train them "
+            f"({together}); start fewer (accelerate launch --num_processes)"
         )
     check_trackers(recipe.train.report_to)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.run import made
+from whinchat.data.sources import load_corpus
+from whinchat.errors import DataError
 from whinchat.publish.folder import RunFolder
 from whinchat.recipe.files import recipe_to_yaml
 from whinchat.recipe.recipe import Recipe
-from whinchat.run import run, train_only
+from whinchat.run import prepare_training, run, train_only
 
 
 def launch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -69,6 +71,13 @@ def test_two_processes_train_as_one_does(tiny_llama: Path, tmp_path: Path, train
     # What they trained, one process measures.
     record = run(RunFolder(together).read_recipe(), together, "resume")
     assert record.after.score.n > 0
+
+
+def test_more_processes_than_rows(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(tiny_llama, made.write_csv(tmp_path / "texts.csv", rows=30), 4)
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    with pytest.raises(DataError, match=r"texts\.csv: has fewer rows .* \(6\) than .* \(7\); start fewer"):
+        prepare_training(recipe, load_corpus(recipe))
 
 
 def test_the_other_commands_run_in_one_process(tmp_path: Path) -> None:

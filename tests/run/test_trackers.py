@@ -1,4 +1,4 @@
-"""Trackers with their real libraries are told what history.json holds, also of a run that was killed and taken up."""
+"""Trackers with their real libraries are told what a run's files hold, also of one that was killed and taken up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from transformers import TrainerCallback
 
 from tests.run import made
 from whinchat.errors import RecipeError
+from whinchat.publish.records import RunRecord
 from whinchat.recipe.recipe import Recipe
-from whinchat.run import train_only
+from whinchat.run import run, train_only
 from whinchat.training.records import TrainPoint
 from whinchat.training.train import callbacks
 
@@ -50,6 +51,27 @@ def of_mlflow(run_id: str) -> Told:
     client = MlflowClient()
     names = ("loss", "learning_rate", "eval_macro_f1")
     return {name: {one.step: one.value for one in client.get_metric_history(run_id, name)} for name in names}
+
+
+def headline(record: RunRecord) -> dict[str, float]:
+    """What trackers are to be told when all is over."""
+    assert record.after.generate is not None
+    assert record.trust is not None
+    return {
+        "before_macro_f1": record.before.score.macro_f1,
+        "after_macro_f1": record.after.score.macro_f1,
+        "after_generated_accuracy": record.after.generate.accuracy,
+        "calibrated_macro_recall": record.trust.decided.macro_recall,
+    }
+
+
+def check_headline(folder: Path, record: RunRecord) -> None:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    for name, value in headline(record).items():
+        (scalar,) = events.Scalars(f"eval/{name}")
+        assert scalar.step == STEPS
+        assert scalar.value == pytest.approx(value, rel=1e-5), name
 
 
 def steps(told: Told, first: int, last: int) -> Told:
@@ -129,6 +151,60 @@ def test_mlflow_also_of_a_killed_run(tiny_llama: Path, tmp_path: Path, monkeypat
     assert second.info.status == "FINISHED"
     assert second.data.params["learning_rate"] == str(recipe.train.learning_rate)
     check(of_tensorboard(folder.trackers / "tensorboard"), expected)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_figures_of_the_whole_run(tiny_llama: Path, tmp_path: Path) -> None:
+    record = run(recipe_for(tiny_llama, tmp_path, "mlflow", "tensorboard"), tmp_path / "run")
+    check_headline(tmp_path / "run" / "trackers" / "tensorboard", record)
+    told = mlflow.last_active_run()
+    assert told is not None
+    assert told.info.status == "FINISHED"
+    expected = {f"eval_{name}": value for name, value in headline(record).items()}
+    assert {name: told.data.metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_figures_of_a_run_that_was_killed_after_training(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe, path = recipe_for(tiny_llama, tmp_path, "tensorboard"), tmp_path / "run"
+    with monkeypatch.context() as here:
+        here.setattr("whinchat.run.examine_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, path)
+    record = run(recipe, path, "resume")
+    check_headline(path / "trackers" / "tensorboard", record)
+    check(of_tensorboard(path / "trackers" / "tensorboard"), of_history(record.history))
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_server_that_does_not_answer(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, path = recipe_for(tiny_llama, tmp_path, "mlflow"), tmp_path / "run"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    with pytest.raises(RecipeError, match=r"^train\.report_to: mlflow cannot begin \(.*refused.*\); mend .*=none\)$"):
+        train_only(recipe, path)
+    silent = recipe.model_copy(update={"train": recipe.train.model_copy(update={"report_to": ()})})
+    _, training = train_only(silent, path, "resume")
+    assert training.steps == STEPS
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_tracker_that_fails_does_not_end_the_run(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(**_: object) -> None:
+        raise ConnectionError("gone")
+
+    recipe, path = recipe_for(tiny_llama, tmp_path, "mlflow", "tensorboard"), tmp_path / "run"
+    monkeypatch.setattr(mlflow, "log_metrics", fail)
+    folder, training = train_only(recipe, path)
+    check(of_tensorboard(folder.trackers / "tensorboard"), of_history(training.history))
+    (said,) = [one for one in caplog.messages if one.startswith("train.report_to")]
+    assert said == "train.report_to: mlflow is told no more, it failed (ConnectionError: gone); the run goes on"
 
 
 def test_trackers_are_no_other_recipe(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

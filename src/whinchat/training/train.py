@@ -19,7 +19,8 @@ from whinchat.recipe.recipe import Recipe
 from whinchat.training import processes
 from whinchat.training.checkpoints import last_checkpoint
 from whinchat.training.records import Training, TrainPoint
-from whinchat.training.trainer import AnswerTrainer, callbacks, trackers, training_arguments
+from whinchat.training.trackers import Trackers
+from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
 
 def train(
@@ -29,7 +30,7 @@ def train(
     template: PromptTemplate,
     checkpoints: Path,
     adapter: Path,
-    logs: Path | None = None,
+    told: Trackers | None = None,
 ) -> tuple[Engine, Training]:
     """Train an adapter, from the last checkpoint if there is one, and save it; together with the other processes.
 
@@ -40,7 +41,7 @@ def train(
         template: its prompts.
         checkpoints: folder of the states to resume from.
         adapter: folder the trained adapter goes to, in PEFT's format, with its tokenizer.
-        logs: folder of what trackers write to files; None for where they do by themselves.
+        told: who is told of it; whoever made them ends them.
     """
     model = attach(backbone.model, recipe.adapter, recipe.train.seed)
     parameters, trainable = count_parameters(model)
@@ -64,9 +65,11 @@ def train(
         best = state.best_model_checkpoint if recipe.train.keep == "best" else None
         # By name, so that it is found wherever the folder has gone since.
         set_peft_model_state_dict(model, load_peft_weights(str(checkpoints / Path(best or checkpoint).name)))
+        if told is not None:
+            told.take_up(trainer.args, state, trainer.control, model)
     else:
-        for tracker in trackers(recipe.train, logs, started) if processes.index() == 0 else ():
-            trainer.add_callback(tracker)
+        if told is not None and processes.index() == 0:
+            trainer.add_callback(told)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds, state = result.metrics.get("train_runtime", 0.0), trainer.state
     if processes.index() == 0:

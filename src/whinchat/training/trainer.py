@@ -17,10 +17,8 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
-from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 
 from whinchat.data.records import Split
-from whinchat.errors import RecipeError
 from whinchat.evaluation.scoring import probabilities, score
 from whinchat.model.device import Plan
 from whinchat.model.engine import Engine, answer_logits
@@ -219,7 +217,7 @@ def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> Train
         load_best_model_at_end=best,
         metric_for_best_model="eval_macro_f1" if watch else None,
         greater_is_better=True if watch else None,
-        # Added when training begins; see ``trackers``.
+        # See ``trackers.Trackers``.
         report_to="none",
         run_name=recipe.name,
         remove_unused_columns=False,
@@ -231,41 +229,6 @@ def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> Train
         # Autocast is the engine's; here float16 only asks for the gradient scaler that its narrow range needs.
         fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
     )
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Make sure that every tracker of ``report_to`` is known and installed.
-
-    Raises:
-        RecipeError: one is not.
-    """
-    for name in names:
-        try:
-            for tracker in get_reporting_integration_callbacks([name]):
-                tracker()
-        except (ValueError, RuntimeError, ImportError) as fault:
-            raise RecipeError(
-                f"train.report_to: {name} cannot be used ({' '.join(str(fault).split())}); install it or take it out"
-            ) from None
-
-
-def trackers(train: schema.Train, folder: Path | None, started: int) -> list[Any]:
-    """Where a training run reports to; the first process alone does.
-
-    Args:
-        train: names them.
-        folder: of those that write files; None for where they do by themselves.
-        started: step that training goes on from.
-    """
-    found = [kind() for kind in get_reporting_integration_callbacks(list(train.report_to))]
-    for one in found:
-        if isinstance(one, TensorBoardCallback):
-            from torch.utils.tensorboard import SummaryWriter
-
-            logs = one.logging_dir or (None if folder is None else str(folder / "tensorboard"))
-            # What a killed run logged after its last checkpoint is logged again.
-            one.tb_writer = SummaryWriter(logs, purge_step=started + 1 if started else None)
-    return found
 
 
 def callbacks(train: schema.Train) -> list[Any]:

@@ -109,6 +109,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         from whinchat.evaluation.calibration import Calibrator
         from whinchat.evaluation.trust import Scored, calibrate
         from whinchat.run import prepare_training
+        from whinchat.training.trackers import Trackers
         from whinchat.training.train import train
 
         texts = _texts(X)
@@ -126,7 +127,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
             adapter = Path(folder) / "adapter"
             backbone, template = prepare_training(recipe, corpus)
-            engine, _ = train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter)
+            told = Trackers(recipe.train.report_to)
+            engine, _ = train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter, told)
+            told.finish()
             labeller = Labeller(recipe, engine, Calibrator(recipe.task.labels))
             if corpus.validation is not None:
                 scores = labeller.score(corpus.validation.texts).astype(np.float64)
