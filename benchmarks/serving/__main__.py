@@ -30,7 +30,7 @@ from whinchat.use.export.export import export
 
 RESULT = Path(__file__).parents[1] / "results" / "serving.json"
 FIGURE = Path(__file__).parents[2] / "docs" / "images" / "benchmarks-serving.png"
-OURS, PEER = "whinchat serve", "pipeline behind FastAPI"
+OURS, MERGED, PEER = "whinchat serve", "whinchat serve, merged", "pipeline behind FastAPI"
 START_SECONDS = 180
 
 
@@ -117,7 +117,7 @@ def draw(servers: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
     with drawing(LIGHT):
         figure = new_figure(9.0, 3.9)
         rate, latency = figure.subplots(1, 2)
-        for name, color in ((OURS, LIGHT.after), (PEER, LIGHT.before)):
+        for name, color in ((OURS, LIGHT.after), (MERGED, LIGHT.accent), (PEER, LIGHT.before)):
             points = servers[name]
             clients = [one["concurrency"] for one in points]
             rates = [one["per_second"] for one in points]
@@ -153,16 +153,16 @@ def main() -> None:
     asked = parser.parse_args()
     texts = pq.read_table(asked.run / "predictions.parquet", columns=["text"])["text"].to_pylist()[:400]
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "classifier"
-        export(asked.run, "classifier", folder)
-        ports = (free_port(), free_port())
-        commands = (
-            ["whinchat", "serve", str(asked.run), "--port", str(ports[0])],
-            ["benchmarks.serving.peer", str(folder), str(ports[1])],
-        )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        export(asked.run, "merged", folder / "merged")
+        export(asked.run, "classifier", folder / "classifier")
+        commands = {
+            OURS: (free_port(), ["whinchat", "serve", str(asked.run), "--port"]),
+            MERGED: (free_port(), ["whinchat", "serve", str(folder / "merged"), "--port"]),
+            PEER: (free_port(), ["benchmarks.serving.peer", str(folder / "classifier")]),
+        }
         addresses = {
-            name: stack.enter_context(server(command, port))
-            for name, command, port in zip((OURS, PEER), commands, ports, strict=True)
+            name: stack.enter_context(server([*command, str(port)], port)) for name, (port, command) in commands.items()
         }
         found = measure(addresses, texts, asked.concurrency, asked.seconds, asked.rounds)
     servers = {name: summarize(rounds) for name, rounds in found.items()}

@@ -13,7 +13,7 @@ from whinchat.errors import RecipeError, RunError
 from whinchat.publish.folder import RunFolder
 from whinchat.publish.hub import fetch
 from whinchat.publish.records import RunRecord
-from whinchat.recipe.files import load_recipe, recipe_to_yaml
+from whinchat.recipe.files import load_recipe, write_recipe
 from whinchat.recipe.recipe import Data, Metric, Recipe
 from whinchat.run import examine_run, load_calibrator, load_engine
 
@@ -128,7 +128,7 @@ def calibrate_run(path: Path, metric: Metric | None = None, wanted_accuracy: flo
     _, engine = load_engine(path)
     after = Outcome(record.after, read_predictions(folder.predictions).after)
     record = replace(record, recipe=recipe, trust=examine_run(recipe, corpus, engine, split, after, folder))
-    (folder.adapter / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    write_recipe(recipe, folder.adapter)
     folder.write(record)
     write_all(record, folder)
     return record
@@ -136,21 +136,22 @@ def calibrate_run(path: Path, metric: Metric | None = None, wanted_accuracy: flo
 
 def _to_measure(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
     """The recipe to evaluate by, and the rows."""
-    for override in overrides:
-        if not override.startswith(("data.", "evaluate.")):
+    asked = {override.partition("=")[0].strip(): override for override in overrides}
+    for key, override in asked.items():
+        if not key.startswith(("data.", "evaluate.")):
             raise RecipeError(
                 f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in"
             )
-        if override.partition("=")[0].strip() in _FITTED:
+        if key in _FITTED:
             raise RecipeError(
                 f"--set {override}: answers are fitted already; `whinchat calibrate {path}` fits them anew"
             )
     RunFolder(path).read_recipe()  # says what a run folder is, where this is none
     recipe = load_recipe(str(RunFolder(path).recipe), overrides)
     if source is not None:
-        asked = [override.partition("=")[0].strip().split(".")[:2] for override in overrides]
-        fresh = {key: getattr(recipe.data, key) for section, key in asked if section == "data"}
-        limits = {} if ["evaluate", "rows"] in asked else {"rows": None}
+        parts = [key.split(".") for key in asked]
+        fresh = {key: getattr(recipe.data, key) for section, key, *_ in parts if section == "data"}
+        limits = {} if "evaluate.rows" in asked else {"rows": None}
         recipe = recipe.model_copy(
             update={
                 "data": Data.model_validate(fresh | {"source": source}),

@@ -138,6 +138,7 @@ def _judge(
         template.encode(inside.texts),
         recipe.evaluate.per_device_eval_batch_size,
         f"Judging fold {place.path.name}",
+        among_labels=True,
     )
     seconds = None if training.resumed_from_step else time.perf_counter() - started
     return scores, FoldFacts(len(inside), inside.fingerprint(), len(others), training.steps, seconds)

@@ -249,7 +249,7 @@ def examine_run(
 
     def answer(texts: Sequence[str]) -> Any:
         prompts = engine.template.encode(texts)
-        return score(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining")
+        return score(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", among_labels=True)
 
     evaluated = Scored(split, np.array([one.log_probs for one in after.predictions]))
     validation = evaluated

@@ -18,7 +18,7 @@ from whinchat.errors import ModelError
 from whinchat.model.adapter import attach
 from whinchat.model.backbone import find_model
 from whinchat.model.device import Machine, plan_device
-from whinchat.model.head import FloatHead
+from whinchat.model.head import FloatHead, read_logits
 from whinchat.recipe.recipe import Adapter, Backbone
 
 OLD_CPU = Machine((), fast_bfloat16=False, fast_float16=False)
@@ -172,6 +172,20 @@ def test_float_head_on_bfloat16_loses_nothing(monkeypatch: pytest.MonkeyPatch, r
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     wanted = hidden.float() @ linear.weight.float().T
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    ours, exact = (torch.autograd.grad(one.square().sum(), hidden)[0] for one in (found, wanted))
+    torch.testing.assert_close(ours, exact, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_logits_of_a_few_tokens(narrow: bool) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(64, 30).to(torch.bfloat16 if narrow else torch.float32).requires_grad_(False)
+    head = FloatHead(linear) if narrow else linear
+    hidden = torch.randn(5, 2, 64).to(linear.weight.dtype).requires_grad_()
+    tokens = (7, 0, 29)
+    found, wanted = read_logits(head, hidden, tokens), head(hidden)[..., list(tokens)]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(read_logits(torch.nn.Sequential(head), hidden, tokens), wanted)
     ours, exact = (torch.autograd.grad(one.square().sum(), hidden)[0] for one in (found, wanted))
     torch.testing.assert_close(ours, exact, rtol=2e-2, atol=2e-2)
 

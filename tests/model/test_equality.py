@@ -12,7 +12,7 @@ import torch
 from tests import tiny
 from tests.model import plain
 from whinchat.errors import ModelError
-from whinchat.evaluation.scoring import probabilities, score
+from whinchat.evaluation.scoring import compared, probabilities, score
 from whinchat.model.adapter import attach
 from whinchat.model.engine import Engine, answer_logits
 from whinchat.prompt.batches import Batch
@@ -24,8 +24,10 @@ TEXTS = (*tiny.TEXTS[:4], *tiny.BORDER_TEXTS[:4], tiny.BORDER_TEXTS[7], tiny.BOR
 BORDERS = {"tiny_llama": "t{text}", "tiny_mistral": "{text}"}
 
 
-def tuned_engine(folder: Path, labels: tuple[str, ...], adapter: dict[str, Any], attention: str = "eager") -> Engine:
-    backbone = tiny.load(folder, attn_implementation=attention)
+def tuned_engine(
+    folder: Path, labels: tuple[str, ...], adapter: dict[str, Any], attention: str = "eager", load_in: str = "float32"
+) -> Engine:
+    backbone = tiny.load(folder, attn_implementation=attention, load_in=load_in)
     tuned = attach(backbone.model, Adapter(**{"r": 4, "lora_alpha": 8, **adapter}), seed=3)
     tiny.stir(tuned)
     user = "t{text}" if "llama" in folder.name else "{text}"
@@ -39,8 +41,7 @@ def our_loss(engine: Engine, loss: str, texts: tuple[str, ...], labels: list[int
     batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
     assert len(batch.prefix) > 10, "no shared prefix to speak of"
     if loss == "choice":
-        logits = answer_logits(engine.model, engine.plan, batch, engine.tree)
-        return choice_loss(logits, engine.tree, inputs["labels"]).sum()
+        return choice_loss(compared(engine, batch), inputs["labels"]).sum()
     return completion_loss(answer_logits(engine.model, engine.plan, batch), inputs["labels"]).sum()
 
 
@@ -131,6 +132,19 @@ def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: st
         ]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.ptp(found, axis=0).min() > 0.1, "texts make no difference, so comparing proves little"
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("load_in", ["float32", "bfloat16"])
+@pytest.mark.parametrize("labels", tiny.LABEL_SETS)
+def test_what_labels_are_compared_by_is_their_log_probability_but_for_a_constant(
+    tiny_llama: Path, labels: str, load_in: str, attention: str
+) -> None:
+    engine = tuned_engine(tiny_llama, tiny.LABEL_SETS[labels], {"method": "lora"}, attention, load_in)
+    prompts = engine.template.encode((*tiny.TEXTS, *tiny.BORDER_TEXTS))
+    whole = probabilities(score(engine, prompts, 6))
+    np.testing.assert_allclose(probabilities(score(engine, prompts, 6, among_labels=True)), whole, rtol=1e-5, atol=1e-6)
+    assert np.ptp(whole, axis=0).max() > 0.01, "texts make no difference, so comparing proves little"
 
 
 @pytest.mark.parametrize("labels", ["one", "branching"])

@@ -225,6 +225,17 @@ def test_bfloat16_is_as_close_to_float32_as_the_plain_way(tiny_model: Path, meth
     assert error < 1.3 * plain_error
 
 
+@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("load_in", ["float32", "bfloat16"])
+def test_the_same_bits_with_gradients_and_without(tiny_model: Path, method: str, load_in: str) -> None:
+    engine = tuned_engine(tiny_model, adapter={"method": method}, load_in=load_in)
+    batch = batch_of(engine, tiny.TEXTS)
+    with_gradients = packed_logits(engine.model, batch, engine.tree)
+    assert with_gradients.requires_grad
+    with torch.no_grad():
+        assert torch.equal(packed_logits(engine.model, batch, engine.tree), with_gradients)
+
+
 def test_no_work_below_the_lowest_adapter(tiny_llama: Path) -> None:
     engine = tuned_engine(tiny_llama, adapter={"target_modules": ("down_proj",)})
     batch = batch_of(engine, tiny.TEXTS)

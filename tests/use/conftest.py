@@ -14,7 +14,7 @@ ROWS = 23
 
 
 @pytest.fixture(scope="session")
-def run(tiny_llama: Path) -> Path:
+def trained(tiny_llama: Path) -> Path:
     return made.finished_run(tiny_llama)
 
 

@@ -24,37 +24,37 @@ def ray() -> Iterator[Any]:
 
 
 def test_the_same_bytes_and_only_what_is_missing(
-    ray: Any, run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: Any, trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label_files(plan(run, source, tmp_path / "here.csv", rows_per_part=4), label_here(run))
+    label_files(plan(trained, source, tmp_path / "here.csv", rows_per_part=4), label_here(trained))
     monkeypatch.chdir(tmp_path)
-    (job,) = plan(run, Path("in.csv"), Path("there.csv"), rows_per_part=4)
+    (job,) = plan(trained, Path("in.csv"), Path("there.csv"), rows_per_part=4)
     # A part that an earlier try left is taken as it is.
     begin(job, overwrite=False)
     table = job.table()
     first = next(iter(table.places(4, lambda seen: None)))
-    label_here(run)(job, table, [first], _Bar())
+    label_here(trained)(job, table, [first], _Bar())
     left = job.part(first).stat().st_mtime_ns
     kept: list[int] = []
     finish = files.finish
     monkeypatch.setattr(files, "finish", lambda *a: (kept.append(job.part(first).stat().st_mtime_ns), finish(*a))[1])
-    (found,) = label_files([job], label_on_ray(run, workers=2)).values()
+    (found,) = label_files([job], label_on_ray(trained, workers=2)).values()
     assert kept == [left]
     assert (found.rows, found.bad) == (ROWS, 1)
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
-def test_a_fault_in_a_worker_is_told(ray: Any, whinchat: Whinchat, run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_fault_in_a_worker_is_told(ray: Any, whinchat: Whinchat, trained: Path, tmp_path: Path) -> None:  # noqa: F811
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"text": "fine"}\n{"text": "fine", "label": "mine"}\n', encoding="utf-8")
-    said = whinchat("predict", run, source, "--out", out, "--engine", "ray")
+    said = whinchat("predict", trained, source, "--out", out, "--engine", "ray")
     assert said.code == 2
     assert "a row has the key 'label' already" in said.err
     assert not out.exists()
 
 
-def test_workers_without_ray(whinchat: Whinchat, run: Path, source: Path, tmp_path: Path) -> None:  # noqa: F811
-    said = whinchat("predict", run, source, "--out", tmp_path / "out.csv", "--workers", "2")
+def test_workers_without_ray(whinchat: Whinchat, trained: Path, source: Path, tmp_path: Path) -> None:  # noqa: F811
+    said = whinchat("predict", trained, source, "--out", tmp_path / "out.csv", "--workers", "2")
     assert "--workers: goes with --engine ray" in said.err
 
 

@@ -26,11 +26,6 @@ from whinchat.use.labeller import Labeller
 TEXTS = list(tiny.toy_rows(40, tiny.ONE_TOKEN, 11)[0])
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_llama: Path) -> Path:
-    return made.finished_run(tiny_llama)
-
-
 def texts_file(folder: Path, texts: list[str] = TEXTS) -> Path:
     path = folder / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

@@ -14,7 +14,6 @@ from tokenizers import Regex, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
 from tests import tiny
-from tests.run import made
 from tests.use.test_export import TEXTS, labeller_of, texts_file
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
@@ -38,11 +37,6 @@ STYLES = {
     ),
     "tiny_mistral_inst": ("[INST] {system}\n\n{text} [/INST]", "</s>"),
 }
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_llama: Path) -> Path:
-    return made.finished_run(tiny_llama)
 
 
 def write(labeller: Labeller, folder: Path) -> tuple[Frame, list[Path]]:

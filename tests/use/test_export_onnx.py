@@ -11,18 +11,12 @@ from scipy.special import softmax
 from transformers import AutoConfig, AutoTokenizer
 
 from tests import tiny
-from tests.run import made
 from tests.use.test_export import TEXTS, labeller_of, texts_file
 from whinchat.errors import ModelError
 from whinchat.use.export import export as exporting
 from whinchat.use.export import onnx
 from whinchat.use.export.export import export
 from whinchat.use.labeller import Labeller
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_llama: Path) -> Path:
-    return made.finished_run(tiny_llama)
 
 
 def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) -> None:

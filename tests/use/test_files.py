@@ -17,8 +17,8 @@ from whinchat.use.files import Job, label_files, label_here, plan
 from whinchat.use.labeller import Labeller
 
 
-def label(run: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:
-    (found,) = label_files(plan(run, source, out, rows_per_part=4, **settings), label_here(run)).values()
+def label(trained: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:
+    (found,) = label_files(plan(trained, source, out, rows_per_part=4, **settings), label_here(trained)).values()
     return vars(found)
 
 
@@ -27,9 +27,9 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_row_gets_the_classifiers_answer(run: Path, source: Path, tmp_path: Path) -> None:
-    found = label(run, source, tmp_path / "out.csv")
-    rows, labeller = read(tmp_path / "out.csv"), Labeller.load(run)
+def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_path: Path) -> None:
+    found = label(trained, source, tmp_path / "out.csv")
+    rows, labeller = read(tmp_path / "out.csv"), Labeller.load(trained)
     assert [row["id"] for row in rows] == [*map(str, range(ROWS - 1)), "broken"]
     answers = labeller.answer(labeller.score([row["text"] for row in rows[:-1]]))
     assert [row["label"] for row in rows] == [*map(answers.label, range(ROWS - 1)), ""]
@@ -42,9 +42,9 @@ def test_every_row_gets_the_classifiers_answer(run: Path, source: Path, tmp_path
 
 
 def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
-    run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label(run, source, tmp_path / "whole.csv")
+    label(trained, source, tmp_path / "whole.csv")
     done: list[int] = []
     one_part = files.label_part
 
@@ -56,7 +56,7 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
 
     monkeypatch.setattr(files, "label_part", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        label(run, source, tmp_path / "out.csv")
+        label(trained, source, tmp_path / "out.csv")
     assert done == [0, 1]
     assert not (tmp_path / "out.csv").exists()
     # One more part is half written when the power goes.
@@ -68,55 +68,55 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
         again.append(place.number)
 
     monkeypatch.setattr(files, "label_part", noted)
-    found = label(run, source, tmp_path / "out.csv")
+    found = label(trained, source, tmp_path / "out.csv")
     assert again == [2, 3, 4, 5]
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert (found["rows"], found["bad"]) == (ROWS, 1)
     # Once more does nothing.
-    assert label(run, source, tmp_path / "out.csv") == found
+    assert label(trained, source, tmp_path / "out.csv") == found
     assert again == [2, 3, 4, 5]
 
 
-def test_the_bytes_do_not_depend_on_the_cores(run: Path, source: Path, tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_cores(trained: Path, source: Path, tmp_path: Path) -> None:
     had = torch.get_num_threads()
     try:
         for cores in (1, 2, 3):
             torch.set_num_threads(cores)
-            label(run, source, tmp_path / f"{cores}.csv")
+            label(trained, source, tmp_path / f"{cores}.csv")
     finally:
         torch.set_num_threads(had)
     assert len({(tmp_path / f"{cores}.csv").read_bytes() for cores in (1, 2, 3)}) == 1
 
 
-def test_parts_of_another_job_are_not_taken(run: Path, source: Path, tmp_path: Path) -> None:
+def test_parts_of_another_job_are_not_taken(trained: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    (job,) = plan(run, source, out, rows_per_part=4)
+    (job,) = plan(trained, source, out, rows_per_part=4)
     files.begin(job, overwrite=False)
-    (other,) = plan(run, source, out, rows_per_part=5)
+    (other,) = plan(trained, source, out, rows_per_part=5)
     with pytest.raises(DataError, match=r"parts of another job \(different: rows_per_part\); use --overwrite"):
         files.begin(other, overwrite=False)
     source.write_text("text\nchanged\n", encoding="utf-8")
     with pytest.raises(DataError, match="different: bytes, modified"):
-        label(run, source, out)
+        label(trained, source, out)
     out.write_text("someone else's", encoding="utf-8")
     with pytest.raises(DataError, match="is there already; use --overwrite"):
-        label(run, source, out)
+        label(trained, source, out)
     assert out.read_text(encoding="utf-8") == "someone else's"
-    label_files(plan(run, source, out), label_here(run), overwrite=True)
+    label_files(plan(trained, source, out), label_here(trained), overwrite=True)
     assert read(out)[0]["text"] == "changed"
 
 
-def test_a_folder_of_tables(run: Path, source: Path, tmp_path: Path) -> None:
+def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tables"
     (folder / "deep").mkdir(parents=True)
     source.rename(folder / "a.csv")
     (folder / "deep" / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     (folder / "notes.txt").write_text("no table", encoding="utf-8")
-    found = label_files(plan(run, folder, tmp_path / "out"), label_here(run))
+    found = label_files(plan(trained, folder, tmp_path / "out"), label_here(trained))
     assert list(found) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.jsonl")]
     assert [one.rows for one in found.values()] == [ROWS, 2]
     with pytest.raises(DataError, match="lies inside"):
-        plan(run, folder, folder / "out")
+        plan(trained, folder, folder / "out")
 
 
 @pytest.mark.parametrize(
@@ -129,19 +129,19 @@ def test_a_folder_of_tables(run: Path, source: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_refused(
-    run: Path, source: Path, tmp_path: Path, out: str, settings: dict[str, str], message: str | None
+    trained: Path, source: Path, tmp_path: Path, out: str, settings: dict[str, str], message: str | None
 ) -> None:
     if message is None:
-        label(run, source, tmp_path / out, **settings)
+        label(trained, source, tmp_path / out, **settings)
         assert "telabel" in read(tmp_path / out)[0]
         return
     with pytest.raises(DataError, match=message):
-        label(run, source, tmp_path / out, **settings)
+        label(trained, source, tmp_path / out, **settings)
     assert not (tmp_path / "out.csv.parts").exists()
 
 
-def test_a_column_of_that_name_is_not_written_over(run: Path, tmp_path: Path) -> None:
+def test_a_column_of_that_name_is_not_written_over(trained: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("text,label\na,mine\n", encoding="utf-8")
     with pytest.raises(DataError, match="has a column 'label' already; choose a prefix"):
-        label(run, source, tmp_path / "out.csv")
+        label(trained, source, tmp_path / "out.csv")

@@ -51,6 +51,9 @@ def _root(
         logging.captureWarnings(True)
         for name in ("py.warnings", "transformers", "bitsandbytes", "kernels"):
             logging.getLogger(name).setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        # A log is no place for bars of files that are loaded; transformers and the hub's client both look here.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if processes.count() > 1:
         if context.invoked_subcommand != "train":
             raise WhinchatError(

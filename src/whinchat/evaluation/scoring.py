@@ -20,7 +20,7 @@ from tqdm import tqdm
 from whinchat.model.engine import Engine, answer_logits, inference
 from whinchat.model.packed import Prefix
 from whinchat.prompt.answers import AnswerTree
-from whinchat.prompt.batches import by_length, collate
+from whinchat.prompt.batches import Batch, by_length, collate
 from whinchat.prompt.template import Prompt
 
 # Fewer rows for each core than this are sooner computed by all cores together: 8 tweets on two cores in 547 ms instead
@@ -42,6 +42,16 @@ def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+def compared(engine: Engine, batch: Batch, prefix: Prefix | None = None) -> Tensor:
+    """What the labels are compared by, (B, K): ``label_log_probs`` but for a constant of each row.
+
+    Where each answer is one token the constant is the rest of the vocabulary, which is left out then.
+    """
+    choices = engine.tree.choices
+    logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix, choices)
+    return label_log_probs(logits, engine.tree) if choices is None else logits[:, 0].log_softmax(dim=-1)
+
+
 def score(
     engine: Engine,
     prompts: Sequence[Prompt],
@@ -51,6 +61,7 @@ def score(
     alike: bool = False,
     bar: tqdm[Any] | None = None,
     prefix: Prefix | None = None,
+    among_labels: bool = False,
 ) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
 
@@ -64,6 +75,7 @@ def score(
         alike: the same batches, each on one core, however many cores there are, so that bits do not depend on them.
         bar: a bar that is moved on instead of one made for this call.
         prefix: what most prompts begin with, read before; worth its while where batches are small.
+        among_labels: only ``compared``, all that answers take; what the model would say besides is not asked.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
@@ -77,8 +89,12 @@ def score(
         known = prefix if prefix is not None and all(_begins(one, prefix.ids) for one in whole) else None
         batch = collate(whole, [engine.tree.tokens] * len(rows), None if known is None else len(known.ids))
         with torch.inference_mode():
-            logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
-            scores[rows] = label_log_probs(logits, engine.tree).cpu().numpy()
+            if among_labels:
+                found = compared(engine, batch, known)
+            else:
+                logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
+                found = label_log_probs(logits, engine.tree)
+            scores[rows] = found.cpu().numpy()
         return rows
 
     with ExitStack() as stack:

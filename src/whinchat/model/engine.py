@@ -90,7 +90,12 @@ class Engine:
 
 
 def answer_logits(
-    model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None = None, prefix: Prefix | None = None
+    model: nn.Module,
+    plan: Plan,
+    batch: Batch,
+    tree: AnswerTree | None = None,
+    prefix: Prefix | None = None,
+    vocabulary: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Logits after the prompt and after each answer node, float32, (B, 1 + N, V).
 
@@ -103,11 +108,13 @@ def answer_logits(
         batch: prompts and, in ``batch.nodes``, the answer tokens to feed, (B, N).
         tree: how the nodes attend to each other; None for a chain, each node after the one before.
         prefix: that of ``batch`` as ``Engine.read_prefix`` found it; None to read it with the batch.
+        vocabulary: the tokens that get logits, the last dimension then; None for all.
     """
     batch = batch.to(torch.device(plan.device))
     if prefix is not None or is_packable(model, plan):
-        return packed_logits(model, batch, tree, prefix).float()
-    return plain_logits(model, plan, batch, tree).float()
+        return packed_logits(model, batch, tree, prefix, vocabulary).float()
+    logits = plain_logits(model, plan, batch, tree).float()
+    return logits if vocabulary is None else logits[..., list(vocabulary)]
 
 
 def plain_logits(model: nn.Module, plan: Plan, batch: Batch, tree: AnswerTree | None) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from whinchat.model.functions import Step
 
 _SWITCH = Lock()
 # Rows of the weight that are widened at a time: they stay in the core's own cache until they are multiplied.
@@ -42,7 +43,18 @@ class FloatHead(nn.Module):
             return F.linear(hidden.float(), self.weight.float(), bias)
 
 
-class _WideProduct(Function):
+def read_logits(head: Any, hidden: Tensor, vocabulary: tuple[int, ...] | None) -> Tensor:
+    """``head(hidden)``, (..., V), or its columns for the tokens of ``vocabulary``, which cost next to nothing."""
+    if vocabulary is None or type(head) not in (FloatHead, nn.Linear):
+        logits: Tensor = head(hidden)
+        return logits if vocabulary is None else logits[..., list(vocabulary)]
+    rows = list(vocabulary)
+    bias = None if head.bias is None else head.bias[rows].float()
+    with torch.autocast(hidden.device.type, enabled=False):
+        return F.linear(hidden.float(), head.weight[rows].float(), bias)
+
+
+class _WideProduct(Step):
     """``hidden @ weight.T`` with bfloat16 factors and a float32 result."""
 
     @staticmethod

@@ -26,7 +26,7 @@ class Line:
         tokens: (M,), the prefix if it is carried, then the rows, each its rest and its nodes.
         prefix, rows, width: P, B, S.
         carried: how many of the prefix's tokens stand in the line: P, or 0 where their keys and values are known.
-        places: where in the flat grid (B * S) the tokens after the prefix stand; None where they fill it.
+        places: where in the flat grid (B * S) the tokens after the prefix stand, (M - carried,); None if they fill it.
         positions: (S,) or (B, S), positions in the prompt of the grid's tokens.
         hidden: (1 or B, S, P + S), True where a query may not see a key.
         columns: (B, 1 + N), columns of the grid after which logits are read.

@@ -22,6 +22,7 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 
 from whinchat.model.device import Plan
 from whinchat.model.functions import Pick, RmsNorm, Rotate, SwiGlu
+from whinchat.model.head import read_logits
 from whinchat.model.line import Line, line_up
 from whinchat.model.projection import is_projectable, project
 from whinchat.prompt.answers import AnswerTree
@@ -101,7 +102,13 @@ def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) ->
     return Prefix(ids, tuple(found))
 
 
-def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None, prefix: Prefix | None = None) -> Tensor:
+def packed_logits(
+    model: nn.Module,
+    batch: Batch,
+    tree: AnswerTree | None,
+    prefix: Prefix | None = None,
+    vocabulary: tuple[int, ...] | None = None,
+) -> Tensor:
     """Logits after the prompt and after each answer node, (B, 1 + N, V), of a model that ``is_packable``.
 
     Args:
@@ -109,6 +116,7 @@ def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None, prefi
         batch: prompts with answer tokens.
         tree: how the answer tokens attend to each other; None for a chain.
         prefix: that of ``batch``, read before; None to read it here.
+        vocabulary: the tokens that get logits; None for all.
     """
     core = _core(model)
     line = line_up(batch, tree, known=prefix is not None)
@@ -119,8 +127,7 @@ def packed_logits(model: nn.Module, batch: Batch, tree: AnswerTree | None, prefi
         known = None if prefix is None else prefix.layers[at]
         x, _, _ = _layer(layer, x, line, views, known, reads if at == last else None)
     hidden = _normed(core.model.norm, x)
-    logits: Tensor = core.lm_head(hidden.view(line.rows, -1, hidden.shape[-1]))
-    return logits
+    return read_logits(core.lm_head, hidden.view(line.rows, -1, hidden.shape[-1]), vocabulary)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from whinchat.model.functions import Step
 from whinchat.model.kernels import FactoredDora
 from whinchat.model.nf4 import unpack_nf4
 
@@ -52,7 +52,7 @@ def dense(base: Any, dtype: torch.dtype) -> Tensor:
     return weight if not _is_nf4(base) else unpack_nf4(base.weight).to(dtype)
 
 
-class FrozenLinear(Function):
+class FrozenLinear(Step):
     """An NF4 layer without an adapter or bias: the weight is dequantized for each pass and never kept."""
 
     @staticmethod
@@ -85,7 +85,7 @@ class Fixed:
     row_norm: Callable[[Tensor], Tensor] | None = None
 
 
-class AdaptedLinear(Function):
+class AdaptedLinear(Step):
     """``gain * (W x + scale * B A dropout(x))``, with gain 1 for LoRA, magnitude / norm for DoRA; without W's bias.
 
     Sources: LoRA, section 4.1 (arXiv:2106.09685); DoRA, equation 5 and section 4.3 (arXiv:2402.09353), which holds the

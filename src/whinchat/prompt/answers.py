@@ -26,6 +26,11 @@ class AnswerTree:
     paths: tuple[tuple[tuple[int, int], ...], ...]
 
     @property
+    def choices(self) -> tuple[int, ...] | None:
+        """The labels' tokens, (K,), where each answer is one: their logits alone compare the labels. Otherwise None."""
+        return None if self.tokens else tuple(token for ((_, token),) in self.paths)
+
+    @property
     def depths(self) -> tuple[int, ...]:
         """Distance of each node from the root, 1 for its children."""
         depths: list[int] = []

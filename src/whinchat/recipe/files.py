@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -50,6 +51,11 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     """The whole recipe as YAML, every default spelled out; ``load_recipe`` reads it back to an equal recipe."""
     plain = recipe.model_dump(mode="json")
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write ``recipe.yaml`` beside a classifier's weights: task, labels and prompt go where they go."""
+    (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

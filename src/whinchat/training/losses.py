@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from whinchat.evaluation.scoring import label_log_probs
-from whinchat.prompt.answers import AnswerTree
 from whinchat.recipe.recipe import Train
 
 # What torch's cross entropy leaves out, and what transformers' Trainer does not count.
@@ -28,15 +26,14 @@ def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.view(targets.shape).sum(dim=1)
 
 
-def choice_loss(logits: Tensor, tree: AnswerTree, labels: Tensor, offsets: Tensor | None = None) -> Tensor:
+def choice_loss(scores: Tensor, labels: Tensor, offsets: Tensor | None = None) -> Tensor:
     """Cross entropy of the true label under a softmax over the labels' sequence log-probabilities, (B,).
 
     Args:
-        logits: (B, 1 + N, V), after the prompt and each node of ``tree``.
+        scores: those log-probabilities, (B, K), or ``scoring.compared``.
         labels: (B,), label indices.
         offsets: (K,), added to the labels' scores while training alone; see ``label_offsets``.
     """
-    scores = label_log_probs(logits, tree)
     return F.cross_entropy(scores if offsets is None else scores + offsets, labels, reduction="none")
 
 

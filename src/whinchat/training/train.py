@@ -14,7 +14,7 @@ from whinchat.model.adapter import attach, count_parameters, save_adapter
 from whinchat.model.backbone import Backbone
 from whinchat.model.engine import Engine
 from whinchat.prompt.template import PromptTemplate
-from whinchat.recipe.files import recipe_to_yaml
+from whinchat.recipe.files import write_recipe
 from whinchat.recipe.recipe import Recipe
 from whinchat.training import processes
 from whinchat.training.checkpoints import last_checkpoint
@@ -75,8 +75,7 @@ def train(
     if processes.index() == 0:
         save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
         backbone.tokenizer.tokenizer.save_pretrained(adapter)
-        # Task, labels and prompt go where the adapter goes.
-        (adapter / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        write_recipe(recipe, adapter)
     processes.wait()
     per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * processes.count()
     seen = min((state.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))

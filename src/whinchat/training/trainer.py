@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
 from whinchat.data.records import Split
-from whinchat.evaluation.scoring import probabilities, score
+from whinchat.evaluation.scoring import compared, probabilities, score
 from whinchat.model.device import Plan
 from whinchat.model.engine import Engine, answer_logits
 from whinchat.model.memory import give_back_memory
@@ -133,8 +133,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
         if self.recipe.train.loss == "choice":
-            logits = processes.through(model, lambda: answer_logits(engine.model, engine.plan, batch, engine.tree))
-            losses = choice_loss(logits, engine.tree, labels, self._offsets.to(logits.device))
+            scores = processes.through(model, lambda: compared(engine, batch))
+            losses = choice_loss(scores, labels, self._offsets.to(scores.device))
         else:
             logits = processes.through(model, lambda: answer_logits(engine.model, engine.plan, batch))
             losses = completion_loss(logits, labels)
@@ -150,7 +150,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         assert self._watched is not None
         started = time.perf_counter()
         size, count = self.recipe.evaluate.per_device_eval_batch_size, processes.count()
-        mine = score(self.engine, self._watched_prompts[processes.index() :: count], size, "Validating")
+        share = self._watched_prompts[processes.index() :: count]
+        mine = score(self.engine, share, size, "Validating", among_labels=True)
         log_probs = np.empty((len(self._watched), mine.shape[1]), mine.dtype)
         for process, part in enumerate(gather_object([mine])):
             log_probs[process::count] = part

@@ -100,12 +100,15 @@ class Labeller:
     def score(
         self, texts: Sequence[str], *, alike: bool = False, bar: Any = None, prefix: Prefix | None = None
     ) -> NDArray[np.float32]:
-        """Log-probabilities of the labels' answers, (N, K); the options are those of ``evaluation.scoring.score``."""
+        """What ``answer`` takes, (N, K): log-probabilities but for a constant of each text.
+
+        The options are those of ``evaluation.scoring.score``.
+        """
         from whinchat.evaluation.scoring import score
 
         size = self.recipe.evaluate.per_device_eval_batch_size
         prompts = self.engine.template.encode(texts)
-        return score(self.engine, prompts, size, "Labelling", alike=alike, bar=bar, prefix=prefix)
+        return score(self.engine, prompts, size, "Labelling", alike=alike, bar=bar, prefix=prefix, among_labels=True)
 
     def answer(self, log_probs: NDArray[np.float32]) -> Answers:
         """Answers to texts with these scores, (N, K)."""

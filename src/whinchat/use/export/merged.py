@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from whinchat.model.adapter import load_adapter
 from whinchat.model.backbone import Backbone, load_backbone
 from whinchat.publish.folder import Found
-from whinchat.recipe.files import recipe_to_yaml
+from whinchat.recipe.files import write_recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,4 +37,4 @@ def write_merged(model: PreTrainedModel, backbone: Backbone, found: Found, folde
     backbone.tokenizer.tokenizer.save_pretrained(folder)
     held = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
     recipe = found.recipe.model_copy(update={"backbone": found.recipe.backbone.model_copy(update=held)})
-    (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    write_recipe(recipe, folder)
