@@ -143,8 +143,8 @@ class Train(Section):
     )
     report_to: tuple[str, ...] = Field(
         (),
-        description="Trackers that are told of the training: tensorboard (in RUN/trackers), mlflow, wandb, trackio, or "
-        "any other that transformers knows; each takes its settings from its own environment variables.",
+        description="Trackers, told of training and of the figures after it: tensorboard (in RUN/trackers), mlflow, "
+        "wandb, trackio, or any other that transformers knows; each takes settings from its own environment variables.",
     )
 
     @field_validator("report_to", mode="before")

@@ -43,6 +43,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
     def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
         self._names = names
         self._folder = folder
+        self._begun = False
         self._running: list[tuple[str, Any]] = []
         self._stand: tuple[Any, ...] = ()
         self._model: Any = None
@@ -58,10 +59,11 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
             RecipeError: a tracker cannot, be it that its server does not answer.
         """
         self.take_up(args, state, control, model)
+        self._begun = True
         for name in self._names:
             for kind in get_reporting_integration_callbacks([name]):
                 try:
-                    one = self._begun(kind, state.global_step)
+                    one = self._made(kind, state.global_step)
                     one.on_train_begin(args, state, control, model=model, **more)
                 except Exception as fault:  # noqa: BLE001  # each library has its own
                     raise RecipeError(
@@ -72,7 +74,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
 
     def log(self, figures: Mapping[str, float]) -> None:
         """Tell figures of the whole run, at the step where training stands."""
-        if self._stand and not self._running:
+        if self._stand and not self._begun:
             args, state, control = self._stand
             self.on_train_begin(args, state, control, self._model)
         self._tell("on_log", *self._stand, model=self._model, logs=dict(figures))
@@ -81,7 +83,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         """There is no more to tell; a run that ends without this is for trackers one that was broken off."""
         self._tell("on_train_end", *self._stand, model=self._model)
 
-    def _begun(self, kind: Callable[[], Any], step: int) -> Any:
+    def _made(self, kind: Callable[[], Any], step: int) -> Any:
         one = kind()
         if isinstance(one, TensorBoardCallback):
             from torch.utils.tensorboard import SummaryWriter
