@@ -121,12 +121,12 @@ def test_no_model_is_judged_on_what_it_was_trained_on(
         trained.append(set(corpus.train.texts))
         return real_train(recipe, corpus, *rest)
 
-    def watched_score(engine: Any, prompts: Any, *rest: Any) -> Any:
+    def watched_score(engine: Any, prompts: Any, *rest: Any, **settings: Any) -> Any:
         encoded = {tuple(prompt.ids) for prompt in prompts}
         seen = {tuple(prompt.ids) for prompt in engine.template.encode(sorted(trained[-1]))}
         assert not encoded & seen
         judged.extend(map(str, encoded))
-        return real_score(engine, prompts, *rest)
+        return real_score(engine, prompts, *rest, **settings)
 
     monkeypatch.setattr(training, "train", watched_train)
     monkeypatch.setattr(scoring, "score", watched_score)
