@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from whinchat.publish.style import LIGHT, PNG_DPI, Theme, drawing, new_figure, say
-from whinchat.publish.wording import number
+from whinchat.report.figures.style import LIGHT, PNG_DPI, Theme, figure_theme, new_figure, write_message
+from whinchat.report.formatting import format_number
 
 BAR_HEIGHT = 0.34  # inches
 GIB = 1024**3
@@ -28,7 +28,7 @@ def write_figures(result: Mapping[str, Any], folder: Path, prefix: str = "") -> 
     folder.mkdir(parents=True, exist_ok=True)
     contestants = result["contestants"]
     written: dict[str, Path] = {}
-    with drawing(LIGHT):
+    with figure_theme(LIGHT):
         for group, title in (
             ("training", "Training SmolLM2-135M, batches of 16"),
             ("scoring", "Scoring with SmolLM2-135M"),
@@ -102,12 +102,12 @@ def _panel(ax: Axes, jobs: Mapping[str, Any], what: str, axis: str, label: str, 
             scale = 1 / GIB if what == "memory" else 1.0
             ends = [min(xs), max(xs)]
             ax.plot(ends, [fit["factor"] * x ** fit["slope"] * scale for x in ends], "--", color=colors[job], lw=1.3)
-            slope = f", slope {number(fit['slope'], 2)}"
+            slope = f", slope {format_number(fit['slope'], 2)}"
         marker = "o" if job == "train" else "s"
         name = "training" if job == "train" else "scoring"
         ax.plot(xs, ys, marker, color=colors[job], markersize=5.5, label=f"{name}{slope}")
     if not ticks:
-        say(ax, "not measured", theme)
+        write_message(ax, "not measured", theme)
         return
     _log_axes(ax, sorted(ticks))
     ax.set(xlabel=_AXES[axis], ylabel=label)

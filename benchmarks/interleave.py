@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.entries import Contest, Entry, rate
 from benchmarks.process import WorkerFailedError, WorkerProcess, WorkerUnavailableError
-from whinchat.publish.wording import duration
+from whinchat.report.formatting import format_duration
 
 Say = Callable[[str], None]
 TIMEOUT_SECONDS = 1800.0
@@ -55,7 +55,7 @@ def measure(
                 _round(entry, workers[name], f"{group} {number}/{rounds}", say)
             now = time.perf_counter()
             if LEAST_ROUNDS <= number < rounds and 2 * now - began - started > limit_seconds:
-                say(f"[{group}] {number} rounds of {rounds}: the group's {duration(limit_seconds)} are used up")
+                say(f"[{group}] {number} rounds of {rounds}: the group's {format_duration(limit_seconds)} are used up")
                 break
         for name, entry in entries.items():
             if entry.contest.count_flops:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from benchmarks.process import ROOT
-from whinchat.model.device import processor_name
+from whinchat.models.device import processor_name
 
 PACKAGES = ("whinchat", "torch", "transformers", "peft", "trl", "bitsandbytes", "llama_cpp_python", "numpy")
 

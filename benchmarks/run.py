@@ -21,7 +21,7 @@ from benchmarks.ratios import judged, ratios
 from benchmarks.report import save
 from benchmarks.workload import read_workload
 from whinchat.errors import WhinchatError
-from whinchat.publish.wording import duration
+from whinchat.report.formatting import format_duration
 
 
 def say(line: str) -> None:
@@ -121,8 +121,8 @@ def _announce(
     if "growth" in groups:
         points = growth.plan(workload, shapes, full=sizes.full, measured_1b="tinyllama" in groups)
         expected["growth"] = growth.estimate_seconds(points)
-    parts = ", ".join(f"{group} {duration(seconds)}" for group, seconds in expected.items())
-    say(f"[plan] about {duration(sum(expected.values()))} on two cores: {parts}")
+    parts = ", ".join(f"{group} {format_duration(seconds)}" for group, seconds in expected.items())
+    say(f"[plan] about {format_duration(sum(expected.values()))} on two cores: {parts}")
 
 
 def _complete(

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.workload import RECIPE, Workload
 from whinchat.data.packages import cache_folder
-from whinchat.recipe.files import load_recipe
+from whinchat.recipe.loader import load_recipe
 
 # TinyLlama-1.1B-Chat-v1.0's own config.
 TINYLLAMA: dict[str, Any] = {
@@ -123,7 +123,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 def _write_tokenizer(name: str, workload: Workload, folder: Path) -> None:
     from benchmarks.tokenizer import llama_tokenizer
-    from whinchat.model.backbone import find_model, load_tokenizer
+    from whinchat.models.backbone import find_model, load_tokenizer
 
     recipe = load_recipe(RECIPE)
     if name == "tinyllama-shape":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.fits import MANY
-from whinchat.publish.wording import NOT_MEASURED, duration, memory, number
+from whinchat.report.formatting import NOT_MEASURED, format_bytes, format_duration, format_number
 
 _WHAT = {
     "train_kv_vs_trl_fp32": "training, k/v, against TRL float32",
@@ -85,14 +85,14 @@ def _head(result: Mapping[str, Any]) -> str:
         "whinchat and what else one would reach for, in one run on one machine, their rounds in turn. Each figure is "
         "the median of its rounds; ratios are taken round by round.\n\n"
         f"- Machine: {machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
-        f"{memory(machine['memory_bytes'])}; bf16 units: {', '.join(machine['bf16_units']) or 'none'}\n"
+        f"{format_bytes(machine['memory_bytes'])}; bf16 units: {', '.join(machine['bf16_units']) or 'none'}\n"
         f"- Load average before the run: {machine['load_before'][0]:.1f}\n"
         f"- Texts: {work['description']}; {settings['texts']} a training round, {settings['scored']} a scoring round "
         f"(slow peers fewer, of the same lengths); {_rounds(result)} rounds\n"
         f"- Prompts: {_fact(result, 'mean_prompt_tokens')} tokens on average, the first "
         f"{_fact(result, 'prefix_tokens')} of them the same in all\n"
         f"- Versions: Python {machine['python']}, {versions}\n"
-        f"- Run: `{made['command']}` at {made['date']}, commit {commit}; it took {duration(result['seconds'])}\n"
+        f"- Run: `{made['command']}` at {made['date']}, commit {commit}; it took {format_duration(result['seconds'])}\n"
     )
 
 
@@ -117,7 +117,7 @@ def _targets(result: Mapping[str, Any]) -> str:
         aim = f"{target['bound']} {target['target']:g}" if target else ""
         reached = {True: "yes", False: "no", None: ""}[target["reached"] if target else None]
         between = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
-        rows.append((words, number(ratio, 2), between, aim, reached))
+        rows.append((words, format_number(ratio, 2), between, aim, reached))
     return "## Ratios\n\n" + _table(("ours over theirs", "median", "rounds", "target", "reached"), rows)
 
 
@@ -139,7 +139,7 @@ def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _peak(entry: Mapping[str, Any]) -> str:
-    return "" if entry["unit"] == "GFLOP" else memory(entry["peak_bytes"])
+    return "" if entry["unit"] == "GFLOP" else format_bytes(entry["peak_bytes"])
 
 
 def _notes(facts: Mapping[str, Any]) -> str:
@@ -189,7 +189,7 @@ def _growth(growth: Mapping[str, Any], image: str | None) -> str:
 
 
 def _slope(fit: Mapping[str, float] | None) -> str:
-    return NOT_MEASURED if fit is None else number(fit["slope"], 2)
+    return NOT_MEASURED if fit is None else format_number(fit["slope"], 2)
 
 
 def _one_line(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 
 
 def cut_to_tokens(split: Split, tokens: int, tokenizer: Any) -> Split:

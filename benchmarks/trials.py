@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
-from whinchat.evaluation.calibration import decide, scaled
-from whinchat.evaluation.scoring import score
-from whinchat.recipe.files import load_recipe
-from whinchat.run import load_engine, train_only
+from whinchat.evaluation.calibration import decide, scale_log_probs
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.inference.predictor import load_engine
+from whinchat.pipelines.run import train_run
+from whinchat.recipe.loader import load_recipe
 
 RESULTS = Path(__file__).parent / "results" / "trials.jsonl"
 HELD_OUT_ROWS = 5000
@@ -41,14 +42,16 @@ def trial(name: str, base: str, overrides: list[str]) -> dict[str, Any]:
         raise SystemExit(f"data.train_rows: set it to {len(everything.train) - HELD_OUT_ROWS} or fewer")
     out = Path("runs/trials") / name
     started = time.perf_counter()
-    train_only(recipe, out, "resume" if out.exists() else "refuse")
+    train_run(recipe, out, "resume" if out.exists() else "refuse")
     seconds = time.perf_counter() - started
     _, engine = load_engine(out)
     last = list(range(len(everything.train) - HELD_OUT_ROWS, len(everything.train)))
     held_out = everything.train.take(last)
     found = {"name": name, "base": base, "overrides": overrides, "train_rows": rows, "train_seconds": round(seconds)}
     for part, split in {"validation": everything.split("validation"), "held_out": held_out}.items():
-        log_probs = score(engine, engine.template.encode(split.texts), recipe.evaluate.per_device_eval_batch_size)
+        log_probs = score_prompts(
+            engine, engine.template.encode(split.texts), recipe.evaluate.per_device_eval_batch_size
+        )
         np.save(out / f"{part}.npy", log_probs)
         found[part] = figures(log_probs, split)
     return found
@@ -57,7 +60,7 @@ def trial(name: str, base: str, overrides: list[str]) -> dict[str, Any]:
 def figures(log_probs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
     """Log-loss, accuracy, and macro-F1 and macro-recall for each power of the split's label shares."""
     truth = np.array(split.labels)
-    scores = scaled(log_probs, 1.0, ())
+    scores = scale_log_probs(log_probs, 1.0, ())
     shares = np.bincount(truth, minlength=scores.shape[1]) / len(truth)
     answers = {tau: decide(scores, shares, tau) for tau in TAUS}
     return {

@@ -10,9 +10,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
-from whinchat.recipe.files import load_recipe
+from whinchat.recipe.loader import load_recipe
 
 RECIPE = "smollm2-lora-tweeteval"
 DEFAULT_DATA = Path("../shared/data/tweeteval/sentiment")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
+from tests.helpers import tiny_models
 
 # Two cores are shared with the other half of the machine; tiny products gain nothing from a second thread.
 torch.set_num_threads(1)
@@ -16,25 +16,25 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TinyLlama's architecture, tokenizer family and Zephyr template."""
-    return tiny.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+    return tiny_models.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def tiny_mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lite-Oute's architecture, byte-level BPE and ChatML."""
-    return tiny.make_mistral(tmp_path_factory.mktemp("models") / "tiny-mistral")
+    return tiny_models.make_mistral(tmp_path_factory.mktemp("models") / "tiny-mistral")
 
 
 @pytest.fixture(scope="session")
 def tiny_mistral_inst(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Mistral-Instruct's template: no system role, and a BOS of its own."""
-    return tiny.make_mistral_inst(tmp_path_factory.mktemp("models") / "tiny-mistral-inst")
+    return tiny_models.make_mistral_inst(tmp_path_factory.mktemp("models") / "tiny-mistral-inst")
 
 
 @pytest.fixture(scope="session")
 def tiny_llama_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tiny_llama`` with 64 hidden units, the least that NF4's blocks of 64 divide."""
-    return tiny.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama-wide", hidden=64)
+    return tiny_models.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama-wide", hidden=64)
 
 
 @pytest.fixture(params=["tiny_llama", "tiny_mistral"])

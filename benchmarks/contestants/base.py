@@ -10,9 +10,9 @@ from transformers import TrainerCallback
 
 from benchmarks.protocol import Measured
 from benchmarks.workload import Workload, evenly
-from whinchat.data.records import Split
-from whinchat.recipe.files import load_recipe
-from whinchat.recipe.recipe import Recipe
+from whinchat.data.dataset import Split
+from whinchat.recipe.loader import load_recipe
+from whinchat.recipe.schema import Recipe
 
 
 class Contestant(Protocol):

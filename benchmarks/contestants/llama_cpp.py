@@ -16,7 +16,7 @@ from unittest.mock import patch
 from benchmarks.contestants.base import Base, mean_length
 from benchmarks.protocol import Measured, UnavailableError
 from whinchat.data.packages import PREFIX, fetch_package_file
-from whinchat.model.backbone import find_model, load_tokenizer
+from whinchat.models.backbone import find_model, load_tokenizer
 
 
 class LlamaCpp(Base):

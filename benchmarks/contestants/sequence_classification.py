@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.contestants.base import Base, Stopwatch, mean_length
 from benchmarks.protocol import Measured
-from whinchat.model.backbone import find_model, load_tokenizer
-from whinchat.prompt.batches import by_length
+from whinchat.models.backbone import find_model, load_tokenizer
+from whinchat.prompts.batching import by_length
 
 
 class _Head(Base):

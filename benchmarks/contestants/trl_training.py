@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.contestants.base import Base, Stopwatch, mean_length
 from benchmarks.protocol import Measured, UnavailableError
-from whinchat.data.records import Split
-from whinchat.model.backbone import find_model, load_tokenizer
+from whinchat.data.dataset import Split
+from whinchat.models.backbone import find_model, load_tokenizer
 
 
 class TrlTraining(Base):

@@ -9,12 +9,12 @@ import torch
 from benchmarks.contestants.base import Base, mean_length
 from benchmarks.protocol import Measured
 from benchmarks.texts import cut_to_tokens
-from whinchat.data.records import Split
-from whinchat.evaluation.scoring import score
-from whinchat.model.adapter import attach, count_parameters
-from whinchat.model.backbone import load_backbone
-from whinchat.model.engine import Engine
-from whinchat.prompt.batches import shared_prefix
+from whinchat.data.dataset import Split
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.adapters import attach_adapter, count_parameters
+from whinchat.models.backbone import load_backbone
+from whinchat.models.forward import Engine
+from whinchat.prompts.batching import shared_prefix
 
 
 class WhinchatScoring(Base):
@@ -24,7 +24,7 @@ class WhinchatScoring(Base):
         recipe = self.recipe()
         self.batch_size = recipe.evaluate.per_device_eval_batch_size
         backbone = load_backbone(recipe.backbone)
-        tuned = attach(backbone.model, recipe.adapter, recipe.train.seed)
+        tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
         _stir(tuned)
         total, trainable = count_parameters(tuned)
         self.engine = Engine.build(tuned, backbone.plan, backbone.tokenizer.template(recipe))
@@ -42,7 +42,7 @@ class WhinchatScoring(Base):
         started = time.perf_counter()
         prompts = self.engine.template.encode(texts)
         tokenized = time.perf_counter()
-        log_probs = score(self.engine, prompts, self.batch_size)
+        log_probs = score_prompts(self.engine, prompts, self.batch_size)
         ended = time.perf_counter()
         assert log_probs.shape[0] == len(texts)
         return Measured(len(texts), ended - (started if self.options.get("tokenize") else tokenized))

@@ -10,11 +10,11 @@ from benchmarks.contestants.base import Base, Stopwatch, mean_length
 from benchmarks.flops import counted
 from benchmarks.protocol import Measured
 from benchmarks.texts import cut_to_tokens
-from whinchat.data.records import Split
-from whinchat.model.adapter import attach, count_parameters
-from whinchat.model.backbone import load_backbone
-from whinchat.model.engine import Engine
-from whinchat.prompt.batches import shared_prefix
+from whinchat.data.dataset import Split
+from whinchat.models.adapters import attach_adapter, count_parameters
+from whinchat.models.backbone import load_backbone
+from whinchat.models.forward import Engine
+from whinchat.prompts.batching import shared_prefix
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
 
@@ -28,7 +28,7 @@ class WhinchatTraining(Base):
         recipe = self.recipe()
         backbone = load_backbone(recipe.backbone)
         template = backbone.tokenizer.template(recipe)
-        tuned = attach(backbone.model, recipe.adapter, recipe.train.seed)
+        tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
         self.engine = Engine.build(tuned, backbone.plan, template)
         total, trainable = count_parameters(tuned)
         prompts = [prompt.ids for prompt in template.encode(self._texts().texts)]

@@ -25,8 +25,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from benchmarks.machine import machine, provenance, versions
 from benchmarks.report import save
 from benchmarks.serving.client import Load, load
-from whinchat.publish.style import LIGHT, PNG_DPI, drawing, new_figure
-from whinchat.use.export.export import export
+from whinchat.export.export_run import export_run
+from whinchat.report.figures.style import LIGHT, PNG_DPI, figure_theme, new_figure
 
 RESULT = Path(__file__).parents[1] / "results" / "serving.json"
 FIGURE = Path(__file__).parents[2] / "docs" / "images" / "benchmarks-serving.png"
@@ -114,7 +114,7 @@ def table(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def draw(servers: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Throughput, and latency, against the number of clients."""
-    with drawing(LIGHT):
+    with figure_theme(LIGHT):
         figure = new_figure(9.0, 3.9)
         rate, latency = figure.subplots(1, 2)
         for name, color in ((OURS, LIGHT.after), (MERGED, LIGHT.accent), (PEER, LIGHT.before)):
@@ -154,8 +154,8 @@ def main() -> None:
     texts = pq.read_table(asked.run / "predictions.parquet", columns=["text"])["text"].to_pylist()[:400]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        export(asked.run, "merged", folder / "merged")
-        export(asked.run, "classifier", folder / "classifier")
+        export_run(asked.run, "merged", folder / "merged")
+        export_run(asked.run, "classifier", folder / "classifier")
         commands = {
             OURS: (free_port(), ["whinchat", "serve", str(asked.run), "--port"]),
             MERGED: (free_port(), ["whinchat", "serve", str(folder / "merged"), "--port"]),

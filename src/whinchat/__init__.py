@@ -6,11 +6,11 @@ Importing this package loads no torch and touches no environment variable.
 from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import WhinchatError
-from whinchat.recipe.files import load_recipe
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.loader import load_recipe
+from whinchat.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from whinchat.use.classifier import Classifier
+    from whinchat.classifier import Classifier
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ __all__ = ["Classifier", "Recipe", "WhinchatError", "__version__", "load_recipe"
 def __getattr__(name: str) -> Any:
     # Loaded when it is asked for: it takes torch along.
     if name == "Classifier":
-        from whinchat.use.classifier import Classifier
+        from whinchat.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

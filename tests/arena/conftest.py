@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.run import made
-from whinchat.arena.records import Cell, Job
-from whinchat.arena.run import plan
-from whinchat.arena.spec import Spec, load_spec, resolve
-from whinchat.recipe.files import recipe_to_yaml
+from tests.helpers import finished_runs
+from whinchat.arena.run_arena import plan_trials
+from whinchat.arena.spec import ArenaSpec, load_arena, resolve_arena
+from whinchat.arena.trials import Trial, TrialJob
+from whinchat.recipe.loader import recipe_to_yaml
 
 MakeSpec = Callable[..., Path]
 
@@ -21,9 +21,9 @@ MakeSpec = Callable[..., Path]
 @pytest.fixture
 def spec_file(tiny_llama_wide: Path, tmp_path: Path) -> MakeSpec:
     """Write an arena over 120 toy rows, of which 24 are measured on; fields replace its own."""
-    recipe = made.recipe_for(
+    recipe = finished_runs.recipe_for(
         tiny_llama_wide,
-        made.write_csv(tmp_path / "texts.csv", rows=120),
+        finished_runs.write_csv(tmp_path / "texts.csv", rows=120),
         data={"validation_rows": 24},
         train={"max_steps": 2, "eval_steps": None},
     )
@@ -45,6 +45,6 @@ def spec_file(tiny_llama_wide: Path, tmp_path: Path) -> MakeSpec:
     return write
 
 
-def jobs_of(path: Path) -> tuple[Spec, dict[Cell, Job]]:
-    spec = load_spec(str(path))
-    return spec, plan(resolve(spec))
+def jobs_of(path: Path) -> tuple[ArenaSpec, dict[Trial, TrialJob]]:
+    spec = load_arena(str(path))
+    return spec, plan_trials(resolve_arena(spec))

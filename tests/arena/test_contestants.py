@@ -10,21 +10,21 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from tests import tiny
 from tests.arena.conftest import MakeSpec, jobs_of
-from whinchat.arena.cell import run_cell
-from whinchat.arena.contestants import contestant, minilm
-from whinchat.arena.records import CellRecord, Found
+from tests.helpers import tiny_models
+from whinchat.arena.contestants import make_contestant, minilm
+from whinchat.arena.trial_process import run_trial
+from whinchat.arena.trials import TrialRecord, TrialResult
 from whinchat.data.packages import cache_folder, catalog_entry
 from whinchat.errors import DataError
 
 TRAINED = ("head-lora", "lora", "dora", "rslora", "pissa", "qlora", "qdora", "full")
 
 
-def run_one(path: Path) -> Found:
+def run_one(path: Path) -> TrialResult:
     _, jobs = jobs_of(path)
-    record = run_cell(next(iter(jobs.values())))
-    assert CellRecord.from_dict(record.to_dict()) == record
+    record = run_trial(next(iter(jobs.values())))
+    assert TrialRecord.from_dict(record.to_dict()) == record
     assert record.found is not None
     found = record.found
     assert len(found.expected) == len(found.predicted) == found.measured.n == 24
@@ -52,10 +52,10 @@ def test_tfidf_learns_the_toy_task(spec_file: MakeSpec) -> None:
 def test_a_label_without_rows_is_never_answered(spec_file: MakeSpec) -> None:
     _, jobs = jobs_of(spec_file(methods=["tfidf"]))
     job = next(iter(jobs.values()))
-    one = contestant(job.method, job.recipe)
-    texts, labels = tiny.toy_rows(60)
+    one = make_contestant(job.method, job.recipe)
+    texts, labels = tiny_models.toy_rows(60)
     kept = [at for at, label in enumerate(labels) if label != 1]
-    from whinchat.data.records import Split
+    from whinchat.data.dataset import Split
 
     train = Split("train", texts, labels)
     one.fit(train.take(kept))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.arena.conftest import MakeSpec, jobs_of
-from whinchat.arena.figures import looks_of, plots
-from whinchat.arena.records import Cell, CellRecord, Cost, Found, Job
-from whinchat.arena.results import Results, summarize
-from whinchat.arena.wording import brief_table, comparisons, sentences, table
+from whinchat.arena.arena_figures import arena_figures, method_styles
+from whinchat.arena.arena_results import ArenaResults, summarize
+from whinchat.arena.arena_tables import brief_results_table, comparisons_table, conclusions, results_table
+from whinchat.arena.trials import Cost, Trial, TrialJob, TrialRecord, TrialResult
 from whinchat.errors import RunError
-from whinchat.evaluation.metrics import measure
-from whinchat.publish.style import PNG_DPI
+from whinchat.evaluation.metrics import compute_metrics
+from whinchat.report.figures.style import PNG_DPI
 
 ROWS = 300
 LABELS = ("bad", "fine", "good")
@@ -23,14 +23,16 @@ LABELS = ("bad", "fine", "good")
 SKILL = {"majority": {20: 0.3, 40: 0.3}, "tfidf": {20: 0.6, 40: 0.6}, "lora": {20: 0.4, 40: 0.9}, "few-shot": {20: 0.6}}
 
 
-def found_for(cell: Cell, share: float) -> Found:
+def found_for(cell: Trial, share: float) -> TrialResult:
     draw = np.random.default_rng(cell.seed * 100 + cell.rows)
     expected = np.random.default_rng(0).integers(0, 3, ROWS)
     wrong = draw.random(ROWS) > share
     predicted = np.where(wrong, (expected + 1) % 3, expected)
-    measured = measure("score", LABELS, expected, predicted, calibration=None, resamples=100, seed=0, seconds=1.0)
+    measured = compute_metrics(
+        "score", LABELS, expected, predicted, calibration=None, resamples=100, seed=0, seconds=1.0
+    )
     seconds = {"majority": 0.0, "few-shot": 0.001}.get(cell.method, cell.rows / 10)
-    return Found(
+    return TrialResult(
         measured=measured,
         expected=tuple(expected.tolist()),
         predicted=tuple(predicted.tolist()),
@@ -44,7 +46,7 @@ def found_for(cell: Cell, share: float) -> Found:
     )
 
 
-Made = tuple[Path, dict[Cell, Job], dict[Cell, CellRecord]]
+Made = tuple[Path, dict[Trial, TrialJob], dict[Trial, TrialRecord]]
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def made(spec_file: MakeSpec) -> Made:
     return (
         path,
         jobs,
-        {cell: CellRecord(job, found_for(cell, SKILL[cell.method][cell.rows])) for cell, job in jobs.items()},
+        {cell: TrialRecord(job, found_for(cell, SKILL[cell.method][cell.rows])) for cell, job in jobs.items()},
     )
 
 
-def results_of(made: Made) -> Results:
+def results_of(made: Made) -> ArenaResults:
     path, jobs, records = made
     return summarize(jobs_of(path)[0], records, list(jobs))
 
@@ -68,7 +70,7 @@ def test_means_and_spreads(made: Made) -> None:
     assert (len(results.summaries), results.missing, results.failed, results.notes) == (7, 0, (), ())
     _, _, records = made
     lora = next(one for one in results.summaries if (one.method, one.rows) == ("lora", 40))
-    scores = [records[Cell("lora", 40, seed)].found.measured.macro_f1 for seed in (1, 2, 3)]  # type: ignore[union-attr]
+    scores = [records[Trial("lora", 40, seed)].found.measured.macro_f1 for seed in (1, 2, 3)]  # type: ignore[union-attr]
     assert lora.macro_f1 == tuple(scores)
     assert lora.mean_macro_f1 == pytest.approx(np.mean(scores))
     assert (lora.low, lora.high) == (min(scores), max(scores))
@@ -94,8 +96,8 @@ def test_verdicts_by_seed_against_the_best_simple_method(made: Made) -> None:
     better = found[40, "lora"]
     _, _, records = made
     gains = [
-        records[Cell("lora", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
-        - records[Cell("tfidf", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
+        records[Trial("lora", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
+        - records[Trial("tfidf", 40, seed)].found.measured.macro_f1  # type: ignore[union-attr]
         for seed in (1, 2, 3)
     ]
     assert better.gain == pytest.approx(np.mean(gains))
@@ -105,16 +107,18 @@ def test_verdicts_by_seed_against_the_best_simple_method(made: Made) -> None:
 
 
 def test_in_words(made: Made) -> None:
-    said = sentences(results_of(made))
+    said = conclusions(results_of(made))
     assert said[0].startswith("With 20 training rows: worse than tfidf: lora (-0.")
     assert "not told apart from tfidf: few-shot (" in said[0]
     assert said[0].endswith("None of them has shown that it is worth its cost at this size.")
     assert said[1].startswith("With 40 training rows: better than tfidf, the best simple method: lora (+0.")
     assert "4 comparisons were made" in said[2]
-    rows = table(results_of(made)).rows
+    rows = results_table(results_of(made)).rows
     assert [row[:2] for row in rows][-1] == ("6 shown", "few-shot")
-    assert len(comparisons(results_of(made)).rows) == 4
-    assert {len(row) for row in brief_table(results_of(made)).rows} == {len(brief_table(results_of(made)).columns)}
+    assert len(comparisons_table(results_of(made)).rows) == 4
+    assert {len(row) for row in brief_results_table(results_of(made)).rows} == {
+        len(brief_results_table(results_of(made)).columns)
+    }
 
 
 def test_two_seeds_make_no_claim(made: Made) -> None:
@@ -123,24 +127,24 @@ def test_two_seeds_make_no_claim(made: Made) -> None:
     results = results_of((path, jobs, some))
     assert {one.verdict for one in results.comparisons} == {"no claim"}
     assert results.missing == 7
-    assert "no claim about lora, few-shot, which takes 3 seeds of both" in sentences(results)[0]
-    assert sentences(results)[-1] == "7 cells were not run yet."
+    assert "no claim about lora, few-shot, which takes 3 seeds of both" in conclusions(results)[0]
+    assert conclusions(results)[-1] == "7 cells were not run yet."
 
 
 def test_failures_are_named(made: Made) -> None:
     path, jobs, records = made
-    cell = Cell("lora", 20, 2)
-    records[cell] = CellRecord(jobs[cell], None, "out of luck")
-    assert sentences(results_of((path, jobs, records)))[-1] == "Failed: lora, 20 rows, seed 2 (out of luck)."
+    cell = Trial("lora", 20, 2)
+    records[cell] = TrialRecord(jobs[cell], None, "out of luck")
+    assert conclusions(results_of((path, jobs, records)))[-1] == "Failed: lora, 20 rows, seed 2 (out of luck)."
 
 
 @pytest.mark.parametrize(("field", "words"), [("evaluated_on", "measured on"), ("trained_on", "trained with")])
 def test_different_rows_are_not_summed_up_together(made: Made, field: str, words: str) -> None:
     path, jobs, records = made
-    cell = Cell("lora", 20, 2)
+    cell = Trial("lora", 20, 2)
     found = records[cell].found
     assert found is not None
-    records[cell] = CellRecord(jobs[cell], replace(found, **{field: "others"}))
+    records[cell] = TrialRecord(jobs[cell], replace(found, **{field: "others"}))
     with pytest.raises(
         RunError, match=rf"cells were {words} different rows \(majority, 20 rows, .*lora, 20 rows, seed"
     ):
@@ -149,11 +153,11 @@ def test_different_rows_are_not_summed_up_together(made: Made, field: str, words
 
 def test_other_machines_and_versions_are_noted(made: Made) -> None:
     path, jobs, records = made
-    cell = Cell("lora", 20, 2)
+    cell = Trial("lora", 20, 2)
     found = records[cell].found
     assert found is not None
     other = replace(found, machine={**found.machine, "cores": "64"}, versions={"torch": "2"})
-    records[cell] = CellRecord(jobs[cell], other)
+    records[cell] = TrialRecord(jobs[cell], other)
     machines, versions = results_of((path, jobs, records)).notes
     assert machines == "Times and memory come from different machines: p, 2; p, 64."
     assert versions == "Not all cells were run with the same versions: torch 1 and 2."
@@ -161,7 +165,7 @@ def test_other_machines_and_versions_are_noted(made: Made) -> None:
 
 def test_figures(made: Made, tmp_path: Path) -> None:
     results = results_of(made)
-    drawn = plots(results)
+    drawn = arena_figures(results)
     assert [plot.name for plot in drawn] == ["learning_curve", "cost"]
     assert "Best: lora with 40 rows" in drawn[0].alt
     for plot in drawn:
@@ -169,7 +173,7 @@ def test_figures(made: Made, tmp_path: Path) -> None:
         assert png.read_bytes().startswith(b"\x89PNG")
         assert png.stat().st_size > 50 * PNG_DPI
         assert "</svg>" in svg.read_text(encoding="utf-8")
-    assert len({(look.color, look.marker) for look in looks_of(results).values()}) == 4
+    assert len({(look.color, look.marker) for look in method_styles(results).values()}) == 4
     one_size = replace(results, summaries=tuple(one for one in results.summaries if one.rows != 20))
-    assert [plot.name for plot in plots(one_size)] == ["cost"]
-    assert plots(replace(results, summaries=())) == ()
+    assert [plot.name for plot in arena_figures(one_size)] == ["cost"]
+    assert arena_figures(replace(results, summaries=())) == ()

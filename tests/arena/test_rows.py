@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests import tiny
-from whinchat.arena.rows import draw_examples, training_rows
-from whinchat.data.records import Split
+from tests.helpers import tiny_models
+from whinchat.arena.subsets import draw_examples, training_rows
+from whinchat.data.dataset import Split
 from whinchat.errors import DataError
 
 
 def toy(rows: int = 50) -> Split:
-    texts, labels = tiny.toy_rows(rows)
+    texts, labels = tiny_models.toy_rows(rows)
     return Split("train", tuple(f"{at} {text}" for at, text in enumerate(texts)), labels)
 
 
@@ -35,6 +35,6 @@ def test_too_few() -> None:
 
 def test_examples_are_balanced_and_take_turns() -> None:
     train = toy()
-    examples = draw_examples(train, 2, tiny.ONE_TOKEN)
+    examples = draw_examples(train, 2, tiny_models.ONE_TOKEN)
     assert [label for _, label in examples] == [0, 1, 2, 0, 1, 2]
     assert all(train.labels[train.texts.index(text)] == label for text, label in examples)

@@ -9,12 +9,12 @@ import pytest
 
 from tests.arena.conftest import MakeSpec
 from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
-from whinchat.arena import run as runner
-from whinchat.arena.cell import run_cell
-from whinchat.arena.folder import ArenaFolder
-from whinchat.arena.records import Cell, CellRecord, Job
-from whinchat.arena.run import run_arena, show_arena
-from whinchat.arena.spec import load_spec
+from whinchat.arena import run_arena as runner
+from whinchat.arena.arena_folder import ArenaFolder
+from whinchat.arena.run_arena import run_arena, show_arena
+from whinchat.arena.spec import load_arena
+from whinchat.arena.trial_process import run_trial
+from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.errors import DataError, RunError
 
 
@@ -23,13 +23,13 @@ def silent(line: str) -> None:
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     """Run cells in this process, and list them."""
-    cells: list[Cell] = []
+    cells: list[Trial] = []
 
-    def in_process(job: Job, folder: ArenaFolder) -> CellRecord:
+    def in_process(job: TrialJob, folder: ArenaFolder) -> TrialRecord:
         cells.append(job.cell)
-        record = run_cell(job)
+        record = run_trial(job)
         folder.write(record)
         return record
 
@@ -40,7 +40,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
 def test_cells_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) -> None:
     """One that ends well, and one that does not, which stops nothing."""
     impossible = {"name": "too-many", "kind": "prompting", "shots": 30}
-    spec = load_spec(str(spec_file(methods=[impossible, "majority"], rows=[20], seeds=[1])))
+    spec = load_arena(str(spec_file(methods=[impossible, "majority"], rows=[20], seeds=[1])))
     said: list[str] = []
     results = run_arena(spec, tmp_path / "out", said.append)
     assert [one.method for one in results.summaries] == ["majority"]
@@ -54,44 +54,44 @@ def test_cells_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) ->
     assert "too-many, 20 rows, seed 1" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
 
 
-def test_what_is_done_is_not_done_again(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) -> None:
+def test_what_is_done_is_not_done_again(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     out = tmp_path / "out"
     small = {"methods": ["majority"], "rows": [20], "seeds": [1, 2]}
-    first = run_arena(load_spec(str(spec_file(**small))), out, silent)
-    assert ran == [Cell("majority", 20, 1), Cell("majority", 20, 2)]
+    first = run_arena(load_arena(str(spec_file(**small))), out, silent)
+    assert ran == [Trial("majority", 20, 1), Trial("majority", 20, 2)]
     (out / "cells" / "majority-20-2.json").unlink()
-    again = run_arena(load_spec(str(spec_file(**small))), out, silent)
-    assert ran[2:] == [Cell("majority", 20, 2)]
+    again = run_arena(load_arena(str(spec_file(**small))), out, silent)
+    assert ran[2:] == [Trial("majority", 20, 2)]
     assert [one.macro_f1 for one in again.summaries] == [one.macro_f1 for one in first.summaries]
     # An arena may grow: what is new is run, and nothing else.
-    run_arena(load_spec(str(spec_file(**{**small, "rows": [20, 30], "seeds": [1]}))), out, silent)
-    assert ran[3:] == [Cell("majority", 30, 1)]
-    shown = show_arena(load_spec(str(spec_file(methods=["majority"], rows=[20, 30, 40], seeds=[1]))), out)
+    run_arena(load_arena(str(spec_file(**{**small, "rows": [20, 30], "seeds": [1]}))), out, silent)
+    assert ran[3:] == [Trial("majority", 30, 1)]
+    shown = show_arena(load_arena(str(spec_file(methods=["majority"], rows=[20, 30, 40], seeds=[1]))), out)
     assert (shown.missing, len(ran)) == (1, 4)
 
 
-def test_a_failed_cell_is_run_again_when_asked(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) -> None:
+def test_a_failed_cell_is_run_again_when_asked(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     path, out = spec_file(methods=["majority"], rows=[20], seeds=[1]), tmp_path / "out"
-    run_arena(load_spec(str(path)), out, silent)
+    run_arena(load_arena(str(path)), out, silent)
     file = out / "cells" / "majority-20-1.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"found": None, "error": "bad luck"}))
-    results = run_arena(load_spec(str(path)), out, silent)
+    results = run_arena(load_arena(str(path)), out, silent)
     assert (len(ran), results.failed) == (1, (("majority, 20 rows, seed 1", "bad luck"),))
-    results = run_arena(load_spec(str(path)), out, silent, retry=True)
+    results = run_arena(load_arena(str(path)), out, silent, retry=True)
     assert (len(ran), results.failed) == (2, ())
 
 
-def test_other_settings_are_not_mixed_in(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) -> None:
+def test_other_settings_are_not_mixed_in(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     fields = {"methods": ["majority"], "rows": [20], "seeds": [1]}
-    run_arena(load_spec(str(spec_file(**fields))), tmp_path / "out", silent)
-    changed = load_spec(str(spec_file(**fields)), ["train.learning_rate=0.5"])
+    run_arena(load_arena(str(spec_file(**fields))), tmp_path / "out", silent)
+    changed = load_arena(str(spec_file(**fields)), ["train.learning_rate=0.5"])
     message = r"1 cells were run with other settings: majority, 20 rows, seed 1 \(train\.learning_rate\); use another"
     with pytest.raises(RunError, match=message):
         run_arena(changed, tmp_path / "out", silent)
 
 
-def test_what_is_in_the_way(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) -> None:
-    spec = load_spec(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
+def test_what_is_in_the_way(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
+    spec = load_arena(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(RunError, match=r"mine: is there and is no arena's folder; choose another with --out"):
@@ -99,13 +99,13 @@ def test_what_is_in_the_way(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]
     with pytest.raises(RunError, match=r"nowhere: holds no arena; run it first, or name its folder with --out"):
         show_arena(spec, tmp_path / "nowhere")
     with pytest.raises(DataError, match="rows: 5,000 asked for, train has 96; lower rows"):
-        run_arena(load_spec(str(spec_file(rows=[20, 5000]))), tmp_path / "new", silent)
+        run_arena(load_arena(str(spec_file(rows=[20, 5000]))), tmp_path / "new", silent)
     assert not (tmp_path / "new").exists()
     assert ran == []
 
 
-def test_a_damaged_record(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) -> None:
-    spec = load_spec(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
+def test_a_damaged_record(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
+    spec = load_arena(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
     run_arena(spec, tmp_path / "out", silent)
     (tmp_path / "out" / "cells" / "majority-20-1.json").write_text("{")
     with pytest.raises(RunError, match=r"majority-20-1\.json: not a cell as this version of whinchat writes it"):
@@ -115,7 +115,7 @@ def test_a_damaged_record(spec_file: MakeSpec, tmp_path: Path, ran: list[Cell]) 
 def test_the_command(
     spec_file: MakeSpec,
     tmp_path: Path,
-    ran: list[Cell],
+    ran: list[Trial],
     whinchat: Whinchat,  # noqa: F811
 ) -> None:
     path = spec_file(methods=["majority", "tfidf"], rows=[20], seeds=[1])

@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 
 from tests.arena.conftest import MakeSpec, jobs_of
-from whinchat.arena.spec import ARENAS, KINDS, PRESETS, load_spec, resolve, spec_to_yaml
+from whinchat.arena.spec import ARENAS, CONTESTANT_KINDS, PRESETS, arena_to_yaml, load_arena, resolve_arena
 from whinchat.errors import RecipeError
 
 
 def faults(path: Path) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        resolve(load_spec(str(path)))
+        resolve_arena(load_arena(str(path)))
     return str(caught.value).splitlines()
 
 
 @pytest.mark.parametrize("name", ["learning-curve", "tweeteval-small", "vader-curve"])
 def test_the_shipped_ones(name: str, tmp_path: Path) -> None:
     assert name in ARENAS.names()
-    contest = resolve(load_spec(name))
+    contest = resolve_arena(load_arena(name))
     assert (contest.spec.name, len(contest.spec.seeds)) == (name, 3)
     assert contest.spec.description
-    (tmp_path / "arena.yaml").write_text(spec_to_yaml(contest.spec), encoding="utf-8")
-    assert load_spec(str(tmp_path)) == contest.spec, "an arena's folder holds its arena"
+    (tmp_path / "arena.yaml").write_text(arena_to_yaml(contest.spec), encoding="utf-8")
+    assert load_arena(str(tmp_path)) == contest.spec, "an arena's folder holds its arena"
 
 
 def test_the_small_one_has_every_method() -> None:
-    assert tuple(method.name for method in load_spec("tweeteval-small").methods) == tuple(PRESETS)
-    assert {preset["kind"] for preset in PRESETS.values()} == set(KINDS)
+    assert tuple(method.name for method in load_arena("tweeteval-small").methods) == tuple(PRESETS)
+    assert {preset["kind"] for preset in PRESETS.values()} == set(CONTESTANT_KINDS)
 
 
 def test_every_fault_at_once(spec_file: MakeSpec) -> None:
@@ -60,9 +60,9 @@ def test_missing_and_repeated(spec_file: MakeSpec, tmp_path: Path) -> None:
 
 def test_no_such_arena() -> None:
     with pytest.raises(RecipeError, match=r"neither an arena file nor a shipped arena; did you mean vader-curve\? Shi"):
-        load_spec("vader-curv")
+        load_arena("vader-curv")
     with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat arena --list` shows the shipped ones"):
-        load_spec("gone.yaml")
+        load_arena("gone.yaml")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_would_not_be_fair_or_not_work(spec_file: MakeSpec, fields: dict[st
 def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
     mine = {"name": "wide", "kind": "adapter", "set": ["adapter.r=8"]}
     path = spec_file(set=["train.loraplus_lr_ratio=4"], methods=[*PRESETS, mine])
-    contest = resolve(load_spec(str(path), ["train.num_train_epochs=2"]))
+    contest = resolve_arena(load_arena(str(path), ["train.num_train_epochs=2"]))
     by_name = {method: recipe for (method, rows), recipe in contest.recipes.items() if rows == contest.spec.rows[0]}
     assert {recipe.train.num_train_epochs for recipe in by_name.values()} == {2}
     assert (by_name["qdora"].adapter.method, by_name["qdora"].backbone.load_in) == ("dora", "nf4")
@@ -117,7 +117,7 @@ def test_sizes_have_their_own_settings_unless_the_user_says_otherwise(spec_file:
     )
 
     def settings(*overrides: str) -> list[tuple[float, float]]:
-        recipes = resolve(load_spec(str(path), overrides)).recipes
+        recipes = resolve_arena(load_arena(str(path), overrides)).recipes
         found = [recipes[key].train for key in (("lora", 20), ("lora", 40), ("slow", 20))]
         return [(train.num_train_epochs, train.warmup_steps) for train in found]
 

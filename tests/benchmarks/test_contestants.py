@@ -14,15 +14,15 @@ from benchmarks.plan import BF16, FP32, KV, TRAIN
 from benchmarks.texts import cut_to_tokens
 from benchmarks.workload import RECIPE, Workload, evenly
 
-from tests import tiny
-from whinchat.data.records import Split
+from tests.helpers import tiny_models
+from whinchat.data.dataset import Split
 
 ROWS = 24
 
 
 @pytest.fixture
 def options(tiny_llama: Path, tmp_path: Path) -> dict[str, Any]:
-    texts, labels = tiny.toy_rows(ROWS)
+    texts, labels = tiny_models.toy_rows(ROWS)
     path = tmp_path / "workload.json"
     Workload("toy", "toy rows", texts, labels).save(path)
     overrides = [*TRAIN, *KV, *FP32, f"backbone.model={tiny_llama}", "train.per_device_train_batch_size=8"]
@@ -102,10 +102,10 @@ def test_fewer_texts_are_as_long_as_all() -> None:
 
 
 def test_texts_of_a_wanted_length(tiny_llama: Path) -> None:
-    tokenizer = tiny.load(tiny_llama).tokenizer.tokenizer
-    split = Split("train", tiny.TEXTS, (0,) * len(tiny.TEXTS))
+    tokenizer = tiny_models.load(tiny_llama).tokenizer.tokenizer
+    split = Split("train", tiny_models.TEXTS, (0,) * len(tiny_models.TEXTS))
     for wanted in (5, 40):
         cut = cut_to_tokens(split, wanted, tokenizer)
         lengths = [len(ids) for ids in tokenizer(list(cut.texts), add_special_tokens=False)["input_ids"]]
-        assert len(lengths) == len(tiny.TEXTS)
+        assert len(lengths) == len(tiny_models.TEXTS)
         assert all(abs(length - wanted) <= 2 for length in lengths)

@@ -10,7 +10,7 @@ from benchmarks.fits import line, power_law
 from benchmarks.growth import Reading
 
 from benchmarks import growth
-from tests.benchmarks import results
+from tests.helpers import benchmark_results
 
 
 def test_power_law() -> None:
@@ -30,7 +30,7 @@ def test_line() -> None:
 
 
 def test_summary_fits_what_was_measured() -> None:
-    found = results.growth()
+    found = benchmark_results.growth()
     assert found["length"]["train"]["time"]["slope"] == pytest.approx(0.9)
     assert found["length"]["train"]["memory"]["slope"] == pytest.approx(0.1, abs=1e-4)
     assert found["batch"]["score"]["time"]["slope"] == pytest.approx(0.9)

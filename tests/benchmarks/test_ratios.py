@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.ratios import TARGETS, judged, ratios
 
-from tests.benchmarks.results import groups
+from tests.helpers.benchmark_results import groups
 
 
 def test_speed_is_the_median_over_rounds() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report, tables
-from tests.benchmarks import results
+from tests.helpers import benchmark_results
 
 
 def test_tables_say_what_was_measured_and_what_was_not() -> None:
-    text = tables.page(results.result())
+    text = tables.page(benchmark_results.result())
     assert "| training, k/v, against TRL float32 | 16.00 | 12.80 to 16.00 | at least 16 | yes |" in text
     assert "| training, all linear, against TRL bf16 | not measured |  | at least 10 |  |" in text
     assert "| whinchat LoRA | 32.0 (25.6 to 32.0) | 128 | 954 MiB | 78.1 tokens |" in text
@@ -25,7 +25,7 @@ def test_tables_say_what_was_measured_and_what_was_not() -> None:
 
 
 def test_files_are_written_and_read_back(tmp_path: Path) -> None:
-    result = results.result()
+    result = benchmark_results.result()
     written = report.write(result, tmp_path / "some.json")
     assert [path.name for path in written] == [
         "some.json", "some.md", "some-training.png", "some-scoring.png", "some-growth.png",
@@ -35,7 +35,7 @@ def test_files_are_written_and_read_back(tmp_path: Path) -> None:
 
 
 def test_publishing_links_the_images(tmp_path: Path) -> None:
-    written = report.publish(results.result(), tmp_path)
+    written = report.publish(benchmark_results.result(), tmp_path)
     assert written[0] == tmp_path / "benchmarks.md"
     text = written[0].read_text(encoding="utf-8")
     assert "](images/benchmarks-training.png)" in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import trials
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 
 
 def test_figures_divide_by_the_shares() -> None:

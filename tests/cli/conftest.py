@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run import made
+from tests.helpers import finished_runs
 from whinchat.cli import main
 
 
@@ -46,4 +46,4 @@ def whinchat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(scope="session")
 def a_run(tiny_llama: Path) -> Path:
     """A finished run, to be read only."""
-    return made.finished_run(tiny_llama)
+    return finished_runs.finished_run(tiny_llama)

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
 from tests.cli.conftest import Said, Whinchat
-from tests.run import made
-from whinchat.recipe.files import recipe_to_yaml
+from tests.helpers import finished_runs, tiny_models
+from whinchat.recipe.loader import recipe_to_yaml
 
 
 def recipe_file(folder: Path, model: Path | str, source: Path | str) -> Path:
     path = folder / "mine.yaml"
-    recipe = made.recipe_for(Path("unused"), Path("unused"))
+    recipe = finished_runs.recipe_for(Path("unused"), Path("unused"))
     recipe = recipe.model_copy(
         update={
             "backbone": recipe.backbone.model_copy(update={"model": str(model)}),
@@ -31,7 +30,7 @@ def recipe_file(folder: Path, model: Path | str, source: Path | str) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return made.write_csv(tmp_path / "texts.csv")
+    return finished_runs.write_csv(tmp_path / "texts.csv")
 
 
 @pytest.fixture
@@ -129,7 +128,7 @@ def test_source_that_is_not_there(fails: Fails, mine: Path, tmp_path: Path) -> N
 
 
 def test_no_chat_template(fails: Fails, source: Path, tmp_path: Path) -> None:
-    model = tiny.make_mistral(tmp_path / "plain", template=None)
+    model = tiny_models.make_mistral(tmp_path / "plain", template=None)
     said = fails("run", recipe_file(tmp_path, model, source))
     assert said.startswith(f"{model}: its tokenizer has no chat template")
     assert "choose an instruct or chat model" in said
@@ -299,8 +298,8 @@ def test_evaluate_on_a_file_that_does_not_fit(fails: Fails, a_run: Path, tmp_pat
 
 
 def test_watching_a_split_that_is_not_there(fails: Fails, tiny_llama: Path, tmp_path: Path) -> None:
-    made.write_csv(tmp_path / "train.csv")
-    made.write_csv(tmp_path / "test.csv", seed=1)
+    finished_runs.write_csv(tmp_path / "train.csv")
+    finished_runs.write_csv(tmp_path / "test.csv", seed=1)
     mine = recipe_file(tmp_path, tiny_llama, tmp_path)
     said = fails("run", mine, "--set", "data.validation_rows=null", "--set", "evaluate.split=test")
     assert said.startswith(f"{tmp_path}: has no validation split to watch while training; set data.validation_rows")

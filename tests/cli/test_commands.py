@@ -13,11 +13,10 @@ import typer
 import yaml
 from transformers import AutoTokenizer
 
-from tests import tiny
 from tests.cli.conftest import Whinchat
-from tests.run import made
+from tests.helpers import finished_runs, tiny_models
 from whinchat import __version__
-from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
+from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
@@ -100,9 +99,9 @@ def test_recipes_check_passes_what_is_shipped(whinchat: Whinchat, name: str) -> 
 
 @pytest.fixture
 def mine(tiny_mistral: Path, tmp_path: Path) -> Path:
-    source = made.write_csv(tmp_path / "texts.csv")
+    source = finished_runs.write_csv(tmp_path / "texts.csv")
     path = tmp_path / "[mine].yaml"
-    path.write_text(recipe_to_yaml(made.recipe_for(tiny_mistral, source)), encoding="utf-8")
+    path.write_text(recipe_to_yaml(finished_runs.recipe_for(tiny_mistral, source)), encoding="utf-8")
     return path
 
 
@@ -122,7 +121,7 @@ def test_inspect_supervises_the_answer_and_the_end_of_turn(whinchat: Whinchat, m
     assert supervised == sorted(supervised)
     read = tokenizer.decode(ids[: supervised.index(True)])
     assert read == (
-        f"<|im_start|>system\n{tiny.INSTRUCTION}<|im_end|>\n<|im_start|>user\n{shown['text']}<|im_end|>\n"
+        f"<|im_start|>system\n{tiny_models.INSTRUCTION}<|im_end|>\n<|im_start|>user\n{shown['text']}<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
     text = whinchat("inspect", mine, "--row", "3").out
@@ -139,12 +138,12 @@ def test_predict_from_arguments(whinchat: Whinchat, a_run: Path) -> None:
 
 
 def test_predict_keeps_order_and_texts(whinchat: Whinchat, a_run: Path) -> None:
-    texts = [*ODD_TEXTS, *tiny.toy_rows(30)[0]]
+    texts = [*ODD_TEXTS, *tiny_models.toy_rows(30)[0]]
     said = whinchat("predict", a_run, "--json", given="\n".join(texts).encode())
     rows = [json.loads(line) for line in said.out.splitlines()]
     assert [row["text"] for row in rows] == texts
     for row in rows:
-        assert list(row["probabilities"]) == list(tiny.ONE_TOKEN)
+        assert list(row["probabilities"]) == list(tiny_models.ONE_TOKEN)
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
     # Alone or among others, from arguments or from standard input: the same answer.
@@ -184,8 +183,11 @@ def test_calibrate_a_run(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> Non
 
 
 def test_evaluate_on_other_data(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
-    texts, labels = tiny.toy_rows(30, seed=9)
-    lines = ["body,label", *(f"{text},{tiny.ONE_TOKEN[label]}" for text, label in zip(texts, labels, strict=True))]
+    texts, labels = tiny_models.toy_rows(30, seed=9)
+    lines = [
+        "body,label",
+        *(f"{text},{tiny_models.ONE_TOKEN[label]}" for text, label in zip(texts, labels, strict=True)),
+    ]
     (tmp_path / "other.csv").write_text("\n".join(lines), encoding="utf-8")
     said = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body", "--json")
     assert said.code == 0
@@ -250,7 +252,7 @@ def test_a_run_folder_names_its_recipe(whinchat: Whinchat, a_run: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from whinchat import run as story
+    from whinchat.pipelines import run as story
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -265,7 +267,7 @@ def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: p
 def test_ctrl_c_promises_an_arena_no_option_that_it_lacks(
     whinchat: Whinchat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whinchat.arena import run as story
+    from whinchat.arena import run_arena as story
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

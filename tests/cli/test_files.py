@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Whinchat
-from tests.run import made
+from tests.helpers import finished_runs
 
 
 def test_a_table_in_and_a_table_out(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
-    source = made.write_csv(tmp_path / "in.csv", rows=9, seed=4)
+    source = finished_runs.write_csv(tmp_path / "in.csv", rows=9, seed=4)
     with source.open("a", encoding="utf-8") as file:
         file.write("broken\n")
     order = ("predict", a_run, source, "--out", tmp_path / "out.csv", "--prefix", "said_")
@@ -28,7 +28,7 @@ def test_a_table_in_and_a_table_out(whinchat: Whinchat, a_run: Path, tmp_path: P
 
 
 def test_what_does_not_go_with_out(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
-    source = made.write_csv(tmp_path / "in.csv", rows=3)
+    source = finished_runs.write_csv(tmp_path / "in.csv", rows=3)
     for wrong, message in (
         ((source, source), "takes one file or folder to label, not 2"),
         ((), "takes one file or folder to label, not 0"),

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from whinchat.cli import output
-from whinchat.publish.tables import Table
+from whinchat.report.tables import TextTable
 
 COLUMNS = ("run", "macro-F1 before", "macro-F1 after", "peak memory")
 ROWS = (("first", "0.212", "0.733 (0.712–0.754)", "5.45 GiB"), ("second [bold]", "0.209", "0.728", "3.1 GiB"))
@@ -17,7 +17,7 @@ ROWS = (("first", "0.212", "0.733 (0.712–0.754)", "5.45 GiB"), ("second [bold]
 def printed(monkeypatch: pytest.MonkeyPatch, width: int, rows: tuple[tuple[str, ...], ...] = ROWS) -> list[str]:
     file = io.StringIO()
     monkeypatch.setattr(output, "out", Console(file=file, width=width))
-    output.print_table(Table("Runs", COLUMNS, rows))
+    output.print_table(TextTable("Runs", COLUMNS, rows))
     lines = file.getvalue().splitlines()
     assert all(len(line) <= width for line in lines)
     return lines

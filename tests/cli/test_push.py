@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import tiny
 from tests.cli.conftest import Whinchat
-from tests.hub_server import OWNER, TOKEN, Hub, Repository, in_this_process, serve
+from tests.helpers import tiny_models
+from tests.helpers.hub_server import OWNER, TOKEN, Hub, Repository, in_this_process, serve
 from whinchat.evaluation.generation import generate
-from whinchat.publish.folder import RunFolder
-from whinchat.use.labeller import Labeller
+from whinchat.inference.predictor import Predictor
+from whinchat.storage.run_folder import RunFolder
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
 
@@ -91,11 +91,11 @@ def test_there_and_back(hub: Hub, a_run: Path, tmp_path: Path) -> None:
     assert f"base_model: {BASE}" in card
 
     # Somebody else: no token, an empty cache, no folder of ours.
-    texts = list(tiny.toy_rows(8, seed=5)[0])
+    texts = list(tiny_models.toy_rows(8, seed=5)[0])
     bob = tmp_path / "bob"
     used = process(hub, bob, "-m", "whinchat", "predict", REPO, *texts, "--json", token=None)
     assert used.returncode == 0, used.stderr
-    labeller = Labeller.load(a_run)
+    labeller = Predictor.load(a_run)
     expected = labeller.answer(labeller.score(texts))
     lines = [json.loads(line) for line in used.stdout.splitlines()]
     shares = np.array([list(line["probabilities"].values()) for line in lines])
@@ -175,7 +175,9 @@ def test_a_classifier_of_the_hub_is_one_everywhere(
 ) -> None:
     assert whinchat("push", a_run, REPO, "--base", BASE).code == 0
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(tiny.toy_rows(60, seed=8)[0]) + "\n", encoding="utf-8")
+    (tmp_path / "texts.csv").write_text(
+        "text\n" + "\n".join(tiny_models.toy_rows(60, seed=8)[0]) + "\n", encoding="utf-8"
+    )
     revision = logged_in.repositories[REPO].main
     for run in (REPO, f"{REPO}@{revision}"):
         assert whinchat("predict", run, "texts.csv", "--out", "labelled.csv", "--overwrite").code == 0

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Whinchat
-from tests.run import made
-from whinchat.recipe.files import recipe_to_yaml
+from tests.helpers import finished_runs
+from whinchat.recipe.loader import recipe_to_yaml
 
 
 @pytest.fixture
 def mine(tiny_llama: Path, tmp_path: Path) -> Path:
-    source = made.write_csv(tmp_path / "texts.csv", rows=90)
+    source = finished_runs.write_csv(tmp_path / "texts.csv", rows=90)
     path = tmp_path / "mine.yaml"
-    recipe = made.recipe_for(tiny_llama, source, train={"max_steps": 2, "eval_steps": None})
+    recipe = finished_runs.recipe_for(tiny_llama, source, train={"max_steps": 2, "eval_steps": None})
     path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
     return path
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -6,18 +6,24 @@ from typing import Any
 
 import pytest
 
-from whinchat.data.checks import check_corpus, doubled_spaces, normalised, require_every_label, spaces_tell
-from whinchat.data.records import Split
+from whinchat.data.checks import (
+    check_corpus,
+    doubled_space_shares,
+    normalize_text,
+    require_every_label,
+    whitespace_leak_warning,
+)
+from whinchat.data.dataset import Split
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Data
+from whinchat.recipe.schema import DataConfig
 
 
 def split(name: str, *rows: tuple[str, int]) -> Split:
     return Split(name, tuple(text for text, _ in rows), tuple(label for _, label in rows))
 
 
-def data(**fields: Any) -> Data:
-    return Data(source="unused", **fields)
+def data(**fields: Any) -> DataConfig:
+    return DataConfig(source="unused", **fields)
 
 
 TRAIN = split("train", ("Hello  World", 0), ("hello world ", 1), ("HELLO\nworld", 0), ("other", 1), ("leaky", 1))
@@ -25,9 +31,9 @@ HELD_OUT = {"validation": split("validation", ("Leaky", 0), ("new", 1)), "test":
 
 
 def test_normalised() -> None:
-    assert normalised(" A\u2028b\t") == normalised("a B")
-    assert normalised("cafe\u0301") == normalised("Café")
-    assert normalised("a!") != normalised("a")
+    assert normalize_text(" A\u2028b\t") == normalize_text("a B")
+    assert normalize_text("cafe\u0301") == normalize_text("Café")
+    assert normalize_text("a!") != normalize_text("a")
 
 
 def test_report_and_default_dropping() -> None:
@@ -80,13 +86,13 @@ def test_fingerprint_sees_order_labels_and_borders() -> None:
 
 def test_doubled_spaces_that_give_a_label_away() -> None:
     rows = [("a  b ", 1), ("a b ", 1), (" a\t\nb", 1), ("a  ", 1), ("a b ", 0), ("c", 0), ("d", 0), ("e  f", 0)]
-    shares = doubled_spaces(split("train", *rows), ("plain", "odd", "none"))
+    shares = doubled_space_shares(split("train", *rows), ("plain", "odd", "none"))
     assert shares == {"plain": 0.25, "odd": 0.75, "none": 0.0}
-    told = spaces_tell(shares, ("html_entities",))
+    told = whitespace_leak_warning(shares, ("html_entities",))
     assert told is not None
     assert "75% of the training texts of odd and in 0% of those of none" in told
     assert "task.clean" in told
-    assert spaces_tell(shares, ("spaces",)) is None
-    assert spaces_tell({"plain": 0.25, "odd": 0.4}, ()) is None
+    assert whitespace_leak_warning(shares, ("spaces",)) is None
+    assert whitespace_leak_warning({"plain": 0.25, "odd": 0.4}, ()) is None
     # Runs of earlier versions did not look.
-    assert spaces_tell({}, ()) is None
+    assert whitespace_leak_warning({}, ()) is None

@@ -11,7 +11,7 @@ import pytest
 
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 LABELS = ("negative", "neutral", "positive")

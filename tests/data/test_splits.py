@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whinchat.data.checks import normalised
-from whinchat.data.records import Split
-from whinchat.data.splits import carve, limited
+from whinchat.data.checks import normalize_text
+from whinchat.data.dataset import Split
+from whinchat.data.splits import carve_splits, limit_rows
 from whinchat.errors import DataError
 
 PINNED = ("text 8", "text 3", "text 10", "text 7")
@@ -35,7 +35,7 @@ def test_distinct_texts_are_exact_and_stratified(labels: list[int], seed: int, s
     wanted = {
         name: max(1, int(share * len(labels))) for name, share in zip(("validation", "test"), shares, strict=True)
     }
-    rest, parts = carve(train, wanted, seed, "src")
+    rest, parts = carve_splits(train, wanted, seed, "src")
     assert {name: len(part) for name, part in parts.items()} == wanted
     assert pairs(rest) + pairs(parts["validation"]) + pairs(parts["test"]) == pairs(train)
     counts = Counter(labels)
@@ -62,9 +62,9 @@ def test_kindred_texts_stay_together(words: list[tuple[str, str]], seed: int, ro
     best = max(total for total in sums if total <= rows)
     if rows >= len(train) or best == 0:
         with pytest.raises(DataError):
-            carve(train, {"test": rows}, seed, "src")
+            carve_splits(train, {"test": rows}, seed, "src")
         return
-    rest, parts = carve(train, {"test": rows}, seed, "src")
+    rest, parts = carve_splits(train, {"test": rows}, seed, "src")
     assert len(parts["test"]) == best
     assert pairs(rest) + pairs(parts["test"]) == pairs(train)
     assert not {text[0].lower() for text in rest.texts} & {text[0].lower() for text in parts["test"].texts}
@@ -72,47 +72,47 @@ def test_kindred_texts_stay_together(words: list[tuple[str, str]], seed: int, ro
 
 def test_two_splits_of_repeated_texts_share_no_text() -> None:
     train = corpus([f"Text {i // 2}" for i in range(100)], [i // 2 % 3 for i in range(100)])
-    rest, parts = carve(train, {"validation": 20, "test": 30}, 0, "src")
-    sides = [{normalised(text) for text in one.texts} for one in (rest, *parts.values())]
+    rest, parts = carve_splits(train, {"validation": 20, "test": 30}, 0, "src")
+    sides = [{normalize_text(text) for text in one.texts} for one in (rest, *parts.values())]
     assert sum(len(side) for side in sides) == 50
     assert (len(parts["validation"]), len(parts["test"]), len(rest)) == (20, 30, 50)
 
 
 def test_the_shuffle_is_fixed() -> None:
     train = corpus([f"text {i}" for i in range(12)], [i % 2 for i in range(12)])
-    rest, parts = carve(train, {"test": 4}, 0, "src")
+    rest, parts = carve_splits(train, {"test": 4}, 0, "src")
     # A pinned order: it must not change with the Python version, the hash seed or the platform.
     assert parts["test"].texts == PINNED
     assert rest.texts != tuple(text for text in train.texts if text in rest.texts)
-    assert carve(train, {"test": 4}, 1, "src")[1]["test"].texts != PINNED
+    assert carve_splits(train, {"test": 4}, 1, "src")[1]["test"].texts != PINNED
 
 
 def test_the_shuffle_does_not_depend_on_the_order_of_the_source() -> None:
     train = corpus([f"text {i}" for i in range(30)], [i % 3 for i in range(30)])
     backwards = train.take(list(range(29, -1, -1)))
-    assert carve(train, {"test": 10}, 0, "src") == carve(backwards, {"test": 10}, 0, "src")
+    assert carve_splits(train, {"test": 10}, 0, "src") == carve_splits(backwards, {"test": 10}, 0, "src")
 
 
 def test_too_few_rows() -> None:
     train = corpus(["a", "b", "c"], [0, 1, 0])
     with pytest.raises(DataError, match=r"src: data\.validation_rows=1 and data\.test_rows=2 take 3 of the 3 rows"):
-        carve(train, {"validation": 1, "test": 2}, 0, "src")
+        carve_splits(train, {"validation": 1, "test": 2}, 0, "src")
     with pytest.raises(DataError, match=r"data\.test_rows=1 cannot be met, since equal texts must stay together"):
-        carve(corpus(["a", "A", "b", "B"], [0, 0, 1, 1]), {"test": 1}, 0, "src")
+        carve_splits(corpus(["a", "A", "b", "B"], [0, 0, 1, 1]), {"test": 1}, 0, "src")
 
 
 def test_limited() -> None:
     train = corpus(["a", "b", "c"], [0, 1, 0])
-    assert limited(train, 2, "src").texts == ("a", "b")
-    assert limited(train, None, "src").texts == train.texts
+    assert limit_rows(train, 2, "src").texts == ("a", "b")
+    assert limit_rows(train, None, "src").texts == train.texts
     with pytest.raises(DataError, match=r"src: data\.train_rows=4, but train has 3 rows after splitting and dropping"):
-        limited(train, 4, "src")
+        limit_rows(train, 4, "src")
 
 
 def test_the_first_rows_of_a_carved_split_are_like_the_split() -> None:
     texts = tuple(f"text number {row}" for row in range(4000))
     train = Split("train", texts, tuple(0 if row % 5 else 1 for row in range(4000)))
-    rest, carved = carve(train, {"validation": 400, "test": 800}, seed=0, source="here")
+    rest, carved = carve_splits(train, {"validation": 400, "test": 800}, seed=0, source="here")
     for split in (*carved.values(), rest):
         # A fifth of 100 rows, give or take four standard deviations.
         assert 4 <= sum(split.head(100).labels) <= 36, split.name

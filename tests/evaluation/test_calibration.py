@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from whinchat.errors import ModelError
-from whinchat.evaluation.calibration import FILE, Calibrator, fit, fit_temperature
+from whinchat.evaluation.calibration import FILE, Calibrator, fit_calibrator, fit_temperature
 
 LABELS = ("a", "b", "c")
 PRIOR = (0.15, 0.45, 0.40)
@@ -38,7 +38,7 @@ def test_scores_of_a_model_that_was_trained_to_favour_a_label_are_set_right() ->
     """As class weights or logit adjustment leave them."""
     scores, labels = drawn(20_000)
     favouring = scores * 2 + np.array([3.0, 0.0, -1.0])
-    fitted = fit(favouring, labels, LABELS, "accuracy")
+    fitted = fit_calibrator(favouring, labels, LABELS, "accuracy")
     probabilities = fitted.probabilities(favouring)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     np.testing.assert_allclose(probabilities.mean(axis=0), PRIOR, atol=0.01)
@@ -60,7 +60,7 @@ def test_each_metric_is_served_best_by_its_own_rule() -> None:
         "macro_f1": lambda truth, said: f1_score(truth, said, average="macro"),
         "macro_recall": lambda truth, said: recall_score(truth, said, average="macro"),
     }
-    said = {metric: fit(scores, labels, LABELS, metric).decide(held_out) for metric in figures}
+    said = {metric: fit_calibrator(scores, labels, LABELS, metric).decide(held_out) for metric in figures}
     for metric, figure in figures.items():
         mine = figure(truth, said[metric])
         for other in figures:
@@ -72,7 +72,7 @@ def test_each_metric_is_served_best_by_its_own_rule() -> None:
 
 def test_a_label_that_validation_lacks_keeps_a_finite_weight() -> None:
     scores, labels = drawn(300)
-    fitted = fit(scores, np.where(labels == 0, 1, labels), LABELS, "macro_recall")
+    fitted = fit_calibrator(scores, np.where(labels == 0, 1, labels), LABELS, "macro_recall")
     assert np.isfinite(np.log(fitted.prior)).all()
 
 
@@ -85,7 +85,7 @@ def test_nothing_fitted_leaves_scores_as_they_are() -> None:
 
 def test_saved_beside_the_adapter(tmp_path: Path) -> None:
     scores, labels = drawn(400)
-    fitted = fit(scores, labels, LABELS, "macro_f1")
+    fitted = fit_calibrator(scores, labels, LABELS, "macro_f1")
     fitted.save(tmp_path)
     assert Calibrator.load(tmp_path, LABELS) == fitted
     with pytest.raises(ModelError, match="made for the labels a, b, c, the task has a, b"):

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tests import tiny
-from whinchat.data.records import Split
-from whinchat.evaluation.evaluate import compare, evaluate
+from tests.helpers import tiny_models
+from whinchat.data.dataset import Split
+from whinchat.evaluation.evaluate import evaluate, paired_tests
 from whinchat.evaluation.generation import generate, parse_answer
-from whinchat.evaluation.scoring import score
-from whinchat.model.adapter import attach
-from whinchat.recipe.recipe import Adapter, Evaluate
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.adapters import attach_adapter
+from whinchat.recipe.schema import AdapterConfig, EvaluateConfig
 
-ROWS = Split("validation", *tiny.toy_rows(25, seed=2))
+ROWS = Split("validation", *tiny_models.toy_rows(25, seed=2))
 
 
 def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
-    engine = tiny.engine_of(tiny.load(tiny_model))
-    settings = Evaluate(rows=20, bootstrap_resamples=100, per_device_eval_batch_size=6, max_new_tokens=4)
+    engine = tiny_models.engine_of(tiny_models.load(tiny_model))
+    settings = EvaluateConfig(rows=20, bootstrap_resamples=100, per_device_eval_batch_size=6, max_new_tokens=4)
     outcome = evaluate(engine, ROWS, settings, "before")
     split = ROWS.head(20)
     prompts = engine.template.encode(split.texts)
-    log_probs = score(engine, prompts, 20)
+    log_probs = score_prompts(engine, prompts, 20)
     assert len(outcome.predictions) == 20
     np.testing.assert_allclose([one.log_probs for one in outcome.predictions], log_probs, rtol=1e-5, atol=1e-5)
     spoken = generate(engine, prompts, 4, 20)
@@ -36,7 +36,7 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
     by_score = outcome.evaluation.score
     assert by_score.n == 20
     assert by_score.invalid_rate == 0
-    assert by_score.labels == tiny.ONE_TOKEN
+    assert by_score.labels == tiny_models.ONE_TOKEN
     assert by_score.calibration is not None
     assert by_score.macro_f1 == pytest.approx(
         f1_score(split.labels, log_probs.argmax(axis=1), labels=[0, 1, 2], average="macro", zero_division=0)
@@ -48,26 +48,26 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
 
 
 def test_without_generation(tiny_llama: Path) -> None:
-    engine = tiny.engine_of(tiny.load(tiny_llama))
-    outcome = evaluate(engine, ROWS, Evaluate(generate=False, bootstrap_resamples=100), "after")
+    engine = tiny_models.engine_of(tiny_models.load(tiny_llama))
+    outcome = evaluate(engine, ROWS, EvaluateConfig(generate=False, bootstrap_resamples=100), "after")
     assert outcome.evaluation.generate is None
     assert {(one.generated, one.generated_label) for one in outcome.predictions} == {(None, None)}
-    again = compare(ROWS, outcome, outcome, Evaluate(generate=False, bootstrap_resamples=100))
+    again = paired_tests(ROWS, outcome, outcome, EvaluateConfig(generate=False, bootstrap_resamples=100))
     assert [one.mode for one in again] == ["score"]
     assert (again[0].fixed, again[0].broken) == (0, 0)
 
 
 def test_before_and_after_are_compared_row_by_row(tiny_llama: Path) -> None:
-    backbone = tiny.load(tiny_llama)
-    settings = Evaluate(bootstrap_resamples=100, max_new_tokens=3)
-    before = evaluate(tiny.engine_of(backbone), ROWS, settings, "before")
-    tuned = attach(backbone.model, Adapter(r=4, lora_alpha=8), seed=1)
-    untouched = evaluate(tiny.engine_of(backbone, model=tuned), ROWS, settings, "after")
+    backbone = tiny_models.load(tiny_llama)
+    settings = EvaluateConfig(bootstrap_resamples=100, max_new_tokens=3)
+    before = evaluate(tiny_models.engine_of(backbone), ROWS, settings, "before")
+    tuned = attach_adapter(backbone.model, AdapterConfig(r=4, lora_alpha=8), seed=1)
+    untouched = evaluate(tiny_models.engine_of(backbone, model=tuned), ROWS, settings, "after")
     # A fresh adapter is the identity, so nothing may differ.
-    assert [(one.fixed, one.broken) for one in compare(ROWS, before, untouched, settings)] == [(0, 0), (0, 0)]
-    tiny.stir(tuned, scale=0.3)
-    after = evaluate(tiny.engine_of(backbone, model=tuned), ROWS, settings, "after")
-    by_score, spoken = compare(ROWS, before, after, settings)
+    assert [(one.fixed, one.broken) for one in paired_tests(ROWS, before, untouched, settings)] == [(0, 0), (0, 0)]
+    tiny_models.stir(tuned, scale=0.3)
+    after = evaluate(tiny_models.engine_of(backbone, model=tuned), ROWS, settings, "after")
+    by_score, spoken = paired_tests(ROWS, before, after, settings)
     assert (by_score.mode, spoken.mode) == ("score", "generate")
     expected = np.array(ROWS.labels)
     old, new = (np.array([np.argmax(one.log_probs) for one in side.predictions]) for side in (before, after))

@@ -9,20 +9,19 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from tests import tiny
-from tests.model import plain
+from tests.helpers import plain_forward, tiny_models
 from whinchat.evaluation.generation import INVALID, generate, parse_answer
-from whinchat.model.adapter import attach
-from whinchat.model.engine import Engine
-from whinchat.prompt.template import Prompt
-from whinchat.recipe.recipe import Adapter
+from whinchat.models.adapters import attach_adapter
+from whinchat.models.forward import Engine
+from whinchat.prompts.template import Prompt
+from whinchat.recipe.schema import AdapterConfig
 
 
 def engine_for(folder: Path, **backbone: Any) -> Engine:
-    loaded = tiny.load(folder, **backbone)
-    tuned = attach(loaded.model, Adapter(method="dora", r=4, lora_alpha=8), seed=2)
-    tiny.stir(tuned)
-    return tiny.engine_of(loaded, tiny.BRANCHING, tuned.eval())
+    loaded = tiny_models.load(folder, **backbone)
+    tuned = attach_adapter(loaded.model, AdapterConfig(method="dora", r=4, lora_alpha=8), seed=2)
+    tiny_models.stir(tuned)
+    return tiny_models.engine_of(loaded, tiny_models.BRANCHING, tuned.eval())
 
 
 def by_argmax(model: Any, ids: tuple[int, ...], steps: int, ends: frozenset[int]) -> list[int]:
@@ -47,7 +46,7 @@ def wanted_answers(engine: Engine, prompts: list[Prompt], steps: int) -> list[st
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_equals_plain_greedy_decoding(tiny_model: Path, attention: str, batch_size: int) -> None:
     engine = engine_for(tiny_model, attn_implementation=attention)
-    prompts = engine.template.encode((*tiny.TEXTS, *tiny.BORDER_TEXTS[:6]))
+    prompts = engine.template.encode((*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS[:6]))
     found = generate(engine, prompts, 9, batch_size)
     assert found == wanted_answers(engine, prompts, 9)
     assert len(set(found)) > 5, "all say the same, so a mix-up would not show"
@@ -55,8 +54,8 @@ def test_equals_plain_greedy_decoding(tiny_model: Path, attention: str, batch_si
 
 def test_equals_the_librarys_generate_row_by_row(tiny_model: Path, tmp_path: Path) -> None:
     engine = engine_for(tiny_model)
-    twin = plain.plain_twin(engine.model, tiny_model, tmp_path, trainable=False)
-    prompts = engine.template.encode(tiny.TEXTS)
+    twin = plain_forward.plain_twin(engine.model, tiny_model, tmp_path, trainable=False)
+    prompts = engine.template.encode(tiny_models.TEXTS)
     config = GenerationConfig(
         max_new_tokens=9, do_sample=False, eos_token_id=sorted(engine.template.end_ids), pad_token_id=0
     )
@@ -80,7 +79,7 @@ def test_without_any_shared_prefix(tiny_llama: Path) -> None:
 
 def test_stops_at_the_end_of_turn_and_says_no_more(tiny_llama: Path) -> None:
     engine = engine_for(tiny_llama)
-    prompts = engine.template.encode(tiny.TEXTS)
+    prompts = engine.template.encode(tiny_models.TEXTS)
     # Whatever the model says second becomes an end of turn for it.
     first, second = by_argmax(engine.model, prompts[0].ids, 2, frozenset())
     engine.template.end_ids = engine.template.end_ids | {second}
@@ -104,7 +103,7 @@ def test_stops_at_the_end_of_turn_and_says_no_more(tiny_llama: Path) -> None:
 )
 def test_greedy_means_greedy_whatever_the_model_folder_prefers(tiny_llama: Path, settings: dict[str, Any]) -> None:
     engine = engine_for(tiny_llama)
-    prompts = engine.template.encode(tiny.TEXTS)
+    prompts = engine.template.encode(tiny_models.TEXTS)
     wanted = wanted_answers(engine, prompts, 8)
     config = engine.model.get_base_model().generation_config
     for name, value in settings.items():
@@ -114,7 +113,7 @@ def test_greedy_means_greedy_whatever_the_model_folder_prefers(tiny_llama: Path,
 
 def test_order_and_number_are_kept(tiny_mistral: Path) -> None:
     engine = engine_for(tiny_mistral)
-    prompts = engine.template.encode(tiny.TEXTS)
+    prompts = engine.template.encode(tiny_models.TEXTS)
     forward = generate(engine, prompts, 5, 3)
     assert generate(engine, prompts[::-1], 5, 3) == forward[::-1]
     assert generate(engine, [], 5, 3) == []
@@ -149,9 +148,9 @@ def test_order_and_number_are_kept(tiny_mistral: Path) -> None:
     ],
 )
 def test_reading_an_answer(said: str, label: int) -> None:
-    assert parse_answer(said, tiny.tiny_task(("good", "good enough", "n/a."))) == label
+    assert parse_answer(said, tiny_models.tiny_task(("good", "good enough", "n/a."))) == label
 
 
 def test_answer_words_are_read_not_labels() -> None:
-    task = tiny.tiny_task(("pos", "neg"), answers={"pos": "Ja", "neg": "Straße"})
+    task = tiny_models.tiny_task(("pos", "neg"), answers={"pos": "Ja", "neg": "Straße"})
     assert [parse_answer(said, task) for said in ("ja", "JA.", "STRASSE", "pos")] == [0, 0, 1, INVALID]

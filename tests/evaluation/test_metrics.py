@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
 
-from whinchat.evaluation.metrics import measure, paired, reliability
-from whinchat.evaluation.records import Evaluation, Measured
-from whinchat.evaluation.scoring import probabilities
+from whinchat.evaluation.metrics import calibration_metrics, compute_metrics, paired_test
+from whinchat.evaluation.results import Evaluation, Metrics
+from whinchat.evaluation.scoring import label_probabilities
 
 LABELS = ("negative", "neutral", "positive")
 
 
 def measured(
     expected: list[int], predicted: list[int], labels: tuple[str, ...] = LABELS, resamples: int = 200
-) -> Measured:
-    return measure(
+) -> Metrics:
+    return compute_metrics(
         "generate",
         labels,
         np.array(expected),
@@ -117,7 +117,7 @@ def test_paired_by_hand() -> None:
     expected = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2])
     before = np.array([0, 1, -1, 0, 0, 1, 1, 1, 2, 2, 0, -1])
     after_ = np.array([0, 0, 1, 1, 2, 2, 0, 0, 2, 0, 1, -1])
-    found = paired("generate", expected, before, after_, size=3, resamples=500, seed=0)
+    found = paired_test("generate", expected, before, after_, size=3, resamples=500, seed=0)
     # Right before and wrong after: row 7. Wrong before and right after: rows 1 to 6, 9 and 10.
     assert (found.n, found.fixed, found.broken) == (12, 8, 1)
     assert found.mcnemar_p == pytest.approx(2 * (binom.pmf(0, 9, 0.5) + binom.pmf(1, 9, 0.5)))
@@ -130,7 +130,7 @@ def test_paired_by_hand() -> None:
 
 def test_paired_without_a_difference() -> None:
     expected = np.array([0, 1, 2, 0])
-    found = paired("score", expected, expected, expected, size=3, resamples=200, seed=0)
+    found = paired_test("score", expected, expected, expected, size=3, resamples=200, seed=0)
     assert (found.fixed, found.broken, found.mcnemar_p, found.macro_f1_gain) == (0, 0, 1.0, 0.0)
     assert (found.interval.low, found.interval.high) == (0.0, 0.0)
 
@@ -141,7 +141,7 @@ def test_paired_is_narrower_than_two_separate_intervals() -> None:
     after_ = before.copy()
     after_[:20] = expected[:20]
     kwargs = {"resamples": 2000, "seed": 0}
-    both = paired("score", expected, before, after_, size=3, **kwargs)
+    both = paired_test("score", expected, before, after_, size=3, **kwargs)
     alone = measured(expected.tolist(), before.tolist(), resamples=2000).intervals["macro_f1"]
     assert both.interval.high - both.interval.low < 0.6 * (alone.high - alone.low)
     assert both.interval.low > 0
@@ -151,7 +151,7 @@ def test_calibration_by_hand() -> None:
     chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.62, 0.38]])
     log_probs = np.log(chances * 0.5).astype(np.float32)  # half of all probability falls on other words
     expected = np.array([0, 1, 1, 0])
-    found = reliability(log_probs, probabilities(log_probs), expected)
+    found = calibration_metrics(log_probs, label_probabilities(log_probs), expected)
     # Bins of 1/15: 0.6 and 0.62 fall into [9/15, 10/15), 0.7 into [10/15, 11/15), 0.9 into [13/15, 14/15).
     filled = {at: (one.n, one.confidence, one.accuracy) for at, one in enumerate(found.bins) if one.n}
     assert set(filled) == {9, 10, 13} or set(filled) == {8, 9, 10, 13}  # 0.6 is a border, up to float32
@@ -170,10 +170,10 @@ def test_calibration_by_hand() -> None:
 
 def test_calibration_of_the_extremes() -> None:
     sure = np.array([[0.0, -200.0], [-200.0, 0.0]], dtype=np.float32)
-    found = reliability(sure, probabilities(sure), np.array([0, 1]))
+    found = calibration_metrics(sure, label_probabilities(sure), np.array([0, 1]))
     assert (found.ece, found.brier) == (pytest.approx(0), pytest.approx(0))
     assert found.bins[-1].n == 2
-    wrong = reliability(sure, probabilities(sure), np.array([1, 0]))
+    wrong = calibration_metrics(sure, label_probabilities(sure), np.array([1, 0]))
     assert wrong.ece == pytest.approx(1)
     assert wrong.brier == pytest.approx(2)
     assert wrong.log_loss == pytest.approx(200, rel=1e-3)
@@ -184,10 +184,10 @@ def test_calibration_of_the_extremes() -> None:
 def test_records_survive_json() -> None:
     expected, predicted = draw(50, 1, 0.7)
     log_probs = np.log(np.random.default_rng(0).dirichlet([1, 1, 1], 50)).astype(np.float32)
-    calibration = reliability(log_probs, probabilities(log_probs), expected)
+    calibration = calibration_metrics(log_probs, label_probabilities(log_probs), expected)
     kwargs = {"resamples": 100, "seed": 0, "seconds": 2.0}
-    by_score = measure("score", LABELS, expected, log_probs.argmax(axis=1), calibration=calibration, **kwargs)
-    spoken = measure("generate", LABELS, expected, predicted, calibration=None, **kwargs)
+    by_score = compute_metrics("score", LABELS, expected, log_probs.argmax(axis=1), calibration=calibration, **kwargs)
+    spoken = compute_metrics("generate", LABELS, expected, predicted, calibration=None, **kwargs)
     for whole in (Evaluation("test", "abc", by_score, spoken), Evaluation("validation", "abc", by_score, None)):
         text = json.dumps(whole.to_dict(), allow_nan=False)
         assert Evaluation.from_dict(json.loads(text)) == whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whinchat.evaluation.slices import KINDS, slices
+from whinchat.evaluation.slices import KINDS, compute_slices
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_figures_of_a_slice_are_its_rows() -> None:
     texts = ["not this", "this"] * 50
     expected = np.array([0, 1] * 50)
     predicted = np.array([1, 1] * 50)
-    found = {one.name: one for one in slices(texts, expected, predicted, 2)}
+    found = {one.name: one for one in compute_slices(texts, expected, predicted, 2)}
     assert (found["with negation"].n, found["with negation"].share) == (50, 0.5)
     assert found["with negation"].accuracy == 0.0
     assert "with a hashtag" not in found

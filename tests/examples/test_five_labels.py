@@ -6,10 +6,11 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from tests.run.made import EVALUATE, TRAIN
+from tests.helpers.finished_runs import EVALUATE, TRAIN
 from whinchat.data.sources import load_corpus
-from whinchat.recipe.files import load_recipe
-from whinchat.run import load_engine, run
+from whinchat.inference.predictor import load_engine
+from whinchat.pipelines.run import run
+from whinchat.recipe.loader import load_recipe
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "five-labels"
 RATINGS = (-2.5, -1.5, -1.0, 0.0, 0.5, 1.0, 1.6, 3.9)

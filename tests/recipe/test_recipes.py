@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.data.test_readers import SHARED
+from tests.data.test_reading import SHARED
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
-from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
+from whinchat.recipe.schema import Recipe
 
 SHIPPED = (
     "demo",

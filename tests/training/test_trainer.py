@@ -12,30 +12,29 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from tests import tiny
-from tests.model import plain
-from whinchat.data.records import Split
-from whinchat.evaluation.scoring import score
-from whinchat.model.adapter import attach
-from whinchat.recipe.recipe import Recipe
+from tests.helpers import plain_forward, tiny_models
+from whinchat.data.dataset import Split
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.adapters import attach_adapter
+from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
 
-def split(rows: int, seed: int = 0, labels: tuple[str, ...] = tiny.ONE_TOKEN) -> Split:
-    return Split("train", *tiny.toy_rows(rows, labels, seed))
+def split(rows: int, seed: int = 0, labels: tuple[str, ...] = tiny_models.ONE_TOKEN) -> Split:
+    return Split("train", *tiny_models.toy_rows(rows, labels, seed))
 
 
 def recipe_for(folder: Path, train: dict[str, Any], **sections: Any) -> Recipe:
-    return tiny.tiny_recipe(folder, train={"learning_rate": 1e-2, "logging_steps": 1, **train}, **sections)
+    return tiny_models.tiny_recipe(folder, train={"learning_rate": 1e-2, "logging_steps": 1, **train}, **sections)
 
 
 def make(
     recipe: Recipe, out: Path, rows: Split, validation: Split | None = None, extra: tuple[Any, ...] = ()
 ) -> AnswerTrainer:
-    backbone = tiny.load(recipe.backbone.model, attn_implementation=recipe.backbone.attn_implementation)
-    tuned = attach(backbone.model, recipe.adapter, recipe.train.seed)
-    engine = tiny.engine_of(backbone, recipe.task.labels, tuned)
+    backbone = tiny_models.load(recipe.backbone.model, attn_implementation=recipe.backbone.attn_implementation)
+    tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
+    engine = tiny_models.engine_of(backbone, recipe.task.labels, tuned)
     return AnswerTrainer(
         engine,
         recipe,
@@ -92,7 +91,7 @@ def test_learns_a_trivial_task(
     prompts = trainer.engine.template.encode(held_out.texts)
 
     def accuracy() -> float:
-        chosen = score(trainer.engine, prompts, 32).argmax(axis=1)
+        chosen = score_prompts(trainer.engine, prompts, 32).argmax(axis=1)
         return float((chosen == held_out.labels).mean())
 
     before = accuracy()
@@ -109,7 +108,7 @@ def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
     tiny_llama: Path, tmp_path: Path, loss: str, weights: str
 ) -> None:
     """Against the plain path: mean over examples (choice) or supervised tokens (completion), weighted by label."""
-    labels = tiny.NESTED
+    labels = tiny_models.NESTED
     rows = split(6, seed=1, labels=labels)
     assert set(rows.labels) == {0, 1, 2}
     recipe = recipe_for(
@@ -126,8 +125,8 @@ def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
     )
     watch = Gradients()
     trainer = make(recipe, tmp_path / "run", rows, extra=(watch,))
-    tiny.stir(trainer.engine.model)
-    twin = plain.plain_twin(trainer.engine.model, tiny_llama, tmp_path / "twin")
+    tiny_models.stir(trainer.engine.model)
+    twin = plain_forward.plain_twin(trainer.engine.model, tiny_llama, tmp_path / "twin")
     template = trainer.engine.template
     share = label_weights(recipe.train, labels, rows.labels)
     if weights == "balanced":
@@ -135,22 +134,22 @@ def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
     total, tokens = torch.zeros(()), 0
     for prompt, label in zip(template.encode(rows.texts), rows.labels, strict=True):
         if loss == "choice":
-            row = plain.choice_sum(twin, prompt.ids, plain.scored_answers(template), label)
+            row = plain_forward.choice_sum(twin, prompt.ids, plain_forward.scored_answers(template), label)
         else:
-            row = plain.completion_sum(twin, prompt.ids, template.answers[label], template.end_of_turn)
+            row = plain_forward.completion_sum(twin, prompt.ids, template.answers[label], template.end_of_turn)
         total = total + share[label] * row
         tokens += len(template.answers[label]) + 1
     assert tokens > 2 * len(rows), "one answer must be longer than the others"
     wanted = total / (tokens if loss == "completion" else len(rows))
     trainer.train()
-    plain.assert_same_gradients(watch.steps[0], plain.gradients(twin, wanted))
+    plain_forward.assert_same_gradients(watch.steps[0], plain_forward.gradients(twin, wanted))
     logged = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     assert logged == pytest.approx(wanted.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["completion", "choice"])
 def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, loss: str) -> None:
-    labels = tiny.NESTED  # answers of unlike length: a mean of means would differ
+    labels = tiny_models.NESTED  # answers of unlike length: a mean of means would differ
     results = []
     for size, accumulated in ((12, 1), (4, 3), (5, 3)):
         watch = Gradients()
@@ -167,7 +166,7 @@ def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, los
             task={"labels": labels},
         )
         trainer = make(recipe, tmp_path / str(size), split(12, labels=labels), extra=(watch,))
-        tiny.stir(trainer.engine.model)
+        tiny_models.stir(trainer.engine.model)
         trainer.train()
         results.append((watch.steps[0], weights_of(trainer)))
     for gradients, weights in results[1:]:
@@ -178,7 +177,7 @@ def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, los
 
 
 def test_class_weights() -> None:
-    train = tiny.tiny_recipe("x").train
+    train = tiny_models.tiny_recipe("x").train
     names, labels = ("a", "b", "c"), [0, 0, 0, 1, 1, 2]
     assert label_weights(train, names, labels).tolist() == [1, 1, 1]
     balanced = train.model_copy(update={"class_weights": "balanced"})
@@ -188,7 +187,7 @@ def test_class_weights() -> None:
 
 
 def test_balanced_weights_of_a_label_without_rows() -> None:
-    train = tiny.tiny_recipe("x").train.model_copy(update={"class_weights": "balanced"})
+    train = tiny_models.tiny_recipe("x").train.model_copy(update={"class_weights": "balanced"})
     found = label_weights(train, ("a", "b", "c"), [0, 0, 1])
     assert torch.isfinite(found).all()
     assert found[:2].tolist() == pytest.approx([3 / 6, 3 / 3])
@@ -320,7 +319,7 @@ def test_watched_metrics_are_those_of_scoring(tiny_llama: Path, tmp_path: Path) 
     validation = split(30, seed=3)
     trainer = make(recipe, tmp_path, split(8), validation)
     found = trainer.evaluate()
-    log_probs = score(trainer.engine, trainer.engine.template.encode(validation.texts[:10]), 4)
+    log_probs = score_prompts(trainer.engine, trainer.engine.template.encode(validation.texts[:10]), 4)
     expected = list(validation.labels[:10])
     assert found["eval_macro_f1"] == pytest.approx(
         f1_score(expected, log_probs.argmax(axis=1), labels=[0, 1, 2], average="macro", zero_division=0.0)
@@ -372,7 +371,7 @@ def test_logit_adjustment_takes_the_label_shares_out_of_the_scores(tiny_llama: P
         )
         trainer = make(recipe, tmp_path / str(strength), Split("train", texts, labels))
         trainer.train()
-        found = score(trainer.engine, trainer.engine.template.encode(texts[:7]), 8)
+        found = score_prompts(trainer.engine, trainer.engine.template.encode(texts[:7]), 8)
         spread[strength] = float((found[:, 0] - found[:, 1]).mean())
     assert spread[0.0] == pytest.approx(math.log(4), abs=0.4)
     assert spread[1.0] == pytest.approx(0.0, abs=0.4)

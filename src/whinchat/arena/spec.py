@@ -11,17 +11,17 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from whinchat.errors import RecipeError, nearest
-from whinchat.recipe.files import explain_faults, load_recipe, read_mapping
-from whinchat.recipe.recipe import Recipe
-from whinchat.recipe.shelf import Shelf
+from whinchat.recipe.loader import explain_faults, load_recipe, read_mapping
+from whinchat.recipe.presets import PresetRegistry
+from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import NonEmpty, Section
 
-Kind = Literal["majority", "tfidf", "minilm", "prompting", "head", "adapter", "full"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ContestantKind = Literal["majority", "tfidf", "minilm", "prompting", "head", "adapter", "full"]
+CONTESTANT_KINDS: tuple[ContestantKind, ...] = get_args(ContestantKind)
 # What a reader would try before a chat model; the others are held against the best of them.
-SIMPLE: tuple[Kind, ...] = ("majority", "tfidf", "minilm")
+SIMPLE: tuple[ContestantKind, ...] = ("majority", "tfidf", "minilm")
 
-ARENAS = Shelf("an arena", "whinchat arena --list")
+ARENAS = PresetRegistry("an arena", "whinchat arena --list")
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
 
 # Every weight moves here, so each moves less: the rate is what chat models are usually fine-tuned with. LoRA+ is of
@@ -49,7 +49,7 @@ class Method(Section):
     """One contestant: a name of ``PRESETS``, or any name with a kind of its own."""
 
     name: Name = Field(description="Name in tables and figures; one of the presets brings kind, set and shots along.")
-    kind: Kind = Field(description="How it is trained and asked.")
+    kind: ContestantKind = Field(description="How it is trained and asked.")
     set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
     shots: int = Field(0, ge=0, le=64, description="For prompting: examples of each label in the prompt.")
 
@@ -63,7 +63,7 @@ class Method(Section):
         if name not in PRESETS:
             raise ValueError(
                 f"name: {name!r} is no method that comes with whinchat{nearest(str(name), PRESETS)} "
-                f"There are {', '.join(PRESETS)}; with kind: {', '.join(KINDS)} any name will do"
+                f"There are {', '.join(PRESETS)}; with kind: {', '.join(CONTESTANT_KINDS)} any name will do"
             )
         preset = PRESETS[name]
         own = fields.get("set") or ()
@@ -86,7 +86,7 @@ class Method(Section):
         return self.kind == "prompting" and not self.shots
 
 
-class Spec(Section):
+class ArenaSpec(Section):
     """One arena."""
 
     name: Name = Field(description="Name of the arena's folder, unless --out says otherwise.")
@@ -116,15 +116,15 @@ class Spec(Section):
 
 
 @dataclass(frozen=True)
-class Contest:
+class ResolvedArena:
     """A spec with the recipe of each method at each size, by the method's name and the rows."""
 
-    spec: Spec
+    spec: ArenaSpec
     base: Recipe
     recipes: dict[tuple[str, int], Recipe]
 
 
-def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
+def load_arena(name_or_path: str, overrides: Sequence[str] = ()) -> ArenaSpec:
     """Read an arena by shipped name, file or arena folder.
 
     Args:
@@ -138,9 +138,9 @@ def load_spec(name_or_path: str, overrides: Sequence[str] = ()) -> Spec:
         name_or_path, ARENAS.text(name_or_path), "an arena is a mapping with name, recipe, rows, methods, ..."
     )
     try:
-        spec = Spec.model_validate(raw)
+        spec = ArenaSpec.model_validate(raw)
     except ValidationError as faults:
-        raise RecipeError(explain_faults(name_or_path, faults, Spec, "arena")) from None
+        raise RecipeError(explain_faults(name_or_path, faults, ArenaSpec, "arena")) from None
     given = {_key(override) for override in overrides}
     by_rows = {rows: tuple(one for one in own if _key(one) not in given) for rows, own in spec.set_by_rows.items()}
     return spec.model_copy(update={"set": (*spec.set, *overrides), "set_by_rows": by_rows})
@@ -150,12 +150,12 @@ def _key(override: str) -> str:
     return override.partition("=")[0].strip()
 
 
-def spec_to_yaml(spec: Spec) -> str:
+def arena_to_yaml(spec: ArenaSpec) -> str:
     """The whole arena as YAML; ``load_spec`` reads it back to an equal one."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
 
 
-def resolve(spec: Spec) -> Contest:
+def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
     """The recipe of every method, checked.
 
     Raises:
@@ -178,7 +178,7 @@ def resolve(spec: Spec) -> Contest:
     if faults:
         # The same at every size, most of the time.
         raise RecipeError("\n".join(f"{spec.name}: methods: {fault}" for fault in dict.fromkeys(faults)))
-    return Contest(spec, base, recipes)
+    return ResolvedArena(spec, base, recipes)
 
 
 def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:

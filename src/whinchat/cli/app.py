@@ -15,7 +15,7 @@ from whinchat.cli import recipes
 from whinchat.cli.commands import look, publish, train, use
 from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
-from whinchat.training import processes
+from whinchat.training.launch import process_rank, world_size
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -54,14 +54,14 @@ def _root(
     if not sys.stderr.isatty():
         # A log is no place for bars of files that are loaded; transformers and the hub's client both look here.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if processes.count() > 1:
+    if world_size() > 1:
         if context.invoked_subcommand != "train":
             raise WhinchatError(
                 f"accelerate launch: only `whinchat train` runs in several processes; start `whinchat "
                 f"{context.invoked_subcommand}` without it"
             )
         # One voice for all of them.
-        if processes.index() > 0:
+        if process_rank() > 0:
             out.quiet = True
             os.environ["TQDM_DISABLE"] = "1"
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from whinchat.cli.output import out
-from whinchat.recipe.files import RECIPES, load_recipe
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.loader import RECIPES, load_recipe
+from whinchat.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from whinchat.model.device import Plan
+    from whinchat.models.device import DevicePlan
 
 # Bytes a frozen weight takes as it is held.
 _HELD_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
@@ -69,9 +69,9 @@ def examine() -> Findings:
     import psutil
     import torch
 
-    from whinchat.model.device import plan_device, processor_name, this_machine
+    from whinchat.models.device import detect_machine, plan_device, processor_name
 
-    machine = this_machine()
+    machine = detect_machine()
     cuda = torch.cuda.get_device_properties(0) if "cuda" in machine.accelerators else None
     memory = psutil.virtual_memory()
     room = cuda.total_memory if cuda else memory.available
@@ -124,7 +124,7 @@ def print_findings(found: Findings) -> None:
             out.print(f"{fit.recipe}: {fit.note}", soft_wrap=True)
 
 
-def _fit(name: str, recipe: Recipe, plan: Plan, room: float) -> Fit:
+def _fit(name: str, recipe: Recipe, plan: DevicePlan, room: float) -> Fit:
     parameters = _parameters(recipe.backbone.model)
     needed = None
     if parameters is not None:

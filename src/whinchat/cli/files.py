@@ -16,24 +16,24 @@ from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.errors import DataError
 
 if TYPE_CHECKING:
-    from whinchat.use.files import Worker
+    from whinchat.inference.predict_file import PartWorker
 
 
-def worker(run: Path, engine: Engine, workers: int | None) -> Worker:
+def worker(run: Path, engine: Engine, workers: int | None) -> PartWorker:
     """Who labels the parts.
 
     Raises:
         DataError: ``workers`` without an engine that has several. RunError: Ray is not installed.
     """
     if engine == "ray":
-        from whinchat.use.cluster import label_on_ray
+        from whinchat.inference.ray import predict_on_ray
 
-        return label_on_ray(run, workers)
+        return predict_on_ray(run, workers)
     if workers is not None:
         raise DataError("--workers: goes with --engine ray; one process takes all cores by itself")
-    from whinchat.use.files import label_here
+    from whinchat.inference.predict_file import predict_in_process
 
-    return label_here(run)
+    return predict_in_process(run)
 
 
 def print_labelled(
@@ -42,7 +42,7 @@ def print_labelled(
     goal: Path,
     column: str | None,
     prefix: str,
-    work: Worker,
+    work: PartWorker,
     *,
     overwrite: bool,
     as_json: bool,
@@ -50,15 +50,15 @@ def print_labelled(
     """Label the one file or folder that was given, and say what came of it."""
     if len(given) != 1:
         raise DataError(f"--out: takes one file or folder to label, not {len(given)}; leave --out out to label texts")
-    from whinchat.use.files import Tally, label_files, plan
+    from whinchat.inference.predict_file import LabelCounts, plan_jobs, predict_tables
 
     started = time.perf_counter()
-    jobs = plan(run, Path(given[0]), goal, column, prefix)
+    jobs = plan_jobs(run, Path(given[0]), goal, column, prefix)
     with progress_on_stderr():
-        found = label_files(jobs, work, overwrite)
+        found = predict_tables(jobs, work, overwrite)
     seconds = time.perf_counter() - started
     labels = jobs[0].labels
-    total = Tally.total(list(found.values()), labels)
+    total = LabelCounts.total(list(found.values()), labels)
     if as_json:
         files = [{"out": path, **vars(tally)} for path, tally in found.items()]
         emit_json({**vars(total), "files": files})

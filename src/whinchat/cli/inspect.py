@@ -6,13 +6,13 @@ from rich.text import Text
 
 from whinchat.cli.output import emit_json, out
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.schema import Recipe
 
 
 def print_example(recipe: Recipe, row: int, as_json: bool) -> None:
     """Show training row ``row`` as the model sees it; needs the tokenizer, not the weights."""
     from whinchat.data.sources import load_corpus
-    from whinchat.model.backbone import find_model, load_tokenizer
+    from whinchat.models.backbone import find_model, load_tokenizer
 
     train = load_corpus(recipe).train
     if row >= len(train):

@@ -24,14 +24,6 @@ SetOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and start again.")]
-PriorsOption = Annotated[
-    bool,
-    typer.Option(
-        "--reestimate-priors",
-        help="Also answer under label shares estimated from the texts themselves (100 or more), and say whether to "
-        "trust that.",
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 ClassifierArg = Annotated[
     Path, typer.Argument(help="A run folder, an adapter's folder, or OWNER/NAME on the hub.", metavar="RUN")

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from whinchat.report.tables import TextTable
+
 if TYPE_CHECKING:
-    from whinchat.publish.tables import Table as Content
+    pass
 
 # No emoji codes: ":train:" in a text or a path is what it is.
 out = Console(highlight=False, emoji=False)
@@ -41,7 +43,7 @@ def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
         out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
 
 
-def print_table(content: Content, title: str | None = None) -> None:
+def print_table(content: TextTable, title: str | None = None) -> None:
     """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows.
 
     Where its lines are too long for the terminal it is laid on its side, if that makes them shorter.

@@ -16,59 +16,39 @@ from whinchat.cli.output import err, out
 from whinchat.errors import DataError
 
 if TYPE_CHECKING:
-    from whinchat.use.labeller import Answers
+    from whinchat.inference.predictor import Predictions
 
 
-def print_predictions(path: Path, texts: list[str] | None, reestimate_priors: bool, as_json: bool) -> None:
-    """Label ``texts``, or the lines of standard input; beside that, if asked, under re-estimated label shares."""
+def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> None:
+    """Label ``texts``, or the lines of standard input."""
+    from whinchat.inference.predictor import Predictor
+
     given = texts or _lines()
     if not given:
         raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
-    from whinchat.evaluation.reestimation import reanswer, require
-    from whinchat.use.labeller import Answers, Labeller
-
-    labeller = Labeller.load(path)
-    calibrator = labeller.calibrator
-    if reestimate_priors:
-        require(calibrator, len(given), path)
-    scores = labeller.score(given)
-    both = reanswer(calibrator, scores) if reestimate_priors else None
-    again = Answers.of(calibrator, both.probabilities, both.answers) if both else None
+    predictor = Predictor.load(path)
     show = _print_lines if as_json else _print_table
-    show(given, labeller.answer(scores), again, both.reestimation.trusted if both else False)
-    if both:
-        from whinchat.cli.summary import print_reestimation
-
-        # With --json every line of standard output is a text's.
-        print_reestimation(both.reestimation, err if as_json else out)
+    show(given, predictor.answer(predictor.score(given)))
 
 
-def _print_lines(texts: Sequence[str], plain: Answers, again: Answers | None, trusted: bool) -> None:
+def _print_lines(texts: Sequence[str], answers: Predictions) -> None:
     for at, text in enumerate(texts):
-        line = {"text": text, **plain.line(at)}
-        if again is not None:
-            line["reestimated"] = {**again.line(at), "trusted": trusted}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"text": text, **answers.line(at)}, ensure_ascii=False) + "\n")
 
 
-def _print_table(texts: Sequence[str], plain: Answers, again: Answers | None, trusted: bool) -> None:
+def _print_table(texts: Sequence[str], answers: Predictions) -> None:
     # Brackets in a label or a text are no markup.
-    extra = [] if again is None else ["re-estimated" if trusted else "re-estimated (not trusted)"]
-    table = Table("label", *extra, *map(escape, plain.labels), "text")
+    table = Table("label", *map(escape, answers.labels), "text")
     for at, text in enumerate(texts):
         cells = [
-            Text(f"{one:.3f}", style="bold" if label == plain.best[at] else "")
-            for label, one in enumerate(plain.probabilities[at])
+            Text(f"{one:.3f}", style="bold" if label == answers.best[at] else "")
+            for label, one in enumerate(answers.probabilities[at])
         ]
-        beside = []
-        if again is not None:
-            changed = again.best[at] != plain.best[at]
-            beside = [Text(_name(again, at), style="bold" if changed else "")]
-        table.add_row(Text(_name(plain, at)), *beside, *cells, Text(text))
+        table.add_row(Text(_name(answers, at)), *cells, Text(text))
     out.print(table)
 
 
-def _name(answers: Answers, at: int) -> str:
+def _name(answers: Predictions, at: int) -> str:
     """The label of text ``at`` as people read it."""
     return f"unsure ({answers.label(at)})" if answers.unsure[at] else answers.label(at)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whinchat.cli.output import out, print_shipped
-from whinchat.recipe.files import RECIPES, load_recipe, recipe_to_yaml
+from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
 
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 

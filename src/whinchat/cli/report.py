@@ -8,16 +8,16 @@ import webbrowser
 from pathlib import Path
 
 from whinchat.cli.output import emit_json, out
-from whinchat.publish.folder import RunFolder
+from whinchat.storage.run_folder import RunFolder
 
 
 def open_report(path: Path, *, rewrite: bool, as_json: bool) -> None:
     """Show the report of the run in ``path``, written anew where it is missing or ``rewrite`` asks for it."""
     folder = RunFolder(path)
     if rewrite or not folder.report.is_file():
-        from whinchat.publish.publish import write_all
+        from whinchat.report.write import write_report_files
 
-        write_all(folder.read(), folder)
+        write_report_files(folder.read(), folder)
     opened = not as_json and _has_screen() and webbrowser.open(folder.report.resolve().as_uri())
     if as_json:
         emit_json({"report": str(folder.report), "card": str(folder.card)})

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from whinchat.again import Remeasured
 from whinchat.cli.output import emit_json, out, print_table
 from whinchat.errors import RunError
-from whinchat.evaluation.priors import Reestimation
-from whinchat.evaluation.records import Measured
-from whinchat.publish.folder import RunFolder
-from whinchat.publish.records import RunRecord
-from whinchat.publish.wording import DECIDED, MODES, count, duration, memory, number, percent, verdict, with_interval
+from whinchat.evaluation.results import Metrics
+from whinchat.pipelines.evaluate_run import RunEvaluation
+from whinchat.report.formatting import (
+    DECIDED,
+    MODES,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_metric,
+    format_number,
+    format_percent,
+)
+from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 
 def print_run(record: RunRecord, path: Path) -> None:
@@ -33,20 +40,20 @@ def print_run(record: RunRecord, path: Path) -> None:
         table.add_row(DECIDED, "after", *_figures(record.trust.decided))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
-        out.print(f"{reference.title}: macro-F1 {number(reference.after_macro_f1)} after training", markup=False)
+        out.print(f"{reference.title}: macro-F1 {format_number(reference.after_macro_f1)} after training", markup=False)
     if (trained := manifest.timings_seconds.get("train")) is not None:
         out.print(
-            f"Trained {count(manifest.trainable_parameters)} of {count(manifest.parameters)} parameters "
-            f"in {duration(trained)}; all in {duration(sum(manifest.timings_seconds.values()))}, "
-            f"peak memory {memory(manifest.peak_memory_bytes)}"
+            f"Trained {format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} parameters "
+            f"in {format_duration(trained)}; all in {format_duration(sum(manifest.timings_seconds.values()))}, "
+            f"peak memory {format_bytes(manifest.peak_memory_bytes)}"
         )
     out.print(f"Report: {folder.report}\nModel card: {folder.card}", soft_wrap=True, markup=False)
     out.print(f'Use it: whinchat predict {path} "a text"', soft_wrap=True, markup=False)
 
 
-def print_evaluation(found: Remeasured) -> None:
-    """One evaluation as a table, with figures of each label beneath; then what label shares the texts seem to have."""
-    evaluation, reweighed = found.evaluation, found.reweighed
+def print_evaluation(found: RunEvaluation) -> None:
+    """One evaluation as a table, with figures of each label beneath."""
+    evaluation = found.evaluation
     table = Table(title=f"{evaluation.split}, {evaluation.score.n:,} texts")
     for column in ("measured by", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
         table.add_column(column)
@@ -54,7 +61,6 @@ def print_evaluation(found: Remeasured) -> None:
         MODES["score"]: evaluation.score,
         MODES["generate"]: evaluation.generate,
         DECIDED: found.decided,
-        f"{DECIDED}, label shares re-estimated": None if reweighed is None else reweighed.reestimated,
     }
     for name, measured in ways.items():
         if measured is not None:
@@ -63,10 +69,14 @@ def print_evaluation(found: Remeasured) -> None:
     best = MODES["score"] if found.decided is None else DECIDED
     labels = Table("label", "precision", "recall", "F1", "rows", title=f"Each label, {best}")
     for one in (found.decided or evaluation.score).per_label:
-        labels.add_row(Text(one.label), number(one.precision), number(one.recall), number(one.f1), count(one.support))
+        labels.add_row(
+            Text(one.label),
+            format_number(one.precision),
+            format_number(one.recall),
+            format_number(one.f1),
+            format_count(one.support),
+        )
     out.print(labels)
-    if reweighed is not None:
-        print_reestimation(reweighed.reestimation, out, reweighed.actual)
     if found.in_sample and found.decided is not None:
         out.print(
             "Calibration was fitted on these rows, which flatters it a little; the report tells how it does on others.",
@@ -74,25 +84,10 @@ def print_evaluation(found: Remeasured) -> None:
         )
 
 
-def print_reestimation(found: Reestimation, console: Console, actual: Sequence[float] | None = None) -> None:
-    """Estimated label shares beside the fitted ones, how many answers change, and the verdict."""
-    table = Table("label", "share in validation", "estimated share", *(["true share"] if actual else []))
-    for at, label in enumerate(found.labels):
-        shares = (found.fitted[at], found.estimated[at], *([actual[at]] if actual else []))
-        table.add_row(Text(label), *map(percent, shares))
-    console.print(table)
-    console.print(
-        f"Re-estimated label shares change {count(found.changed)} of {count(found.texts)} answers. "
-        f"Verdict: {verdict(found)}.",
-        soft_wrap=True,
-        markup=False,
-    )
-
-
 def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None:
     """Several runs as a table, and their figure in ``folder``."""
-    from whinchat.publish.compare import compare_runs
-    from whinchat.publish.predictions import read_predictions
+    from whinchat.report.comparison import compare_records
+    from whinchat.storage.predictions import read_predictions
 
     records = {_name(path, paths): RunFolder(path).read() for path in paths}
     if len(records) < len(paths):
@@ -100,11 +95,11 @@ def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None
     predictions = {
         name: read_predictions(RunFolder(path).predictions) for name, path in zip(records, paths, strict=True)
     }
-    comparison = compare_runs(records, predictions)
+    comparison = compare_records(records, predictions)
     if as_json:
         emit_json(comparison.to_dict())
         return
-    from whinchat.publish.figures import compare_figure
+    from whinchat.report.figures.run_figures import compare_figure
 
     for content in (comparison.table(), comparison.pair_table()):
         print_table(content)
@@ -121,10 +116,10 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
     return own if sum(other.resolve().name == own for other in paths) == 1 else str(path)
 
 
-def _figures(measured: Measured) -> tuple[str, ...]:
+def _figures(measured: Metrics) -> tuple[str, ...]:
     return (
-        f"[bold]{with_interval(measured, 'macro_f1')}[/]",
-        number(measured.macro_recall),
-        number(measured.accuracy),
-        percent(measured.invalid_rate),
+        f"[bold]{format_metric(measured, 'macro_f1')}[/]",
+        format_number(measured.macro_recall),
+        format_number(measured.accuracy),
+        format_percent(measured.invalid_rate),
     )

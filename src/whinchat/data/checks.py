@@ -7,9 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from whinchat.data.records import DataReport, Split
+from whinchat.data.dataset import DataReport, Split
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Data
+from whinchat.recipe.schema import DataConfig
 
 # Labels whose shares of texts with doubled spaces differ by so much can be told apart by them.
 TELLING = 0.2
@@ -18,12 +18,14 @@ _EXAMPLES_EACH = 2
 _EXAMPLE_CHARS = 60
 
 
-def normalised(text: str) -> str:
+def normalize_text(text: str) -> str:
     """What makes two texts equal here: the same characters, but for case, white space and Unicode composition."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def check_corpus(train: Split, held_out: Mapping[str, Split], data: Data, source: str) -> tuple[Split, DataReport]:
+def check_corpus(
+    train: Split, held_out: Mapping[str, Split], data: DataConfig, source: str
+) -> tuple[Split, DataReport]:
     """Train after ``data.drop_leaked`` and ``data.drop_duplicates``, and what was found.
 
     A duplicate is a row whose text stands earlier in train; it is in conflict if that first row has another label.
@@ -33,14 +35,14 @@ def check_corpus(train: Split, held_out: Mapping[str, Split], data: Data, source
     Raises:
         DataError: nothing is left of train.
     """
-    keys = [normalised(text) for text in train.texts]
+    keys = [normalize_text(text) for text in train.texts]
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         first.setdefault(key, index)
     repeats = [index for index, key in enumerate(keys) if first[key] != index]
     conflicts = [index for index in repeats if train.labels[index] != train.labels[first[keys[index]]]]
-    leaks = {name: [text for text in split.texts if normalised(text) in first] for name, split in held_out.items()}
-    leaked_keys = {normalised(text) for texts in leaks.values() for text in texts}
+    leaks = {name: [text for text in split.texts if normalize_text(text) in first] for name, split in held_out.items()}
+    leaked_keys = {normalize_text(text) for texts in leaks.values() for text in texts}
 
     dropped = set(repeats) if data.drop_duplicates else set()
     if data.drop_leaked:
@@ -61,7 +63,7 @@ def check_corpus(train: Split, held_out: Mapping[str, Split], data: Data, source
     return kept, report
 
 
-def doubled_spaces(train: Split, labels: Sequence[str]) -> dict[str, float]:
+def doubled_space_shares(train: Split, labels: Sequence[str]) -> dict[str, float]:
     """Share of each label's texts with two or more spaces in a row, such as a hashtag that was taken out leaves."""
     rows, doubled = Counter(train.labels), Counter[int]()
     for text, label in zip(train.texts, train.labels, strict=True):
@@ -69,7 +71,7 @@ def doubled_spaces(train: Split, labels: Sequence[str]) -> dict[str, float]:
     return {name: doubled[label] / max(1, rows[label]) for label, name in enumerate(labels)}
 
 
-def spaces_tell(shares: Mapping[str, float], clean: Sequence[str]) -> str | None:
+def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -> str | None:
     """What to say where ``doubled_spaces`` gives labels away and ``task.clean`` does not mend it."""
     if "spaces" in clean or not shares:
         return None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
 from whinchat.errors import DataError, nearest
 from whinchat.recipe.task import Task

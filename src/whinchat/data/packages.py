@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import yaml
+from rich.console import Console
 
 from whinchat.errors import DataError, nearest
 
@@ -31,7 +32,7 @@ _DAY_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One named file inside a PyPI package; the fields are explained at the top of ``catalog.yaml``."""
+    """One named file inside a PyPI package; the fields are explained at the top of ``presets/packages.yaml``."""
 
     name: str
     requirement: str
@@ -63,7 +64,7 @@ class CatalogEntry:
 
 @cache
 def _catalog() -> dict[str, CatalogEntry]:
-    text = (resources.files("whinchat") / "data" / "catalog.yaml").read_text(encoding="utf-8")
+    text = (resources.files("whinchat") / "presets" / "packages.yaml").read_text(encoding="utf-8")
     return {name: CatalogEntry(name=name, **fields) for name, fields in yaml.safe_load(text).items()}
 
 
@@ -144,7 +145,6 @@ def _sweep(shelf: Path) -> None:
 
 @contextmanager
 def _announced(entry: CatalogEntry) -> Iterator[None]:
-    from rich.console import Console
 
     message = f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
     console = Console(stderr=True)

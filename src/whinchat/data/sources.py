@@ -6,17 +6,17 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from whinchat.data.checks import check_corpus, doubled_spaces, require_every_label
-from whinchat.data.folders import read_file, read_folder
+from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_label
+from whinchat.data.dataset import Corpus, Split
+from whinchat.data.formats.readers import read_vader
+from whinchat.data.hub_dataset import HUB_PREFIX, read_hub
 from whinchat.data.labels import label_splits
 from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
-from whinchat.data.readers import read_vader
-from whinchat.data.records import Corpus, Split
 from whinchat.data.rows import RawSource
-from whinchat.data.splits import carve, limited, rows_of
-from whinchat.data.tables import HUB_PREFIX, read_hub
+from whinchat.data.split_files import read_split_file, read_split_folder
+from whinchat.data.splits import carve_splits, limit_rows, source_indices
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Data, Recipe
+from whinchat.recipe.schema import DataConfig, Recipe
 
 _KINDS = (
     "a source is a folder, a .csv, .tsv, .jsonl or .parquet file, "
@@ -40,15 +40,16 @@ def load_corpus(recipe: Recipe) -> Corpus:
     limits = {"validation": data.validation_rows, "test": data.test_rows}
     wanted = {name: rows for name, rows in limits.items() if rows is not None and name not in held_out}
     if wanted:
-        train, carved = carve(train, wanted, data.split_seed, data.source)
+        train, carved = carve_splits(train, wanted, data.split_seed, data.source)
         held_out |= carved
     train, report = check_corpus(train, held_out, data, data.source)
-    train = limited(train, data.train_rows, data.source)
+    train = limit_rows(train, data.train_rows, data.source)
     require_every_label(train, labels, data.source)
-    report = replace(report, doubled_spaces=doubled_spaces(train, labels))
+    report = replace(report, doubled_spaces=doubled_space_shares(train, labels))
     # A carved split may be a row short of its limit where equal texts had to stay together; see carve.
     kept = {
-        name: split if name in wanted else limited(split, limits[name], data.source) for name, split in held_out.items()
+        name: split if name in wanted else limit_rows(split, limits[name], data.source)
+        for name, split in held_out.items()
     }
     return Corpus(data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report)
 
@@ -76,10 +77,10 @@ def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
     """
     data = recipe.data
     whole = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)["train"]
-    return tuple(rows_of(train, whole))
+    return tuple(source_indices(train, whole))
 
 
-def read_source(data: Data) -> RawSource:
+def read_source(data: DataConfig) -> RawSource:
     """The rows of every split of ``data.source``, labels as the source spells them.
 
     Raises:
@@ -95,13 +96,13 @@ def read_source(data: Data) -> RawSource:
     if data.format == "hub":
         raise DataError(f"{source}: data.format is hub, so data.source must read {HUB_PREFIX}OWNER/NAME")
     if path.is_dir():
-        return RawSource(read_folder(path, data))
+        return RawSource(read_split_folder(path, data))
     if path.is_file():
-        return RawSource(read_file(path, data))
+        return RawSource(read_split_file(path, data))
     raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_KINDS}")
 
 
-def _read_package(data: Data) -> RawSource:
+def _read_package(data: DataConfig) -> RawSource:
     entry = catalog_entry(data.source)
     if entry.reader is None:
         raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_KINDS}")
@@ -109,7 +110,7 @@ def _read_package(data: Data) -> RawSource:
     return RawSource({"train": read_vader(fetch_package_file(entry.name))}, entry.revision)
 
 
-def _require_format(data: Data, own: str | None) -> None:
+def _require_format(data: DataConfig, own: str | None) -> None:
     if data.format not in {"auto", own}:
         raise DataError(f"{data.source}: data.format {data.format} does not fit this source; leave it at auto")
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from whinchat.data.checks import normalised
-from whinchat.data.records import Split
+from whinchat.data.checks import normalize_text
+from whinchat.data.dataset import Split
 from whinchat.errors import DataError
 
 _WORD = re.compile(r"\w+")
@@ -32,7 +32,7 @@ class _Group:
         return len(self.indices)
 
 
-def carve(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple[Split, dict[str, Split]]:
+def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple[Split, dict[str, Split]]:
     """Take evaluation splits out of train, in the order of ``wanted`` (name -> rows).
 
     The order of every result is a shuffle by SHA-256 of seed and text: the same on every machine, and the same for
@@ -68,7 +68,7 @@ def carve(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple
     return train.take(_shuffled(train, free, f"{seed} train")), carved
 
 
-def limited(split: Split, rows: int | None, source: str) -> Split:
+def limit_rows(split: Split, rows: int | None, source: str) -> Split:
     """The first ``rows`` rows, or all of them for None.
 
     Raises:
@@ -84,7 +84,7 @@ def limited(split: Split, rows: int | None, source: str) -> Split:
 
 def _kin(text: str) -> str:
     """A looser key than ``normalised``: "Yay. Go!" and "yay, go" are one text to a model that has seen the other."""
-    plain = normalised(text)
+    plain = normalize_text(text)
     return " ".join(_WORD.findall(plain)) or plain
 
 
@@ -164,7 +164,9 @@ def _closest(free: Sequence[_Group], rows: int) -> dict[int, _Group]:
     return taken
 
 
-def folds(train: Split, labels: tuple[str, ...], count: int, seed: int, source: str) -> tuple[tuple[int, ...], ...]:
+def make_folds(
+    train: Split, labels: tuple[str, ...], count: int, seed: int, source: str
+) -> tuple[tuple[int, ...], ...]:
     """Rows of ``train`` in ``count`` folds, by index, in the order of train; every row is in exactly one.
 
     Each fold has the label proportions of train as nearly as it can, and texts that differ in case, white space or
@@ -206,7 +208,7 @@ def folds(train: Split, labels: tuple[str, ...], count: int, seed: int, source: 
     return tuple(tuple(sorted(one)) for one in rows)
 
 
-def rows_of(part: Split, whole: Split) -> list[int]:
+def source_indices(part: Split, whole: Split) -> list[int]:
     """For each row of ``part`` its index in ``whole``, the split it was taken from in whatever order.
 
     Rows that are equal in text and label are told apart by their order alone, which makes no difference.

@@ -19,8 +19,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
 from whinchat.errors import ModelError
-from whinchat.evaluation.priors import ScoreBins
-from whinchat.recipe.recipe import Metric
+from whinchat.recipe.schema import MetricName
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,18 +43,16 @@ class Calibrator:
         tau: power of the prior that the decision divides by: 0 for accuracy, 1 for macro-recall.
         rows: how many rows it was fitted on; 0 where there were none, and scores stay as they are.
         threshold: confidence below which to answer "unsure"; None for never.
-        bins: how the scores of the rows lay, for the test behind re-estimated priors; None where there were no rows.
     """
 
     labels: tuple[str, ...]
     temperature: float = 1.0
     bias: tuple[float, ...] = ()
     prior: tuple[float, ...] = ()
-    metric: Metric = "accuracy"
+    metric: MetricName = "accuracy"
     tau: float = 0.0
     rows: int = 0
     threshold: float | None = None
-    bins: ScoreBins | None = None
 
     def probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
         """Probabilities among the labels, (N, K), each row adding up to one, from log-probabilities (N, K)."""
@@ -70,7 +67,7 @@ class Calibrator:
         return _weighed(self._log_probabilities(log_probs), self.prior, self.tau)
 
     def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
-        return scaled(log_probs, self.temperature, self.bias)
+        return scale_log_probs(log_probs, self.temperature, self.bias)
 
     def save(self, folder: Path) -> None:
         """Write it beside the adapter in ``folder``."""
@@ -88,14 +85,16 @@ class Calibrator:
             return cls(labels)
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            bins = found["bins"]
-            if bins is not None:
-                bins = ScoreBins(*(tuple(tuple(row) for row in bins[name]) for name in ("edges", "counts")))
+            found.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
             known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bias": tuple(found["bias"])}
-            found = cls(**{**found, **known, "bins": bins})
+            found = cls(**{**found, **known})
         except (ValueError, TypeError, KeyError) as fault:
             raise ModelError(f"{file}: not a calibration ({fault}); `whinchat calibrate RUN` makes another") from None
-        if found.labels != labels or found.metric not in get_args(Metric) or len(found.prior) not in (0, len(labels)):
+        if (
+            found.labels != labels
+            or found.metric not in get_args(MetricName)
+            or len(found.prior) not in (0, len(labels))
+        ):
             raise ModelError(
                 f"{file}: made for the labels {', '.join(found.labels)}, the task has {', '.join(labels)}; "
                 "`whinchat calibrate RUN` makes another"
@@ -103,8 +102,10 @@ class Calibrator:
         return found
 
 
-def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: Metric) -> Calibrator:
-    """Fit temperature, decision and bins on scored rows.
+def fit_calibrator(
+    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: MetricName
+) -> Calibrator:
+    """Fit temperature and decision on scored rows.
 
     Args:
         log_probs: scores of the labels, (N, K).
@@ -122,7 +123,6 @@ def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str,
     prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
     temperature, bias = fit_temperature(log_probs, expected)
     fitted = Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
-    fitted = replace(fitted, bins=ScoreBins.of(fitted.probabilities(log_probs), expected))
     if metric == "accuracy":
         return fitted
     if metric == "macro_recall":
@@ -130,7 +130,7 @@ def fit(log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str,
     return replace(fitted, tau=_best_tau(fitted, log_probs, expected))
 
 
-def scaled(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float]) -> Floats:
+def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float]) -> Floats:
     """Log-probabilities among the labels, (N, K), from scores (N, K)."""
     scores = log_probs.astype(np.float64) / temperature
     shares: Floats = log_softmax(scores + np.asarray(bias) if len(bias) else scores, axis=1)

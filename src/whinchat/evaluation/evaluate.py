@@ -8,17 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from whinchat.data.records import Split
+from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate, parse_answer
-from whinchat.evaluation.metrics import measure, paired, reliability
-from whinchat.evaluation.records import Evaluation, Measured, Mode, Paired, Prediction
-from whinchat.evaluation.scoring import probabilities, score
-from whinchat.model.engine import Engine
-from whinchat.recipe.recipe import Evaluate
+from whinchat.evaluation.metrics import calibration_metrics, compute_metrics, paired_test
+from whinchat.evaluation.results import Evaluation, Metrics, Mode, PairedTest, Prediction
+from whinchat.evaluation.scoring import label_probabilities, score_prompts
+from whinchat.models.forward import Engine
+from whinchat.recipe.schema import EvaluateConfig
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvaluationOutcome:
     """An evaluation and every prediction behind it, in the order of the split.
 
     ``shortened`` and ``defused`` count the rows whose prompt needed it; see ``Prompt``.
@@ -30,23 +30,27 @@ class Outcome:
     defused: int = 0
 
 
-def evaluate(engine: Engine, split: Split, settings: Evaluate, when: Literal["before", "after"]) -> Outcome:
+def evaluate(
+    engine: Engine, split: Split, settings: EvaluateConfig, when: Literal["before", "after"]
+) -> EvaluationOutcome:
     """Measure ``engine`` on ``split`` by label scores and, if asked, by free generation."""
     split = split.head(settings.rows)
     task = engine.template.task
     expected = np.array(split.labels)
     prompts = engine.template.encode(split.texts)
     started = time.perf_counter()
-    log_probs = score(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
+    log_probs = score_prompts(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
     scored_seconds = time.perf_counter() - started
 
-    def measured(mode: Mode, predicted: list[int], seconds: float) -> Measured:
-        return measure(
+    def measured(mode: Mode, predicted: list[int], seconds: float) -> Metrics:
+        return compute_metrics(
             mode,
             task.labels,
             expected,
             np.array(predicted),
-            calibration=reliability(log_probs, probabilities(log_probs), expected) if mode == "score" else None,
+            calibration=calibration_metrics(log_probs, label_probabilities(log_probs), expected)
+            if mode == "score"
+            else None,
             resamples=settings.bootstrap_resamples,
             seed=settings.seed,
             seconds=seconds,
@@ -68,7 +72,7 @@ def evaluate(engine: Engine, split: Split, settings: Evaluate, when: Literal["be
         Prediction(tuple(row), answer, label)
         for row, answer, label in zip(log_probs.tolist(), said, parsed, strict=True)
     )
-    return Outcome(
+    return EvaluationOutcome(
         Evaluation(split.name, split.fingerprint(), by_score, by_generation),
         predictions,
         shortened=sum(prompt.shortened > 0 for prompt in prompts),
@@ -76,7 +80,9 @@ def evaluate(engine: Engine, split: Split, settings: Evaluate, when: Literal["be
     )
 
 
-def compare(split: Split, before: Outcome, after: Outcome, settings: Evaluate) -> tuple[Paired, ...]:
+def paired_tests(
+    split: Split, before: EvaluationOutcome, after: EvaluationOutcome, settings: EvaluateConfig
+) -> tuple[PairedTest, ...]:
     """After against before, for each way of answering that both were measured by."""
     expected = np.array(split.head(settings.rows).labels)
     answers = {
@@ -86,6 +92,8 @@ def compare(split: Split, before: Outcome, after: Outcome, settings: Evaluate) -
     modes: tuple[Mode, ...] = ("score", "generate") if settings.generate else ("score",)
     size = len(before.evaluation.score.labels)
     return tuple(
-        paired(mode, expected, *answers[mode], size=size, resamples=settings.bootstrap_resamples, seed=settings.seed)
+        paired_test(
+            mode, expected, *answers[mode], size=size, resamples=settings.bootstrap_resamples, seed=settings.seed
+        )
         for mode in modes
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from transformers import GenerationConfig
 
-from whinchat.model.engine import Engine, autocast, inference, lay_out, prefix_cache
-from whinchat.prompt.batches import by_length, collate
-from whinchat.prompt.template import Prompt
+from whinchat.models.forward import Engine, autocast, inference, layout_batch, prefix_cache
+from whinchat.prompts.batching import by_length, collate
+from whinchat.prompts.template import Prompt
 from whinchat.recipe.task import Task
 
 INVALID = -1
@@ -25,8 +26,6 @@ def generate(
 
     ``transformers``' ``generate`` from the shared prefix's cache on; control tokens are left out of the answer.
     """
-    from transformers import GenerationConfig
-
     template = engine.template
     model: Any = engine.model  # torch types know nothing of generate
     config = GenerationConfig(
@@ -40,7 +39,7 @@ def generate(
     with inference(model), tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar:
         for rows in by_length([len(one) for one in ids], batch_size):
             batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
-            layout = lay_out(batch, None, engine.plan)
+            layout = layout_batch(batch, None, engine.plan)
             given = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
             with autocast(engine.plan), _no_other_settings(model):
                 output = model.generate(
@@ -79,8 +78,6 @@ def _no_other_settings(model: Any) -> Iterator[None]:
 
     Greedy means greedy, so the folder's config is set aside meanwhile.
     """
-    from transformers import GenerationConfig
-
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     kept = base.generation_config
     base.generation_config = GenerationConfig()

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from whinchat.evaluation.records import Interval, LabelFigures, Measured, Mode, Paired, Reliability, ReliabilityBin
-from whinchat.recipe.recipe import Evaluate
+from whinchat.evaluation.results import (
+    CalibrationMetrics,
+    Interval,
+    LabelMetrics,
+    Metrics,
+    Mode,
+    PairedTest,
+    ReliabilityBin,
+)
+from whinchat.recipe.schema import EvaluateConfig
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -21,24 +29,24 @@ Floats = NDArray[np.float64]
 _BINS = 15
 
 
-def measure(
+def compute_metrics(
     mode: Mode,
     labels: tuple[str, ...],
     expected: Ints,
     predicted: Ints,
     *,
-    calibration: Reliability | None,
+    calibration: CalibrationMetrics | None,
     resamples: int,
     seed: int,
     seconds: float,
-) -> Measured:
+) -> Metrics:
     """Every figure of one way of answering. ``expected`` and ``predicted`` are (N,)."""
     size = len(labels)
     matrix = confusion_matrix(expected, predicted, labels=[*range(size), -1])[:size]  # (K, K + 1)
     precision, recall, f1, support = precision_recall_fscore_support(
         expected, predicted, labels=range(size), zero_division=0.0
     )
-    return Measured(
+    return Metrics(
         mode=mode,
         n=len(expected),
         labels=labels,
@@ -47,7 +55,7 @@ def measure(
         accuracy=float((expected == predicted).mean()),
         invalid_rate=float((predicted < 0).mean()),
         per_label=tuple(
-            LabelFigures(label, float(precision[at]), float(recall[at]), float(f1[at]), int(support[at]))
+            LabelMetrics(label, float(precision[at]), float(recall[at]), float(f1[at]), int(support[at]))
             for at, label in enumerate(labels)
         ),
         confusion=tuple(tuple(int(count) for count in row[:size]) for row in matrix),
@@ -58,28 +66,30 @@ def measure(
     )
 
 
-def measure_decision(
+def compute_calibrated_metrics(
     labels: tuple[str, ...],
     log_probs: NDArray[np.floating[Any]],
     probabilities: Floats,
     answers: Ints,
     expected: Ints,
-    settings: Evaluate,
-) -> Measured:
+    settings: EvaluateConfig,
+) -> Metrics:
     """Figures of calibrated ``probabilities`` (N, K) and ``answers`` (N,) to texts with scores ``log_probs`` (N, K)."""
-    return measure(
+    return compute_metrics(
         "decide",
         labels,
         expected,
         answers,
-        calibration=reliability(log_probs, probabilities, expected),
+        calibration=calibration_metrics(log_probs, probabilities, expected),
         resamples=settings.bootstrap_resamples,
         seed=settings.seed,
         seconds=0.0,
     )
 
 
-def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int) -> Paired:
+def paired_test(
+    mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int
+) -> PairedTest:
     """After against before on the same rows, all (N,); ``size`` is K."""
     fixed = int(((before != expected) & (after == expected)).sum())
     broken = int(((before == expected) & (after != expected)).sum())
@@ -90,7 +100,7 @@ def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, 
     gains = _figures(_fold(drawn, truth, new, size))[0] - _figures(_fold(drawn, truth, old, size))[0]
     actual = counts[None, :]
     gain = _figures(_fold(actual, truth, new, size))[0] - _figures(_fold(actual, truth, old, size))[0]
-    return Paired(
+    return PairedTest(
         mode=mode,
         n=len(expected),
         fixed=fixed,
@@ -101,7 +111,9 @@ def paired(mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, 
     )
 
 
-def reliability(log_probs: NDArray[np.floating[Any]], probabilities: Floats, expected: Ints) -> Reliability:
+def calibration_metrics(
+    log_probs: NDArray[np.floating[Any]], probabilities: Floats, expected: Ints
+) -> CalibrationMetrics:
     """How far the label probabilities (N, K) can be believed; ``log_probs`` (N, K) are over all strings."""
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)
@@ -124,7 +136,7 @@ def reliability(log_probs: NDArray[np.floating[Any]], probabilities: Floats, exp
         )
     truth = np.eye(size)[expected]
     chosen = probabilities[np.arange(n), expected]
-    return Reliability(
+    return CalibrationMetrics(
         ece=sum(one.n / n * abs(one.confidence - one.accuracy) for one in bins),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),

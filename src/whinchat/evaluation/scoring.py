@@ -17,11 +17,11 @@ from scipy.special import softmax
 from torch import Tensor
 from tqdm import tqdm
 
-from whinchat.model.engine import Engine, answer_logits, inference
-from whinchat.model.packed import Prefix
-from whinchat.prompt.answers import AnswerTree
-from whinchat.prompt.batches import Batch, by_length, collate
-from whinchat.prompt.template import Prompt
+from whinchat.models.forward import Engine, answer_logits, inference
+from whinchat.models.packed.llama import Prefix
+from whinchat.prompts.answer_tree import AnswerTree
+from whinchat.prompts.batching import Batch, by_length, collate
+from whinchat.prompts.template import Prompt
 
 # Fewer rows for each core than this are sooner computed by all cores together: 8 tweets on two cores in 547 ms instead
 # of 699, 32 no sooner.
@@ -42,7 +42,7 @@ def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def compared(engine: Engine, batch: Batch, prefix: Prefix | None = None) -> Tensor:
+def label_logits(engine: Engine, batch: Batch, prefix: Prefix | None = None) -> Tensor:
     """What the labels are compared by, (B, K): ``label_log_probs`` but for a constant of each row.
 
     Where each answer is one token the constant is the rest of the vocabulary, which is left out then.
@@ -52,7 +52,7 @@ def compared(engine: Engine, batch: Batch, prefix: Prefix | None = None) -> Tens
     return label_log_probs(logits, engine.tree) if choices is None else logits[:, 0].log_softmax(dim=-1)
 
 
-def score(
+def score_prompts(
     engine: Engine,
     prompts: Sequence[Prompt],
     batch_size: int,
@@ -90,7 +90,7 @@ def score(
         batch = collate(whole, [engine.tree.tokens] * len(rows), None if known is None else len(known.ids))
         with torch.inference_mode():
             if among_labels:
-                found = compared(engine, batch, known)
+                found = label_logits(engine, batch, known)
             else:
                 logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
                 found = label_log_probs(logits, engine.tree)
@@ -121,7 +121,7 @@ def _begins(ids: tuple[int, ...], prefix: tuple[int, ...]) -> bool:
     return len(ids) > len(prefix) and ids[: len(prefix)] == prefix
 
 
-def probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
+def label_probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities among the labels alone, (n, K), each row adding up to one."""
     shares: NDArray[np.float64] = softmax(log_probs.astype(np.float64), axis=1)
     return shares

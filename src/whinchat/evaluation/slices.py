@@ -36,7 +36,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceMetrics:
     """Figures of the rows of one kind; ``share`` is theirs of all rows."""
 
     name: str
@@ -46,7 +46,7 @@ class Slice:
     macro_f1: float
 
 
-def slices(texts: Sequence[str], expected: Ints, predicted: Ints, size: int) -> tuple[Slice, ...]:
+def compute_slices(texts: Sequence[str], expected: Ints, predicted: Ints, size: int) -> tuple[SliceMetrics, ...]:
     """By length in words (short, middle and long third) and by what the texts hold; all (N,), ``size`` labels.
 
     Macro-F1 is over all labels, so that slices compare; a label that a slice lacks and no answer names counts as 0.
@@ -59,7 +59,7 @@ def slices(texts: Sequence[str], expected: Ints, predicted: Ints, size: int) -> 
         f"over {high:.0f} words": words > high,
     } | {name: np.array([kind(text) for text in texts], dtype=bool) for name, kind in KINDS.items()}
     return tuple(
-        Slice(
+        SliceMetrics(
             name,
             int(rows.sum()),
             float(rows.mean()),

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Stress:
+class StressResult:
     """One edit: how many rows it could be made on, the share whose label changed, and the accuracy before and after."""
 
     name: str
@@ -46,14 +46,14 @@ EDITS: dict[str, Callable[[str, random.Random], str]] = {
 }
 
 
-def edited(texts: Sequence[str], name: str, seed: int) -> list[str]:
+def apply_edit(texts: Sequence[str], name: str, seed: int) -> list[str]:
     """The texts after one edit of each; a row's own draw does not depend on the other rows."""
     return [EDITS[name](text, random.Random(f"{seed}-{name}-{text}")) for text in texts]
 
 
-def stress(
+def run_stress_test(
     texts: Sequence[str], expected: Ints, predicted: Ints, answer: Callable[[Sequence[str]], Ints], seed: int = 0
-) -> tuple[Stress, ...]:
+) -> tuple[StressResult, ...]:
     """Every edit on every text that it changes.
 
     Args:
@@ -65,14 +65,14 @@ def stress(
     """
     found = []
     for name in EDITS:
-        changed_texts = edited(texts, name, seed)
+        changed_texts = apply_edit(texts, name, seed)
         rows = [at for at, (old, new) in enumerate(zip(texts, changed_texts, strict=True)) if old != new]
         if not rows:
             continue
         answers = answer([changed_texts[at] for at in rows])
         before, truth = predicted[rows], expected[rows]
         found.append(
-            Stress(
+            StressResult(
                 name,
                 len(rows),
                 float((answers != before).mean()),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from whinchat.recipe.recipe import Train
+from whinchat.recipe.schema import TrainConfig
 
 # What torch's cross entropy leaves out, and what transformers' Trainer does not count.
 IGNORED = -100
@@ -46,7 +46,7 @@ def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
     return strength * (counts / counts.sum()).log()
 
 
-def label_weights(train: Train, names: Sequence[str], labels: Sequence[int]) -> Tensor:
+def label_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int]) -> Tensor:
     """Weight of each label, (K,). ``balanced`` is n / (K * rows of the label), as in scikit-learn."""
     if isinstance(train.class_weights, dict):
         return torch.tensor([train.class_weights[name] for name in names])

@@ -9,16 +9,17 @@ from typing import Any
 from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState
 
-from whinchat.data.records import Corpus
-from whinchat.model.adapter import attach, count_parameters, save_adapter
-from whinchat.model.backbone import Backbone
-from whinchat.model.engine import Engine
-from whinchat.prompt.template import PromptTemplate
-from whinchat.recipe.files import write_recipe
-from whinchat.recipe.recipe import Recipe
-from whinchat.training import processes
+from whinchat.data.dataset import Corpus
+from whinchat.models.adapters import attach_adapter, count_parameters, save_adapter
+from whinchat.models.backbone import Backbone
+from whinchat.models.forward import Engine
+from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.loader import write_recipe
+from whinchat.recipe.schema import Recipe
+from whinchat.storage.training_result import TrainingResult, TrainPoint
+from whinchat.training import distributed
 from whinchat.training.checkpoints import last_checkpoint
-from whinchat.training.records import Training, TrainPoint
+from whinchat.training.launch import process_rank, world_size
 from whinchat.training.trackers import Trackers
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
@@ -31,7 +32,7 @@ def train(
     checkpoints: Path,
     adapter: Path,
     told: Trackers | None = None,
-) -> tuple[Engine, Training]:
+) -> tuple[Engine, TrainingResult]:
     """Train an adapter, from the last checkpoint if there is one, and save it; together with the other processes.
 
     Args:
@@ -43,7 +44,7 @@ def train(
         adapter: folder the trained adapter goes to, in PEFT's format, with its tokenizer.
         told: who is told of it; whoever made them ends them.
     """
-    model = attach(backbone.model, recipe.adapter, recipe.train.seed)
+    model = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
     parameters, trainable = count_parameters(model)
     engine = Engine.build(model, backbone.plan, template)
     # Checkpoints name the best one by its path, which must hold when the run is resumed from another folder.
@@ -57,7 +58,7 @@ def train(
         callbacks=callbacks(recipe.train),
     )
     # What is there to resume from is known once the first process has opened the folder.
-    processes.wait()
+    distributed.wait_for_everyone()
     checkpoint = last_checkpoint(checkpoints)
     started = _step_of(checkpoint) if checkpoint else 0
     if checkpoint is not None and (state := _ended(checkpoint)) is not None:
@@ -68,19 +69,19 @@ def train(
         if told is not None:
             told.take_up(trainer.args, state, trainer.control, model)
     else:
-        if told is not None and processes.index() == 0:
+        if told is not None and process_rank() == 0:
             trainer.add_callback(told)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds, state = result.metrics.get("train_runtime", 0.0), trainer.state
-    if processes.index() == 0:
+    if process_rank() == 0:
         save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
         backbone.tokenizer.tokenizer.save_pretrained(adapter)
         write_recipe(recipe, adapter)
-    processes.wait()
-    per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * processes.count()
+    distributed.wait_for_everyone()
+    per_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()
     seen = min((state.global_step - started) * per_step, round(len(corpus.train) * recipe.train.num_train_epochs))
     prompts = [example.prompt for example in trainer.train_dataset]
-    return engine, Training(
+    return engine, TrainingResult(
         steps=state.global_step,
         examples_per_second=seen / seconds if seconds and seen else None,
         parameters=parameters,

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
-from whinchat.data.records import Split
-from whinchat.evaluation.scoring import compared, probabilities, score
-from whinchat.model.device import Plan
-from whinchat.model.engine import Engine, answer_logits
-from whinchat.model.memory import give_back_memory
-from whinchat.prompt.batches import Batch, LengthBatches, collate
-from whinchat.prompt.template import Prompt
-from whinchat.recipe import recipe as schema
-from whinchat.training import processes
+from whinchat.data.dataset import Split
+from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
+from whinchat.models.device import DevicePlan
+from whinchat.models.forward import Engine, answer_logits
+from whinchat.models.memory import give_back_memory
+from whinchat.prompts.batching import Batch, LengthGroupedBatchSampler, collate
+from whinchat.prompts.template import Prompt
+from whinchat.recipe.schema import Recipe, TrainConfig
+from whinchat.training import distributed
+from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_offsets, label_weights
 
 
@@ -79,9 +80,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     # Our loss is divided by what the whole accumulated batch holds; Trainer must not divide it once more.
     loss_is_scaled_for_ga = True
 
-    def __init__(
-        self, engine: Engine, recipe: schema.Recipe, train: Split, validation: Split | None, **kwargs: Any
-    ) -> None:
+    def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
         self.engine = engine
         self.recipe = recipe
         prompts = engine.template.encode(train.texts)
@@ -133,10 +132,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
         if self.recipe.train.loss == "choice":
-            scores = processes.through(model, lambda: compared(engine, batch))
+            scores = distributed.call_as_forward(model, lambda: label_logits(engine, batch))
             losses = choice_loss(scores, labels, self._offsets.to(scores.device))
         else:
-            logits = processes.through(model, lambda: answer_logits(engine.model, engine.plan, batch))
+            logits = distributed.call_as_forward(model, lambda: answer_logits(engine.model, engine.plan, batch))
             losses = completion_loss(logits, labels)
         weights = self._weights.to(losses.device)[inputs["rows"]]
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
@@ -149,14 +148,14 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """Macro-F1 and loss on the watched validation rows, by the scoring used everywhere."""
         assert self._watched is not None
         started = time.perf_counter()
-        size, count = self.recipe.evaluate.per_device_eval_batch_size, processes.count()
-        share = self._watched_prompts[processes.index() :: count]
-        mine = score(self.engine, share, size, "Validating", among_labels=True)
+        size, count = self.recipe.evaluate.per_device_eval_batch_size, world_size()
+        share = self._watched_prompts[process_rank() :: count]
+        mine = score_prompts(self.engine, share, size, "Validating", among_labels=True)
         log_probs = np.empty((len(self._watched), mine.shape[1]), mine.dtype)
         for process, part in enumerate(gather_object([mine])):
             log_probs[process::count] = part
         expected = np.array(self._watched.labels)
-        chosen = probabilities(log_probs)[np.arange(len(expected)), expected]
+        chosen = label_probabilities(log_probs)[np.arange(len(expected)), expected]
         metrics = {
             f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
             f"{metric_key_prefix}_macro_f1": float(
@@ -175,11 +174,15 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return metrics
 
 
-def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: schema.Train) -> DataLoader[Any]:
+def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: TrainConfig) -> DataLoader[Any]:
     """The batches of a ``Trainer`` whose rows have these lengths in tokens."""
-    count = processes.count()
-    batches = LengthBatches(
-        lengths, train.per_device_train_batch_size * count, train.seed, processes=count, process=processes.index()
+    count = world_size()
+    batches = LengthGroupedBatchSampler(
+        lengths,
+        train.per_device_train_batch_size * count,
+        train.seed,
+        processes=count,
+        process=process_rank(),
     )
     loader = DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
     # The batches are this process's own already; accelerate could share out only those whose short one comes last.
@@ -189,7 +192,7 @@ def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: schema.Tra
     return prepared
 
 
-def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> TrainingArguments:
+def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> TrainingArguments:
     """The recipe's ``train`` section as transformers knows it; checkpoints go to ``folder``."""
     train = recipe.train
     best = train.keep == "best"
@@ -232,7 +235,7 @@ def training_arguments(recipe: schema.Recipe, plan: Plan, folder: Path) -> Train
     )
 
 
-def callbacks(train: schema.Train) -> list[Any]:
+def callbacks(train: TrainConfig) -> list[Any]:
     """Early stopping where the recipe asks for it."""
     patience = train.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from whinchat.arena.contestants.base import Contestant
-from whinchat.arena.spec import Kind, Method
-from whinchat.recipe.recipe import Recipe
+from whinchat.arena.contestants.contestant import Contestant
+from whinchat.arena.spec import ContestantKind, Method
+from whinchat.recipe.schema import Recipe
 
-_PLACES: dict[Kind, tuple[str, str]] = {
+_PLACES: dict[ContestantKind, tuple[str, str]] = {
     "majority": ("baselines", "Majority"),
     "tfidf": ("baselines", "TfIdf"),
     "minilm": ("minilm", "MiniLM"),
@@ -20,7 +20,7 @@ _PLACES: dict[Kind, tuple[str, str]] = {
 }
 
 
-def contestant(method: Method, recipe: Recipe) -> Contestant:
+def make_contestant(method: Method, recipe: Recipe) -> Contestant:
     """The contestant of ``method``, not yet loaded."""
     module, name = _PLACES[method.kind]
     kind: Any = getattr(import_module(f"{__name__}.{module}"), name)

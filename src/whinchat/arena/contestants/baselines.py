@@ -10,8 +10,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from whinchat.arena.contestants import regression
-from whinchat.arena.contestants.base import Contestant
-from whinchat.data.records import Split
+from whinchat.arena.contestants.contestant import Contestant
+from whinchat.data.dataset import Split
 
 
 class Majority(Contestant):
@@ -45,8 +45,8 @@ class TfIdf(Contestant):
                 ("characters", TfidfVectorizer(sublinear_tf=True, ngram_range=(2, 5), analyzer="char_wb")),
             ]
         )
-        pipeline = Pipeline([("features", features), ("classifier", regression.classifier(self.recipe))])
-        self._fitted, self.notes["regression"] = regression.fit(
+        pipeline = Pipeline([("features", features), ("classifier", regression.make_regression(self.recipe))])
+        self._fitted, self.notes["regression"] = regression.fit_regression(
             pipeline, self.cleaned(train.texts), train.labels, self.recipe
         )
         return len(train)
@@ -57,5 +57,5 @@ class TfIdf(Contestant):
 
     def parameters(self) -> tuple[int, int]:
         """Weights of the regression."""
-        count = regression.count(self._fitted)
+        count = regression.count_weights(self._fitted)
         return count, count

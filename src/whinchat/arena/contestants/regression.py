@@ -16,14 +16,14 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from whinchat.errors import DataError
-from whinchat.recipe.recipe import Recipe
+from whinchat.recipe.schema import Recipe
 
 FOLDS = 5
 GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _SCORING = {"accuracy": "accuracy", "macro_f1": "f1_macro", "macro_recall": "balanced_accuracy"}
 
 
-def classifier(recipe: Recipe) -> LogisticRegression:
+def make_regression(recipe: Recipe) -> LogisticRegression:
     """A regression that weighs labels as the recipe's training does."""
     weights = recipe.train.class_weights
     named: dict[int, float] | str | None = "balanced" if weights == "balanced" else None
@@ -32,7 +32,7 @@ def classifier(recipe: Recipe) -> LogisticRegression:
     return LogisticRegression(max_iter=2000, class_weight=named)
 
 
-def fit(pipeline: Pipeline, features: Any, labels: Sequence[int], recipe: Recipe) -> tuple[Pipeline, str]:
+def fit_regression(pipeline: Pipeline, features: Any, labels: Sequence[int], recipe: Recipe) -> tuple[Pipeline, str]:
     """``pipeline`` with the C that cross-validation finds best for ``evaluate.metric``, fitted; and how C was found.
 
     Args:
@@ -69,7 +69,7 @@ def log_probabilities(fitted: Pipeline, features: Any, size: int) -> NDArray[np.
     return scores
 
 
-def count(fitted: Pipeline) -> int:
+def count_weights(fitted: Pipeline) -> int:
     """Weights of the regression, intercepts included."""
     regression = fitted.named_steps["classifier"]
     return int(regression.coef_.size + regression.intercept_.size)

@@ -9,8 +9,7 @@ import typer
 
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption, existing
 from whinchat.cli.output import emit_json, out, print_table, progress_on_stderr
-from whinchat.recipe.files import load_recipe
-from whinchat.recipe.recipe import Metric
+from whinchat.recipe.loader import load_recipe
 
 
 def review(
@@ -33,13 +32,13 @@ def review(
 
         whinchat review demo --folds 3 --top 50
     """
-    from whinchat import review as reviewing
     from whinchat.cli.review import print_review
+    from whinchat.pipelines.review_run import review_run
 
     chosen = load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / f"{chosen.name}-review"
     with progress_on_stderr():
-        found, rows = reviewing.review(chosen, path, folds, existing(resume, overwrite))
+        found, rows = review_run(chosen, path, folds, existing(resume, overwrite))
     print_review(found, rows[:top], path, as_json)
 
 
@@ -74,24 +73,6 @@ def compare(
     from whinchat.cli.summary import print_comparison
 
     print_comparison(runs, out_folder, as_json)
-
-
-def shift(
-    run_folder: RunArg,
-    metric: Annotated[Metric | None, typer.Option(help="What decisions shall serve; the run's own by default.")] = None,
-    seeds: Annotated[int, typer.Option(help="Draws for each set of label shares.", min=1)] = 50,
-    out_folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for record and figure.")] = Path("runs/shift"),
-    as_json: JsonOption = False,
-) -> None:
-    """Try what --reestimate-priors would gain: thin out a run's evaluated rows to other label shares, many times.
-
-    Example:
-
-        whinchat shift runs/demo --metric accuracy --seeds 200
-    """
-    from whinchat.cli.shift import print_shift
-
-    print_shift(run_folder, metric, seeds, out_folder, as_json)
 
 
 def arena(
@@ -156,13 +137,13 @@ def runs(
 
         whinchat runs --json
     """
-    from whinchat.publish.runs import as_table, list_runs
+    from whinchat.report.run_list import list_runs, runs_table
 
     found = list_runs(folder)
     if as_json:
         emit_json([vars(one) for one in found])
         return
-    print_table(as_table(found))
+    print_table(runs_table(found))
     for one in found:
         if one.problem is not None:
             out.print(one.problem, soft_wrap=True, markup=False)
@@ -190,4 +171,4 @@ def report(
     open_report(run_folder, rewrite=rewrite, as_json=as_json)
 
 
-COMMANDS = (runs, report, review, inspect, compare, shift, arena, doctor)
+COMMANDS = (runs, report, review, inspect, compare, arena, doctor)

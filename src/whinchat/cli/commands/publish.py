@@ -38,27 +38,29 @@ def push(
     and so do the names of your folders. A card that the hub refuses is not pushed. The token is the hub library's own:
     `hf auth login`, or HF_TOKEN.
     """
-    from whinchat.publish.hub import connect, require_repo_id, send
-    from whinchat.publish.package import pack_run
-    from whinchat.publish.tables import Table
-    from whinchat.publish.wording import memory
+    from whinchat.hub.client import connect_to_hub, require_repo_id, upload_files
+    from whinchat.hub.repository import repository_of_run
+    from whinchat.report.formatting import format_bytes
+    from whinchat.report.tables import TextTable
 
     require_repo_id(repo_id)
-    api = None if dry_run else connect(repo_id)
-    package = pack_run(run_folder, repo_id, base)
+    api = None if dry_run else connect_to_hub(repo_id)
+    package = repository_of_run(run_folder, repo_id, base)
     url = None
     if api is not None:
         with progress_on_stderr():
-            url = send(api, repo_id, package.files, f"whinchat push of {run_folder.resolve().name}", private or None)
+            url = upload_files(
+                api, repo_id, package.files, f"whinchat push of {run_folder.resolve().name}", private or None
+            )
     if as_json:
         files = [{"path": one.path, "bytes": one.size} for one in package.files]
         emit_json({"url": url, "bytes": package.size, "quoted_texts": package.quoted, "files": files})
         return
     if url is None:
-        print_table(Table("", ("file", "bytes"), tuple((one.path, f"{one.size:,}") for one in package.files)))
+        print_table(TextTable("", ("file", "bytes"), tuple((one.path, f"{one.size:,}") for one in package.files)))
     done = f"Would push to {repo_id}" if url is None else f"Pushed to {url}"
     out.print(
-        f"{done}: {len(package.files)} files, {memory(package.size)}; they quote {package.quoted} texts of the data",
+        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted} texts of the data",
         soft_wrap=True,
         markup=False,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from whinchat.cli.options import JsonOption, OutOption, OverwriteOption, RecipeArg, ResumeOption, SetOption, existing
 from whinchat.cli.output import emit_json, out, progress_on_stderr
-from whinchat.recipe.files import load_recipe
+from whinchat.recipe.loader import load_recipe
 
 
 def run(
@@ -25,13 +25,13 @@ def run(
 
         whinchat run smollm2-lora-tweeteval --set data.source=tweets/ --set data.train_rows=10000
     """
-    from whinchat import run as story
     from whinchat.cli.summary import print_run
+    from whinchat.pipelines import run as pipeline
 
     chosen = load_recipe(recipe, overrides or ())
     folder = out_folder or Path("runs") / chosen.name
     with progress_on_stderr():
-        record = story.run(chosen, folder, existing(resume, overwrite))
+        record = pipeline.run(chosen, folder, existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(folder), "before": record.before.to_dict(), "after": record.after.to_dict()})
     else:
@@ -58,12 +58,12 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 2 -m whinchat train demo --out runs/quick
     """
-    from whinchat import run as story
+    from whinchat.pipelines import run as pipeline
 
     chosen = load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / chosen.name
     with progress_on_stderr():
-        folder, training = story.train_only(chosen, path, existing(resume, overwrite))
+        folder, training = pipeline.train_run(chosen, path, existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(path), "adapter": str(folder.adapter), "steps": training.steps})
     else:

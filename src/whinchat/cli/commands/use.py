@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from whinchat.cli.options import ClassifierArg, Engine, JsonOption, PriorsOption, RunArg, SetOption
+from whinchat.cli.options import ClassifierArg, Engine, JsonOption, RunArg, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
-from whinchat.errors import WhinchatError
-from whinchat.recipe.recipe import Metric
-from whinchat.use.export import TOLERANCE, Kind
+from whinchat.export import TOLERANCE, ExportFormat
+from whinchat.recipe.schema import MetricName
 
 
 def evaluate(
@@ -21,7 +20,6 @@ def evaluate(
         str | None, typer.Option("--data", metavar="SOURCE", help="Measure on every row of this source instead.")
     ] = None,
     overrides: SetOption = None,
-    reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a trained run again, on its own split or on other data.
@@ -32,11 +30,11 @@ def evaluate(
 
         whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
     """
-    from whinchat.again import evaluate_run
     from whinchat.cli.summary import print_evaluation
+    from whinchat.pipelines.evaluate_run import evaluate_run
 
     with progress_on_stderr():
-        found = evaluate_run(run_folder, data, overrides or (), reestimate_priors=reestimate_priors)
+        found = evaluate_run(run_folder, data, overrides or ())
     if as_json:
         emit_json(found.to_dict())
     else:
@@ -45,7 +43,7 @@ def evaluate(
 
 def calibrate(
     run_folder: RunArg,
-    metric: Annotated[Metric | None, typer.Option(help="What answers shall be best at.")] = None,
+    metric: Annotated[MetricName | None, typer.Option(help="What answers shall be best at.")] = None,
     wanted_accuracy: Annotated[
         float | None, typer.Option(min=0, max=1, help='Answer "unsure" where less is reached; 0 for never.')
     ] = None,
@@ -61,8 +59,8 @@ def calibrate(
 
     What is not named stays as it is. Calibration, report and model card are written again; exports are not.
     """
-    from whinchat.again import calibrate_run
     from whinchat.cli.summary import print_run
+    from whinchat.pipelines.calibrate_run import calibrate_run
 
     with progress_on_stderr():
         record = calibrate_run(run_folder, metric, wanted_accuracy)
@@ -92,7 +90,6 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
         int | None, typer.Option(help="Processes of --engine ray; one a core by default.", min=1)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what is at OUTPUT and start again.")] = False,
-    reestimate_priors: PriorsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts, or whole tables (CSV, TSV, JSONL, Parquet) of any size.
@@ -105,9 +102,7 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
 
         whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
 
-    With --json each line of the output is one JSON object, in the order of the input. With --reestimate-priors the
-    label stays the plain one, `reestimated` stands beside it, and the shares and how far to trust them are told on
-    standard error.
+    With --json each line of the output is one JSON object, in the order of the input.
 
     With --out the table comes back with the columns label, unsure, one for each label's probability, and error: every
     row in its place, and what is wrong with those that could not be read. What is done is kept: the same command goes
@@ -116,22 +111,20 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     """
     if goal is not None:
         from whinchat.cli.files import print_labelled, worker
-        from whinchat.publish.hub import fetch
+        from whinchat.hub.client import fetch_classifier
 
-        if reestimate_priors:
-            raise WhinchatError("--reestimate-priors: takes all texts at once, so it does not go with --out")
-        folder = fetch(run_folder)
+        folder = fetch_classifier(run_folder)
         work = worker(folder, engine, workers)
         print_labelled(folder, texts or (), goal, column, prefix, work, overwrite=overwrite, as_json=as_json)
         return
     from whinchat.cli.predict import print_predictions
 
-    print_predictions(run_folder, texts, reestimate_priors, as_json)
+    print_predictions(run_folder, texts, as_json)
 
 
 def export(
     run_folder: ClassifierArg,
-    kind: Annotated[Kind, typer.Option("--to", help="merged, classifier, gguf, or onnx.", metavar="KIND")],
+    kind: Annotated[ExportFormat, typer.Option("--to", help="merged, classifier, gguf, or onnx.", metavar="KIND")],
     goal: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default, NAME-KIND for a RUN on the hub."),
@@ -161,7 +154,7 @@ def export(
     What is written is asked for the labels of 500 texts. `proof.json` says how many flip and how far probabilities
         lie apart; where more flip than --tolerance allows, nothing is left.
     """
-    from whinchat.use.export.export import export as export_run
+    from whinchat.export.export_run import export_run
 
     # A folder called as on the hub would be taken for it from then on.
     out_folder = goal or (run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}"))
@@ -209,9 +202,9 @@ def serve(
     the same time are computed together. `/openapi.json` describes it all, `/metrics` is for Prometheus, `/health` and
     `/ready` are for whoever watches over it. Without --host only this machine can reach it; there is no sign-in.
     """
-    from whinchat.use.server.schema import Limits
-    from whinchat.use.server.serve import named
-    from whinchat.use.server.serve import serve as answer
+    from whinchat.server.api_schema import Limits
+    from whinchat.server.serve import parse_run_names
+    from whinchat.server.serve import serve as answer
 
     limits = Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
 
@@ -221,7 +214,7 @@ def serve(
         else:
             out.print(f"{address}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
 
-    answer(named(runs), host, port, limits, batch_size, ready)
+    answer(parse_run_names(runs), host, port, limits, batch_size, ready)
 
 
 COMMANDS = (evaluate, calibrate, predict, export, serve)

@@ -1,0 +1,158 @@
+"""A classification head with LoRA beneath, the usual way to fine-tune a classifier: no instruction, no prompt.
+
+B: rows of a batch. T: tokens. K: labels. n: texts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import AutoModelForSequenceClassification, Trainer
+
+from whinchat.arena.contestants.contestant import Contestant
+from whinchat.data.dataset import Split
+from whinchat.models.adapters import count_parameters
+from whinchat.models.backbone import find_model, load_tokenizer
+from whinchat.models.device import DevicePlan, plan_device
+from whinchat.models.forward import autocast, inference
+from whinchat.prompts.batching import by_length
+from whinchat.recipe.schema import Recipe
+from whinchat.training.losses import label_weights
+from whinchat.training.trainer import loader_by_length, training_arguments
+
+Features = dict[str, Any]
+
+
+class HeadTuning(Contestant):
+    """transformers' ``AutoModelForSequenceClassification`` with PEFT's LoRA; the head trains whole."""
+
+    def load(self) -> None:
+        """Load model and tokenizer; the head's first weights follow from the seed."""
+        self._plan = plan_device(self.recipe.backbone)
+        self.device = self._plan.device
+        source = find_model(self.recipe.backbone)
+        self._tokenizer = load_tokenizer(source).tokenizer
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        torch.manual_seed(self.recipe.train.seed)
+        self._model = AutoModelForSequenceClassification.from_pretrained(
+            source.path,
+            revision=source.revision or "main",
+            num_labels=len(self.recipe.task.labels),
+            dtype=self._plan.torch_dtype,
+            attn_implementation=self._plan.attn_implementation,
+        ).to(self.device)
+        self._model.config.pad_token_id = self._tokenizer.pad_token_id
+        self.notes["weights"] = f"{self._plan.compute_dtype}, head and factors in float32"
+
+    def fit(self, train: Split) -> int:
+        """Attach LoRA, train it and the head."""
+        adapter, targets = self.recipe.adapter, self.recipe.adapter.target_modules
+        config = LoraConfig(
+            task_type="SEQ_CLS",
+            r=adapter.r,
+            lora_alpha=adapter.lora_alpha,
+            lora_dropout=adapter.lora_dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+        )
+        torch.manual_seed(self.recipe.train.seed)
+        self._model = get_peft_model(self._model, config)
+        for weight in self._model.parameters():
+            if weight.requires_grad:
+                # The head comes in the model's own data type, in which small steps would be lost.
+                weight.data = weight.data.float()
+        rows = [row | {"labels": label} for row, label in zip(self._rows(train.texts), train.labels, strict=True)]
+        with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
+            arguments = training_arguments(self._unwatched(), self._plan, Path(folder))
+            arguments.set_save(strategy="no")
+            trainer = HeadTrainer(
+                self.recipe,
+                self._plan,
+                label_weights(self.recipe.train, self.recipe.task.labels, train.labels),
+                model=self._model,
+                args=arguments,
+                train_dataset=rows,
+                data_collator=self._collate,
+            )
+            trainer.train()
+        self.notes["steps"] = str(trainer.state.global_step)
+        return len(train)
+
+    def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(n, K), adding up to one in probability."""
+        rows, size = self._rows(texts), self.recipe.evaluate.per_device_eval_batch_size
+        scores = np.empty((len(rows), len(self.recipe.task.labels)))
+        with inference(self._model), autocast(self._plan):
+            for batch in by_length([len(row["input_ids"]) for row in rows], size):
+                inputs = self._collate([rows[row] for row in batch]).to(self._model.device)
+                logits = self._model(**inputs).logits.double()  # (B, K)
+                scores[batch] = logits.log_softmax(dim=1).cpu().numpy()
+        return scores
+
+    def parameters(self) -> tuple[int, int]:
+        """The head, which trains whole, among them."""
+        return count_parameters(self._model)
+
+    def _rows(self, texts: Sequence[str]) -> list[Features]:
+        cleaned = self.cleaned(texts)
+        limit = self.recipe.backbone.max_prompt_tokens
+        ids = self._tokenizer(cleaned, truncation=True, max_length=limit)["input_ids"] if cleaned else []
+        # An empty text still needs a token to read the head from.
+        return [{"input_ids": one or [self._tokenizer.pad_token_id]} for one in ids]
+
+    def _collate(self, rows: Sequence[Features]) -> Any:
+        padded = self._tokenizer.pad(
+            {"input_ids": [row["input_ids"] for row in rows]}, padding_side="right", return_tensors="pt"
+        )
+        if rows and "labels" in rows[0]:
+            padded["labels"] = torch.tensor([row["labels"] for row in rows])
+        return padded
+
+    def _unwatched(self) -> Recipe:
+        """Nothing is watched or chosen while the head trains."""
+        watch = {"eval_steps": None, "keep": "last", "early_stopping_patience": None}
+        return self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update=watch)})
+
+
+class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """transformers' Trainer with whinchat's batches, weights and data types, so that heads and adapters differ only in
+    what is trained."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, recipe: Recipe, plan: DevicePlan, weights: Tensor, **trainer: Any) -> None:
+        self._recipe = recipe
+        self._plan = plan
+        self._weights = weights
+        super().__init__(**trainer)
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> DataLoader[Features]:
+        """Batches of similar length; their order follows from the seed and the epoch alone."""
+        return loader_by_length(self, [len(row["input_ids"]) for row in self.train_dataset], self._recipe.train)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Weighted cross entropy of one micro-batch over the items of the whole accumulated batch."""
+        labels = inputs.pop("labels")  # (B,)
+        with autocast(self._plan):
+            logits = model(**inputs).logits
+        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        weights = self._weights.to(losses.device)[labels]
+        items = num_items_in_batch if num_items_in_batch is not None else len(labels)
+        loss: Tensor = (losses * weights).sum() / items * self.accelerator.num_processes
+        return loss

@@ -1,0 +1,145 @@
+"""The one look of every figure: two themes, and how a figure becomes a file.
+
+Colours are told apart by lightness as well as hue, so they hold in print and for colour-blind readers; before is
+always hollow, after always filled.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+PNG_DPI = 200
+LONGEST_NAME = 30
+
+# DejaVu Sans comes with matplotlib; the others are asked for only where they are installed.
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Sans Arabic")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours as hex strings; ``ramp`` runs from a share of 0 to a share of 1."""
+
+    paper: str
+    ink: str
+    muted: str
+    line: str
+    before: str
+    after: str
+    accent: str
+    ramp: tuple[str, ...]
+
+    @property
+    def colormap(self) -> Colormap:
+        """The ramp as a continuous colour map; a share that was not measured takes the paper's colour."""
+        return LinearSegmentedColormap.from_list("share", self.ramp).with_extremes(bad=self.paper)
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#1d2733",
+    muted="#5f6b7a",
+    line="#dde3ea",
+    before="#8a94a3",
+    after="#1b6ca8",
+    accent="#c8641b",
+    ramp=("#f2f6fa", "#c3d9ec", "#6fa8d2", "#1b6ca8", "#0c3e68"),
+)
+DARK = Theme(
+    paper="#171d25",
+    ink="#e8edf3",
+    muted="#9aa7b6",
+    line="#323c49",
+    before="#8a96a6",
+    after="#5fb0ec",
+    accent="#f0954c",
+    ramp=("#1f2833", "#22486b", "#2c74ad", "#5fb0ec", "#c4e4fb"),
+)
+
+
+@contextmanager
+def figure_theme(theme: Theme) -> Iterator[None]:
+    """matplotlib's settings for one theme; a figure is drawn and saved inside."""
+    installed = set(font_manager.get_font_names())
+    settings: Any = {
+        "font.family": [name for name in FONTS if name in installed] or ["sans-serif"],
+        "font.size": 9.5,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 9,
+        "axes.labelsize": 9.5,
+        "axes.labelcolor": theme.muted,
+        "axes.edgecolor": theme.line,
+        "axes.facecolor": theme.paper,
+        "axes.titlecolor": theme.ink,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": theme.paper,
+        "figure.titlesize": 12.5,
+        "figure.titleweight": "bold",
+        "text.color": theme.ink,
+        "text.parse_math": False,  # a label such as "$5 off$" is text
+        "xtick.color": theme.line,
+        "ytick.color": theme.line,
+        "xtick.labelcolor": theme.ink,
+        "ytick.labelcolor": theme.ink,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "grid.color": theme.line,
+        "grid.linewidth": 0.8,
+        "legend.facecolor": theme.paper,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.9,
+        "legend.fontsize": 9,
+        "lines.solid_capstyle": "round",
+        "savefig.facecolor": theme.paper,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "whinchat",  # the same record gives the same bytes
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+    """A figure of that size in inches, tied to no window and no global state."""
+    return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
+
+
+def shorten(name: str, longest: int = LONGEST_NAME) -> str:
+    """The name on one line, cut with an ellipsis where it is longer than ``longest`` characters."""
+    name = " ".join(name.split())
+    return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
+
+
+def write_message(ax: Axes, message: str, theme: Theme) -> None:
+    """Put a message where a plot would have been."""
+    ax.text(0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", color=theme.muted, fontsize=11)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[["left", "bottom"]].set_visible(False)
+
+
+def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write ``stem`` as PNG and SVG; call inside ``drawing``."""
+    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    figure.savefig(png, dpi=PNG_DPI, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
+    svg.write_text(to_svg(figure), encoding="utf-8")
+    return png, svg
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text; call inside ``drawing``."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.15, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

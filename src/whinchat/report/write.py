@@ -1,0 +1,25 @@
+"""Everything that is published from a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from whinchat.report.card import write_card
+from whinchat.report.figures.run_figures import write_figures
+from whinchat.report.html import write_report
+from whinchat.report.markdown import markdown_table
+from whinchat.report.tables import samples_table
+from whinchat.storage.atomic import write_text
+from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
+
+
+def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]:
+    """Write figures, card, report and sample answers into the run folder; returns the first three in that order."""
+    body = markdown_table(samples_table(record.samples)) if record.samples else "Not measured."
+    write_text(folder.samples_markdown, f"# Sample answers\n\n{body}\n")
+    return (
+        *write_figures(record, folder.figures),
+        write_card(record, folder.card),
+        write_report(record, folder.report),
+    )

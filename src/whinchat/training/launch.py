@@ -1,0 +1,18 @@
+"""How many processes train together, and which of them this is, as ``accelerate launch`` says in the environment.
+
+Reading this loads no torch, so the command line can ask before anything else.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Return this process's number, from 0; process 0 is the one that writes."""
+    return int(os.environ.get("RANK", "0"))

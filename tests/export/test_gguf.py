@@ -1,0 +1,194 @@
+"""GGUF files answer as the classifier does, token by token; the Modelfile holds its prompts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Regex, pre_tokenizers
+from transformers import AutoModelForCausalLM
+
+from tests.export.test_export_run import TEXTS, labeller_of, texts_file
+from tests.helpers import tiny_models
+from whinchat.errors import ModelError
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.export import export_run as exporting
+from whinchat.export import gguf_reader
+from whinchat.export.export_run import export_run
+from whinchat.export.gguf_writer import require_convertible, write_gguf
+from whinchat.export.modelfile import PromptFrame, frame_of, modelfile, require_quotable
+from whinchat.inference.predictor import Predictor
+from whinchat.prompts.template import PromptTemplate
+
+# What follows has these three in every prompt style.
+STYLES = {
+    "tiny_llama": (
+        " <|system|>\n{system}</s>\n<|user|>\n{text}</s>\n<|assistant|>\n",
+        "</s>",
+    ),
+    "tiny_mistral": (
+        "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_end|>",
+    ),
+    "tiny_mistral_inst": ("[INST] {system}\n\n{text} [/INST]", "</s>"),
+}
+
+
+def write(labeller: Predictor, folder: Path) -> tuple[PromptFrame, list[Path]]:
+    model, template = labeller.engine.model, labeller.engine.template
+    family = require_convertible(model.config, template, "tiny")
+    frame = frame_of(template, family)
+    return frame, write_gguf(model, template, family, frame.chat_template, "tiny", folder)  # type: ignore[arg-type]
+
+
+def by_ollama(text: str, system: str, prompt: str) -> tuple[str, str]:
+    """The prompt that Ollama makes from a Modelfile, and where it stops: its parser's and Go's rules, as used here."""
+    template = re.search(r'^TEMPLATE """(.*?)"""$', text, re.DOTALL | re.MULTILINE)
+    stop = re.search(r'^PARAMETER stop "(.*)"$', text, re.MULTILINE)
+    assert template is not None
+    assert stop is not None
+    fields = {".System": system, ".Prompt": prompt}
+
+    def action(found: re.Match[str]) -> str:
+        inner = found[1].strip()
+        return fields[inner] if inner in fields else json.loads(inner)
+
+    before, _ = template[1].split("{{ .Response }}")
+    return re.sub(r"\{\{(.*?)\}\}", action, before), stop[1]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_modelfile_holds_the_prompt(name: str, request: pytest.FixtureRequest) -> None:
+    template = tiny_models.template_of(tiny_models.load(request.getfixturevalue(name)))
+    family = require_convertible(SimpleNamespace(model_type="llama", rope_parameters=PLAIN), template, name)
+    frame = frame_of(template, family)
+    text = modelfile(template, frame, "mine", "mine-q8_0.gguf")
+    wanted, stop = STYLES[name]
+    wanted = wanted.format(system=tiny_models.INSTRUCTION, text="so so")
+    assert by_ollama(text, tiny_models.INSTRUCTION, "so so") == (wanted, stop)
+    assert frame.prompt(tiny_models.INSTRUCTION, "so so") == wanted
+    # What the model's own chat template says, but for the BOS and the first blank, which a tokenizer adds.
+    assert template.render("so so").removeprefix("<s>") == wanted.removeprefix(" ")
+    assert "FROM ./mine-q8_0.gguf\n" in text
+    assert f'SYSTEM """{tiny_models.INSTRUCTION}"""\n' in text
+    assert text.endswith("PARAMETER temperature 0\nPARAMETER num_predict 2\n")
+
+
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+
+
+def test_quotes_and_braces_come_through(tiny_mistral: Path) -> None:
+    odd = 'Text {{ .System }} """{text}"""\n{"'
+    template = tiny_models.template_of(tiny_models.load(tiny_mistral), user_template=odd)
+    family = require_convertible(SimpleNamespace(model_type="mistral", rope_parameters=PLAIN), template, "m")
+    text = modelfile(template, frame_of(template, family), "mine", "mine.gguf")
+    assert by_ollama(text, tiny_models.INSTRUCTION, "so so")[0] == template.render("so so")
+
+
+@pytest.mark.parametrize("labels", [tiny_models.ONE_TOKEN, tiny_models.NESTED], ids=["one", "nested"])
+def test_llama_cpp_reads_the_same(any_model: Path, labels: tuple[str, ...], tmp_path: Path) -> None:
+    """The same tokens for every text, and the same scores, through llama.cpp and through transformers."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    labeller = labeller_of(any_model, labels)
+    frame, (half, eighth) = write(labeller, tmp_path)
+    texts = [*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS]
+    vocabulary = llama_cpp.Llama(str(half), vocab_only=True, verbose=False)
+    read = [
+        tuple(vocabulary.tokenize(frame.prompt(tiny_models.INSTRUCTION, text).encode(), add_bos=True, special=True))
+        for text in texts
+    ]
+    assert read == [prompt.ids for prompt in labeller.engine.template.encode(texts)]
+    vocabulary.close()
+    own = labeller.score(texts)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, labeller, texts), own, atol=0.05)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(eighth, frame, labeller, texts), own, atol=0.6)
+
+
+def test_without_llama_cpp_transformers_reads(any_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labeller = labeller_of(any_model, tiny_models.SEVERAL_TOKENS)
+    frame, (half, eighth) = write(labeller, tmp_path)
+    monkeypatch.setattr(gguf_reader, "find_spec", lambda name: None)
+    assert gguf_reader.gguf_reader_name().startswith("transformers ")
+    own = labeller.score(TEXTS)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, labeller, TEXTS), own, atol=0.05)
+    assert eighth.stat().st_size < half.stat().st_size
+    # Any program finds the weights where transformers does.
+    stored = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=half.name, dtype=torch.float32).state_dict()
+    for name, tensor in labeller.engine.model.state_dict().items():
+        torch.testing.assert_close(stored[name], tensor, atol=2e-3, rtol=2e-3)
+
+
+def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> None:
+    proof = export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path), tolerance=0.2)
+    names = ["Modelfile", "calibration.json", "proof.json", "tiny-f16.gguf", "tiny-q8_0.gguf"]
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == names
+    half, eighth = proof.files
+    assert (half.file, half.flipped, half.reader) == ("tiny-f16.gguf", 0, gguf_reader.gguf_reader_name())
+    assert half.largest_difference < 0.01 < eighth.largest_difference < 0.3
+    stored = json.loads((tmp_path / "out" / "proof.json").read_text(encoding="utf-8"))
+    assert [one["flipped"] for one in stored["files"]] == [half.flipped, eighth.flipped]
+    labeller = Predictor.load(trained)
+    scores = labeller.score(TEXTS[:20])
+    plain = int((scores.argmax(axis=1) != labeller.answer(scores).best).sum())
+    assert half.flipped_uncalibrated == plain
+    assert Calibrator.load(tmp_path / "out", tiny_models.ONE_TOKEN) == labeller.calibrator
+
+
+def test_files_that_answer_otherwise_do_not_stay(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_reader, "scores_of", lambda path, frame, own, texts: -own.score(texts))
+    with pytest.raises(ModelError, match=r"labels differ from the classifier's own in tiny-f16\.gguf, more than"):
+        export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "rope_type", "message"),
+    [
+        ("qwen2", "default", "m: gguf: knows llama and mistral, not qwen2; export merged, and convert that with"),
+        ("llama", "llama3", "m: gguf: knows no positions scaled by 'llama3'; export merged"),
+    ],
+)
+def test_an_unknown_architecture_is_refused(tiny_llama: Path, model_type: str, rope_type: str, message: str) -> None:
+    config = SimpleNamespace(model_type=model_type, rope_parameters={"rope_type": rope_type})
+    with pytest.raises(ModelError, match=message):
+        require_convertible(config, tiny_models.template_of(tiny_models.load(tiny_llama)), "m")
+
+
+def test_an_unknown_tokenizer_is_refused_before_anything_is_written(
+    tiny_mistral: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labeller = labeller_of(tiny_mistral, tiny_models.ONE_TOKEN)
+    # Llama 3's way: a pattern of its own before byte-level BPE.
+    labeller.engine.template.tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{N}{1,3}|\s+"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    monkeypatch.setattr(exporting.Labeller, "load", classmethod(lambda cls, path: labeller))
+    with pytest.raises(ModelError, match=r"this tokenizer's steps were never compared with llama\.cpp's"):
+        export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
+
+
+def test_what_no_modelfile_holds_is_refused(tiny_mistral: Path) -> None:
+    with pytest.raises(ModelError, match=r"task.instruction has three double quotes"):
+        require_quotable('Say """yes""" or no.')
+    backbone = tiny_models.load(tiny_mistral)
+    family = require_convertible(backbone.model.config, tiny_models.template_of(backbone), "m")
+    tokenizer = backbone.tokenizer.tokenizer
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "message['content']", "message['content'] + message['content']"
+    )
+    template = PromptTemplate(
+        tokenizer, tiny_models.tiny_task(), end_ids=backbone.tokenizer.end_ids, max_prompt_tokens=512, model="m"
+    )
+    with pytest.raises(ModelError, match="chat template does more than to put instruction and text in their places"):
+        frame_of(template, family)

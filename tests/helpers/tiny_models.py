@@ -1,0 +1,310 @@
+"""Model folders of real architectures with a few thousand random weights.
+
+What decides correctness is real: the architecture, the tokenizer's family, the chat template. What costs time is not:
+the weights are random, and drawn wide (std 0.2 and more), so that the logits differ and a wrong one shows.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.models import BPE
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from whinchat.models.backbone import Backbone, load_backbone
+from whinchat.models.forward import Engine
+from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.schema import Recipe
+from whinchat.recipe.task import Task
+
+# TinyLlama-1.1B-Chat-v1.0's own template, letter for letter.
+ZEPHYR = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n"
+    "{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
+)
+
+# Lite-Oute-1, SmolLM2, Qwen.
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+# Mistral-7B-Instruct-v0.1: writes the BOS itself and refuses a system role.
+INST = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ message['content'] + eos_token }}{% else %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+
+# Label words and how they come out under both tokenizers; tests/test_tiny.py holds them to it.
+ONE_TOKEN = ("bad", "fine", "good")
+SEVERAL_TOKENS = ("worrying", "mediocre", "hilarious")
+BRANCHING = ("very bad", "very fine", "very good", "hopeless")
+NESTED = ("good", "good enough", "bad")
+LABEL_SETS = {"one": ONE_TOKEN, "several": SEVERAL_TOKENS, "branching": BRANCHING, "nested": NESTED}
+
+INSTRUCTION = "You rate short texts. Answer with one of the given words."
+
+TEXTS = (
+    "what a good day at the beach",
+    "this is bad, really bad and very late again",
+    "the train is here",
+    "fine.",
+    "I can't believe how good the new phone is, the screen is bright and the sound is clear!",
+    "so so",
+    "never again: the food was cold, the waiter was rude, and the bill was wrong",
+    "see you at the station at nine",
+)
+
+# Each starts so that its first characters may merge with what stands before the text.
+BORDER_TEXTS = (
+    "\n\nnew lines first",
+    "\n one new line",
+    "\n",
+    "\n\n",
+    "  two blanks first",
+    " one blank first",
+    '"quoted" and not',
+    '""',
+    "s and more letters",
+    "weeting letters",
+    "\ttab first",
+    "é accent",
+    "日本語",
+    "😀 face",
+    "",
+)
+
+_CORPUS = (
+    [*TEXTS] * 4
+    + [INSTRUCTION] * 8
+    + ["good", "bad", "fine"] * 20
+    + ["very good", "very bad", "very fine", "good enough"] * 8
+    + ["worry", "ing", "medio", "cre", "hilar", "ious", "hope", "less"] * 8
+    + ["nega", "tive", "neu", "tral", "posi"] * 8
+    + ["<|user|>", "<|system|>", "<|assistant|>", "[INST]", "[/INST]", "user", "system", "assistant"] * 4
+    + ["Tweet: the tweets are here", "tweet", "tweets", '"quoted"', '""', 'the "good" tweet', "Text:"] * 6
+    + ["user\n\n the", "text\n\nText", "system\n\nYou", "\n\n\n", '\n"the']
+)
+
+
+def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 480) -> None:
+    """Save a tokenizer of TinyLlama's family to ``folder``: sentencepiece-style BPE with byte fallback.
+
+    Words learn their pieces with and without "▁" before them; a new line is a byte, as in Llama's own vocabulary.
+    """
+    trained = Tokenizer(BPE())
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    trained.pre_tokenizer = pre_tokenizers.Split(Regex("▁*[^▁\n]*"), behavior="isolated")
+    lines = [line for text in _CORPUS for line in text.split("\n")]
+    trained.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=vocab - 259, show_progress=False))
+    model = json.loads(trained.to_str())["model"]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += [piece for piece in sorted(model["vocab"], key=model["vocab"].__getitem__) if piece not in pieces]
+    merges = [tuple(merge) for merge in model["merges"]]
+    vocabulary = {piece: at for at, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(BPE(vocabulary, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings: dict[str, Any] = {
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "pad_token": "</s>",
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+        "legacy": False,
+        "model_max_length": 2048,
+        "sp_model_kwargs": {},
+        "tokenizer_class": "LlamaTokenizer",
+        "use_default_system_prompt": False,
+    }
+    if template is not None:
+        settings["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def chatml_tokenizer(folder: Path, template: str | None = CHATML, vocab: int = 480) -> None:
+    """Save a byte-level BPE tokenizer with ChatML's markers to ``folder``; it adds no BOS."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        chat_template=template,
+    ).save_pretrained(folder)
+
+
+def make_llama(folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hidden: int = 32) -> Path:
+    """A TinyLlama in small: untied, grouped keys and values, Zephyr template, BOS from the tokenizer."""
+    llama_tokenizer(folder, template)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = LlamaConfig(
+        **_shape(len(tokenizer), hidden),
+        tie_word_embeddings=False,
+        rms_norm_eps=1e-5,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    # As TinyLlama's own file has it.
+    _save(LlamaForCausalLM, config, folder, seed, GenerationConfig(bos_token_id=1, eos_token_id=2, max_length=2048))
+    return folder
+
+
+def make_mistral(
+    folder: Path, *, seed: int = 2, template: str | None = CHATML, hidden: int = 32, sliding_window: int = 4096
+) -> Path:
+    """A Lite-Oute in small: Mistral, byte-level BPE, ChatML, no BOS."""
+    chatml_tokenizer(folder, template)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = MistralConfig(
+        **_shape(len(tokenizer), hidden),
+        sliding_window=sliding_window,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    generation = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    _save(MistralForCausalLM, config, folder, seed, generation)
+    return folder
+
+
+def make_mistral_inst(folder: Path, *, seed: int = 3) -> Path:
+    """A Mistral whose template writes the BOS itself, though its tokenizer adds one, and has no system role."""
+    llama_tokenizer(folder, INST)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = MistralConfig(
+        **_shape(len(tokenizer), 32), sliding_window=4096, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2
+    )
+    _save(MistralForCausalLM, config, folder, seed, GenerationConfig(bos_token_id=1, eos_token_id=2))
+    return folder
+
+
+def _shape(vocab: int, hidden: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.25,
+    }
+
+
+def _save(kind: Any, config: Any, folder: Path, seed: int, generation: GenerationConfig) -> None:
+    torch.manual_seed(seed)
+    model = kind(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.7, 1.3)
+    model.generation_config = generation
+    model.save_pretrained(folder)
+
+
+def tiny_task(labels: Sequence[str] = ONE_TOKEN, **fields: Any) -> Task:
+    """A task over ``labels``."""
+    return Task.model_validate({"name": "tiny", "labels": tuple(labels), "instruction": INSTRUCTION, **fields})
+
+
+def tiny_recipe(model: Path | str, *, source: Path | str = "unused", **sections: Any) -> Recipe:
+    """A recipe for ``model`` in float32; ``sections`` replace fields of its six sections."""
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "task": {"name": "tiny", "labels": ONE_TOKEN, "instruction": INSTRUCTION, **sections.get("task", {})},
+            "data": {"source": str(source), **sections.get("data", {})},
+            "backbone": {"model": str(model), "load_in": "float32", "device": "cpu", **sections.get("backbone", {})},
+            "adapter": {"r": 4, "lora_alpha": 8, **sections.get("adapter", {})},
+            "train": sections.get("train", {}),
+            "evaluate": sections.get("evaluate", {}),
+        }
+    )
+
+
+def load(model: Path | str, **backbone: Any) -> Backbone:
+    """A fresh backbone of ``model``, in float32 unless told otherwise."""
+    return load_backbone(tiny_recipe(model, backbone=backbone).backbone)
+
+
+def template_of(
+    backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, *, limit: int = 512, **task: Any
+) -> PromptTemplate:
+    """The prompt template of ``backbone`` for ``labels``."""
+    return PromptTemplate(
+        backbone.tokenizer.tokenizer,
+        tiny_task(labels, **task),
+        end_ids=backbone.tokenizer.end_ids,
+        max_prompt_tokens=limit,
+        model=backbone.source.name,
+    )
+
+
+def engine_of(backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, model: Any = None, **task: Any) -> Engine:
+    """An engine over ``backbone``'s model, or over ``model``, which carries an adapter."""
+    return Engine.build(model or backbone.model, backbone.plan, template_of(backbone, labels, **task))
+
+
+def stir(model: torch.nn.Module, seed: int = 7, scale: float = 0.1) -> None:
+    """Move every trainable weight off its start, so that B is not zero and an adapter changes the logits."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(scale * torch.randn(parameter.shape, generator=draw).to(parameter))
+
+
+def toy_rows(count: int, labels: Sequence[str] = ONE_TOKEN, seed: int = 0) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Texts that one word gives away, and their labels: a task that a tiny model can learn."""
+    clues = ("rain", "tea", "sun", "snow", "wind")
+    fillers = ("the", "day", "at", "station", "is", "here", "and", "new", "screen", "again")
+    draw = random.Random(seed)
+    texts, targets = [], []
+    for _ in range(count):
+        label = draw.randrange(len(labels))
+        words = draw.choices(fillers, k=draw.randint(2, 9))
+        words.insert(draw.randint(0, len(words)), clues[label])
+        texts.append(" ".join(words))
+        targets.append(label)
+    return tuple(texts), tuple(targets)

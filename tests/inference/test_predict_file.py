@@ -1,0 +1,149 @@
+"""Labelled files: the answers of the classifier, the same bytes however often the job was killed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.conftest import ROWS
+from whinchat.errors import DataError
+from whinchat.inference import predict_file
+from whinchat.inference.predict_file import PredictionJob, plan_jobs, predict_in_process, predict_tables
+from whinchat.inference.predictor import Predictor
+
+
+def label(trained: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:
+    (found,) = predict_tables(
+        plan_jobs(trained, source, out, rows_per_part=4, **settings), predict_in_process(trained)
+    ).values()
+    return vars(found)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_path: Path) -> None:
+    found = label(trained, source, tmp_path / "out.csv")
+    rows, labeller = read(tmp_path / "out.csv"), Predictor.load(trained)
+    assert [row["id"] for row in rows] == [*map(str, range(ROWS - 1)), "broken"]
+    answers = labeller.answer(labeller.score([row["text"] for row in rows[:-1]]))
+    assert [row["label"] for row in rows] == [*map(answers.label, range(ROWS - 1)), ""]
+    shares = np.array([[float(row[f"p_{label}"]) for label in answers.labels] for row in rows[:-1]])
+    np.testing.assert_allclose(shares, answers.probabilities, atol=2e-6)
+    assert rows[-1]["error"] == "1 fields, the header has 2"
+    assert (found["rows"], found["bad"]) == (ROWS, 1)
+    assert sum(found["labels"].values()) == ROWS - 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.json"]
+
+
+def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
+    trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label(trained, source, tmp_path / "whole.csv")
+    done: list[int] = []
+    one_part = predict_file.predict_part
+
+    def dies_at_the_third(labeller: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        one_part(labeller, job, table, place, bar)
+        done.append(place.number)
+
+    monkeypatch.setattr(predict_file, "label_part", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        label(trained, source, tmp_path / "out.csv")
+    assert done == [0, 1]
+    assert not (tmp_path / "out.csv").exists()
+    # One more part is half written when the power goes.
+    (tmp_path / "out.csv.parts" / ".00000002.csv.77").write_text("half", encoding="utf-8")
+    again: list[int] = []
+
+    def noted(labeller: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
+        one_part(labeller, job, table, place, bar)
+        again.append(place.number)
+
+    monkeypatch.setattr(predict_file, "label_part", noted)
+    found = label(trained, source, tmp_path / "out.csv")
+    assert again == [2, 3, 4, 5]
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (found["rows"], found["bad"]) == (ROWS, 1)
+    # Once more does nothing.
+    assert label(trained, source, tmp_path / "out.csv") == found
+    assert again == [2, 3, 4, 5]
+
+
+def test_the_bytes_do_not_depend_on_the_cores(trained: Path, source: Path, tmp_path: Path) -> None:
+    had = torch.get_num_threads()
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            label(trained, source, tmp_path / f"{cores}.csv")
+    finally:
+        torch.set_num_threads(had)
+    assert len({(tmp_path / f"{cores}.csv").read_bytes() for cores in (1, 2, 3)}) == 1
+
+
+def test_parts_of_another_job_are_not_taken(trained: Path, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    (job,) = plan_jobs(trained, source, out, rows_per_part=4)
+    predict_file.open_job(job, overwrite=False)
+    (other,) = plan_jobs(trained, source, out, rows_per_part=5)
+    with pytest.raises(DataError, match=r"parts of another job \(different: rows_per_part\); use --overwrite"):
+        predict_file.open_job(other, overwrite=False)
+    source.write_text("text\nchanged\n", encoding="utf-8")
+    with pytest.raises(DataError, match="different: bytes, modified"):
+        label(trained, source, out)
+    out.write_text("someone else's", encoding="utf-8")
+    with pytest.raises(DataError, match="is there already; use --overwrite"):
+        label(trained, source, out)
+    assert out.read_text(encoding="utf-8") == "someone else's"
+    predict_tables(plan_jobs(trained, source, out), predict_in_process(trained), overwrite=True)
+    assert read(out)[0]["text"] == "changed"
+
+
+def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    (folder / "deep").mkdir(parents=True)
+    source.rename(folder / "a.csv")
+    (folder / "deep" / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
+    (folder / "notes.txt").write_text("no table", encoding="utf-8")
+    found = predict_tables(plan_jobs(trained, folder, tmp_path / "out"), predict_in_process(trained))
+    assert list(found) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.jsonl")]
+    assert [one.rows for one in found.values()] == [ROWS, 2]
+    with pytest.raises(DataError, match="lies inside"):
+        plan_jobs(trained, folder, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("out", "settings", "message"),
+    [
+        ("out.parquet", {}, r"must end in \.csv"),
+        ("in.csv", {}, "is the very file"),
+        ("out.csv", {"column": "words"}, "no column 'words'"),
+        ("out.csv", {"column": "id", "prefix": "te"}, None),
+    ],
+)
+def test_what_is_refused(
+    trained: Path, source: Path, tmp_path: Path, out: str, settings: dict[str, str], message: str | None
+) -> None:
+    if message is None:
+        label(trained, source, tmp_path / out, **settings)
+        assert "telabel" in read(tmp_path / out)[0]
+        return
+    with pytest.raises(DataError, match=message):
+        label(trained, source, tmp_path / out, **settings)
+    assert not (tmp_path / "out.csv.parts").exists()
+
+
+def test_a_column_of_that_name_is_not_written_over(trained: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text,label\na,mine\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has a column 'label' already; choose a prefix"):
+        label(trained, source, tmp_path / "out.csv")

@@ -1,0 +1,85 @@
+"""Each step by hand equals the library's, forwards and backwards, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
+
+from whinchat.models.packed.autograd import GatherRows, RmsNorm, RotaryEmbedding, ScatterRows, SwiGlu
+
+
+def assert_same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """Equal results and equal gradients of every input, for a gradient that is not the same everywhere."""
+    found, wanted = ours(*inputs), theirs(*inputs)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    grad = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(5))
+    for one, other in zip(
+        torch.autograd.grad(found, inputs, grad), torch.autograd.grad(wanted, inputs, grad), strict=True
+    ):
+        assert other.abs().max() > 0
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_rms_norm(size: float) -> None:
+    norm = LlamaRMSNorm(24, eps=1e-5)
+    norm.weight.data.uniform_(0.5, 1.5)
+    x = (size * drawn(7, 24)).detach().requires_grad_()
+    weight = norm.weight.detach()
+    assert_same(lambda x: RmsNorm.apply(x, weight, 1e-5), norm, x)
+
+
+def test_rms_norm_rounds_bfloat16_where_transformers_does() -> None:
+    norm = LlamaRMSNorm(64, eps=1e-5).to(torch.bfloat16)
+    norm.weight.data.uniform_(0.5, 1.5)
+    x = (3 * drawn(200, 64)).detach().to(torch.bfloat16)
+    found = RmsNorm.apply(x, norm.weight.detach(), 1e-5)
+    assert found.dtype == torch.bfloat16
+    # The float32 sums may differ in their last bit, which moves a value that lies between two bfloat16 numbers.
+    assert (found == norm(x)).float().mean() > 0.999
+
+
+def test_rotate() -> None:
+    heads, width, tokens = 3, 8, 5
+    embedding = LlamaRotaryEmbedding(LlamaConfig(hidden_size=heads * width, num_attention_heads=heads))
+    x = drawn(2, tokens, heads, width)
+    positions = torch.tensor([[0, 1, 2, 3, 4], [7, 3, 9, 9, 30]])
+    cos, sin = embedding(x, positions)
+
+    def theirs(x: Tensor) -> Tensor:
+        return apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), cos, sin)[0]
+
+    half = width // 2
+    assert_same(lambda x: RotaryEmbedding.apply(x, cos[..., :half], sin[..., :half]), theirs, x)
+    # Angles that all rows share.
+    cos, sin = embedding(x, positions[1:])
+    assert_same(lambda x: RotaryEmbedding.apply(x, cos[0, :, :half], sin[0, :, :half]), theirs, x)
+
+
+def test_swiglu() -> None:
+    gate, up = drawn(6, 10), drawn(6, 10, seed=1)
+    assert_same(SwiGlu.apply, lambda gate, up: torch.nn.functional.silu(gate) * up, gate, up)
+
+
+def test_place_and_pick_undo_each_other() -> None:
+    index = torch.tensor([4, 0, 2])
+    x = drawn(3, 4, 2)
+
+    def by_hand(x: Tensor) -> Tensor:
+        grid = torch.zeros(6, 4, 2)
+        grid[index] = x
+        return grid
+
+    assert_same(lambda x: ScatterRows.apply(x, index, 6), by_hand, x)
+    grid = drawn(6, 4, 2, seed=1)
+    assert_same(lambda grid: GatherRows.apply(grid, index), lambda grid: grid[index], grid)
+    assert torch.equal(GatherRows.apply(ScatterRows.apply(x, index, 6), index), x)

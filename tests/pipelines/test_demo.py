@@ -1,0 +1,35 @@
+"""The main job on the real model and the real data: minutes, hence slow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from whinchat.pipelines.run import run
+from whinchat.recipe.loader import load_recipe
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """The other tests keep to one core; a real model wants them all."""
+    kept = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_cores")
+def test_the_demo_reaches_what_it_promises(tmp_path: Path) -> None:
+    record = run(load_recipe("demo"), tmp_path / "demo")
+    after = record.after
+    assert (record.manifest.splits["train"].rows, after.score.n) == (3000, 800)
+    assert after.score.macro_f1 >= 0.78
+    assert after.generate is not None
+    assert after.generate.invalid_rate < 0.005
+    assert abs(after.generate.macro_f1 - after.score.macro_f1) < 0.01
+    assert record.before.score.macro_f1 < 0.5

@@ -1,0 +1,106 @@
+"""A finished run, measured and calibrated again: the same figures as a run that was made so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from tests.helpers import finished_runs, tiny_models
+from whinchat.errors import RecipeError, RunError
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.pipelines.calibrate_run import calibrate_run
+from whinchat.pipelines.evaluate_run import evaluate_run
+from whinchat.pipelines.run import run, train_run
+from whinchat.storage.predictions import read_predictions
+from whinchat.storage.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_llama: Path) -> Path:
+    return finished_runs.finished_run(tiny_llama)
+
+
+@pytest.fixture
+def mine(folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(folder, tmp_path / "mine")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_same_rows_give_the_same_figures(folder: Path) -> None:
+    found = json.loads(json.dumps(evaluate_run(folder).evaluation.to_dict()))
+    assert finished_runs.timeless(found) == finished_runs.timeless(read(folder / "after.json"))
+
+
+def test_calibrated_answers_are_those_of_the_saved_calibrator(folder: Path) -> None:
+    found, rows = evaluate_run(folder), read_predictions(folder / "predictions.parquet")
+    calibrator = Calibrator.load(folder / "adapter", tiny_models.ONE_TOKEN)
+    answers = calibrator.decide(np.array([one.log_probs for one in rows.after]))
+    assert found.decided is not None
+    assert found.decided.macro_f1 == pytest.approx(f1_score(rows.expected, answers, average="macro"))
+    assert found.in_sample
+    (folder.parent / "other.csv").write_bytes((folder.parent / "texts.csv").read_bytes())
+    assert not evaluate_run(folder, str(folder.parent / "other.csv")).in_sample
+
+
+def test_a_source_is_measured_whole(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"), evaluate={"rows": 5})
+    train_run(recipe, tmp_path / "run")
+    own = evaluate_run(tmp_path / "run")
+    assert own.evaluation.score.n == 5
+    assert own.decided is None, "nothing was calibrated yet"
+    (tmp_path / "more.csv").write_text("body,label\n" + "hello,2\nthere,0\n" * 5, encoding="utf-8")
+    more = str(tmp_path / "more.csv")
+    asked = ["data.text_column=body", 'data.label_map={"0": bad, "2": good}']
+    # Limits on the run's own splits are no limits on this source.
+    for overrides, rows in ((asked, 10), ([*asked, "evaluate.rows=3"], 3), ([*asked, "data.train_rows=null"], 10)):
+        assert evaluate_run(tmp_path / "run", more, overrides).evaluation.score.n == rows
+
+
+def test_calibrating_anew_is_as_if_it_had_been_asked_for(folder: Path, mine: Path, tmp_path: Path) -> None:
+    recipe = RunFolder(folder).read_recipe()
+    asked = {"metric": "macro_recall", "wanted_accuracy": 0.4}
+    assert recipe.evaluate.metric != asked["metric"]
+    whole = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=asked)})
+    run(whole, tmp_path / "whole")
+    record = calibrate_run(mine, "macro_recall", 0.4)
+    assert record == RunFolder(mine).read()
+    for name in ("trust.json", "adapter/calibration.json", "recipe.yaml", "adapter/recipe.yaml"):
+        if name.endswith("json"):
+            assert read(mine / name) == read(tmp_path / "whole" / name), name
+        else:
+            assert (mine / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert "macro recall" in (mine / "README.md").read_text(encoding="utf-8")
+    for name in ("adapter/adapter_model.safetensors", "predictions.parquet", "after.json"):
+        assert (mine / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_what_is_not_named_stays(mine: Path) -> None:
+    (mine / "adapter" / "calibration.json").write_text("{", encoding="utf-8")
+    before = read(mine / "trust.json")
+    assert calibrate_run(mine, wanted_accuracy=0.4).recipe.evaluate.wanted_accuracy == 0.4
+    assert calibrate_run(mine, wanted_accuracy=0).recipe.evaluate.wanted_accuracy is None
+    assert read(mine / "trust.json") == before
+
+
+def test_data_that_has_changed(mine: Path, tmp_path: Path) -> None:
+    recipe = RunFolder(mine).read_recipe()
+    other = recipe.data.model_copy(update={"source": str(finished_runs.write_csv(tmp_path / "other.csv", seed=5))})
+    RunFolder(mine).write_recipe(recipe.model_copy(update={"data": other}))
+    stamps = {path: path.stat().st_mtime_ns for path in mine.rglob("*")}
+    with pytest.raises(RunError, match=r"other\.csv is no longer what the run was measured on"):
+        calibrate_run(mine, "accuracy")
+    assert {path: path.stat().st_mtime_ns for path in mine.rglob("*")} == stamps
+
+
+def test_an_evaluation_fits_nothing(folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"answers are fitted already; `whinchat calibrate .+` fits them anew"):
+        evaluate_run(folder, overrides=["evaluate.metric=accuracy"])

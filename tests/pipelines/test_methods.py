@@ -1,0 +1,153 @@
+"""Every method on every kind of weight, and the published recipes on models of their architecture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from huggingface_hub import ModelCard
+
+from tests.helpers import finished_runs, tiny_models
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.inference.predictor import load_engine
+from whinchat.models.adapters import lora_layers
+from whinchat.models.backbone import load_backbone
+from whinchat.models.forward import Engine
+from whinchat.pipelines.run import run, train_run
+from whinchat.recipe.loader import load_recipe
+from whinchat.storage.run_folder import RunFolder
+from whinchat.training.prepare import prepare_run
+from whinchat.training.train import train
+
+HELD = {
+    "float32": {"load_in": "float32"},
+    "bfloat16": {"load_in": "bfloat16"},
+    "nf4": {"load_in": "nf4", "double_quant": False},
+    "nf4-double": {"load_in": "nf4", "double_quant": True},
+}
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "rslora"])
+@pytest.mark.parametrize("init", ["default", "pissa"])
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD.keys())
+def test_every_method_trains_and_loads_again(
+    tiny_llama_wide: Path, tmp_path: Path, method: str, init: str, held: dict[str, Any]
+) -> None:
+    recipe = finished_runs.recipe_for(
+        tiny_llama_wide,
+        finished_runs.write_csv(tmp_path / "texts.csv", rows=30),
+        data={"validation_rows": 6},
+        backbone=held,
+        adapter={"method": method, "init": init},
+        train={"max_steps": 2, "eval_steps": None, "learning_rate": 1e-2},
+    )
+    corpus, backbone, template = prepare_run(recipe)
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(recipe)
+    prompts = template.encode(tiny_models.TEXTS)
+    untrained = score_prompts(Engine.build(backbone.model, backbone.plan, template), prompts, 8)
+    engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter)
+    assert training.steps == 2
+    assert all(point.loss is not None for point in training.history)
+    trained = score_prompts(engine, prompts, 8)
+    _, loaded = load_engine(folder.path)
+    np.testing.assert_allclose(score_prompts(loaded, prompts, 8), trained, rtol=0, atol=1e-5)
+    assert np.abs(trained - untrained).max() > 1e-3
+    if held["load_in"] == "nf4":
+        bases = [layer.get_base_layer() for layer in lora_layers(loaded.model)]
+        assert bases
+        assert all(isinstance(base, Linear4bit) and base.weight.quant_type == "nf4" for base in bases)
+        assert all(base.weight.quant_state.nested == held["double_quant"] for base in bases)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "linear",
+        "cosine",
+        "constant",
+        "constant_with_warmup",
+        "polynomial",
+        "inverse_sqrt",
+    ],
+)
+def test_every_schedule_trains(tiny_mistral: Path, tmp_path: Path, schedule: str) -> None:
+    source = finished_runs.write_csv(tmp_path / "texts.csv", rows=30)
+    settings = {"max_steps": 3, "eval_steps": None, "lr_scheduler_type": schedule, "warmup_steps": 1}
+    recipe = finished_runs.recipe_for(tiny_mistral, source, data={"validation_rows": 6}, train=settings)
+    assert train_run(recipe, tmp_path / "run")[1].steps == 3
+
+
+PUBLISHED = {
+    "tinyllama-qlora": ("tiny_llama_wide", 0.14, 0.51),
+    "lite-oute-dora": ("tiny_mistral", 0.06, 0.46),
+    "lite-oute-lora": ("tiny_mistral", 0.06, 0.51),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_run_to_the_finished_folder(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    fixture, before, after = PUBLISHED[name]
+    model: Path = request.getfixturevalue(fixture)
+    # All that differs from the recipe as published: where model and data come from, and how much of the data.
+    recipe = load_recipe(
+        name,
+        [
+            f"backbone.model={model}",
+            f"data.source={finished_runs.write_tweeteval(tmp_path / 'tweets')}",
+            "data.config=null",
+            "data.train_rows=40",
+            "train.num_train_epochs=1",
+            "evaluate.rows=20",
+        ],
+    )
+    run(recipe, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    record = folder.read()
+    assert record.recipe.adapter == load_recipe(name).adapter
+    assert record.after.split == "test"
+    assert record.after.score.n == 20
+    assert record.after.generate is not None
+    assert record.manifest.train_steps == (2 if name == "tinyllama-qlora" else 3)
+    assert record.manifest.load_in == recipe.backbone.load_in
+    assert record.manifest.splits["train"].rows == 40
+    assert pq.read_table(folder.predictions).num_rows == 20
+    assert record.recipe.reference is not None
+    report, card = folder.report.read_text(encoding="utf-8"), folder.card.read_text(encoding="utf-8")
+    for page in (report, card):
+        assert record.recipe.reference.title in page
+        assert f"{before:.2f}" in page
+        assert f"{after:.2f}" in page
+    assert ModelCard(card).data.eval_results
+    config = json.loads((folder.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["use_dora"] == (name == "lite-oute-dora")
+    assert set(config["target_modules"]) == set(recipe.adapter.target_modules)
+    _, engine = load_engine(folder.path)
+    table = pq.read_table(folder.predictions)
+    again = score_prompts(engine, engine.template.encode(table["text"].to_pylist()), 64)
+    stored = np.array([table[f"after_log_prob_{label}"].to_pylist() for label in finished_runs.SENTIMENT]).T
+    np.testing.assert_allclose(again, stored, rtol=0, atol=1e-5)
+
+
+def test_the_qlora_recipe_really_holds_nf4(tiny_llama_wide: Path) -> None:
+    recipe = load_recipe("tinyllama-qlora", [f"backbone.model={tiny_llama_wide}"])
+    backbone = load_backbone(recipe.backbone)
+    linear = [module for module in backbone.model.modules() if isinstance(module, Linear4bit)]
+    assert len(linear) == 2 * 7
+    assert all(module.weight.dtype == torch.uint8 and module.weight.quant_type == "nf4" for module in linear)
+    assert all(module.weight.quant_state.nested for module in linear)
+    # The prompt is Zephyr's, with the published instruction and one BOS.
+    template = backbone.tokenizer.template(recipe)
+    prompt = template.encode(["so happy today"])[0]
+    shown = template.tokenizer.decode(prompt.ids)
+    assert prompt.ids.count(1) == 1
+    assert "<|system|>\nYou are a tweet sentiment classifier." in shown
+    assert shown.rstrip().endswith("<|assistant|>")

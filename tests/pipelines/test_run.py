@@ -1,0 +1,278 @@
+"""One run from recipe to card: every file there, and every file agreeing with the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from transformers import AutoModelForCausalLM
+
+from tests.helpers import finished_runs, tiny_models
+from whinchat.data.sources import load_corpus
+from whinchat.errors import DataError, RunError
+from whinchat.evaluation.evaluate import evaluate
+from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.inference.predictor import load_calibrator, load_engine
+from whinchat.models.forward import Engine
+from whinchat.pipelines.run import run, train_run
+from whinchat.storage.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_llama: Path) -> Path:
+    return finished_runs.finished_run(tiny_llama)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def columns(folder: Path) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = pq.read_table(folder / "predictions.parquet").to_pydict()
+    return table
+
+
+def scores_of(engine: Engine, texts: list[str]) -> Any:
+    return score_prompts(engine, engine.template.encode(texts), 8)
+
+
+def stored_scores(table: dict[str, list[Any]], when: str) -> Any:
+    return np.array([table[f"{when}_log_prob_{label}"] for label in tiny_models.ONE_TOKEN]).T
+
+
+def test_the_folder_holds_what_it_promises_and_nothing_half_done(folder: Path) -> None:
+    found = {path.name for path in folder.iterdir()}
+    promised = {
+        "recipe.yaml", "manifest.json", "before.json", "after.json", "predictions.parquet", "adapter", "figures",
+        "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json", "trust.json",
+    }  # fmt: skip
+    assert found == promised
+    assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert {path.stem for path in (folder / "figures").glob("*.png")} >= {
+        "confusion_score", "confusion_generate", "training_curve", "reliability", "coverage",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("mode", ["score", "generate"])
+def test_figures_can_be_recomputed_from_the_predictions(folder: Path, when: str, mode: str) -> None:
+    measured, table = read(folder / f"{when}.json")[mode], columns(folder)
+    assert {"macro_f1", "macro_recall", "accuracy", "confusion", "labels", "invalid_rate", "n"} <= measured.keys()
+    assert measured["labels"] == list(tiny_models.ONE_TOKEN)
+    assert measured["n"] == 24 == len(table["row"])
+    expected = table["label"]
+    answered = [label or "none" for label in table[f"{when}_label" if mode == "score" else f"{when}_generated_label"]]
+    invalid = answered.count("none")
+    assert measured["invalid_rate"] == pytest.approx(invalid / 24)
+    assert sum(map(sum, measured["confusion"])) == 24 - invalid
+    assert sum(measured["invalid"]) == invalid
+    settings: dict[str, Any] = {"labels": list(tiny_models.ONE_TOKEN), "average": "macro", "zero_division": 0}
+    assert measured["macro_f1"] == pytest.approx(f1_score(expected, answered, **settings))
+    assert measured["macro_recall"] == pytest.approx(recall_score(expected, answered, **settings))
+    assert measured["accuracy"] == pytest.approx(accuracy_score(expected, answered))
+    counted = [
+        [
+            sum(e == true and a == said for e, a in zip(expected, answered, strict=True))
+            for said in tiny_models.ONE_TOKEN
+        ]
+        for true in tiny_models.ONE_TOKEN
+    ]
+    assert measured["confusion"] == counted
+
+
+def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> None:
+    trust, table = read(folder / "trust.json"), columns(folder)
+    recipe, engine = load_engine(folder)
+    validation = load_corpus(recipe).validation
+    assert validation is not None
+    fitted = fit_with_threshold(
+        ScoredSplit(validation, stored_scores(table, "after")), tiny_models.ONE_TOKEN, recipe.evaluate
+    )
+    assert load_calibrator(folder, recipe) == fitted
+    assert (trust["temperature"], trust["tau"]) == (fitted.temperature, fitted.tau)
+    # The rows it was fitted on are the rows it is measured on.
+    assert trust["cross_fitted"]
+    assert trust["decided"]["n"] == trust["fitted_rows"] == 24
+    assert {one["name"] for one in trust["stress"]} >= {"one typo", "a mention in front"}
+    assert engine.template.task.labels == fitted.labels
+
+
+def test_predictions_are_consistent_with_themselves(folder: Path) -> None:
+    table = columns(folder)
+    assert table["row"] == list(range(24))
+    for when in ("before", "after"):
+        log_probs = stored_scores(table, when)
+        assert [tiny_models.ONE_TOKEN[best] for best in log_probs.argmax(axis=1)] == table[f"{when}_label"]
+        shares = np.array([table[f"{when}_prob_{label}"] for label in tiny_models.ONE_TOKEN]).T
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+        assert (log_probs < 0).all()
+        assert all(isinstance(said, str) for said in table[f"{when}_generated"])
+    assert not np.allclose(stored_scores(table, "before"), stored_scores(table, "after"))
+
+
+def test_the_card_says_what_after_json_says(folder: Path) -> None:
+    after, card = read(folder / "after.json"), ModelCard.load(folder / "README.md")
+    assert card.data.eval_results
+    for mode, words in (("score", "label scoring"), ("generate", "free generation")):
+        found = {
+            result.metric_type: result.metric_value
+            for result in card.data.eval_results
+            if words in result.metric_name and "invalid" not in result.metric_name
+        }
+        assert found["f1"] == pytest.approx(after[mode]["macro_f1"])
+        assert found["recall"] == pytest.approx(after[mode]["macro_recall"])
+        assert found["accuracy"] == pytest.approx(after[mode]["accuracy"])
+    assert f"{after['score']['macro_f1']:.3f}" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_needs_no_other_file(folder: Path) -> None:
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert 'src="http' not in report
+    assert 'href="http' not in report.split("<body")[0]
+    assert "data:image/" in report
+
+
+def test_the_manifest_says_where_the_numbers_come_from(folder: Path, tiny_llama: Path) -> None:
+    manifest, record = read(folder / "manifest.json"), RunFolder(folder).read()
+    corpus = load_corpus(record.recipe)
+    assert manifest["splits"]["train"]["rows"] == len(corpus.train)
+    assert manifest["splits"]["train"]["fingerprint"] == corpus.train.fingerprint()
+    assert corpus.validation is not None
+    assert manifest["splits"]["validation"]["fingerprint"] == corpus.validation.fingerprint()
+    assert record.before.split_fingerprint == record.after.split_fingerprint == corpus.validation.fingerprint()
+    assert manifest["model_architecture"] == "LlamaForCausalLM"
+    assert len(manifest["model_commit"]) == 64
+    assert manifest["device"] == "cpu"
+    assert manifest["seeds"] == {"train": 42, "split": 0, "bootstrap": 0}
+    assert manifest["train_steps"] == 60
+    assert manifest["timings_seconds"].keys() == {"load", "before", "train", "after", "trust", "publish"}
+    assert manifest["peak_memory_bytes"] > 1e8
+    assert {"torch", "transformers", "peft", "bitsandbytes", "python"} <= manifest["versions"].keys()
+    adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert manifest["trainable_parameters"] == sum(tensor.numel() for tensor in adapter.values())
+    total = AutoModelForCausalLM.from_pretrained(tiny_llama).num_parameters()
+    assert manifest["parameters"] == total + manifest["trainable_parameters"]
+    assert [point.step for point in record.history if point.eval_macro_f1 is not None] == [30, 60]
+
+
+def test_the_recipe_is_spelled_out_and_runs_again(folder: Path) -> None:
+    written = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    assert written["train"]["optim"] == "adamw_torch_fused"
+    assert written["task"]["labels"] == list(tiny_models.ONE_TOKEN)
+    assert RunFolder(folder).read_recipe().model_dump(mode="json") == written
+
+
+def test_samples_stand_beside_their_labels(folder: Path) -> None:
+    samples, table = read(folder / "samples.json"), columns(folder)
+    assert len(samples) == 12
+    assert {one["expected"] for one in samples} == set(tiny_models.ONE_TOKEN)
+    for one in samples:
+        row = table["text"].index(one["text"])
+        assert one["expected"] == table["label"][row]
+        assert one["before"] == table["before_generated"][row]
+        assert one["after"] == table["after_generated"][row]
+        assert one["after_scored"] == table["after_label"][row]
+
+
+def test_the_saved_run_scores_as_it_was_measured(folder: Path) -> None:
+    _, engine = load_engine(folder)
+    table = columns(folder)
+    np.testing.assert_allclose(scores_of(engine, table["text"]), stored_scores(table, "after"), rtol=0, atol=1e-5)
+
+
+def test_the_adapter_loads_with_plain_peft(folder: Path, tiny_llama: Path) -> None:
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), folder / "adapter").eval()
+    backbone, table = tiny_models.load(tiny_llama), columns(folder)
+    template = tiny_models.template_of(backbone)
+    for row, prompt in enumerate(template.encode(table["text"][:6])):
+        for label, answer in zip(tiny_models.ONE_TOKEN, template.answers, strict=True):
+            ids = torch.tensor([[*prompt.ids, *answer]])
+            with torch.no_grad():
+                log_probs = plain(input_ids=ids).logits[0].double().log_softmax(-1)
+            places = range(len(prompt.ids) - 1, len(prompt.ids) + len(answer) - 1)
+            total = sum(log_probs[at, token].item() for at, token in zip(places, answer, strict=True))
+            assert total == pytest.approx(table[f"after_log_prob_{label}"][row], abs=1e-4)
+
+
+def test_the_stored_evaluation_is_that_of_the_same_code(folder: Path) -> None:
+    recipe, engine = load_engine(folder)
+    again = evaluate(engine, load_corpus(recipe).split("validation"), recipe.evaluate, "after")
+    assert [one.generated for one in again.predictions] == columns(folder)["after_generated"]
+
+
+def test_two_runs_of_one_recipe_are_the_same_run(folder: Path, tmp_path: Path) -> None:
+    run(RunFolder(folder).read_recipe(), tmp_path / "again")
+    for name in ("before.json", "after.json"):
+        assert finished_runs.timeless(read(folder / name)) == finished_runs.timeless(read(tmp_path / "again" / name))
+    weights = "adapter/adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (tmp_path / "again" / weights).read_bytes()
+    assert columns(folder) == columns(tmp_path / "again")
+    assert read(folder / "history.json") == read(tmp_path / "again" / "history.json")
+
+
+def test_without_generation_nothing_is_made_up(tiny_mistral: Path, tmp_path: Path) -> None:
+    source = finished_runs.write_csv(tmp_path / "texts.csv")
+    record = run(finished_runs.recipe_for(tiny_mistral, source, evaluate={"generate": False}), tmp_path / "run")
+    assert read(tmp_path / "run" / "after.json")["generate"] is None
+    assert [one.mode for one in record.paired] == ["score"]
+    assert all(sample.after is None for sample in record.samples)
+    stored = RunFolder(tmp_path / "run").read()
+    assert (stored.before, stored.after, stored.paired) == (record.before, record.after, record.paired)
+    assert (stored.history, stored.samples, stored.recipe) == (record.history, record.samples, record.recipe)
+
+
+def test_a_finished_run_is_read_and_not_done_again(folder: Path) -> None:
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    record = run(RunFolder(folder).read_recipe(), folder, "resume")
+    assert record == RunFolder(folder).read()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == stamps
+
+
+def test_overwrite_starts_again_and_keeps_what_is_not_the_runs(tiny_llama: Path, tmp_path: Path) -> None:
+    source, path = finished_runs.write_csv(tmp_path / "texts.csv"), tmp_path / "run"
+    train_run(finished_runs.recipe_for(tiny_llama, source), path)
+    (path / "notes.txt").write_text("mine", encoding="utf-8")
+    old = (path / "adapter" / "adapter_model.safetensors").read_bytes()
+    train_run(finished_runs.recipe_for(tiny_llama, source, train={"seed": 7}), path, "overwrite")
+    assert (path / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (path / "adapter" / "adapter_model.safetensors").read_bytes() != old
+    assert RunFolder(path).read_recipe().train.seed == 7
+
+
+def test_overwriting_with_a_recipe_that_fails_deletes_nothing(tiny_llama: Path, tmp_path: Path) -> None:
+    source, path = finished_runs.write_csv(tmp_path / "texts.csv"), tmp_path / "run"
+    train_run(finished_runs.recipe_for(tiny_llama, source), path)
+    before = {one: one.stat().st_mtime_ns for one in path.rglob("*")}
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
+        run(finished_runs.recipe_for(tiny_llama, tmp_path / "absent.csv"), path, "overwrite")
+    assert {one: one.stat().st_mtime_ns for one in path.rglob("*")} == before
+
+
+def test_a_recipe_that_fails_leaves_no_folder_in_the_way(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
+        run(finished_runs.recipe_for(tiny_llama, tmp_path / "absent.csv"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+    source = finished_runs.write_csv(tmp_path / "texts.csv")
+    with pytest.raises(RunError, match=r"texts\.csv/run: cannot be made \(.+\); choose another with --out"):
+        run(finished_runs.recipe_for(tiny_llama, source), source / "run")
+
+
+def test_a_changed_label_map_is_another_recipe(tiny_llama: Path, tmp_path: Path) -> None:
+    source = finished_runs.write_csv(tmp_path / "texts.csv")
+    train_run(finished_runs.recipe_for(tiny_llama, source, data={"label_map": {"x": "good"}}), tmp_path / "run")
+    with pytest.raises(RunError, match=r"another recipe.*different: data\.label_map\.x"):
+        train_run(finished_runs.recipe_for(tiny_llama, source), tmp_path / "run", "resume")

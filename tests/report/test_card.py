@@ -1,0 +1,270 @@
+"""The card: metadata the hub reads back, and a body that says only what the record says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from markdown_it import MarkdownIt
+
+from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
+from whinchat.evaluation.slices import SliceMetrics
+from whinchat.evaluation.stress import StressResult
+from whinchat.recipe.schema import AdapterConfig, DataConfig
+from whinchat.recipe.task import Task
+from whinchat.report.card import build_card, card_data, hub_model, write_card
+from whinchat.report.limits import limits
+from whinchat.report.markdown import escape, fence
+from whinchat.report.snippet import python_snippet
+from whinchat.storage.run_record import RunRecord
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w.-])\d+\.\d{3}(?![\w.])", text))
+
+
+def numbers_of(record: RunRecord) -> set[str]:
+    """Every figure of the record with three decimals, as card and report may show it."""
+    found: list[float] = []
+    for evaluation in (record.before, record.after):
+        for one in (evaluation.score, evaluation.generate):
+            if one is None:
+                continue
+            found += [one.macro_f1, one.macro_recall, one.accuracy, one.invalid_rate]
+            found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
+            found += [value for label in one.per_label for value in (label.precision, label.recall, label.f1)]
+            if (fit := one.calibration) is not None:
+                found += [fit.ece, fit.brier, fit.log_loss, fit.label_mass]
+    for paired in record.paired:
+        found += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
+    if (trust := record.trust) is not None:
+        one = trust.decided
+        found += [one.macro_f1, one.macro_recall, one.accuracy, trust.temperature, trust.tau]
+        found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
+        assert one.calibration is not None
+        assert trust.abstention is not None
+        found += [one.calibration.ece, one.calibration.brier, one.calibration.log_loss, one.calibration.label_mass]
+        found += [trust.abstention.threshold]
+        found += [value for point in trust.coverage for value in (point.accuracy, point.threshold)]
+        found += [value for kind in trust.slices for value in (kind.accuracy, kind.macro_f1)]
+        found += [value for edit in trust.stress for value in (edit.accuracy_before, edit.accuracy_after)]
+    found += [point.loss for point in record.history if point.loss is not None]
+    return {f"{value:.3f}" for value in found}
+
+
+def test_metadata_goes_through_the_hub_library_and_back() -> None:
+    record = run_record()
+    data = ModelCard(build_card(record).content).data
+    assert data.license == "apache-2.0"
+    assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert data.to_dict()["base_model_relation"] == "adapter"
+    assert (data.library_name, data.pipeline_tag, data.language) == ("peft", "text-classification", "en")
+    assert {"whinchat", "peft", "transformers", "dora"} <= set(data.tags)
+    assert data.datasets is None
+
+
+def test_model_index_holds_exactly_the_figures_of_the_record() -> None:
+    record = run_record()
+    name, results = model_index_to_eval_results(card_data(record).to_dict()["model-index"])
+    assert name == record.recipe.name
+    measured = [record.after.score, record.after.generate]
+    wanted = [value for one in measured if one for value in (one.macro_f1, one.macro_recall, one.accuracy)]
+    assert [result.metric_value for result in results] == wanted
+    assert [result.metric_type for result in results] == ["f1", "recall", "accuracy"] * 2
+    assert {result.dataset_split for result in results} == {"validation"}
+    assert "label scoring" in (results[0].metric_name or "")
+
+
+def test_model_index_without_generation_has_scoring_only() -> None:
+    assert len(card_data(run_record(generate=False)).eval_results or []) == 3
+
+
+def test_hub_data_is_named_with_configuration_and_revision() -> None:
+    record = with_manifest(run_record(), data_source="hub:cardiffnlp/tweet_eval", data_revision="abc")
+    data = DataConfig(source="hub:cardiffnlp/tweet_eval", config="sentiment")
+    record = replace(record, recipe=record.recipe.model_copy(update={"data": data}))
+    metadata = card_data(record)
+    assert metadata.datasets == ["cardiffnlp/tweet_eval"]
+    result = (metadata.eval_results or [])[0]
+    assert (result.dataset_type, result.dataset_config, result.dataset_revision) == (
+        "cardiffnlp/tweet_eval",
+        "sentiment",
+        "abc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "commit", "wanted"),
+    [
+        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "a" * 40, "TinyLlama/TinyLlama-1.1B-Chat-v1.0"),
+        ("package:smollm2-135m-instruct", "f" * 64, "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("models/tiny", "f" * 64, None),
+        ("/home/someone/model", None, None),
+    ],
+)
+def test_only_a_model_of_the_hub_becomes_base_model(source: str, commit: str | None, wanted: str | None) -> None:
+    record = with_manifest(run_record(), model_source=source, model_commit=commit)
+    assert hub_model(record.manifest) == wanted
+    metadata = card_data(record).to_dict()
+    assert metadata.get("base_model") == wanted
+    assert ("base_model_relation" in metadata) == (wanted is not None)
+    assert f"A DoRA adapter for {'[' if wanted else source}" in build_card(record).text
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (None, {}),
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("Acme Research", {"license": "other", "license_name": "acme-research"}),
+    ],
+)
+def test_license_is_one_the_hub_knows_or_other(name: str | None, wanted: dict[str, str]) -> None:
+    metadata = card_data(with_manifest(run_record(), model_license=name)).to_dict()
+    assert {key: value for key, value in metadata.items() if key.startswith("license")} == wanted
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_every_figure_on_the_card_is_in_the_record(count: int) -> None:
+    record = run_record(labels_of(count))
+    text = build_card(record).text
+    assert numbers(text) <= numbers_of(record)
+    assert f"{record.after.score.macro_f1:.3f}" in text
+    assert "0.0625 | 0.6013" in text
+
+
+def test_what_is_missing_is_called_not_measured() -> None:
+    record = replace(run_record(generate=False, points=0), paired=(), samples=())
+    record = with_manifest(record, train_examples_per_second=None, peak_memory_bytes=0)
+    text = build_card(record).text
+    assert "| free generation | macro-F1 | not measured | not measured |" in text
+    assert "| training speed | not measured |" in text
+    assert "| peak memory of the process | not measured |" in text
+    assert "Paired test of before against after: not measured." in text
+    assert "Training loss over steps: not measured." in text
+    assert "confusion_generate" not in text
+    assert "None" not in text
+
+
+def test_hostile_text_stays_text() -> None:
+    record = run_record(("plain", "a|b`c", "<img src=x onerror=alert(1)>"), text=HOSTILE)
+    recipe = record.recipe.model_copy(update={"name": "x\n---\n<b>", "description": "```\n# no heading [x](y)"})
+    card = build_card(replace(record, recipe=recipe))
+    assert card.data.model_name == recipe.name
+    tokens = MarkdownIt("commonmark").enable("table").parse(card.text)
+    inline = [child for token in tokens for child in token.children or ()]
+    assert not [one.content for one in inline if one.type == "html_inline"]
+    assert {one.content.strip() for one in tokens if one.type == "html_block"} == {
+        "<details><summary>The recipe</summary>",
+        "</details>",
+    }
+    targets = {str(one.attrs["href"]) for one in inline if one.type == "link_open"}
+    assert targets == {"https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct", "https://huggingface.co/x/y"}
+    assert [one.content for one in tokens if one.type == "fence" and one.info == "python"]
+    headings = [tokens[at + 1].content for at, one in enumerate(tokens) if one.type == "heading_open"]
+    assert "no heading" not in " ".join(headings)
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    text = build_card(run_record(("a|b", "c\\", "d\ne"), text=HOSTILE)).text
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    widths: list[set[int]] = []
+    for token in tokens:
+        if token.type == "table_open":
+            widths.append(set())
+        elif token.type == "tr_open":
+            cells = 0
+        elif token.type in {"td_open", "th_open"}:
+            cells += 1
+        elif token.type == "tr_close":
+            widths[-1].add(cells)
+    assert len(widths) == 11
+    assert all(len(found) == 1 for found in widths)
+    # markdown-it trims surplus cells, so the separators are counted as well.
+    for line in text.splitlines():
+        if line.startswith("| a \\| b &lt;"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 7
+
+
+def test_escaping_and_fences() -> None:
+    assert escape("a|b\n<i> $x$ #1") == r"a\|b &lt;i&gt; &#36;x&#36; \#1"
+    assert escape(escape("a|b")) == escape("a|b")
+    assert fence("```\nx\n````", "yaml").startswith("`````yaml\n")
+
+
+def test_snippet_is_python_that_holds_instruction_and_model() -> None:
+    record = run_record()
+    hostile = Task(name="t", labels=("a", "b"), instruction='Say "a"\nor \\ ```b```', user_template="Text: '{text}'")
+    record = replace(record, recipe=record.recipe.model_copy(update={"task": hostile}))
+    for load_in in ("bfloat16", "nf4"):
+        code = python_snippet(record.recipe, load_in, "bfloat16", "someone/adapter", "owner/base")
+        compile(code, "snippet", "exec")
+        constants = {constant for constant in compile(code, "snippet", "exec").co_consts if isinstance(constant, str)}
+        assert {hostile.instruction, hostile.user_template} <= constants
+        assert ("BitsAndBytesConfig" in code) == (load_in == "nf4")
+
+
+def test_limits_follow_from_the_record() -> None:
+    record = run_record()
+    assert "optimistic" not in " ".join(limits(record))
+    notes = " ".join(limits(with_manifest(record, selected_on="validation", load_in="nf4")))
+    assert "chosen on validation, the split these figures were measured on, so they are optimistic" in notes
+    assert "NF4" in notes
+    score = record.after.score
+    wide = {**score.intervals, "macro_f1": replace(score.intervals["macro_f1"], low=0.1, high=0.9)}
+    after = replace(record.after, score=replace(score, intervals=wide), split_fingerprint="other")
+    notes = " ".join(limits(replace(record, after=after)))
+    assert "is wide (0.100 to 0.900): 600 rows are few" in notes
+    assert "measured on different rows" in notes
+
+
+def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
+    record = run_record(labels_of(25))
+    recipe = record.recipe.model_copy(update={"data": DataConfig(source="x", drop_leaked=False)})
+    facts = record.manifest.splits["validation"]
+    shifted = replace(facts, counts=dict.fromkeys(facts.counts, 0) | {record.recipe.task.labels[0]: facts.rows})
+    record = with_manifest(replace(record, recipe=recipe), splits={**record.manifest.splits, "validation": shifted})
+    worse = replace(record.paired[0], interval=replace(record.paired[0].interval, low=-0.1))
+    notes = " ".join(limits(replace(record, paired=(worse,))))
+    for part in (
+        "3 texts of validation also stand in train",
+        "fewer than 30 rows",
+        "no reliable gain",
+        "not spread alike",
+    ):
+        assert part in notes
+
+
+def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
+    record = run_record()
+    assert record.trust is not None
+    accuracy = record.trust.decided.accuracy
+    trust = replace(
+        record.trust,
+        fitted_rows=90,
+        slices=(
+            SliceMetrics("with a hashtag", 60, 0.1, accuracy - 0.1, 0.5),
+            SliceMetrics("with a mention", 40, 0.1, accuracy - 0.2, 0.4),
+            SliceMetrics("with negation", 60, 0.1, accuracy + 0.1, 0.8),
+        ),
+        stress=(StressResult("lower case", 200, 0.25, 0.7, 0.6), StressResult("one typo", 200, 0.02, 0.7, 0.7)),
+    )
+    notes = " ".join(limits(replace(record, trust=trust)))
+    assert f"({accuracy:.3f}): with a hashtag ({accuracy - 0.1:.3f})." in notes, "too few rows, or none the worse"
+    assert "lower case (25.0 % of answers changed)." in notes
+    assert "calibrated on 90 rows" in notes
+    assert "clearly lower" not in " ".join(limits(replace(record, trust=None)))
+
+
+def test_method_names_and_figures_folder(tmp_path: Path) -> None:
+    record = with_manifest(run_record(), load_in="nf4")
+    recipe = record.recipe.model_copy(update={"adapter": AdapterConfig(method="lora", init="pissa")})
+    path = write_card(replace(record, recipe=recipe), tmp_path / "README.md", adapter="me/x", figures="pictures/")
+    text = path.read_text(encoding="utf-8")
+    assert "A QLoRA from PiSSA adapter for" in text
+    assert "(pictures/per_label.png)" in text
+    assert 'adapter = "HuggingFaceTB/SmolLM2-135M-Instruct", "me/x"' in text

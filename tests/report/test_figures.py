@@ -1,0 +1,104 @@
+"""Figures are written, show something, and hold for any number of labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from tests.helpers.run_records import history, labels_of, run_record
+from whinchat.errors import RunError
+from whinchat.report.figures.curves import series, smooth
+from whinchat.report.figures.run_figures import compare_figure, run_figures, write_figures
+from whinchat.report.figures.style import DARK, LIGHT, shorten
+from whinchat.storage.training_result import TrainPoint
+
+ALL = ["per_label", "confusion_score", "confusion_generate", "reliability", "coverage", "training_curve"]
+
+
+def is_blank(png: Path) -> bool:
+    """Whether every pixel is much the same."""
+    return float(np.std(imread(png)[..., :3])) < 0.01
+
+
+def test_every_figure_is_written_as_png_and_svg_and_shows_something(tmp_path: Path) -> None:
+    files = write_figures(run_record(), tmp_path / "figures")
+    assert [path.name for path in files] == [f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
+    for path in files:
+        assert path.stat().st_size > 5_000
+        assert path.suffix == ".svg" or not is_blank(path)
+
+
+def test_without_generation_and_log_the_rest_is_still_drawn(tmp_path: Path) -> None:
+    files = write_figures(run_record(generate=False, points=0), tmp_path)
+    assert [path.stem for path in files[::2]] == [name for name in ALL if name != "confusion_generate"]
+
+
+@pytest.mark.parametrize("number", [2, 6, 25])
+def test_confusion_and_labels_hold_for_any_number_of_labels(number: int, tmp_path: Path) -> None:
+    wanted = {"per_label", "confusion_generate"}
+    for plot in run_figures(run_record(labels_of(number))):
+        if plot.name in wanted:
+            png, _ = plot.write(tmp_path)
+            assert not is_blank(png)
+
+
+def test_labels_with_dollars_and_markup_are_drawn_as_text() -> None:
+    record = run_record(("$x^2$ & <b>", r"\frac{", "plain\nlines"))
+    assert all(plot.svg().startswith("<?xml") for plot in run_figures(record))
+
+
+def test_one_point_is_enough_for_a_training_curve() -> None:
+    record = replace(run_record(), history=history(1))
+    assert "<svg" in run_figures(record)[-1].svg()
+
+
+def test_the_same_record_gives_the_same_bytes_and_themes_differ() -> None:
+    plot = run_figures(run_record())[0]
+    assert plot.svg(LIGHT) == plot.svg(LIGHT)
+    assert DARK.paper in plot.svg(DARK)
+    assert DARK.paper not in plot.svg(LIGHT)
+
+
+def test_alternative_text_tells_the_figures_of_the_record() -> None:
+    record = run_record()
+    texts = {plot.name: plot.alt for plot in run_figures(record)}
+    assert f"{record.before.score.macro_f1:.3f} to {record.after.score.macro_f1:.3f}" in texts["confusion_score"]
+    assert texts["training_curve"].startswith("Training loss over steps: from")
+    without = {plot.name: plot.alt for plot in run_figures(replace(record, history=()))}
+    assert without["training_curve"] == "Training loss over steps: not measured."
+
+
+def test_series_leaves_out_what_was_not_measured_or_is_no_number() -> None:
+    log = (TrainPoint(1, 0.1, loss=2.0), TrainPoint(2, 0.2), TrainPoint(3, 0.3, loss=float("nan")))
+    steps, values = series(log, "loss")
+    assert (steps.tolist(), values.tolist()) == ([1.0], [2.0])
+
+
+def test_smoothing_keeps_ends_and_straight_lines() -> None:
+    line = np.linspace(0, 1, 50)
+    np.testing.assert_allclose(smooth(line), line)
+    assert smooth(np.array([3.0])).tolist() == [3.0]
+
+
+@pytest.mark.parametrize("number", [2, 12])
+def test_comparison_is_drawn(number: int, tmp_path: Path) -> None:
+    records = {f"run-{index}": run_record() for index in range(number)}
+    records["run-1"] = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
+    png, svg = compare_figure(records, tmp_path / "deep" / "comparison.png")
+    assert png.name == "comparison.png"
+    assert svg.exists()
+    assert not is_blank(png)
+
+
+def test_comparing_nothing_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="name at least one run folder"):
+        compare_figure({}, tmp_path / "x.png")
+
+
+def test_long_names_are_cut_with_an_ellipsis() -> None:
+    assert shorten("a" * 40) == "a" * 29 + "…"
+    assert shorten("two\nlines") == "two lines"

@@ -1,0 +1,107 @@
+"""The report: one file, safe against its texts, true to its record."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.run_records import HOSTILE, run_record
+from tests.report.test_card import numbers, numbers_of
+from whinchat.report.html import render_report
+from whinchat.report.write import write_report_files
+from whinchat.storage.run_folder import RunFolder
+
+VOID = {"meta", "img", "source", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Collects tags, checks nesting, and keeps visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_report(run_record())
+
+
+def test_report_needs_no_other_file_and_no_script(html: str) -> None:
+    page = Page(html)
+    sources = [attrs[key] or "" for _, attrs in page.tags for key in ("src", "srcset") if key in attrs]
+    assert len(sources) == 12
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert all((attrs["href"] or "").startswith("#") for attrs in page.all("a"))
+    assert not page.all("script")
+    assert not page.all("link")
+    assert "url(" not in "".join(re.findall(r"<style>.*?</style>", html, re.S))
+
+
+def test_report_is_accessible(html: str) -> None:
+    page = Page(html)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    assert all(attrs.get("alt") and attrs.get("width") and attrs.get("height") for attrs in page.all("img"))
+    assert all(attrs.get("scope") in {"col", "row"} for attrs in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    targets = {f"#{attrs['id']}" for _, attrs in page.tags if "id" in attrs}
+    assert {attrs["href"] for attrs in page.all("a")} <= targets
+
+
+def test_every_figure_in_the_report_is_in_the_record(html: str) -> None:
+    record = run_record()
+    text = Page(html).text
+    assert numbers(text.split("The recipe")[0]) <= numbers_of(record)
+    assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval 0.312 to 0.423)" in text
+
+
+def test_hostile_text_stays_text() -> None:
+    record = run_record(("plain", "<img src=x onerror=alert(1)>", 'a"b'), text=HOSTILE)
+    recipe = record.recipe.model_copy(update={"name": "</title><script>1</script>"})
+    page = Page(render_report(replace(record, recipe=recipe)))
+    assert not page.all("script")
+    assert len(page.all("img")) == 6
+    assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_what_is_missing_is_called_not_measured() -> None:
+    record = replace(run_record(generate=False, points=0), paired=(), samples=())
+    text = Page(render_report(record)).text
+    assert "Free generation: not measured." in text
+    assert "Paired test of before against after: not measured." in text
+    assert "None" not in text
+
+
+def test_everything_is_published_into_the_run_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    files = write_report_files(run_record(), folder)
+    assert files[-2:] == (folder.card, folder.report)
+    card = folder.card.read_text(encoding="utf-8")
+    linked = re.findall(r"\]\((figures/[^)]+)\)", card)
+    assert len(linked) == 5
+    assert all((folder.path / name).is_file() for name in linked)

@@ -1,0 +1,253 @@
+"""Over HTTP: the classifier's own answers, clear refusals, and the run's pages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.helpers import tiny_models
+from tests.server.conftest import LIMITS
+from whinchat.errors import RunError
+from whinchat.evaluation.scoring import label_probabilities, score_prompts
+from whinchat.inference.predict_file import plan_jobs, predict_in_process, predict_tables
+from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.server.app import create_app
+from whinchat.server.served_models import ModelHost, ModelKey
+from whinchat.training.prepare import prepare_training
+
+TEXTS = list(tiny_models.toy_rows(10, tiny_models.ONE_TOKEN, 5)[0])
+
+
+def shares(results: Sequence[dict[str, Any]]) -> np.ndarray:
+    return np.array([list(one["probabilities"].values()) for one in results])
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    response = client.post("/v1/classify", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refusal(client: TestClient, status: int, **body: Any) -> str:
+    response = client.post("/v1/classify", json=body)
+    assert response.status_code == status, response.text
+    detail = response.json()["detail"]
+    return detail if isinstance(detail, str) else json.dumps(detail)
+
+
+def test_every_adapter_answers_as_it_does_alone(client: TestClient, runs: dict[str, Path]) -> None:
+    for name in ("first", "second", "first"):
+        labeller = Predictor.load(runs[name])
+        answers = labeller.answer(labeller.score(TEXTS))
+        said = ask(client, texts=TEXTS, model=name)
+        assert said["model"] == name
+        assert [one["label"] for one in said["results"]] == [answers.label(at) for at in range(len(TEXTS))]
+        assert [one["unsure"] for one in said["results"]] == answers.unsure.tolist()
+        assert list(said["results"][0]["probabilities"]) == list(answers.labels)
+        np.testing.assert_allclose(shares(said["results"]), answers.probabilities, atol=1e-5)
+
+
+def test_one_text_and_the_default(client: TestClient) -> None:
+    said = ask(client, texts=TEXTS[0])
+    assert said["model"] == "first"
+    assert said["results"][0]["before"] is None
+    assert len(said["results"]) == 1
+
+
+def test_before_is_the_model_without_its_adapter(client: TestClient, runs: dict[str, Path]) -> None:
+    recipe = Predictor.load(runs["second"]).recipe
+    from whinchat.data.sources import load_corpus
+    from whinchat.models.forward import Engine
+
+    backbone, template = prepare_training(recipe, load_corpus(recipe))
+    plain = label_probabilities(
+        score_prompts(Engine.build(backbone.model, backbone.plan, template), template.encode(TEXTS), 8)
+    )
+    results = ask(client, texts=TEXTS, model="second", before=True)["results"]
+    np.testing.assert_allclose(shares([one["before"] for one in results]), plain, atol=1e-5)
+    assert not np.allclose(shares(results), plain, atol=1e-3)
+    # And the adapter is back at work.
+    assert ask(client, texts=TEXTS, model="second")["results"][0]["probabilities"] == results[0]["probabilities"]
+
+
+def test_merged_weights_have_no_before(runs: dict[str, Path], tmp_path: Path) -> None:
+    from whinchat.export.export_run import export_run
+
+    export_run(runs["first"], "merged", tmp_path / "merged")
+    host = ModelHost.load({"merged": tmp_path / "merged"})
+    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as client:
+        assert "merged weights, so there is no before" in refusal(client, 422, texts="a", before=True)
+        labeller = Predictor.load(runs["first"])
+        answers = labeller.answer(labeller.score(TEXTS))
+        np.testing.assert_allclose(shares(ask(client, texts=TEXTS)["results"]), answers.probabilities, atol=1e-4)
+        assert client.get("/v1/model").json()["models"][0]["has_before"] is False
+
+
+def test_runs_of_two_backbones(runs: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs["first"] / "adapter", other)
+    recipe = (other / "recipe.yaml").read_text(encoding="utf-8")
+    changed = recipe.replace("attn_implementation: auto", "attn_implementation: sdpa")
+    assert changed != recipe
+    (other / "recipe.yaml").write_text(changed, encoding="utf-8")
+    with pytest.raises(RunError, match=r"its backbone is not that of .*; one server holds one backbone"):
+        ModelHost.load({"a": runs["first"], "b": other})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"texts": ["ab"] * 41}, 413, "texts: 41 of them; at most 40 in one request"),
+        ({"texts": ["ok", "x" * 61]}, 413, "texts[1]: 61 characters; at most 60"),
+        ({"texts": "a", "model": "third"}, 404, "no classifier 'third' here; there are first, second"),
+        ({"texts": []}, 422, "at least 1 item"),
+        ({"texts": [3]}, 422, "valid string"),
+        ({"text": "a"}, 422, "Extra inputs are not permitted"),
+        ({}, 422, "Field required"),
+    ],
+)
+def test_what_is_refused(client: TestClient, body: dict[str, Any], status: int, words: str) -> None:
+    assert words in refusal(client, status, **body)
+
+
+def test_half_a_character_and_no_json(client: TestClient) -> None:
+    response = client.post(
+        "/v1/classify", content=b'{"texts": "\\ud83d"}', headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 422
+    assert "'texts[0]' holds half of a surrogate pair" in response.json()["detail"]
+    broken = client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"})
+    assert broken.status_code == 422
+
+
+def test_a_body_that_is_too_long_is_not_read(client: TestClient) -> None:
+    table = b"text\n" + b"a\n" * 10_001
+    for body in (table, iter([table[:15_000], table[15_000:]])):
+        response = client.post("/v1/table?name=t.csv", content=body)
+        assert response.status_code == 413
+        assert response.json()["detail"] == "the body is longer than 20,000 bytes; send less at once"
+
+
+def test_too_many_waiting(host: ModelHost) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(question: ModelKey, texts: Sequence[str]) -> Predictions:
+        begun.set()
+        assert go.wait(10)
+        return host.answer(question, texts)
+
+    with TestClient(create_app(host.hosted, slow, LIMITS, 1)) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, client, texts=TEXTS * 4)
+        assert begun.wait(10)
+        response = client.post("/v1/classify", json={"texts": TEXTS})
+        assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
+        assert response.json()["detail"] == "40 texts are waiting; try again in a second"
+        assert "whinchat_waiting_texts 39.0" in client.get("/metrics").text
+        go.set()
+        assert len(first.result()["results"]) == 40
+
+
+def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    rows = "".join(f'{at},"{text}, yes"\n' for at, text in enumerate(TEXTS * 8))
+    source.write_text(f"id,text\n{rows}broken\n", encoding="utf-8")
+    predict_tables(plan_jobs(runs["first"], source, tmp_path / "out.csv"), predict_in_process(runs["first"]))
+    response = client.post("/v1/table?name=in.csv", content=source.read_bytes())
+    assert response.status_code == 200
+    events = [json.loads(line) for line in response.text.splitlines()]
+    assert "".join(one["table"] for one in events) == (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert [one["done"] for one in events] == [0, 64, 81]
+    assert {one["total"] for one in events} == {81}
+    last = events[-1]
+    assert (sum(last["labels"].values()), last["bad"]) == (80, 1)
+
+
+def test_tables_that_are_refused(client: TestClient) -> None:
+    for name, body, words in (
+        ("t.xlsx", b"x", "t.xlsx: send a .csv, .tsv, .jsonl file"),
+        ("t.csv", b"", "t.csv: the file is empty"),
+        ("t.csv", b"body\na\n", "t.csv: no column 'text'"),
+        ("t.csv", b"text,label\na,b\n", "t.csv: has a column 'label' already"),
+    ):
+        response = client.post("/v1/table", params={"name": name}, content=body)
+        assert response.status_code == 422
+        assert response.json()["detail"].startswith(words)
+    found = client.post("/v1/table?name=t.jsonl&column=body&model=second", content=b'{"body": "a"}\n')
+    assert json.loads(json.loads(found.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
+
+
+def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
+    said = client.get("/v1/model").json()
+    assert (said["default"], said["limits"]) == ("first", LIMITS.model_dump())
+    first, second = said["models"]
+    assert (first["labels"], first["method"], second["method"]) == (list(tiny_models.ONE_TOKEN), "LoRA", "DoRA")
+    assert first["calibrated"]
+    assert second["threshold"] is not None
+    assert client.get("/health").text == "ok"
+    assert client.get("/ready").text == "ready"
+    for one in first["figures"]:
+        assert client.get(one["url"]).headers["content-type"] == "image/svg+xml"
+        assert one["alt"]
+    assert len(first["figures"]) >= 3
+    card = client.get(first["card"]).text
+    assert re.search(r"<h1>.*</h1>", card)
+    assert "<table>" in card
+    picture = re.search(r'src="(figures/[^"]+)"', card)
+    assert picture
+    assert client.get(f"/runs/first/{picture[1]}").status_code == 200
+    assert "<!doctype html>" in client.get(first["report"]).text
+    for path in ("/runs/third/card", "/runs/first/figures/..%2Frecipe.yaml", "/runs/first/recipe.yaml", "/docs"):
+        assert client.get(path).status_code == 404, path
+
+
+def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["first"] / "adapter", tmp_path / "alone")
+    host = ModelHost.load({"alone": tmp_path / "alone"})
+    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as client:
+        (one,) = client.get("/v1/model").json()["models"]
+        assert (one["figures"], one["card"], one["report"]) == ([], None, None)
+        assert ask(client, texts="a")["model"] == "alone"
+
+
+def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
+    for path in ("/", "/page.js", "/page.css"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert not re.search(r'(src|href)="(https?:)?//|url\(http|import .*http', response.text)
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'")
+
+
+def test_openapi_has_examples(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert {"/v1/classify", "/v1/model", "/v1/table", "/health", "/ready", "/metrics"} == set(schema["paths"])
+    classify = schema["paths"]["/v1/classify"]["post"]
+    assert {"200", "404", "413", "422", "429"} <= set(classify["responses"])
+    (one, several) = schema["components"]["schemas"]["ClassifyRequest"]["examples"]
+    for example in (one, several):
+        assert ask(client, **example)["results"]
+
+
+def test_metrics_count_what_happened(client: TestClient) -> None:
+    results = ask(client, texts=TEXTS)["results"]
+    refusal(client, 413, texts="x" * 61)
+    client.get("/nothing/here")
+    page = client.get("/metrics").text
+    label = results[0]["label"]
+    count = float(sum(one["label"] == label for one in results))
+    assert f'whinchat_answers_total{{label="{label}",model="first"}} {count}' in page
+    assert 'whinchat_requests_total{path="/v1/classify",status="200"} 1.0' in page
+    assert 'whinchat_requests_total{path="/v1/classify",status="413"} 1.0' in page
+    assert 'whinchat_requests_total{path="other",status="404"} 1.0' in page
+    assert "whinchat_batch_texts_sum 10.0" in page
+    assert "whinchat_batch_texts_count 3.0" in page

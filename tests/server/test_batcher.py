@@ -1,0 +1,156 @@
+"""Common batches: full, fair, in order, and nothing that was accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from whinchat.inference.predictor import Predictions
+from whinchat.server.batcher import Batcher, QueueFullError
+from whinchat.server.served_models import ModelKey
+
+FIRST, SECOND = ModelKey("first"), ModelKey("second")
+
+
+class Numbers:
+    """Answers a text that is a number with that number; batches wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[ModelKey, list[str]]] = []
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, question: ModelKey, texts: Sequence[str]) -> Predictions:
+        self.batches.append((question, list(texts)))
+        assert self.go.acquire(timeout=10)
+        if "bad" in texts:
+            raise RuntimeError("bad text")
+        values = np.array([int(text) for text in texts])
+        return Predictions(("a", "b"), np.tile(values[:, None] / 100, 2), values, values % 2 == 0)
+
+
+async def until(numbers: Numbers, batches: int) -> None:
+    for _ in range(1000):
+        if len(numbers.batches) >= batches:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"{len(numbers.batches)} batches, not {batches}")
+
+
+def test_what_comes_while_one_is_computed_makes_the_next() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        sizes: list[int] = []
+        batcher = Batcher(numbers, 8, 100, sizes.append)
+        batcher.start()
+        one = asyncio.create_task(batcher.ask(FIRST, ["1"]))
+        await until(numbers, 1)
+        others = [asyncio.create_task(batcher.ask(FIRST, [str(at), str(at + 50)])) for at in range(3)]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 6
+        numbers.go.release(2)
+        answers = await asyncio.gather(one, *others)
+        assert [one.best.tolist() for one in answers] == [[1], [0, 50], [1, 51], [2, 52]]
+        assert answers[1].unsure.tolist() == [True, True]
+        assert sizes == [1, 6]
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_a_long_request_does_not_hold_up_a_short_one() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 4, 100)
+        batcher.start()
+        long = asyncio.create_task(batcher.ask(FIRST, list(map(str, range(12)))))
+        await until(numbers, 1)
+        short = asyncio.create_task(batcher.ask(FIRST, ["70", "71"]))
+        other = asyncio.create_task(batcher.ask(SECOND, ["90"]))
+        await asyncio.sleep(0)
+        numbers.go.release(10)
+        assert (await short).best.tolist() == [70, 71]
+        assert (await other).best.tolist() == [90]
+        assert (await long).best.tolist() == list(range(12))
+        assert numbers.batches[1] == (FIRST, ["70", "71", "4", "5"])
+        # The other classifier has its turn before what is left of the long request.
+        assert [question.name for question, _ in numbers.batches] == ["first", "first", "second", "first", "first"]
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_too_many_are_refused_and_the_patient_wait() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 2, 4)
+        batcher.start()
+        first = asyncio.create_task(batcher.ask(FIRST, ["1", "2", "3", "4"]))
+        await until(numbers, 1)
+        with pytest.raises(QueueFullError):
+            await batcher.ask(FIRST, ["5", "6", "7"])
+        second = asyncio.create_task(batcher.ask(FIRST, ["5", "6"]))
+        patient = asyncio.create_task(batcher.ask(FIRST, ["7"], patient=True))
+        await asyncio.sleep(0)
+        numbers.go.release(10)
+        assert [(await one).best.tolist() for one in (first, second, patient)] == [[1, 2, 3, 4], [5, 6], [7]]
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_a_fault_is_that_of_its_batch_alone() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 2, 100)
+        batcher.start()
+        numbers.go.release(10)
+        with pytest.raises(RuntimeError, match="bad text"):
+            await batcher.ask(FIRST, ["1", "bad", "3"])
+        assert (await batcher.ask(FIRST, ["4"])).best.tolist() == [4]
+        assert batcher.running
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_what_was_accepted_is_answered_before_the_end() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 2, 100)
+        batcher.start()
+        asked = [asyncio.create_task(batcher.ask(FIRST, [str(at)] * 3)) for at in range(3)]
+        await until(numbers, 1)
+        end = asyncio.create_task(batcher.stop())
+        await asyncio.sleep(0.02)
+        assert not end.done()
+        numbers.go.release(10)
+        await end
+        assert [one.result().best.tolist() for one in asked] == [[0] * 3, [1] * 3, [2] * 3]
+        assert not batcher.running
+
+    asyncio.run(story())
+
+
+def test_who_has_gone_is_not_computed_for() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 2, 100)
+        batcher.start()
+        first = asyncio.create_task(batcher.ask(FIRST, ["1"]))
+        await until(numbers, 1)
+        gone = asyncio.create_task(batcher.ask(FIRST, ["2"]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        last = asyncio.create_task(batcher.ask(FIRST, ["3"]))
+        numbers.go.release(10)
+        assert (await first).best.tolist() == [1]
+        assert (await last).best.tolist() == [3]
+        assert [texts for _, texts in numbers.batches] == [["1"], ["3"]]
+        await batcher.stop()
+
+    asyncio.run(story())

@@ -1,0 +1,181 @@
+"""The page in a real browser: typing, tables, keyboard, phone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.helpers import tiny_models
+from whinchat.inference.predictor import Predictor
+from whinchat.server.api_schema import Limits
+from whinchat.server.app import create_app
+from whinchat.server.serve import listen
+from whinchat.server.served_models import ModelHost
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make browser` installs Debian's")
+# Without these it looks for its makers' hosts.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+TEXT = tiny_models.toy_rows(1, tiny_models.ONE_TOKEN, 5)[0][0]
+
+
+@pytest.fixture(scope="module")
+def address(host: ModelHost) -> Iterator[str]:
+    listening = listen("127.0.0.1", 0)
+    app = create_app(host.hosted, host.answer, Limits(max_chars=500, max_texts=10), 8)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, which must ask no one else and complain of nothing."""
+    opened = browser.new_page(viewport={"width": 1000, "height": 800})
+    opened.set_default_timeout(60_000)
+    asked: list[str] = []
+    complaints: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    # A refusal is told to the browser's console, too.
+    opened.on("console", lambda one: one.text.startswith("Failed to load") or complaints.append(one.text))
+    opened.on("pageerror", lambda fault: complaints.append(str(fault)))
+    opened.goto(address)
+    opened.wait_for_function("() => document.getElementById('name').textContent === 'first'")
+    yield opened
+    opened.close()
+    assert not [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    assert not complaints
+
+
+def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
+    # The cursor is in the field already.
+    page.keyboard.type(TEXT)
+    labeller = Predictor.load(runs["first"])
+    answers = labeller.answer(labeller.score([TEXT]))
+    shown = [f"{100 * share:.1f} %" for share in answers.probabilities[0]]
+    page.wait_for_function(
+        "shown => JSON.stringify([...document.querySelectorAll('.answer.after td:last-child')].map(c => c.textContent))"
+        " === shown",
+        arg=json.dumps(shown, separators=(",", ":")),
+    )
+    assert page.locator(".answer.after .verdict").inner_text() == answers.label(0)
+    assert page.locator(".answer.before tbody tr").count() == 3
+    widths = page.locator(".answer.after .track i").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+    assert widths == pytest.approx(100 * answers.probabilities[0], abs=0.01)
+    # A screen reader is told once typing has stopped.
+    page.wait_for_function("() => document.getElementById('said').textContent")
+    said = page.locator("#said")
+    assert said.get_attribute("role") == "status"
+    assert re.match(rf"{answers.label(0)}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", said.inner_text())
+    page.fill("#text", "")
+    page.wait_for_function("() => !document.querySelector('.answer')")
+
+
+def test_another_classifier(page: Any) -> None:
+    page.fill("#text", TEXT)
+    page.select_option("#model", "second")
+    page.wait_for_function("() => document.querySelectorAll('.answer.after tbody tr').length === 4")
+    assert page.locator("h1").inner_text() == "second"
+    assert '"model":"second"' in page.locator("#curl").inner_text()
+
+
+def test_a_fault_is_told(page: Any) -> None:
+    page.evaluate("document.getElementById('text').removeAttribute('maxlength')")
+    page.fill("#text", "x" * 501)
+    page.wait_for_selector("#fault:not([hidden])")
+    assert page.inner_text("#fault") == "texts[0]: 501 characters; at most 500"
+    page.fill("#text", "fine")
+    page.wait_for_selector(".answer")
+    assert page.locator("#fault").is_hidden()
+
+
+def test_a_table_by_keyboard(page: Any, tmp_path: Path) -> None:
+    texts = tiny_models.toy_rows(70, tiny_models.ONE_TOKEN, 6)[0]
+    source = tmp_path / "tweets.csv"
+    source.write_text("words\n" + "".join(f"{text}\n" for text in texts) + '"a","b"\n', encoding="utf-8")
+    page.set_input_files("#file", source)
+    page.focus("#file")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "column"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#table-fault:not([hidden])")
+    assert "no column 'text'" in page.inner_text("#table-fault")
+    page.keyboard.type("words")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#table-found:not([hidden])")
+    assert page.inner_text("#table-said").startswith("71 rows labelled")
+    assert "1 could not be read" in page.inner_text("#table-said")
+    assert page.locator("#table-chart tbody tr").count() == 3
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "tweets-labelled.csv"
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "words,label,unsure,p_bad,p_fine,p_good,error"
+    assert len(lines) == 72
+    assert [line.partition(",")[0] for line in lines[1:71]] == list(texts)
+
+
+def test_a_file_is_dropped(page: Any) -> None:
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(['{"text": "fine"}\\n'], 'one.jsonl'));
+            document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}));
+        }"""
+    )
+    page.wait_for_selector("#table-found:not([hidden])")
+    assert page.inner_text("#table-said") == "1 rows labelled."
+
+
+def test_figures_and_pages(page: Any, address: str) -> None:
+    assert page.locator("#figures img").count() >= 3
+    assert all(page.locator("#figures img").evaluate_all("all => all.map(one => one.alt.length > 10)"))
+    page.click("text=Model card")
+    page.wait_for_url(f"{address}/runs/first/card")
+    assert page.locator("table").count() > 3
+    assert page.locator("img").first.evaluate("one => one.complete && one.naturalWidth > 0")
+
+
+def test_on_a_phone(browser: Any, address: str) -> None:
+    phone = browser.new_page(viewport={"width": 360, "height": 640}, color_scheme="dark", has_touch=True)
+    phone.goto(address)
+    phone.fill("#text", TEXT)
+    phone.wait_for_selector(".answer")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    assert phone.evaluate("document.getElementById('start').getBoundingClientRect().height") >= 44
+    phone.close()
+
+
+def test_everything_has_a_name(page: Any) -> None:
+    """What a screen reader calls each control; none may be nameless, and headings go down step by step."""
+    page.fill("#text", TEXT)
+    page.wait_for_selector(".answer")
+    snapshot = page.locator("body").aria_snapshot()
+    for line in snapshot.splitlines():
+        found = re.match(r"\s*- (textbox|button|combobox|link|progressbar|img)(.*)", line)
+        assert not found or re.match(r' "[^"]+"', found[2]), line
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(one => Number(one.tagName[1]))")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))

@@ -1,0 +1,93 @@
+"""The real process: it says where it is, answers, and ends only when what it accepted is answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
+from tests.helpers import tiny_models
+from whinchat.errors import RunError
+from whinchat.server.serve import parse_run_names
+
+SECONDS = 120
+
+
+@pytest.fixture
+def process(runs: dict[str, Path]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server and its address."""
+    command = [sys.executable, "-m", "whinchat", "serve", *(f"{name}={path}" for name, path in runs.items())]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--json", "--batch-size", "1"], stdout=subprocess.PIPE, text=True
+    ) as started:
+        try:
+            assert started.stdout is not None
+            said = "".join(started.stdout.readline() for _ in range(3))
+            yield started, json.loads(said)["address"]
+        finally:
+            started.kill()
+
+
+def post(address: str, body: object) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(
+        f"{address}/v1/classify", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=SECONDS) as response:
+        return response.status, json.load(response)
+
+
+def test_it_ends_when_all_is_answered(process: tuple[subprocess.Popen[str], str]) -> None:
+    server, address = process
+    texts = list(tiny_models.toy_rows(500, tiny_models.ONE_TOKEN, 5)[0])
+    found: list[tuple[int, dict[str, object]]] = []
+    asking = threading.Thread(target=lambda: found.append(post(address, {"texts": texts, "model": "second"})))
+    asking.start()
+    # Once some of its 500 batches are computed, the request is under way.
+    for _ in range(1000):
+        metrics = urllib.request.urlopen(f"{address}/metrics", timeout=SECONDS).read().decode()
+        if "whinchat_batch_texts_count 0.0" not in metrics:
+            break
+    os.kill(server.pid, signal.SIGTERM)
+    asking.join(SECONDS)
+    ((status, body),) = found
+    assert status == 200
+    results = body["results"]
+    assert isinstance(results, list)
+    assert len(results) == 500
+    server.wait(SECONDS)
+    with pytest.raises(OSError, match="refused"):
+        post(address, {"texts": "a"})
+
+
+def test_an_address_that_is_taken(whinchat: Whinchat, runs: dict[str, Path]) -> None:  # noqa: F811
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = whinchat("serve", runs["first"], "--port", str(port))
+    assert said.code == 2
+    assert f"127.0.0.1:{port}: cannot be listened on (Address already in use)" in said.err
+
+
+def test_no_run_there(whinchat: Whinchat, tmp_path: Path) -> None:  # noqa: F811
+    said = whinchat("serve", tmp_path / "none", "--port", "0")
+    assert said.code == 2
+    assert "no such run folder" in said.err
+
+
+def test_names(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    found = parse_run_names([str(tmp_path / "a"), f"b={tmp_path / 'a'}"])
+    assert found == {"a": tmp_path / "a", "b": tmp_path / "a"}
+    with pytest.raises(RunError, match=r"'a' is the name of .* already; name it otherwise: OTHER="):
+        parse_run_names(["runs/a", "elsewhere/a"])

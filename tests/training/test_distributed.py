@@ -1,0 +1,88 @@
+"""Several processes that train together find what one finds alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.helpers import finished_runs
+from whinchat.data.sources import load_corpus
+from whinchat.errors import DataError
+from whinchat.pipelines.run import run, train_run
+from whinchat.recipe.loader import recipe_to_yaml
+from whinchat.recipe.schema import Recipe
+from whinchat.storage.run_folder import RunFolder
+from whinchat.training.prepare import prepare_training
+
+
+def launch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """``whinchat ARGUMENTS`` in two processes."""
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "-m",
+        "whinchat",
+    ]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """What the last checkpoint has logged, without clock times."""
+    last = max((folder / "checkpoints").iterdir(), key=lambda one: int(one.name.rsplit("-", 1)[-1]))
+    log = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [{key: value for key, value in entry.items() if not key.endswith("runtime")} for entry in log]
+
+
+def recipe_of(model: Path, source: Path, batch: int, **train: Any) -> Recipe:
+    settings = {"max_steps": -1, "num_train_epochs": 2, "logging_steps": 1, "per_device_train_batch_size": batch}
+    return finished_runs.recipe_for(model, source, train=settings | train)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [{"loss": "choice"}, {"loss": "completion", "class_weights": "balanced", "gradient_accumulation_steps": 2}],
+)
+def test_two_processes_train_as_one_does(tiny_llama: Path, tmp_path: Path, train: dict[str, Any]) -> None:
+    # 59 rows to train on: the last batch of 8 holds three, two for one process and one for the other.
+    source = finished_runs.write_csv(tmp_path / "texts.csv", rows=83)
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    (tmp_path / "mine.yaml").write_text(recipe_to_yaml(recipe_of(tiny_llama, source, 4, **train)), encoding="utf-8")
+    done = launch("train", tmp_path / "mine.yaml", "--out", together, "--json")
+    assert done.returncode == 0, done.stderr
+    _, training = train_run(recipe_of(tiny_llama, source, 8, **train), alone)
+    # Standard output is one JSON document: the second process says nothing.
+    assert json.loads(done.stdout)["steps"] == training.steps
+    ours, theirs = history(together), history(alone)
+    assert len(ours) == len(theirs) > 8
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    weights, expected = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (together, alone))
+    torch.testing.assert_close(weights, expected, rtol=1e-3, atol=1e-5)
+    # What they trained, one process measures.
+    record = run(RunFolder(together).read_recipe(), together, "resume")
+    assert record.after.score.n > 0
+
+
+def test_more_processes_than_rows(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv", rows=30), 4)
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    with pytest.raises(DataError, match=r"texts\.csv: has fewer rows .* \(6\) than .* \(7\); start fewer"):
+        prepare_training(recipe, load_corpus(recipe))
+
+
+def test_the_other_commands_run_in_one_process(tmp_path: Path) -> None:
+    done = launch("run", "demo", "--out", tmp_path / "run")
+    assert done.returncode != 0
+    assert "only `whinchat train` runs in several processes" in done.stderr
+    assert not (tmp_path / "run").exists()
