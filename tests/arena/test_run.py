@@ -33,7 +33,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
         folder.write(record)
         return record
 
-    monkeypatch.setattr(runner, "run_job", in_process)
+    monkeypatch.setattr(runner, "run_trial_job", in_process)
     return cells
 
 

@@ -61,7 +61,9 @@ def test_the_plan_takes_the_largest_shape_from_the_other_group(tmp_path: Path) -
 def test_points_are_measured_and_failures_noted(tmp_path: Path) -> None:
     def point(axis: str, name: str, kind: str = "Steady", **options: object) -> growth.Point:
         chosen = {"name": name, "journal": str(tmp_path / "journal"), **options}
-        return growth.Point(axis, "score", 100, Contest(name, f"tests.benchmarks.fakes:{kind}", name, chosen, 1.0))
+        return growth.Point(
+            axis, "score", 100, Contest(name, f"tests.helpers.fake_contestants:{kind}", name, chosen, 1.0)
+        )
 
     points = [
         point("texts", "alone"),

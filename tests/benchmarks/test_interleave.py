@@ -13,7 +13,7 @@ from benchmarks.process import WorkerFailedError, WorkerProcess
 
 def contest(folder: Path, name: str, kind: str = "Steady", *, count: bool = False, **options: Any) -> Contest:
     chosen = {"name": name, "journal": str(folder / "journal"), **options}
-    return Contest(name, f"tests.benchmarks.fakes:{kind}", name, chosen, 1.0, count_flops=count)
+    return Contest(name, f"tests.helpers.fake_contestants:{kind}", name, chosen, 1.0, count_flops=count)
 
 
 def test_rounds_are_interleaved_and_stdout_stays_clean(tmp_path: Path) -> None:

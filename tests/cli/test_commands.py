@@ -20,7 +20,7 @@ from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
-    "shift", "doctor", "push", "runs", "report", "recipes show", "recipes check",
+    "doctor", "push", "runs", "report", "recipes show", "recipes check",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 
@@ -257,7 +257,7 @@ def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: p
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "train_only", interrupted)
+    monkeypatch.setattr(story, "train_run", interrupted)
     said = whinchat("train", mine)
     assert said.code == 130
     assert "--resume goes on from there" in said.err

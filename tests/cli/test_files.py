@@ -32,7 +32,6 @@ def test_what_does_not_go_with_out(whinchat: Whinchat, a_run: Path, tmp_path: Pa
     for wrong, message in (
         ((source, source), "takes one file or folder to label, not 2"),
         ((), "takes one file or folder to label, not 0"),
-        ((source, "--reestimate-priors"), "does not go with --out"),
         ((source,), "has a column 'label' already; choose a prefix"),
         ((tmp_path / "none.csv",), "no such file"),
     ):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from whinchat.cli import output
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 
 COLUMNS = ("run", "macro-F1 before", "macro-F1 after", "peak memory")
 ROWS = (("first", "0.212", "0.733 (0.712–0.754)", "5.45 GiB"), ("second [bold]", "0.209", "0.728", "3.1 GiB"))

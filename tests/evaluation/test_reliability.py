@@ -10,7 +10,8 @@ import pytest
 
 from tests.evaluation.test_calibration import LABELS, drawn
 from whinchat.data.dataset import Split
-from whinchat.evaluation.reliability import ReliabilityReport, ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.results import ReliabilityReport
 from whinchat.recipe.schema import EvaluateConfig
 
 SETTINGS = EvaluateConfig(metric="macro_recall", wanted_accuracy=0.85, stress_rows=40)

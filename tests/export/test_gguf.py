@@ -142,7 +142,7 @@ def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> Non
 def test_files_that_answer_otherwise_do_not_stay(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_reader, "scores_of", lambda path, frame, own, texts: -own.score(texts))
+    monkeypatch.setattr(gguf_reader, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
     with pytest.raises(ModelError, match=r"labels differ from the classifier's own in tiny-f16\.gguf, more than"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]

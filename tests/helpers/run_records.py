@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from whinchat.evaluation.abstention import CoveragePoint
-from whinchat.evaluation.reliability import Abstention, ConfidentError, ReliabilityReport
 from whinchat.evaluation.results import (
+    Abstention,
     CalibrationMetrics,
+    ConfidentError,
+    CoveragePoint,
     Evaluation,
     Interval,
     LabelMetrics,
@@ -16,9 +17,10 @@ from whinchat.evaluation.results import (
     Mode,
     PairedTest,
     ReliabilityBin,
+    ReliabilityReport,
+    SliceMetrics,
+    StressResult,
 )
-from whinchat.evaluation.slices import SliceMetrics
-from whinchat.evaluation.stress import StressResult
 from whinchat.recipe.schema import AdapterConfig, BackboneConfig, DataConfig, Recipe, Reference
 from whinchat.recipe.task import Task
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts

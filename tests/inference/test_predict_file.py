@@ -56,7 +56,7 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
         one_part(labeller, job, table, place, bar)
         done.append(place.number)
 
-    monkeypatch.setattr(predict_file, "label_part", dies_at_the_third)
+    monkeypatch.setattr(predict_file, "predict_part", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         label(trained, source, tmp_path / "out.csv")
     assert done == [0, 1]
@@ -69,7 +69,7 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
         one_part(labeller, job, table, place, bar)
         again.append(place.number)
 
-    monkeypatch.setattr(predict_file, "label_part", noted)
+    monkeypatch.setattr(predict_file, "predict_part", noted)
     found = label(trained, source, tmp_path / "out.csv")
     assert again == [2, 3, 4, 5]
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -120,7 +120,7 @@ def test_hub_models_come_from_their_snapshot(tiny_llama: Path, monkeypatch: pyte
         asked.append((name, revision))
         return str(tiny_llama)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("whinchat.models.checkpoint_loading.snapshot_download", snapshot_download)
     loaded = load_streamed("owner/name", "abc", options())
     assert loaded is not None
     assert asked == [("owner/name", "abc")]

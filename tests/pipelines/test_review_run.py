@@ -128,7 +128,7 @@ def test_no_model_is_judged_on_what_it_was_trained_on(
         return real_score(engine, prompts, *rest, **settings)
 
     monkeypatch.setattr(training, "train", watched_train)
-    monkeypatch.setattr(scoring, "score", watched_score)
+    monkeypatch.setattr(scoring, "score_prompts", watched_score)
     found, _ = review_run(recipe_for(tiny_llama, noisy, max_steps=1), tmp_path / "review", folds=2)
     assert len(trained) == 2
     assert len(set(judged)) == found.rows

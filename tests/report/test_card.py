@@ -12,8 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
 
 from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
-from whinchat.evaluation.slices import SliceMetrics
-from whinchat.evaluation.stress import StressResult
+from whinchat.evaluation.results import SliceMetrics, StressResult
 from whinchat.recipe.schema import AdapterConfig, DataConfig
 from whinchat.recipe.task import Task
 from whinchat.report.card import build_card, card_data, hub_model, write_card

@@ -105,3 +105,11 @@ def test_everything_is_published_into_the_run_folder(tmp_path: Path) -> None:
     linked = re.findall(r"\]\((figures/[^)]+)\)", card)
     assert len(linked) == 5
     assert all((folder.path / name).is_file() for name in linked)
+
+
+def test_samples_are_also_written_for_people(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_report_files(run_record(text=HOSTILE), folder)
+    assert "&lt;script&gt;" in folder.samples_markdown.read_text(encoding="utf-8")
+    write_report_files(replace(run_record(), samples=()), folder)
+    assert "Not measured." in folder.samples_markdown.read_text(encoding="utf-8")

@@ -32,14 +32,6 @@ def test_a_record_comes_back_as_it_was(record: RunRecord, tmp_path: Path) -> Non
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
 
 
-def test_samples_are_also_written_for_people(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.write_samples(run_record(text=HOSTILE).samples)
-    assert "&lt;script&gt;" in folder.samples_markdown.read_text(encoding="utf-8")
-    folder.write_samples(())
-    assert "Not measured." in folder.samples_markdown.read_text(encoding="utf-8")
-
-
 def test_missing_folder_and_files_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"nowhere: no such run folder; make one with `whinchat run RECIPE --out"):
         RunFolder(tmp_path / "nowhere").read()

@@ -14,7 +14,7 @@ from whinchat.report.formatting import (
     format_number,
     format_signed,
 )
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 
 Show = Callable[[MethodSummary], str]
 

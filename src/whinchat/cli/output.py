@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 
 if TYPE_CHECKING:
     pass

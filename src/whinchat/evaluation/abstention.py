@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from whinchat.evaluation.results import CoveragePoint
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -13,15 +13,6 @@ Bools = NDArray[np.bool_]
 _POINTS = 50
 # An accuracy over fewer rows is an accident.
 _FEWEST_ROWS = 30
-
-
-@dataclass(frozen=True)
-class CoveragePoint:
-    """Answering only from a confidence of ``threshold`` on: the share answered, and how much of it is right."""
-
-    coverage: float
-    accuracy: float
-    threshold: float
 
 
 def coverage_curve(confidence: Floats, right: Bools) -> tuple[CoveragePoint, ...]:

@@ -6,96 +6,30 @@ N: rows. K: labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Split
-from whinchat.evaluation.abstention import CoveragePoint, coverage_curve, threshold_for
+from whinchat.evaluation.abstention import coverage_curve, threshold_for
 from whinchat.evaluation.calibration import Calibrator, fit_calibrator
 from whinchat.evaluation.metrics import compute_calibrated_metrics
-from whinchat.evaluation.results import Metrics
-from whinchat.evaluation.slices import SliceMetrics, compute_slices
-from whinchat.evaluation.stress import StressResult, run_stress_test
-from whinchat.recipe.schema import EvaluateConfig, MetricName
+from whinchat.evaluation.results import (
+    Abstention,
+    ConfidentError,
+    ReliabilityReport,
+    StressResult,
+)
+from whinchat.evaluation.slices import compute_slices
+from whinchat.evaluation.stress import run_stress_test
+from whinchat.recipe.schema import EvaluateConfig
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _FOLDS = 5
 _ERRORS = 20
-
-
-@dataclass(frozen=True)
-class Abstention:
-    """Answering only where the confidence reaches ``threshold``, chosen for the accuracy ``wanted``.
-
-    ``coverage`` and ``accuracy`` were measured on the evaluated rows; ``accuracy`` is None where none was answered.
-    """
-
-    wanted: float
-    threshold: float
-    coverage: float
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class ConfidentError:
-    """A wrong answer that the model was sure of."""
-
-    text: str
-    expected: str
-    answered: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class ReliabilityReport:
-    """What was measured beyond the plain figures, on the evaluated rows after training.
-
-    Attributes:
-        metric, temperature, tau: those of the calibrator that is saved with the adapter.
-        fitted_on, fitted_rows: the split it was fitted on.
-        cross_fitted: that split is the evaluated one; each row's figures then come from a calibrator fitted on others.
-        decided: figures of calibrated answers by the decision for ``metric``.
-        coverage: accuracy against coverage of those answers.
-        abstention: the threshold for ``evaluate.wanted_accuracy``; None where none was wanted or none reaches it.
-        slices, stress, errors: see their modules.
-    """
-
-    metric: MetricName
-    temperature: float
-    tau: float
-    fitted_on: str
-    fitted_rows: int
-    cross_fitted: bool
-    decided: Metrics
-    coverage: tuple[CoveragePoint, ...]
-    abstention: Abstention | None
-    slices: tuple[SliceMetrics, ...]
-    stress: tuple[StressResult, ...]
-    errors: tuple[ConfidentError, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``to_dict`` wrote."""
-        return cls(
-            **{
-                **record,
-                "decided": Metrics.from_dict(record["decided"]),
-                "coverage": tuple(CoveragePoint(**one) for one in record["coverage"]),
-                "abstention": None if record["abstention"] is None else Abstention(**record["abstention"]),
-                "slices": tuple(SliceMetrics(**one) for one in record["slices"]),
-                "stress": tuple(StressResult(**one) for one in record["stress"]),
-                "errors": tuple(ConfidentError(**one) for one in record["errors"]),
-            }
-        )
 
 
 @dataclass(frozen=True)

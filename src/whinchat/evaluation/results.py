@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from whinchat.recipe.schema import MetricName
+
 Mode = Literal["score", "decide", "generate"]
 
 
@@ -162,3 +164,104 @@ class Prediction:
     def best(self) -> int:
         """Index of the label with the highest score, the first one on a tie."""
         return max(range(len(self.log_probs)), key=self.log_probs.__getitem__)
+
+
+@dataclass(frozen=True)
+class CoveragePoint:
+    """Answering only from a confidence of ``threshold`` on: the share answered, and how much of it is right."""
+
+    coverage: float
+    accuracy: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class SliceMetrics:
+    """Figures of the rows of one kind; ``share`` is theirs of all rows."""
+
+    name: str
+    n: int
+    share: float
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class StressResult:
+    """One edit: how many rows it could be made on, the share whose label changed, and the accuracy before and after."""
+
+    name: str
+    n: int
+    changed: float
+    accuracy_before: float
+    accuracy_after: float
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """Answering only where the confidence reaches ``threshold``, chosen for the accuracy ``wanted``.
+
+    ``coverage`` and ``accuracy`` were measured on the evaluated rows; ``accuracy`` is None where none was answered.
+    """
+
+    wanted: float
+    threshold: float
+    coverage: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class ConfidentError:
+    """A wrong answer that the model was sure of."""
+
+    text: str
+    expected: str
+    answered: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ReliabilityReport:
+    """What was measured beyond the plain figures, on the evaluated rows after training.
+
+    Attributes:
+        metric, temperature, tau: those of the calibrator that is saved with the adapter.
+        fitted_on, fitted_rows: the split it was fitted on.
+        cross_fitted: that split is the evaluated one; each row's figures then come from a calibrator fitted on others.
+        decided: figures of calibrated answers by the decision for ``metric``.
+        coverage: accuracy against coverage of those answers.
+        abstention: the threshold for ``evaluate.wanted_accuracy``; None where none was wanted or none reaches it.
+        slices, stress, errors: see their modules.
+    """
+
+    metric: MetricName
+    temperature: float
+    tau: float
+    fitted_on: str
+    fitted_rows: int
+    cross_fitted: bool
+    decided: Metrics
+    coverage: tuple[CoveragePoint, ...]
+    abstention: Abstention | None
+    slices: tuple[SliceMetrics, ...]
+    stress: tuple[StressResult, ...]
+    errors: tuple[ConfidentError, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Self:
+        """The record that ``to_dict`` wrote."""
+        return cls(
+            **{
+                **record,
+                "decided": Metrics.from_dict(record["decided"]),
+                "coverage": tuple(CoveragePoint(**one) for one in record["coverage"]),
+                "abstention": None if record["abstention"] is None else Abstention(**record["abstention"]),
+                "slices": tuple(SliceMetrics(**one) for one in record["slices"]),
+                "stress": tuple(StressResult(**one) for one in record["stress"]),
+                "errors": tuple(ConfidentError(**one) for one in record["errors"]),
+            }
+        )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
+
+from whinchat.evaluation.results import SliceMetrics
 
 Ints = NDArray[np.int64]
 
@@ -33,17 +34,6 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "with a question mark": lambda text: "?" in text,
     "with a mention": lambda text: "@" in text,
 }
-
-
-@dataclass(frozen=True)
-class SliceMetrics:
-    """Figures of the rows of one kind; ``share`` is theirs of all rows."""
-
-    name: str
-    n: int
-    share: float
-    accuracy: float
-    macro_f1: float
 
 
 def compute_slices(texts: Sequence[str], expected: Ints, predicted: Ints, size: int) -> tuple[SliceMetrics, ...]:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whinchat.evaluation.results import StressResult
+
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class StressResult:
-    """One edit: how many rows it could be made on, the share whose label changed, and the accuracy before and after."""
-
-    name: str
-    n: int
-    changed: float
-    accuracy_before: float
-    accuracy_after: float
 
 
 def typo(text: str, draw: random.Random) -> str:

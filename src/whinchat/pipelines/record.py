@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
-from whinchat.evaluation.reliability import ReliabilityReport
+from whinchat.evaluation.results import ReliabilityReport
 from whinchat.models.backbone import Backbone
 from whinchat.models.device import processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes

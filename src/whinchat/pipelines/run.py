@@ -17,7 +17,8 @@ import numpy as np
 from whinchat.data.dataset import Corpus, Split
 from whinchat.errors import RunError
 from whinchat.evaluation.evaluate import EvaluationOutcome, evaluate
-from whinchat.evaluation.reliability import ReliabilityReport, ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.results import ReliabilityReport
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
 from whinchat.pipelines.record import make_record, tracker_metrics

@@ -23,7 +23,7 @@ from whinchat.report.formatting import (
     format_percent,
     format_signed,
 )
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 from whinchat.storage.predictions import StoredPredictions
 from whinchat.storage.run_record import RunRecord
 

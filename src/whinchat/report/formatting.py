@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import Interval, Metrics, Mode, PairedTest
+from whinchat.evaluation.results import Interval, Metrics, Mode, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import MetricName
 
 NOT_MEASURED = "not measured"

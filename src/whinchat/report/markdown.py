@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 
 _MARKUP = re.compile(r"[\\`*_\[\]~#|]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}

@@ -10,7 +10,7 @@ from typing import Literal
 from whinchat.errors import RunError, WhinchatError
 from whinchat.recipe.schema import method_name
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
-from whinchat.report.tables import TextTable
+from whinchat.report.text_table import TextTable
 from whinchat.storage.run_folder import RunFolder
 
 RunState = Literal["finished", "trained", "begun", "unreadable"]

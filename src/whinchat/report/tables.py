@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import CalibrationMetrics, Mode
+from whinchat.evaluation.results import CalibrationMetrics, Mode, ReliabilityReport
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report.formatting import (
     METRICS,
@@ -22,6 +20,7 @@ from whinchat.report.formatting import (
     format_percent,
     format_signed,
 )
+from whinchat.report.text_table import TextTable
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
 LONGEST_SAMPLE = 220  # characters
@@ -33,17 +32,6 @@ STAGES = {
     "trust": "calibrate and examine",
     "publish": "publish",
 }
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """Cells of text under named columns; the first ``heads`` cells of a row name it."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: bool = True
-    heads: int = 1
 
 
 def headline_table(record: RunRecord) -> TextTable:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whinchat.errors import RunError
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import Evaluation, Interval, PairedTest
+from whinchat.evaluation.results import Evaluation, Interval, PairedTest, ReliabilityReport
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import write_json, write_text

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import Evaluation, PairedTest
+from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.training_result import TrainPoint
 

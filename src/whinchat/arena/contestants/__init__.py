@@ -14,9 +14,9 @@ _PLACES: dict[ContestantKind, tuple[str, str]] = {
     "tfidf": ("baselines", "TfIdf"),
     "minilm": ("minilm", "MiniLM"),
     "prompting": ("prompting", "Prompting"),
-    "head": ("head", "Head"),
-    "adapter": ("adapter", "Adapter"),
-    "full": ("full", "Full"),
+    "head": ("head_tuning", "HeadTuning"),
+    "adapter": ("adapter_tuning", "AdapterTuning"),
+    "full": ("full_tuning", "FullTuning"),
 }
 
 

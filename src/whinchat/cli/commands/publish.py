@@ -41,7 +41,7 @@ def push(
     from whinchat.hub.client import connect_to_hub, require_repo_id, upload_files
     from whinchat.hub.repository import repository_of_run
     from whinchat.report.formatting import format_bytes
-    from whinchat.report.tables import TextTable
+    from whinchat.report.text_table import TextTable
 
     require_repo_id(repo_id)
     api = None if dry_run else connect_to_hub(repo_id)

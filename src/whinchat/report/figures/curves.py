@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import CalibrationMetrics
+from whinchat.evaluation.results import CalibrationMetrics, ReliabilityReport
 from whinchat.report.figures.style import Theme, new_figure, write_message
 from whinchat.report.formatting import NOT_MEASURED, format_number
 from whinchat.storage.training_result import TrainPoint

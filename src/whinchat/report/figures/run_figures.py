@@ -9,8 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from whinchat.errors import RunError
-from whinchat.evaluation.reliability import ReliabilityReport
-from whinchat.evaluation.results import Metrics, Mode
+from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
 from whinchat.report.figures.confusion import draw_confusion
 from whinchat.report.figures.curves import draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
