@@ -3,6 +3,7 @@
 Importing this package loads no torch and touches no environment variable.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whinchat.errors import WhinchatError
@@ -20,7 +21,5 @@ __all__ = ["Classifier", "Recipe", "WhinchatError", "__version__", "load_recipe"
 def __getattr__(name: str) -> Any:
     # Loaded when it is asked for: it takes torch along.
     if name == "Classifier":
-        from whinchat.classifier import Classifier
-
-        return Classifier
+        return import_module("whinchat.classifier").Classifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,14 +24,10 @@ from whinchat.errors import DataError, RecipeError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
-from whinchat.hub.repository import repository_of_classifier
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.recipe.loader import differences, explain_faults
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.locate import find_classifier, model_files
-from whinchat.training.prepare import prepare_training
-from whinchat.training.trackers import Trackers
-from whinchat.training.train import train
 
 SOURCE = "texts given to Classifier.fit"
 _FILE = "classifier.json"
@@ -111,6 +107,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             RecipeError: a parameter is none that a recipe takes.
             WhinchatError: the model cannot be had or does not fit.
         """
+        # Only fitting needs the trainer, which takes seconds to import; predicting must not wait for it.
+        from whinchat.training import prepare, trackers, train
+
         texts = _texts(X)
         given = np.asarray(y)
         if given.shape != (len(texts),):
@@ -125,9 +124,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         corpus = self._corpus(texts, rows.tolist())
         with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
             adapter = Path(folder) / "adapter"
-            backbone, template = prepare_training(recipe, corpus)
-            told = Trackers(recipe.train.report_to)
-            engine, _ = train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter, told)
+            backbone, template = prepare.prepare_training(recipe, corpus)
+            told = trackers.Trackers(recipe.train.report_to)
+            engine, _ = train.train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter, told)
             told.finish()
             labeller = Predictor(recipe, engine, Calibrator(recipe.task.labels))
             if corpus.validation is not None:
@@ -180,6 +179,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         Raises:
             HubError: no token, nobody else could have the chat model, or the hub refuses or is out of reach.
         """
+        # The repository's card is a report, which takes matplotlib along; predicting must not wait for it.
+        from whinchat.hub.repository import repository_of_classifier
+
         files = self._stored()
         api = connect_to_hub(repo_id, token)
         package = repository_of_classifier(files, self.recipe_, repo_id, base_model)

@@ -177,4 +177,5 @@ def _seeds(results: ArenaResults) -> str:
 def _best(results: ArenaResults) -> str:
     best = max(results.summaries, key=lambda one: one.mean_macro_f1)
     size = "any number of rows" if best.rows is None else f"{format_count(best.rows)} rows"
-    return f"Best: {best.method} with {size}, {format_number(best.mean_macro_f1)} after {format_duration(best.fit_seconds)} of training."
+    score, duration = format_number(best.mean_macro_f1), format_duration(best.fit_seconds)
+    return f"Best: {best.method} with {size}, {score} after {duration} of training."

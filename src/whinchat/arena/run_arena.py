@@ -165,7 +165,8 @@ def _outcome(record: TrialRecord) -> str:
         return f"failed: {record.error}"
     cost = found.cost
     return (
-        f"macro-F1 {format_number(found.measured.macro_f1)}, trained in {format_duration(cost.fit_seconds)}, answered in "
+        f"macro-F1 {format_number(found.measured.macro_f1)}, trained in {format_duration(cost.fit_seconds)}, "
+        "answered in "
         f"{format_duration(cost.answer_seconds)}, {format_bytes(cost.peak_device_bytes or cost.peak_memory_bytes)}"
     )
 

@@ -1,4 +1,6 @@
-"""One cell in a process of its own, so that its peak memory is its own: ``python -m whinchat.arena.trial_process OUT < JOB``.
+"""One cell in a process of its own, so that its peak memory is its own.
+
+Started as ``python -m whinchat.arena.trial_process OUT < JOB``.
 
 The record is written when all is done, in one step; a process that ends before has left nothing.
 """

@@ -26,7 +26,8 @@ def print_review(review: Review, rows: Sequence[ReviewedRow], path: Path, as_jso
         out.print(_rows_table(rows))
     share = review.estimated_errors / review.rows
     out.print(
-        f"{format_count(review.suspects)} of {format_count(review.rows)} labels look wrong; for all rows together the estimate is "
+        f"{format_count(review.suspects)} of {format_count(review.rows)} labels look wrong; for all rows together "
+        "the estimate is "
         f"{format_count(round(review.estimated_errors))} label errors ({format_percent(share)}).",
         soft_wrap=True,
     )

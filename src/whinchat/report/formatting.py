@@ -86,8 +86,10 @@ def paired_sentence(paired: PairedTest) -> str:
     settled = paired.interval.low > 0 or paired.interval.high < 0
     verdict = "" if settled else " The interval contains zero, so the change in macro-F1 may be chance."
     return (
-        f"In {MODES[paired.mode]}, {format_count(paired.fixed)} of {format_count(paired.n)} rows turned from wrong to right and "
-        f"{format_count(paired.broken)} from right to wrong (exact McNemar test, {format_p_value(paired.mcnemar_p)}). Macro-F1 "
+        f"In {MODES[paired.mode]}, {format_count(paired.fixed)} of {format_count(paired.n)} rows turned from wrong "
+        "to right and "
+        f"{format_count(paired.broken)} from right to wrong (exact McNemar test, "
+        f"{format_p_value(paired.mcnemar_p)}). Macro-F1 "
         f"{verb} by {format_number(abs(paired.macro_f1_gain))} (95 % interval of the change: "
         f"{format_interval(paired.interval)}).{verdict}"
     )
@@ -98,7 +100,8 @@ def calibrated_sentence(trust: ReliabilityReport) -> str:
     rule = {
         "accuracy": "the most probable label is the answer",
         "macro_recall": "each probability is divided by its label's share before the highest is taken",
-        "macro_f1": f"each probability is divided by its label's share to the power {format_number(trust.tau, 2)} before the "
+        "macro_f1": f"each probability is divided by its label's share to the power {format_number(trust.tau, 2)} "
+        "before the "
         "highest is taken",
     }[trust.metric]
     honest = (
@@ -107,8 +110,10 @@ def calibrated_sentence(trust: ReliabilityReport) -> str:
         else ""
     )
     return (
-        f"Calibration: scores are divided by a temperature of {format_number(trust.temperature, 2)} and shifted by label, as "
-        f"fitted on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, {rule}.{honest}"
+        f"Calibration: scores are divided by a temperature of {format_number(trust.temperature, 2)} and shifted by "
+        "label, as "
+        f"fitted on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, "
+        f"{rule}.{honest}"
     )
 
 
@@ -117,6 +122,8 @@ def abstention_sentence(trust: ReliabilityReport) -> str | None:
     if (chosen := trust.abstention) is None:
         return None
     return (
-        f'Below a confidence of {format_number(chosen.threshold)} the answer is "unsure", so that {format_percent(chosen.wanted)} of '
-        f"the others be right. Measured: {format_percent(chosen.coverage)} answered, {format_percent(chosen.accuracy)} of them right."
+        f'Below a confidence of {format_number(chosen.threshold)} the answer is "unsure", so that '
+        f"{format_percent(chosen.wanted)} of "
+        f"the others be right. Measured: {format_percent(chosen.coverage)} answered, "
+        f"{format_percent(chosen.accuracy)} of them right."
     )

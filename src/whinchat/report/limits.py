@@ -35,7 +35,10 @@ def _selection(record: RunRecord) -> Iterator[str]:
         yield "Before and after were measured on different rows, so their difference says nothing about training."
     leaked = record.manifest.data_report.get("leaked") or {}
     if leaked.get(split) and not record.recipe.data.drop_leaked:
-        yield f"{format_count(leaked[split])} texts of {split} also stand in train and were not dropped; the figures flatter."
+        yield (
+            f"{format_count(leaked[split])} texts of {split} also stand in train and were not dropped; the figures "
+            "flatter."
+        )
 
 
 def _precision(record: RunRecord) -> Iterator[str]:
@@ -44,7 +47,8 @@ def _precision(record: RunRecord) -> Iterator[str]:
         interval = None if after is None else after.intervals.get("macro_f1")
         if interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
-                f"The interval of macro-F1 in {words} is wide ({format_number(interval.low)} to {format_number(interval.high)}): "
+                f"The interval of macro-F1 in {words} is wide ({format_number(interval.low)} to "
+                f"{format_number(interval.high)}): "
                 f"{format_count(after.n)} rows are few. More evaluation rows would narrow it."
             )
     rare = [one for one in record.after.score.per_label if one.support < FEW_ROWS]
@@ -56,7 +60,10 @@ def _precision(record: RunRecord) -> Iterator[str]:
             yield f"In {MODES[paired.mode]}, no reliable gain in macro-F1 was shown."
     old, new = record.before.score.calibration, record.after.score.calibration
     if old is not None and new is not None and new.ece > old.ece:
-        yield f"Calibration got worse: the expected calibration error rose from {format_number(old.ece)} to {format_number(new.ece)}."
+        yield (
+            f"Calibration got worse: the expected calibration error rose from {format_number(old.ece)} to "
+            f"{format_number(new.ece)}."
+        )
 
 
 def _trust(record: RunRecord) -> Iterator[str]:
@@ -64,14 +71,19 @@ def _trust(record: RunRecord) -> Iterator[str]:
     if trust is None:
         return
     if trust.fitted_rows < FEW_FITTED:
-        yield f"Probabilities were calibrated on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}, which is few."
+        yield (
+            f"Probabilities were calibrated on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}, which "
+            "is few."
+        )
     weak = [
         f"{one.name} ({format_number(one.accuracy)})"
         for one in trust.slices
         if one.n >= FEW_TEXTS and trust.decided.accuracy - one.accuracy > WEAK_SPOT
     ]
     if weak:
-        yield f"Texts with clearly lower accuracy than all ({format_number(trust.decided.accuracy)}): {', '.join(weak)}."
+        yield (
+            f"Texts with clearly lower accuracy than all ({format_number(trust.decided.accuracy)}): {', '.join(weak)}."
+        )
     frail = [
         f"{one.name} ({format_percent(one.changed)} of answers changed)"
         for one in trust.stress
@@ -119,6 +131,7 @@ def _scope(record: RunRecord) -> Iterator[str]:
         "always gives one."
     )
     yield (
-        f"Measured on {format_count(record.after.score.n)} rows of {record.after.split} ({record.recipe.task.language}). "
+        f"Measured on {format_count(record.after.score.n)} rows of {record.after.split} "
+        f"({record.recipe.task.language}). "
         "Other kinds of text, other languages and fairness between groups of people were not measured."
     )

@@ -163,7 +163,8 @@ def settings_table(record: RunRecord) -> TextTable:
         ("target modules", targets),
         (
             "trainable parameters",
-            f"{format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} ({format_percent(share)})",
+            f"{format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} "
+            f"({format_percent(share)})",
         ),
         ("loss", train.loss),
         ("class weights", weights if isinstance(weights, str) else _pairs(weights)),

@@ -1,21 +1,31 @@
-"""What a run's folder holds to be looked at: its card, its report, its figures."""
+"""The pages of a run that a browser can look at: its model card, its report and its figures."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
-from whinchat.errors import RunError
 from whinchat.recipe.schema import method_name
-from whinchat.report.figures.run_figures import run_figures
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
 from whinchat.storage.run_folder import RunFolder
 
+# The figures that a run may have, in the order of the page, and the text for readers who cannot see one that the card
+# does not describe.
+FIGURE_CAPTIONS = {
+    "per_label": "F1 of each label before and after training.",
+    "confusion_score": "Confusion matrices of label scoring before and after training.",
+    "confusion_generate": "Confusion matrices of free generation before and after training.",
+    "reliability": "Accuracy against confidence.",
+    "coverage": "Accuracy against the share of texts answered, most confident first.",
+    "training_curve": "Training loss over steps.",
+}
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 _CARD = """<!doctype html>
 <html lang="en">
 <head>
@@ -35,50 +45,59 @@ _CARD = """<!doctype html>
 
 
 class RunPages:
-    """Files of run folders by the classifier's name; None where there is none."""
+    """The pages of each run folder, by the name of its classifier; None for a page that does not exist."""
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._folders = {name: RunFolder(path) for name, path in paths.items()}
 
     def has_card(self, name: str) -> bool:
-        """Whether there is a model card."""
+        """Return whether the run has a model card."""
         folder = self._folders.get(name)
         return folder is not None and folder.card.is_file()
 
     def card(self, name: str) -> str | None:
-        """The model card as a page."""
+        """Return the model card as an HTML page."""
         if not self.has_card(name):
             return None
-        # The card's front matter is for the hub.
-        _, _, body = self._folders[name].card.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
-        rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
-        return _CARD.format(title=html.escape(name), body=rendered)
+        body = _MARKDOWN.render(self._card_body(name))
+        return _CARD.format(title=html.escape(name), body=body)
 
     def report(self, name: str) -> Path | None:
-        """The report."""
+        """Return the path of the report."""
         folder = self._folders.get(name)
         return folder.report if folder is not None and folder.report.is_file() else None
 
     def figure(self, name: str, file: str) -> Path | None:
-        """One of its figures."""
+        """Return the path of the figure ``file``, a known name with the suffix .svg or .png."""
         folder = self._folders.get(name)
-        known = (
-            {} if folder is None or not folder.figures.is_dir() else {one.name: one for one in folder.figures.iterdir()}
-        )
-        return known.get(file)
+        stem, _, suffix = file.partition(".")
+        if folder is None or stem not in FIGURE_CAPTIONS or suffix not in ("svg", "png"):
+            return None
+        path = folder.figures / file
+        return path if path.is_file() else None
 
     def figures(self, name: str) -> list[FigureLink]:
-        """All of them, with what they show in words."""
-        try:
-            drawn = run_figures(self._folders[name].read())
-        except RunError:
-            return []
-        files = ((plot, f"{plot.name}.svg") for plot in drawn)
+        """Return links to the run's figures, each with its alternative text: the card's, or else the caption."""
+        alts = FIGURE_CAPTIONS | (_image_texts(self._card_body(name)) if self.has_card(name) else {})
         return [
-            FigureLink(url=f"/runs/{quote(name)}/figures/{file}", alt=plot.alt)
-            for plot, file in files
-            if self.figure(name, file) is not None
+            FigureLink(url=f"/runs/{quote(name)}/figures/{figure}.svg", alt=alts[figure])
+            for figure in FIGURE_CAPTIONS
+            if self.figure(name, f"{figure}.svg") is not None
         ]
+
+    def _card_body(self, name: str) -> str:
+        """Return the card's Markdown without the front matter, which is for the hub."""
+        text = self._folders[name].card.read_text(encoding="utf-8")
+        return text.removeprefix("---\n").partition("\n---\n")[2]
+
+
+def _image_texts(markdown: str) -> dict[str, str]:
+    """Return the alternative text of each image in ``markdown``, by its file name without suffix."""
+    images = [token for block in _MARKDOWN.parse(markdown) for token in block.children or () if token.type == "image"]
+    return {
+        PurePosixPath(str(image.attrs["src"])).stem: "".join(part.content for part in image.children or ())
+        for image in images
+    }
 
 
 def model_info(one: ServedModel, pages: RunPages) -> ModelInfo:

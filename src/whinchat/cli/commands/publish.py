@@ -60,7 +60,8 @@ def push(
         print_table(TextTable("", ("file", "bytes"), tuple((one.path, f"{one.size:,}") for one in package.files)))
     done = f"Would push to {repo_id}" if url is None else f"Pushed to {url}"
     out.print(
-        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted} texts of the data",
+        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted} texts of "
+        "the data",
         soft_wrap=True,
         markup=False,
     )
