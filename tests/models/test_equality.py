@@ -150,7 +150,7 @@ def test_what_labels_are_compared_by_is_their_log_probability_but_for_a_constant
     prompts = engine.template.encode((*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS))
     whole = label_probabilities(score_prompts(engine, prompts, 6))
     np.testing.assert_allclose(
-        label_probabilities(score_prompts(engine, prompts, 6, among_labels=True)), whole, rtol=1e-5, atol=1e-6
+        label_probabilities(score_prompts(engine, prompts, 6, labels_only=True)), whole, rtol=1e-5, atol=1e-6
     )
     assert np.ptp(whole, axis=0).max() > 0.01, "texts make no difference, so comparing proves little"
 
@@ -208,7 +208,7 @@ def test_scoring_nothing_and_long_texts(tiny_mistral: Path) -> None:
     engine = tuned_engine(tiny_mistral, tiny_models.BRANCHING, {"method": "lora"})
     assert score_prompts(engine, [], 4).shape == (0, 4)
     prompts = engine.template.encode(["long " * 800, "short"])
-    assert prompts[0].shortened > 0
+    assert prompts[0].truncated_tokens > 0
     np.testing.assert_allclose(
         score_prompts(engine, prompts, 2)[1:], score_prompts(engine, prompts[1:], 1), rtol=1e-5, atol=1e-5
     )

@@ -33,8 +33,8 @@ def print_example(recipe: Recipe, row: int, as_json: bool) -> None:
                 "input_ids": list(ids),
                 "tokens": tokens,
                 "supervised": [at >= len(prompt.ids) for at in range(len(ids))],
-                "shortened": prompt.shortened,
-                "defused": prompt.defused,
+                "shortened": prompt.truncated_tokens,
+                "defused": prompt.escaped_control_tokens,
             }
         )
         return
@@ -50,7 +50,7 @@ def print_example(recipe: Recipe, row: int, as_json: bool) -> None:
         f"\nlabel {recipe.task.labels[label]}; {len(prompt.ids)} tokens read, {len(answer)} supervised (green)",
         markup=False,
     )
-    if prompt.shortened:
-        out.print(f"text shortened by {prompt.shortened} tokens to fit backbone.max_prompt_tokens")
-    if prompt.defused:
-        out.print(f"{prompt.defused} control tokens in the text broken up")
+    if prompt.truncated_tokens:
+        out.print(f"text shortened by {prompt.truncated_tokens} tokens to fit backbone.max_prompt_tokens")
+    if prompt.escaped_control_tokens:
+        out.print(f"{prompt.escaped_control_tokens} control tokens in the text broken up")

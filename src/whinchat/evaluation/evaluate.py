@@ -21,13 +21,13 @@ from whinchat.recipe.schema import EvaluateConfig
 class EvaluationOutcome:
     """An evaluation and every prediction behind it, in the order of the split.
 
-    ``shortened`` and ``defused`` count the rows whose prompt needed it; see ``Prompt``.
+    ``truncated_texts`` and ``escaped_texts`` count texts that were cut or had control tokens escaped; see ``Prompt``.
     """
 
     evaluation: Evaluation
     predictions: tuple[Prediction, ...]
-    shortened: int = 0
-    defused: int = 0
+    truncated_texts: int = 0
+    escaped_texts: int = 0
 
 
 def evaluate(
@@ -75,8 +75,8 @@ def evaluate(
     return EvaluationOutcome(
         Evaluation(split.name, split.fingerprint(), by_score, by_generation),
         predictions,
-        shortened=sum(prompt.shortened > 0 for prompt in prompts),
-        defused=sum(prompt.defused > 0 for prompt in prompts),
+        truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
+        escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
     )
 
 

@@ -58,10 +58,10 @@ def score_prompts(
     batch_size: int,
     title: str = "Scoring",
     *,
-    alike: bool = False,
+    deterministic: bool = False,
     bar: tqdm[Any] | None = None,
     prefix: Prefix | None = None,
-    among_labels: bool = False,
+    labels_only: bool = False,
 ) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
 
@@ -72,15 +72,17 @@ def score_prompts(
         prompts: n of them.
         batch_size: rows to compute together, at most.
         title: of the progress bar.
-        alike: the same batches, each on one core, however many cores there are, so that bits do not depend on them.
+        deterministic: use a fixed batch layout and one thread a batch, so that results are bit-identical on any number
+            of cores.
         bar: a bar that is moved on instead of one made for this call.
         prefix: what most prompts begin with, read before; worth its while where batches are small.
-        among_labels: only ``compared``, all that answers take; what the model would say besides is not asked.
+        labels_only: return ``label_logits``, which leave out the rest of the vocabulary where they can: cheaper, and
+            enough to compare the labels.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
     cores = torch.get_num_threads() if engine.plan.device == "cpu" else 1
-    shares = 1 if alike else max(1, min(cores, len(ids) // _ROWS_A_CORE))
+    shares = 1 if deterministic else max(1, min(cores, len(ids) // _ROWS_A_CORE))
     batches = by_length([len(one) for one in ids], batch_size, shares)
     workers = max(1, min(cores, len(batches)))
 
@@ -89,7 +91,7 @@ def score_prompts(
         known = prefix if prefix is not None and all(_begins(one, prefix.ids) for one in whole) else None
         batch = collate(whole, [engine.tree.tokens] * len(rows), None if known is None else len(known.ids))
         with torch.inference_mode():
-            if among_labels:
+            if labels_only:
                 found = label_logits(engine, batch, known)
             else:
                 logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
@@ -106,9 +108,9 @@ def score_prompts(
         )
         done: Iterator[list[int]] = map(score_batch, batches)
         # A new thread has none of torch's caches yet, so a batch that is alone stays in this one.
-        if workers > 1 or alike:
+        if workers > 1 or deterministic:
             # The number of threads that a torch operation uses is set for each calling thread.
-            threads = 1 if alike else cores // workers
+            threads = 1 if deterministic else cores // workers
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
             done = stack.enter_context(pool).map(score_batch, batches)
         for rows in done:

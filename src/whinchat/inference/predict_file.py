@@ -229,7 +229,7 @@ def predict_part(labeller: Predictor, job: PredictionJob, table: TableFormat, pl
 
 def _columns(labeller: Predictor, block: Block, kinds: ColumnTypes, bar: Any) -> Columns:
     texts = readable_texts(block)
-    answers = labeller.answer(labeller.score(texts, alike=True, bar=bar)) if texts else None
+    answers = labeller.answer(labeller.score(texts, deterministic=True, bar=bar)) if texts else None
     bar.update(len(block.faults) - len(texts))
     return added_columns(block, kinds, answers)
 

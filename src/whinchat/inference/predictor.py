@@ -99,7 +99,7 @@ class Predictor:
         return cls(recipe, engine, load_calibrator(path, recipe))
 
     def score(
-        self, texts: Sequence[str], *, alike: bool = False, bar: Any = None, prefix: Prefix | None = None
+        self, texts: Sequence[str], *, deterministic: bool = False, bar: Any = None, prefix: Prefix | None = None
     ) -> NDArray[np.float32]:
         """What ``answer`` takes, (N, K): log-probabilities but for a constant of each text.
 
@@ -108,7 +108,14 @@ class Predictor:
         size = self.recipe.evaluate.per_device_eval_batch_size
         prompts = self.engine.template.encode(texts)
         return score_prompts(
-            self.engine, prompts, size, "Labelling", alike=alike, bar=bar, prefix=prefix, among_labels=True
+            self.engine,
+            prompts,
+            size,
+            "Labelling",
+            deterministic=deterministic,
+            bar=bar,
+            prefix=prefix,
+            labels_only=True,
         )
 
     def answer(self, log_probs: NDArray[np.float32]) -> Predictions:

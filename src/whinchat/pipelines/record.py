@@ -88,10 +88,10 @@ def tracker_metrics(record: RunRecord) -> dict[str, float]:
 
 def _notes(training: TrainingResult, after: EvaluationOutcome) -> dict[str, int]:
     return {
-        "training texts shortened": training.shortened,
-        "evaluated texts shortened": after.shortened,
-        "training texts with control tokens broken up": training.defused,
-        "evaluated texts with control tokens broken up": after.defused,
+        "training texts shortened": training.truncated_texts,
+        "evaluated texts shortened": after.truncated_texts,
+        "training texts with control tokens broken up": training.escaped_texts,
+        "evaluated texts with control tokens broken up": after.escaped_texts,
     }
 
 

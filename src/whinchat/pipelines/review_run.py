@@ -142,7 +142,7 @@ def _judge(
         template.encode(inside.texts),
         recipe.evaluate.per_device_eval_batch_size,
         f"Judging fold {place.path.name}",
-        among_labels=True,
+        labels_only=True,
     )
     seconds = None if training.resumed_from_step else time.perf_counter() - started
     return scores, FoldRecord(len(inside), inside.fingerprint(), len(others), training.steps, seconds)

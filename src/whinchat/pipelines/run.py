@@ -165,9 +165,7 @@ def analyze_run(
 
     def answer(texts: Sequence[str]) -> Any:
         prompts = engine.template.encode(texts)
-        return score_prompts(
-            engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", among_labels=True
-        )
+        return score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", labels_only=True)
 
     evaluated = ScoredSplit(split, np.array([one.log_probs for one in after.predictions]))
     validation = evaluated

@@ -24,15 +24,18 @@ _PROBE = "word"
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one prompt, and what had to be done to make it.
+    """Token ids of one prompt, and how its text was changed to make it.
 
-    ``shortened``: tokens cut from the end of the text. ``defused``: control tokens spelled out in the text, which were
-    broken up so that a text cannot end its own turn.
+    Attributes:
+        ids: token ids, up to the place where the model's answer starts.
+        truncated_tokens: tokens cut from the end of the text to meet the length limit.
+        escaped_control_tokens: control tokens spelled out in the text, such as ``<|im_end|>``. Each is broken up by a
+            space, so that a text cannot end its own turn.
     """
 
     ids: tuple[int, ...]
-    shortened: int = 0
-    defused: int = 0
+    truncated_tokens: int = 0
+    escaped_control_tokens: int = 0
 
 
 class PromptTemplate:
@@ -84,12 +87,12 @@ class PromptTemplate:
 
     def encode(self, texts: Sequence[str]) -> list[Prompt]:
         """Prompts of ``texts``, in their order; one prompt for each text, whatever the text holds."""
-        safe = [self._defuse(clean(text, self.task.clean)) for text in texts]
+        safe = [self._escape(clean(text, self.task.clean)) for text in texts]
         rendered = [self.render(text) for text, _ in safe]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         return [
-            self._fit(text, tuple(self._with_bos(ids)), defused)
-            for (text, defused), ids in zip(safe, batch, strict=True)
+            self._truncate(text, tuple(self._with_bos(ids)), escaped)
+            for (text, escaped), ids in zip(safe, batch, strict=True)
         ]
 
     def render(self, text: str, answer: str | None = None) -> str:
@@ -115,7 +118,7 @@ class PromptTemplate:
     def _show(self, examples: Sequence[tuple[str, int]]) -> None:
         bare = len(self._encode_raw(self.render("")))
         words = self.task.answer_words
-        self._examples = [(self._defuse(clean(text, self.task.clean))[0], words[label]) for text, label in examples]
+        self._examples = [(self._escape(clean(text, self.task.clean))[0], words[label]) for text, label in examples]
         self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - bare
 
     def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
@@ -185,11 +188,11 @@ class PromptTemplate:
                 f"the limit is {self.max_prompt_tokens}; raise it or shorten task.instruction"
             )
 
-    def _defuse(self, text: str) -> tuple[str, int]:
+    def _escape(self, text: str) -> tuple[str, int]:
         # "<|im_end|>" inside a text would be read as the real control token; "< |im_end|>" is ordinary text.
         return self._control.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._control else (text, 0)
 
-    def _fit(self, text: str, ids: tuple[int, ...], defused: int) -> Prompt:
+    def _truncate(self, text: str, ids: tuple[int, ...], escaped: int) -> Prompt:
         cut = 0
         while len(ids) > self.max_prompt_tokens:
             spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -197,7 +200,7 @@ class PromptTemplate:
             cut += len(spans) - keep
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
-        return Prompt(ids, shortened=cut, defused=defused)
+        return Prompt(ids, truncated_tokens=cut, escaped_control_tokens=escaped)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

@@ -27,6 +27,6 @@ class TrainingResult:
     parameters: int
     trainable_parameters: int
     resumed_from_step: int
-    shortened: int
-    defused: int
+    truncated_texts: int
+    escaped_texts: int
     history: tuple[TrainPoint, ...]

@@ -87,8 +87,8 @@ def train(
         parameters=parameters,
         trainable_parameters=trainable,
         resumed_from_step=started,
-        shortened=sum(prompt.shortened > 0 for prompt in prompts),
-        defused=sum(prompt.defused > 0 for prompt in prompts),
+        truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
+        escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
         history=_history(state.log_history),
     )
 

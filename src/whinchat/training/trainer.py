@@ -150,7 +150,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         started = time.perf_counter()
         size, count = self.recipe.evaluate.per_device_eval_batch_size, world_size()
         share = self._watched_prompts[process_rank() :: count]
-        mine = score_prompts(self.engine, share, size, "Validating", among_labels=True)
+        mine = score_prompts(self.engine, share, size, "Validating", labels_only=True)
         log_probs = np.empty((len(self._watched), mine.shape[1]), mine.dtype)
         for process, part in enumerate(gather_object([mine])):
             log_probs[process::count] = part
