@@ -250,7 +250,7 @@ def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     recipe, path = resumable(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv")), tmp_path / "run"
     measured: list[str] = []
 
-    from whinchat.evaluation import evaluate as module
+    from whinchat.pipelines import run as module
 
     real = module.evaluate
 

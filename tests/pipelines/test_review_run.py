@@ -109,11 +109,10 @@ def test_flipped_labels_come_first(tiny_llama: Path, noisy: Path, tmp_path: Path
 def test_no_model_is_judged_on_what_it_was_trained_on(
     tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whinchat.evaluation import scoring
-    from whinchat.training import train as training
+    from whinchat.pipelines import review_run as module
 
     trained: list[set[str]] = []
-    real_train, real_score = training.train, scoring.score_prompts
+    real_train, real_score = module.train, module.score_prompts
     judged: list[str] = []
 
     def watched_train(recipe: Any, corpus: Any, *rest: Any) -> Any:
@@ -127,8 +126,8 @@ def test_no_model_is_judged_on_what_it_was_trained_on(
         judged.extend(map(str, encoded))
         return real_score(engine, prompts, *rest, **settings)
 
-    monkeypatch.setattr(training, "train", watched_train)
-    monkeypatch.setattr(scoring, "score_prompts", watched_score)
+    monkeypatch.setattr(module, "train", watched_train)
+    monkeypatch.setattr(module, "score_prompts", watched_score)
     found, _ = review_run(recipe_for(tiny_llama, noisy, max_steps=1), tmp_path / "review", folds=2)
     assert len(trained) == 2
     assert len(set(judged)) == found.rows
