@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import GenerationConfig
 
 from whinchat.models.forward import Engine, autocast, inference, layout_batch, prefix_cache
+from whinchat.progress import progress
 from whinchat.prompts.batching import by_length, collate
 from whinchat.prompts.template import Prompt
 from whinchat.recipe.task import Task
@@ -36,7 +36,7 @@ def generate(
     )
     ids = [prompt.ids for prompt in prompts]
     answers: list[str | None] = [None] * len(ids)
-    with inference(model), tqdm(total=len(ids), desc=title, unit=" texts", disable=None) as bar:
+    with inference(model), progress(title, len(ids)) as bar:
         for rows in by_length([len(one) for one in ids], batch_size):
             batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
             layout = layout_batch(batch, None, engine.plan)

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
-from tqdm import tqdm
 
 from whinchat.models.forward import Engine, answer_logits, inference
 from whinchat.models.packed.llama import Prefix
+from whinchat.progress import Progress, progress
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, by_length, collate
 from whinchat.prompts.template import Prompt
@@ -59,7 +58,7 @@ def score_prompts(
     title: str = "Scoring",
     *,
     deterministic: bool = False,
-    bar: tqdm[Any] | None = None,
+    bar: Progress | None = None,
     prefix: Prefix | None = None,
     labels_only: bool = False,
 ) -> NDArray[np.float32]:
@@ -101,11 +100,7 @@ def score_prompts(
 
     with ExitStack() as stack:
         stack.enter_context(inference(engine.model))
-        moved = (
-            bar
-            if bar is not None
-            else stack.enter_context(tqdm(total=len(ids), desc=title, unit=" texts", disable=None))
-        )
+        moved = bar if bar is not None else stack.enter_context(progress(title, len(ids)))
         done: Iterator[list[int]] = map(score_batch, batches)
         # A new thread has none of torch's caches yet, so a batch that is alone stays in this one.
         if workers > 1 or deterministic:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
 from whinchat.errors import ModelError
@@ -25,6 +24,7 @@ from whinchat.export.modelfile import PromptFrame
 from whinchat.inference.predictor import Predictor
 from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
+from whinchat.progress import track
 from whinchat.prompts.batching import shared_prefix
 
 
@@ -87,8 +87,9 @@ def _by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[in
             raise ModelError(f"{path.name}: llama.cpp has no room for a prompt of {room.n_ctx} tokens")
         try:
             reading = _Reading(lib, context, lib.llama_vocab_n_tokens(vocabulary))
-            bar = tqdm(ids, desc=f"Reading {path.name}", unit=" texts", disable=None)
-            return np.array([_scores(reading, prompt, answers) for prompt in bar], dtype=np.float32)
+            return np.array(
+                [_scores(reading, prompt, answers) for prompt in track(ids, f"Reading {path.name}")], dtype=np.float32
+            )
         finally:
             lib.llama_free(context)
     finally:

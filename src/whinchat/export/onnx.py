@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from whinchat.errors import ModelError
+from whinchat.progress import track
 
 # Where transformers.js and optimum look for it.
 FILE = "model.onnx"
@@ -95,7 +95,7 @@ def onnx_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDA
     settings.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / FILE, settings, providers=["CPUExecutionProvider"])
     logits = []
-    for at in tqdm(range(0, len(texts), _BATCH), desc=f"Reading {FILE}", unit=" batches", disable=None):
+    for at in track(range(0, len(texts), _BATCH), f"Reading {FILE}", "batches"):
         inputs = tokenizer(list(texts[at : at + _BATCH]), truncation=True, padding=True, return_tensors="np")
         logits += session.run(["logits"], {name: inputs[name] for name in _INPUTS})
     shares: NDArray[np.float64] = softmax(np.concatenate(logits).astype(np.float64), axis=1)

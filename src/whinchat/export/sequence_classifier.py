@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, normalizers, processors
 from torch import Tensor
-from tqdm import tqdm
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -28,6 +27,7 @@ from transformers import (
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.models.backbone import Backbone
+from whinchat.progress import track
 from whinchat.prompts.template import PromptTemplate
 
 # Ridge, as a share of the mean square of a hidden state: enough for a stable solution.
@@ -108,7 +108,7 @@ def _hidden_states(made: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequenc
     """What the head reads of each text, float32, (N, H)."""
     states = []
     batches = [texts[at : at + _BATCH] for at in range(0, len(texts), _BATCH)]
-    for batch in tqdm(batches, desc="Reading hidden states", disable=None):
+    for batch in track(batches, "Reading hidden states", "batches"):
         inputs = tokenizer(list(batch), truncation=True, padding=True, return_tensors="pt")
         found = made.base_model(**inputs).last_hidden_state  # (B, T, H)
         last = inputs["attention_mask"].sum(dim=1) - 1

@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from whinchat.data.formats.table_format import Block, BlockLocation, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import TABLE_FORMATS, open_table
 from whinchat.errors import DataError
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.progress import progress
 from whinchat.storage.atomic import write_json
 from whinchat.storage.locate import find_classifier
 
@@ -300,14 +299,12 @@ def predict_tables(jobs: Iterable[PredictionJob], work: PartWorker, overwrite: b
     for job, table in zip(jobs, tables, strict=True):
         done = open_job(job, overwrite)
         if done is None:
-            with tqdm(
-                total=job.bytes, desc=f"Looking through {job.source}", unit="B", unit_scale=True, disable=None
-            ) as bar:
+            with progress(f"Reading {job.source}", job.bytes, "bytes") as bar:
                 places = list(table.places(job.rows_per_part, bar.update))
             missing = [place for place in places if not job.part(place).is_file()]
             rows = sum(place.rows for place in places)
             left = sum(place.rows for place in missing)
-            with tqdm(total=rows, initial=rows - left, desc="Labelling", unit=" texts", disable=None) as bar:
+            with progress("Labelling", rows, initial=rows - left) as bar:
                 if missing:
                     work(job, table, missing, bar)
             done = finish_job(job, table, places)

@@ -8,12 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import RunError, WhinchatError
 from whinchat.inference.predict_file import PartWorker, PredictionJob, predict_part
 from whinchat.inference.predictor import Predictor
+from whinchat.progress import SilentProgress
 
 
 class RayPartWorker:
@@ -31,7 +30,7 @@ class RayPartWorker:
         for number, start, rows in zip(batch["number"], batch["start"], batch["rows"], strict=True):
             place = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
-                predict_part(self._labeller, self._job, self._table, place, tqdm(disable=True))
+                predict_part(self._labeller, self._job, self._table, place, SilentProgress())
                 faults.append("")
             except WhinchatError as fault:
                 faults.append(str(fault))

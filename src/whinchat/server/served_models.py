@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
@@ -18,6 +16,7 @@ from whinchat.models.adapters import adapters_disabled, add_adapter, cast_lora_f
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.llama import Prefix
+from whinchat.progress import SilentProgress
 from whinchat.storage.locate import SavedClassifier, find_classifier
 
 
@@ -94,7 +93,7 @@ class ModelHost:
         with adapters_disabled(self._layers) if plain else nullcontext():
             if question not in self._prefixes:
                 self._prefixes[question] = one.labeller.engine.read_prefix()
-            scores = one.labeller.score(texts, bar=tqdm(disable=True), prefix=self._prefixes[question])
+            scores = one.labeller.score(texts, bar=SilentProgress(), prefix=self._prefixes[question])
         if not question.before:
             return one.labeller.answer(scores)
         untouched = Calibrator(one.labeller.recipe.task.labels)

@@ -1,0 +1,153 @@
+"""Show how far long work has come: bars on a terminal, log lines everywhere else.
+
+All lines go through the logger ``whinchat.progress`` at level INFO, so a program that uses whinchat as a library sees
+nothing unless it asks for them; the command line asks by ``log_to_stderr``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from tqdm import tqdm
+
+# Longest silence in a log, in seconds.
+LOG_INTERVAL_SECONDS = 30.0
+
+T = TypeVar("T")
+logger = logging.getLogger("whinchat.progress")
+
+
+class Progress(Protocol):
+    """How far one piece of work has come."""
+
+    def update(self, count: int) -> None:
+        """Count ``count`` further items as done."""
+
+    def note(self, text: str) -> None:
+        """Show ``text``, such as the current loss, beside the count."""
+
+
+class SilentProgress:
+    """Progress that nobody watches."""
+
+    def update(self, count: int) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+
+class _Bar:
+    """A tqdm bar on a terminal."""
+
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self._bar = bar
+
+    def update(self, count: int) -> None:
+        self._bar.update(count)
+
+    def note(self, text: str) -> None:
+        self._bar.set_postfix_str(text, refresh=False)
+
+
+class _LoggedProgress:
+    """A count that is logged every ``LOG_INTERVAL_SECONDS`` by a thread of its own, however long an item takes."""
+
+    def __init__(self, title: str, total: int | None, unit: str, initial: int) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._initial = self._done = initial
+        self._note = ""
+        self._started = time.perf_counter()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._log_regularly, daemon=True)
+        self._thread.start()
+
+    def update(self, count: int) -> None:
+        self._done += count
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _log_regularly(self) -> None:
+        while not self._ended.wait(LOG_INTERVAL_SECONDS):
+            logger.info(self._line())
+
+    def _line(self) -> str:
+        seconds = time.perf_counter() - self._started
+        if not self._total:
+            return f"{self._title}: running for {tqdm.format_interval(seconds)}"
+        line = f"{self._title}: {self._done:,} of {self._total:,} {self._unit} ({self._done / self._total:.0%})"
+        if self._done > self._initial:
+            left = seconds / (self._done - self._initial) * (self._total - self._done)
+            line += f", about {tqdm.format_interval(left)} left"
+        return f"{line}, {self._note}" if self._note else line
+
+
+@contextmanager
+def progress(title: str, total: int | None = None, unit: str = "texts", *, initial: int = 0) -> Iterator[Progress]:
+    """Show the progress of what happens inside, on standard error.
+
+    Args:
+        title: what is being done.
+        total: items to do; None where their number is not known.
+        unit: name of the items, in the plural.
+        initial: items that an earlier process has done.
+    """
+    if sys.stderr.isatty():
+        # disable=None leaves the decision to tqdm: TQDM_DISABLE=1 turns the bar off.
+        unit, scale = ("B", True) if unit == "bytes" else (f" {unit}", False)
+        with tqdm(total=total, desc=title, unit=unit, unit_scale=scale, initial=initial, disable=None) as bar:
+            yield _Bar(bar)
+    elif logger.isEnabledFor(logging.INFO):
+        logged = _LoggedProgress(title, total, unit, initial)
+        try:
+            yield logged
+        finally:
+            logged.close()
+    else:
+        yield SilentProgress()
+
+
+def track(items: Sequence[T], title: str, unit: str = "texts") -> Iterator[T]:
+    """Yield each of ``items``, and show how many have been worked on."""
+    with progress(title, len(items), unit) as bar:
+        for item in items:
+            yield item
+            bar.update(1)
+
+
+@contextmanager
+def stage(title: str) -> Iterator[None]:
+    """Log when a stage of a run starts and when it ends; one that fails logs no end."""
+    logger.info("%s ...", title)
+    started = time.perf_counter()
+    yield
+    logger.info("%s: done in %s", title, tqdm.format_interval(time.perf_counter() - started))
+
+
+class _StderrHandler(logging.Handler):
+    """Writes log lines above the bar that may be on the terminal, with the time of day in a log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if not sys.stderr.isatty():
+            line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {line}"
+        tqdm.write(line, file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """Show the lines of this module on standard error from now on; calling this again changes nothing."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(_StderrHandler())

@@ -1,0 +1,62 @@
+"""Progress: bars on a terminal, log lines elsewhere, silence in a library."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+import pytest
+
+from whinchat import progress as module
+from whinchat.progress import log_to_stderr, progress, stage, track
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show log lines, every hundredth of a second."""
+    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(module.logger, "handlers", [])
+    monkeypatch.setattr(module.logger, "level", logging.NOTSET)
+    monkeypatch.setattr(module.logger, "propagate", True)
+    log_to_stderr()
+
+
+@pytest.mark.usefixtures("logged")
+def test_a_log_is_told_how_far_it_is_even_while_one_item_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Scoring", 8, initial=2) as bar:
+        bar.update(2)
+        bar.note("loss 0.5")
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert re.fullmatch(r"\d\d:\d\d:\d\d Scoring: 4 of 8 texts \(50%\), about 00:00 left, loss 0\.5", lines[-1])
+
+
+@pytest.mark.usefixtures("logged")
+def test_stages_are_told_at_both_ends_and_a_failed_one_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage("Load the model"):
+        pass
+    with pytest.raises(ValueError, match="broken"), stage("Train"):
+        raise ValueError("broken")
+    lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["Load the model ...", "Load the model: done in 00:00", "Train ..."]
+
+
+def test_a_library_stays_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage("Load"), progress("Scoring", 3) as bar:
+        bar.update(3)
+    assert list(track([1, 2], "Reading")) == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for _ in track([1, 2, 3], "Reading", "batches"):
+        pass
+    with progress("Reading", 2_000_000, "bytes") as bar:
+        bar.update(2_000_000)
+    said = capsys.readouterr().err
+    assert "Reading: 100%" in said
+    assert "3/3" in said
+    assert "2.00M/2.00M" in said
