@@ -1,4 +1,4 @@
-"""From a GGUF file to a folder of safetensors and tokenizer, once."""
+"""Convert a GGUF file to a folder of safetensors and tokenizer, once for each file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from whinchat.errors import ModelError
 
-# Raise when the conversion changes: folders of another version are left alone and made anew.
+# Raise this number when the conversion changes: folders of another version are left alone, and a new one is made.
 _VERSION = 1
 
-# Pre-tokenizers whose ids were compared with llama.cpp's (tests/model/test_gguf.py), by their GGUF name. transformers
-# keeps the byte-level step and drops what the name adds to it.
+# GGUF names of the pre-tokenizers whose token ids were compared with llama.cpp's (tests/models/test_gguf.py).
+# transformers keeps the byte-level step of a pre-tokenizer and drops whatever its name adds to that.
 _PROVEN = {"smollm"}
 
 
 def converted_folder(gguf: Path, cache: Path) -> Path:
-    """The folder for ``gguf`` under ``cache``, converted now if it is not there yet.
+    """Return the folder that ``gguf`` is converted to, and convert it first if the cache lacks it.
 
-    The folder appears whole or not at all, and two processes may ask for it at once.
+    The folder appears whole or not at all, and two processes may call this function at the same time.
+
+    Args:
+        gguf: the GGUF file.
+        cache: folder that holds converted models.
 
     Raises:
-        ModelError: the file's tokenizer is of a kind whose ids were never compared with llama.cpp's.
+        ModelError: the token ids of the file's pre-tokenizer were never compared with llama.cpp's.
     """
-    target = cache / f"{gguf.stem}-v{_VERSION}"
+    target = conversion_target(gguf, cache)
     if (target / "config.json").is_file():
         return target
     cache.mkdir(parents=True, exist_ok=True)
@@ -41,7 +45,7 @@ def converted_folder(gguf: Path, cache: Path) -> Path:
         try:
             work.rename(target)
         except OSError:
-            # Another process was first; its folder is the same.
+            # Another process was faster and wrote the same folder.
             if not (target / "config.json").is_file():
                 raise
     finally:
@@ -49,24 +53,31 @@ def converted_folder(gguf: Path, cache: Path) -> Path:
     return target
 
 
-def _convert(gguf: Path, target: Path) -> None:
+def conversion_target(gguf: Path, cache: Path) -> Path:
+    """Return the folder under ``cache`` that ``converted_folder`` writes for ``gguf``, whether or not it exists yet."""
+    return cache / f"{gguf.stem}-v{_VERSION}"
 
+
+def _convert(gguf: Path, target: Path) -> None:
     field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
     pre = field.contents() if field is not None else None
     if pre not in _PROVEN:
-        raise ModelError(f"{gguf}: tokenizer of kind {pre!r} was never compared with llama.cpp's; use a hub folder")
+        raise ModelError(
+            f"{gguf}: its pre-tokenizer {pre!r} was never compared with llama.cpp's, so the token ids may be wrong; "
+            "use the model's folder of safetensors instead"
+        )
     folder, name = os.fspath(gguf.parent), gguf.name
     logging.getLogger("whinchat").info("Converting %s to safetensors (once)", name)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    # "smollm" splits digits one by one before the byte-level step; transformers drops that, and numbers would get
-    # tokens the model never saw.
+    # "smollm" splits digits one by one before the byte-level step. transformers drops that step, and numbers would get
+    # tokens that the model never saw in training.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.save_pretrained(target)
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-    # The weights are plain now, yet transformers takes what it read from a GGUF file for quantized and will not save
-    # it: they move to a model of the same shape that knows nothing of the file.
+    # The weights are dequantized now, but transformers still marks the model as quantized and refuses to save it.
+    # Therefore the weights move to a model of the same shape without that mark.
     del read.config.quantization_config
     plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     plain.load_state_dict(read.state_dict())

@@ -1,0 +1,43 @@
+"""The size of a model from its configuration alone: no weights are read, and nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from whinchat.data.packages import PREFIX, cache_folder, catalog_entry
+from whinchat.models.gguf_import import conversion_target
+
+
+def count_configured_parameters(model: str, revision: str | None = None) -> int | None:
+    """Count the parameters that the configuration of ``model`` describes; tied weights count once.
+
+    The model is built on PyTorch's meta device, where a tensor has a shape and takes no memory.
+
+    Args:
+        model: ``backbone.model`` of a recipe: a local folder, ``package:NAME``, or OWNER/NAME on the Hugging Face hub.
+        revision: ``backbone.revision`` of the recipe.
+
+    Returns:
+        The number of parameters. None where no ``config.json`` can be read without network (a hub model that is not in
+        the hub's cache, a package whose model has not been fetched and converted yet), or where transformers does not
+        know the architecture.
+
+    Raises:
+        DataError: ``model`` names a package that is not in the catalog.
+    """
+    path: str | Path = model
+    if model.startswith(PREFIX):
+        path = conversion_target(Path(catalog_entry(model).filename), cache_folder() / "models")
+    elif (local := Path(model).expanduser()).is_dir():
+        path = local
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision or "main", local_files_only=True)
+        with torch.device("meta"):
+            skeleton = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError):
+        return None
+    parameters: int = sum(parameter.numel() for parameter in skeleton.parameters())
+    return parameters
