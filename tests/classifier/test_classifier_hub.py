@@ -80,8 +80,8 @@ def test_a_pushed_run_is_a_classifier(hub: Hub, tiny_llama: Path, tmp_path: Path
 def test_what_cannot_be_pushed(hub: Hub, fitted: Classifier, tiny_llama: Path) -> None:
     with pytest.raises(NotFittedError):
         Classifier(model=str(tiny_llama)).push_to_hub(REPO)
-    with pytest.raises(HubError, match=r"a folder that nobody else has; .*\(base_model in Python\)"):
+    with pytest.raises(HubError, match=r"a local folder that nobody else has; .*\(base_model in Python\)"):
         fitted.push_to_hub(REPO)
-    with pytest.raises(HubError, match="words: no name for a repository; it must read OWNER/NAME"):
+    with pytest.raises(HubError, match="words: is not a repository name; write OWNER/NAME"):
         fitted.push_to_hub("words", base_model=BASE)
     assert set(hub.repositories) == {BASE}

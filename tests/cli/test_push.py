@@ -134,7 +134,7 @@ def test_a_card_that_does_not_validate_stays(whinchat: Whinchat, logged_in: Hub,
     recipe.write_text(recipe.read_text().replace("language: en", "language: Tweetish"), encoding="utf-8")
     said = whinchat("push", run, REPO, "--base", BASE)
     assert said.code == 2
-    assert f"{REPO}: not pushed, for the hub refuses the card's metadata" in said.err
+    assert f"{REPO}: not pushed: the hub rejects the metadata of the card" in said.err
     assert "'Tweetish'" in said.err
     assert REPO not in logged_in.repositories
 
@@ -143,14 +143,16 @@ def test_a_card_without_its_figures_stays(whinchat: Whinchat, logged_in: Hub, a_
     run = shutil.copytree(a_run, tmp_path / "run")
     (run / "figures" / "per_label.png").unlink()
     said = whinchat("push", run, REPO, "--base", BASE)
-    assert f"{run}/figures/per_label.png: missing, and the card shows it" in said.err
+    assert f"{run}/figures/per_label.png: is missing, and the card shows it" in said.err
     assert logged_in.asked == []
 
 
 def test_the_base_model_must_be_one_that_others_have(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
     said = whinchat("push", a_run, REPO)
-    assert "a folder that nobody else has; if the hub has the same model, name it with --base OWNER/NAME" in said.err
-    assert "is no name of a base model" in whinchat("push", a_run, REPO, "--base", "../tiny").err
+    assert (
+        "a local folder that nobody else has; if the hub has the same model, name it with --base OWNER/NAME" in said.err
+    )
+    assert "is not the name of a base model" in whinchat("push", a_run, REPO, "--base", "../tiny").err
     assert logged_in.asked == []
 
 

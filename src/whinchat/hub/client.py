@@ -1,4 +1,4 @@
-"""The Hugging Face hub: classifiers fetched from it, and files sent there in one commit."""
+"""Download classifiers from the Hugging Face hub, and upload files to it in one commit."""
 
 from __future__ import annotations
 
@@ -26,173 +26,190 @@ from whinchat.storage.run_folder import RunFolder
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARD = "README.md"
-# What is of no use for labelling.
-_NOT_FETCHED = ["figures/*", "*.html"]
-# No token holds anything else, and what a header cannot hold would be told in an error, token and all.
+# Files that predicting does not need.
+_NOT_DOWNLOADED = ["figures/*", "*.html"]
+# The characters of a token. An HTTP header cannot hold others, and the error that says so would quote the token.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True)
 class RepositoryFile:
-    """One file to be sent: its ``path`` in the repository, and its bytes or where they lie."""
+    """A file of a hub repository.
+
+    Attributes:
+        path: its path in the repository, with ``/`` between folders.
+        content: its bytes, or the path of a local file that holds them.
+    """
 
     path: str
     content: bytes | Path
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
     def read(self) -> bytes:
-        """Its bytes."""
+        """Return the file's bytes."""
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
 def fetch_classifier(source: str | Path) -> Path:
-    """The folder ``source``; or, where it reads OWNER/NAME or OWNER/NAME@REVISION and is no folder, the classifier that
-    the hub has by this name, in the hub library's cache.
+    """Return the folder of a classifier, downloading it from the hub if need be.
 
-    A name whose first part is a folder here is a path, so that a slip in ``runs/NAME`` asks nobody.
+    Args:
+        source: a folder, which is returned unchanged; or OWNER/NAME or OWNER/NAME@REVISION on the hub. A name whose
+            first part is a local folder counts as a path, so a typing error in ``runs/NAME`` never reaches the hub.
+
+    Returns:
+        ``source`` itself, or the snapshot in huggingface_hub's cache.
 
     Raises:
-        HubError: no such repository, none of whinchat's, or the hub is out of reach and the cache does not have it.
+        HubError: the hub has no such repository or revision, the repository was not made by whinchat, or the hub
+            cannot be reached and the cache does not hold the repository.
     """
     path = Path(source)
     name, _, revision = str(source).partition("@")
     if path.exists() or not HUB_ID.fullmatch(name) or Path(name).parent.is_dir():
         return path
 
-    asked: dict[str, Any] = {"repo_id": name, "revision": revision or None}
+    repository: dict[str, Any] = {"repo_id": name, "revision": revision or None}
     try:
-        # Looked at first: other repositories are of any size, and this gives up at once where the hub is out of reach.
-        info = HfApi().model_info(**asked, timeout=10)
-        if any(one.rfilename == "recipe.yaml" for one in info.siblings or ()):
-            return Path(snapshot_download(**asked, ignore_patterns=_NOT_FETCHED))
-        reason = "the repository holds no recipe.yaml, so it is none that `whinchat push` made"
+        # The file list comes first: other repositories may be huge, and this request fails at once without a network.
+        info = HfApi().model_info(**repository, timeout=10)
+        if any(file.rfilename == "recipe.yaml" for file in info.siblings or ()):
+            return Path(snapshot_download(**repository, ignore_patterns=_NOT_DOWNLOADED))
+        reason = "the repository has no recipe.yaml, so `whinchat push` did not make it; name a repository that it made"
     except RepositoryNotFoundError:
         reason = (
-            "no such folder here, and no such repository on the hub, or a private one; `hf auth login` shows you yours"
+            "there is no such folder here and no such repository on the hub; check the name, or log in with "
+            "`hf auth login` if the repository is private"
         )
     except RevisionNotFoundError:
-        reason = f"the repository has no revision {revision}"
-    except HfHubHTTPError as fault:
-        reason = f"the hub answered: {_said(fault)}"
+        reason = f"the repository has no revision {revision}; name a branch, a tag or a commit that it has"
+    except HfHubHTTPError as error:
+        reason = f"the hub answered: {_error_text(error)}"
     except (HTTPError, OSError):
         try:
-            return Path(snapshot_download(**asked, ignore_patterns=_NOT_FETCHED, local_files_only=True))
+            return Path(snapshot_download(**repository, ignore_patterns=_NOT_DOWNLOADED, local_files_only=True))
         except LocalEntryNotFoundError:
-            reason = "no such folder here, and the hub is out of reach and its cache does not have it"
+            reason = (
+                "there is no such folder here, the hub cannot be reached, and its local cache does not hold this "
+                "repository; check the name and the network"
+            )
     raise HubError(f"{source}: {reason}") from None
 
 
 def connect_to_hub(repo_id: str, token: str | None = None) -> HfApi:
-    """The hub's client, with what it takes to write to ``repo_id``; nothing is asked yet.
+    """Return a client of the hub that can write to ``repo_id``; no request is sent yet.
 
     Args:
         repo_id: OWNER/NAME.
-        token: the hub library's own by default.
+        token: an access token; by default the one that ``hf auth login`` or HF_TOKEN has set.
 
     Raises:
-        HubError: the name can be no repository's, or there is no token.
+        HubError: ``repo_id`` is not a valid repository name, or there is no usable token.
     """
     require_repo_id(repo_id)
     token = token or get_token()
     if token is None:
-        raise HubError(f"{repo_id}: no token for the hub; log in with `hf auth login`, or set HF_TOKEN")
+        raise HubError(f"{repo_id}: there is no token for the hub; log in with `hf auth login`, or set HF_TOKEN")
     if not _TOKEN.fullmatch(token):
-        raise HubError(f"{repo_id}: the token holds characters that no token has; `hf auth login` stores another")
+        raise HubError(
+            f"{repo_id}: the token holds characters that no token has; store a valid token with `hf auth login`"
+        )
     return HfApi(token=token)
 
 
 def require_repo_id(repo_id: str) -> None:
-    """Check that ``repo_id`` can be a repository's.
+    """Raise an error unless ``repo_id`` is a valid repository name.
 
     Raises:
-        HubError: it does not read OWNER/NAME, or holds what the hub does not allow.
+        HubError: ``repo_id`` does not read OWNER/NAME, or contains characters that the hub does not allow.
     """
     try:
         validate_repo_id(repo_id)
-    except HFValidationError as fault:
-        raise HubError(f"{repo_id}: no name for a repository: {' '.join(str(fault).split())}") from None
+    except HFValidationError as error:
+        raise HubError(f"{repo_id}: is not a repository name: {' '.join(str(error).split())}") from None
     if not HUB_ID.fullmatch(repo_id):
-        raise HubError(f"{repo_id}: no name for a repository; it must read OWNER/NAME, as in ann/tweet-sentiment")
+        raise HubError(f"{repo_id}: is not a repository name; write OWNER/NAME, as in ann/tweet-sentiment")
 
 
 def upload_files(
     api: HfApi, repo_id: str, files: Sequence[RepositoryFile], message: str, private: bool | None = None
 ) -> str:
-    """Put ``files`` into the model repository ``repo_id`` in one commit; its address.
+    """Upload ``files`` to the model repository ``repo_id`` in one commit, and return the repository's address.
 
-    What an earlier push left there and this one does not bring goes, so that no figure outlives its run.
+    The commit deletes the files of an earlier upload that are not among ``files``, so that no figure of an old run
+    stays beside a new model. Files that whinchat did not write are kept.
 
     Args:
-        api: as ``connect`` gave it.
-        repo_id: OWNER/NAME; made where it is not there.
-        files: the card among them.
-        message: of the commit.
-        private: None as the owner has set it; a repository that is there is left as it is.
+        api: a client from ``connect_to_hub``.
+        repo_id: OWNER/NAME; created if it does not exist.
+        files: the files to upload; the model card is one of them.
+        message: the commit message.
+        private: visibility of a new repository; None takes the owner's default. An existing repository keeps its own.
 
     Raises:
-        HubError: the card does not validate, the repository is public and ``private`` was asked for, or the hub refuses
-            or is out of reach. No file was sent then.
+        HubError: the hub rejects the card's metadata, the repository is public although ``private`` is true, the hub
+            refuses the upload, or it cannot be reached. No file is uploaded then.
     """
-    with _explained(repo_id, str(api.token)):
-        card = next(one for one in files if one.path == CARD)
+    with _hub_errors(repo_id, str(api.token)):
+        card = next(file for file in files if file.path == CARD)
         try:
             ModelCard(card.read().decode()).validate()
-        except ValueError as fault:
+        except ValueError as error:
             raise HubError(
-                f"{repo_id}: not pushed, for the hub refuses the card's metadata: {' '.join(str(fault).split())}"
+                f"{repo_id}: not pushed: the hub rejects the metadata of the card: {' '.join(str(error).split())}"
             ) from None
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise HubError(
-                f"{repo_id}: is there already and public, and asking for a private one would not change that; make it "
-                "private in its settings, or choose another name"
+                f"{repo_id}: not pushed: the repository exists already and is public, and a push does not change that; "
+                "make it private in its settings on the hub, or choose another name"
             )
-        sent = {one.path for one in files}
-        stale = [path for path in api.list_repo_files(repo_id) if path not in sent and _is_replaced(path)]
-        changes: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationAdd(one.path, one.content) for one in files),
+        uploaded = {file.path for file in files}
+        stale = [path for path in api.list_repo_files(repo_id) if path not in uploaded and _is_replaced(path)]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *(CommitOperationAdd(file.path, file.content) for file in files),
             *(CommitOperationDelete(path) for path in stale),
         ]
-        done = api.create_commit(repo_id, changes, commit_message=message)
-    return str(done.repo_url)
+        commit = api.create_commit(repo_id, operations, commit_message=message)
+    return str(commit.repo_url)
 
 
 def _is_replaced(path: str) -> bool:
-    """Whether the file would tell of another run, or decide answers of one."""
-    told = {one.name for one in RunFolder(Path()).told}
-    return PurePosixPath(path).parts[0] in told | {"calibration.json", "classifier.json"}
+    """Whether a file in a repository comes from an earlier upload, and would describe or calibrate another model."""
+    names = {file.name for file in RunFolder(Path()).told}
+    return PurePosixPath(path).parts[0] in names | {"calibration.json", "classifier.json"}
 
 
 @contextmanager
-def _explained(repo_id: str, token: str) -> Iterator[None]:
-    """Inside, what the hub's client raises becomes one line, without the token."""
+def _hub_errors(repo_id: str, token: str) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises inside the block into a ``HubError`` of one line without the token."""
     owner = repo_id.partition("/")[0]
     refusals = {
         401: "the hub does not accept the token; log in again with `hf auth login`",
-        403: f"the token may not write there; take one with write access to {owner}, or a name of your own",
+        403: f"the token has no write access to {owner}; use a token that has, or a repository of your own",
     }
     try:
         yield
-    except HfHubHTTPError as fault:
-        status = fault.response.status_code
-        reason = refusals.get(status) or f"the hub answered: {_said(fault)}"
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        reason = refusals.get(status) or f"the hub answered: {_error_text(error)}"
     except OfflineModeIsEnabled:
-        reason = "HF_HUB_OFFLINE is set, so nothing can be pushed"
-    # Nothing but its name: what a transport tells may hold the request's headers.
-    except HTTPError as fault:
-        reason = f"the hub is out of reach ({type(fault).__name__}); try again"
-    except (OSError, RuntimeError, ValueError) as fault:
-        reason = f"the upload failed: {_said(fault.__cause__ or fault)}; try again"
+        reason = "HF_HUB_OFFLINE is set; unset it to push"
+    # Only the name of the error: its text may quote the request's headers, and with them the token.
+    except HTTPError as error:
+        reason = f"the hub cannot be reached ({type(error).__name__}); check the network and try again"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = f"the upload failed: {_error_text(error.__cause__ or error)}; try again"
     else:
         return
     raise HubError(f"{repo_id}: not pushed: {reason}".replace(token, "***")) from None
 
 
-def _said(fault: BaseException) -> str:
-    """The hub's own words, or those of an error, on one line."""
-    own = getattr(fault, "server_message", None)
-    return own or " ".join(str(fault).split()) or type(fault).__name__
+def _error_text(error: BaseException) -> str:
+    """Return the hub's own message, or else the error's text, on one line."""
+    message = getattr(error, "server_message", None)
+    return message or " ".join(str(error).split()) or type(error).__name__

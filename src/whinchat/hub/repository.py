@@ -1,4 +1,4 @@
-"""What goes to the hub: a run or a classifier as files at the root of a repository, with nothing private in them."""
+"""Prepare a run or a classifier for the hub: the files of its repository, without anything private in them."""
 
 from __future__ import annotations
 
@@ -20,129 +20,146 @@ from whinchat.storage.locate import model_files
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
-_CONFIG = "adapter_config.json"
+_ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
 class RepositoryContents:
-    """The files of one repository, and how many texts of the data they quote."""
+    """The files of one repository.
+
+    Attributes:
+        files: all files, the model card among them.
+        quoted_texts: how many texts of the data set the files quote.
+    """
 
     files: tuple[RepositoryFile, ...]
-    quoted: int
+    quoted_texts: int
 
     @property
     def size(self) -> int:
-        """In bytes."""
-        return sum(one.size for one in self.files)
+        """Total size in bytes."""
+        return sum(file.size for file in self.files)
 
 
 def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> RepositoryContents:
-    """What of the finished run in ``path`` goes to ``repo_id``: adapter, card, report, figures and records.
+    """Return the files with which a finished run is published: adapter, model card, report, figures and records.
 
-    The evaluated rows stay, for they may be private. Folders of this machine become their last names.
+    The evaluated rows (``predictions.parquet``) are left out, for they may be private. Absolute paths of this machine
+    are replaced by their last part.
 
     Args:
         path: the run folder.
-        repo_id: its name on the hub, which the card tells readers to use.
-        base: hub id of the base model, where it was a folder.
+        repo_id: the repository's name, OWNER/NAME, which the card tells readers to load.
+        base: hub id of the base model; needed if the run loaded it from a local folder.
 
     Raises:
-        RunError: no finished run there.
-        HubError: nobody else could have the base model, or the card shows a figure that is missing.
+        RunError: ``path`` is not a finished run.
+        HubError: the base model is not on the hub, or a figure that the card shows is missing.
     """
     folder = RunFolder(path)
     stored = folder.read()
-    found = hub_model(stored.manifest)
-    base = _base(str(path), stored.manifest.model_source, found, base)
-    record = _shown(stored, None if found else base)
+    known = hub_model(stored.manifest)
+    base = _base_model(str(path), stored.manifest.model_source, known, base)
+    record = _public_record(stored, None if known else base)
     card = build_card(record, adapter=repo_id, run=repo_id, base=base).content
-    made = {
+    rewritten = {
         CARD: card.encode(),
         folder.manifest.name: json.dumps(record.manifest.to_dict(), indent=2, ensure_ascii=False).encode(),
     }
     if record != stored:
-        made[folder.report.name] = render_report(record).encode()
-    records = [one for one in folder.told if one.is_file() and one.name not in made]
+        rewritten[folder.report.name] = render_report(record).encode()
+    copied = [file for file in folder.told if file.is_file() and file.name not in rewritten]
     figures = sorted(folder.figures.iterdir()) if folder.figures.is_dir() else []
-    adapter = {one.name: one for one in model_files(folder.adapter)}
+    adapter = {file.name: file for file in model_files(folder.adapter)}
     files = (
-        *_adapter(adapter, record.recipe, base),
-        *(RepositoryFile(name, content) for name, content in made.items()),
-        *(RepositoryFile(one.name, one) for one in records),
-        *(RepositoryFile(f"{folder.figures.name}/{one.name}", one) for one in figures),
+        *_adapter_files(adapter, record.recipe, base),
+        *(RepositoryFile(name, content) for name, content in rewritten.items()),
+        *(RepositoryFile(file.name, file) for file in copied),
+        *(RepositoryFile(f"{folder.figures.name}/{file.name}", file) for file in figures),
     )
     _require_figures(record, files, folder)
     examples = record.manifest.data_report.get("examples", ())
-    return RepositoryContents(
-        files, len(record.samples) + len(examples) + (len(record.trust.errors) if record.trust else 0)
-    )
+    errors = () if record.trust is None else record.trust.errors
+    return RepositoryContents(files, len(record.samples) + len(examples) + len(errors))
 
 
 def repository_of_classifier(
     files: Mapping[str, bytes], recipe: Recipe, repo_id: str, base: str | None = None
 ) -> RepositoryContents:
-    """The same for a classifier of which nothing but its adapter's ``files`` is known; its card holds no figures."""
-    if _CONFIG not in files:
-        raise HubError(f"{repo_id}: this classifier is one merged model; send its folder with `hf upload`")
+    """Return the files with which a classifier without an evaluation is published; its card reports no metrics.
+
+    Args:
+        files: the adapter's files by name.
+        recipe: the recipe that the classifier was trained by.
+        repo_id: the repository's name, OWNER/NAME.
+        base: hub id of the base model; needed if the recipe names a local folder.
+
+    Raises:
+        HubError: ``files`` is a merged model and no adapter, or the base model is not on the hub.
+    """
+    if _ADAPTER_CONFIG not in files:
+        raise HubError(
+            f"{repo_id}: this classifier is a merged model without an adapter; upload its folder with `hf upload`"
+        )
     source = recipe.backbone.model
     known = catalog_entry(source).hub_id if source.startswith(PREFIX) else source
     if known is not None and (not HUB_ID.fullmatch(known) or Path(known).is_dir()):
         known = None
-    base = _base("this classifier", source, known, base)
-    recipe = _public(recipe, None if known else base)
+    base = _base_model("this classifier", source, known, base)
+    recipe = _public_recipe(recipe, None if known else base)
     card = build_short_card(recipe, repo_id, base).content
-    return RepositoryContents((*_adapter(files, recipe, base), RepositoryFile(CARD, card.encode())), 0)
+    return RepositoryContents((*_adapter_files(files, recipe, base), RepositoryFile(CARD, card.encode())), 0)
 
 
-def _adapter(files: Mapping[str, bytes | Path], recipe: Recipe, base: str) -> Sequence[RepositoryFile]:
-    """The adapter's own files, with a base model and a recipe that hold elsewhere."""
-    config = RepositoryFile(_CONFIG, files[_CONFIG]).read()
-    made = {
-        _CONFIG: json.dumps(json.loads(config) | {"base_model_name_or_path": base}, indent=2).encode(),
+def _adapter_files(files: Mapping[str, bytes | Path], recipe: Recipe, base: str) -> Sequence[RepositoryFile]:
+    """The adapter's files; its configuration names ``base`` and its recipe is the public one."""
+    config = json.loads(RepositoryFile(_ADAPTER_CONFIG, files[_ADAPTER_CONFIG]).read())
+    rewritten = {
+        _ADAPTER_CONFIG: json.dumps(config | {"base_model_name_or_path": base}, indent=2).encode(),
         "recipe.yaml": recipe_to_yaml(recipe).encode(),
     }
-    return [RepositoryFile(name, content) for name, content in {**files, **made}.items()]
+    return [RepositoryFile(name, content) for name, content in {**files, **rewritten}.items()]
 
 
-def _base(name: str, source: str, known: str | None, given: str | None) -> str:
-    """Hub id of the base model."""
-    if given is not None and not HUB_ID.fullmatch(given):
-        raise HubError(f"{given}: is no name of a base model on the hub; it must read OWNER/NAME")
-    if given is not None and known not in {None, given}:
-        raise HubError(f"{name}: was trained on {known}, so its base model cannot be {given}")
-    if (found := known or given) is None:
+def _base_model(name: str, source: str, known: str | None, base: str | None) -> str:
+    """The hub id of the base model: ``known`` from the run's record, or else ``base`` from the user."""
+    if base is not None and not HUB_ID.fullmatch(base):
+        raise HubError(f"{base}: is not the name of a base model on the hub; write OWNER/NAME")
+    if base is not None and known not in {None, base}:
+        raise HubError(f"{name}: was trained on {known}, so its base model cannot be {base}; leave the base model out")
+    if (hub_id := known or base) is None:
         raise HubError(
-            f"{name}: was trained on {source}, a folder that nobody else has; if the hub has the same model, name it "
-            "with --base OWNER/NAME (base_model in Python)"
+            f"{name}: was trained on {source}, a local folder that nobody else has; if the hub has the same model, "
+            "name it with --base OWNER/NAME (base_model in Python)"
         )
-    return found
+    return hub_id
 
 
-def _shown(record: RunRecord, base: str | None) -> RunRecord:
-    """The record as others may read it; ``base`` where the model was a folder."""
-    manifest = replace(record.manifest, data_source=_last_name(record.manifest.data_source))
+def _public_record(record: RunRecord, base: str | None) -> RunRecord:
+    """The record without paths of this machine; ``base`` replaces a base model that was a local folder."""
+    manifest = replace(record.manifest, data_source=_without_folders(record.manifest.data_source))
     if base is not None:
         manifest = replace(manifest, model_source=f"a local copy of {base}")
-    return replace(record, recipe=_public(record.recipe, base), manifest=manifest)
+    return replace(record, recipe=_public_recipe(record.recipe, base), manifest=manifest)
 
 
-def _public(recipe: Recipe, base: str | None) -> Recipe:
-    data = recipe.data.model_copy(update={"source": _last_name(recipe.data.source)})
+def _public_recipe(recipe: Recipe, base: str | None) -> Recipe:
+    data = recipe.data.model_copy(update={"source": _without_folders(recipe.data.source)})
     model = recipe.backbone.model if base is None else base
     return recipe.model_copy(update={"data": data, "backbone": recipe.backbone.model_copy(update={"model": model})})
 
 
-def _last_name(source: str) -> str:
-    """``source`` without the folders of this machine, which may hold a user's name."""
+def _without_folders(source: str) -> str:
+    """The last part of an absolute path, whose folders may contain a user's name; any other source unchanged."""
     path = Path(source).expanduser()
     return path.name if path.is_absolute() else source
 
 
 def _require_figures(record: RunRecord, files: Sequence[RepositoryFile], folder: RunFolder) -> None:
-    """Check that what the card shows is there."""
-    shown = {f"{folder.figures.name}/{plot.name}.png" for plot in run_figures(record)}
-    if missing := sorted(shown - {one.path for one in files}):
+    """Raise an error if a figure that the card shows is not among ``files``."""
+    shown = {f"{folder.figures.name}/{figure.name}.png" for figure in run_figures(record)}
+    if missing := sorted(shown - {file.path for file in files}):
         raise HubError(
-            f"{folder.path / missing[0]}: missing, and the card shows it; "
-            f"`whinchat report {folder.path} --rewrite` draws it again"
+            f"{folder.path / missing[0]}: is missing, and the card shows it; "
+            f"draw the figures again with `whinchat report {folder.path} --rewrite`"
         )

@@ -54,13 +54,13 @@ def push(
             )
     if as_json:
         files = [{"path": one.path, "bytes": one.size} for one in package.files]
-        emit_json({"url": url, "bytes": package.size, "quoted_texts": package.quoted, "files": files})
+        emit_json({"url": url, "bytes": package.size, "quoted_texts": package.quoted_texts, "files": files})
         return
     if url is None:
         print_table(TextTable("", ("file", "bytes"), tuple((one.path, f"{one.size:,}") for one in package.files)))
     done = f"Would push to {repo_id}" if url is None else f"Pushed to {url}"
     out.print(
-        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted} texts of "
+        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted_texts} texts of "
         "the data",
         soft_wrap=True,
         markup=False,

@@ -1,0 +1,40 @@
+"""Compare finished runs with one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from whinchat.errors import RunError
+from whinchat.report.comparison import RunComparison, compare_records
+from whinchat.report.figures.run_figures import compare_figure
+from whinchat.storage.predictions import read_predictions
+from whinchat.storage.run_folder import RunFolder
+
+
+def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> RunComparison:
+    """Compare finished runs: their metrics side by side, and a paired test for every two runs on the same rows.
+
+    Args:
+        runs: run folders. A run is named after its folder, or by its whole path if two folders share a name.
+        out: a folder to write the figure into, as ``comparison.png`` and ``comparison.svg``; None draws no figure.
+
+    Raises:
+        RunError: no run is named, one is named twice, or one is not a finished run.
+    """
+    paths = [Path(run) for run in runs]
+    names = _run_names(paths)
+    records = {name: RunFolder(path).read() for name, path in zip(names, paths, strict=True)}
+    if len(records) < len(paths):
+        raise RunError("compare: the same run is named twice; name each run once")
+    predictions = {name: read_predictions(RunFolder(path).predictions) for name, path in zip(names, paths, strict=True)}
+    comparison = compare_records(records, predictions)
+    if out is not None:
+        compare_figure(records, Path(out) / "comparison.png")
+    return comparison
+
+
+def _run_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each path's folder, or the whole path where two folders share a name."""
+    names = [path.resolve().name for path in paths]
+    return [str(path) if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]

@@ -1,0 +1,74 @@
+"""Push a finished run to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whinchat.hub.client import RepositoryFile, connect_to_hub, require_repo_id, upload_files
+from whinchat.hub.repository import repository_of_run
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """The outcome of a push.
+
+    Attributes:
+        url: address of the repository; None after a dry run.
+        files: the uploaded files; after a dry run, the files that a push would upload.
+        quoted_texts: how many texts of the data set these files quote.
+    """
+
+    url: str | None
+    files: tuple[RepositoryFile, ...]
+    quoted_texts: int
+
+    @property
+    def size(self) -> int:
+        """Total size of the files in bytes."""
+        return sum(file.size for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        files = [{"path": file.path, "bytes": file.size} for file in self.files]
+        return {"url": self.url, "bytes": self.size, "quoted_texts": self.quoted_texts, "files": files}
+
+
+def push_run(
+    run: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    base_model: str | None = None,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> PushResult:
+    """Upload a finished run to a model repository on the hub, in one commit.
+
+    The repository holds the adapter, the model card, the figures, the report and the stored results; the adapter lies
+    at the root, where PEFT, ``Classifier.from_pretrained`` and ``whinchat predict`` find it. The evaluated texts
+    (``predictions.parquet``) and the names of local folders are not uploaded. Card and report quote a few texts.
+
+    Args:
+        run: the run folder.
+        repo_id: OWNER/NAME; created if it does not exist.
+        private: visibility of a new repository; None takes the owner's default. An existing repository keeps its own.
+        base_model: hub id of the base model; needed if the run loaded it from a local folder.
+        dry_run: collect the files, but send no request to the hub.
+        token: an access token; by default the one that ``hf auth login`` or HF_TOKEN has set.
+
+    Raises:
+        RunError: ``run`` is not a finished run.
+        HubError: the repository name is not valid, there is no token, the base model is not on the hub, a figure is
+            missing, the repository is public although ``private`` is true, or the hub refuses the upload or cannot be
+            reached. Nothing is uploaded then.
+    """
+    path = Path(run)
+    require_repo_id(repo_id)
+    api = None if dry_run else connect_to_hub(repo_id, token)
+    repository = repository_of_run(path, repo_id, base_model)
+    url = None
+    if api is not None:
+        url = upload_files(api, repo_id, repository.files, f"whinchat push of {path.resolve().name}", private)
+    return PushResult(url, repository.files, repository.quoted_texts)

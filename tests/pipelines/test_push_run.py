@@ -1,0 +1,60 @@
+"""``push_run`` to a hub on this machine; ``whinchat push`` is tested in tests/cli/test_push.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.finished_runs import finished_run
+from tests.helpers.hub_server import OWNER, Hub, in_this_process, serve
+from whinchat.errors import HubError, RunError
+from whinchat.pipelines.push_run import push_run
+
+REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local hub that this process is logged in to."""
+    with serve() as hub:
+        in_this_process(hub, tmp_path, monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def run_path(tiny_llama: Path) -> Path:
+    """A finished run, to be read only."""
+    return finished_run(tiny_llama)
+
+
+def test_a_push_uploads_what_its_result_lists(hub: Hub, run_path: Path) -> None:
+    result = push_run(run_path, REPO, private=True, base_model=BASE)
+    assert result.url == f"{hub.url}/{REPO}"
+    repository = hub.repositories[REPO]
+    assert repository.private is True
+    assert repository.files == {file.path: file.read() for file in result.files}
+    assert result.size == sum(map(len, repository.files.values()))
+    assert result.to_dict()["files"][0] == {"path": result.files[0].path, "bytes": result.files[0].size}
+
+
+def test_a_dry_run_lists_the_same_files_and_sends_no_request(hub: Hub, run_path: Path) -> None:
+    result = push_run(str(run_path), REPO, base_model=BASE, dry_run=True)
+    assert (result.url, hub.asked) == (None, [])
+    assert {"adapter_model.safetensors", "README.md", "report.html"} <= {file.path for file in result.files}
+    assert result.quoted_texts > 0
+
+
+def test_a_token_may_be_given(hub: Hub, run_path: Path) -> None:
+    with pytest.raises(HubError, match="the hub does not accept the token"):
+        push_run(run_path, REPO, base_model=BASE, token="hf_wrong")
+    assert hub.repositories == {}
+
+
+def test_what_is_no_finished_run_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such run folder"):
+        push_run(tmp_path / "nothing", REPO)
+    with pytest.raises(HubError, match="is not a repository name; write OWNER/NAME"):
+        push_run(tmp_path / "nothing", "words")
+    assert hub.asked == []
