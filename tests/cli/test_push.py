@@ -122,8 +122,8 @@ def test_dry_run_asks_nobody(whinchat: Whinchat, logged_in: Hub, a_run: Path) ->
     shown = whinchat("push", a_run, REPO, "--base", BASE, "--dry-run").out
     assert all(one["path"] in shown for one in told["files"])
     record = RunFolder(a_run).read()
-    assert record.trust is not None
-    quoted = len(record.samples) + len(record.trust.errors) + len(record.manifest.data_report["examples"])
+    assert record.reliability is not None
+    quoted = len(record.samples) + len(record.reliability.errors) + len(record.manifest.data_report["examples"])
     assert f"they quote {quoted} texts of the data" in shown
     assert logged_in.asked == []
 

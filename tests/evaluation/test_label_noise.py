@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from whinchat.evaluation.label_noise import FoldRecord, LabelPair, Review, find_label_noise, label_pairs, reviewed_rows
+from whinchat.storage.json_records import from_json, to_json
 
 LABELS = ("a", "b")
 
@@ -87,4 +88,4 @@ def test_the_record_survives_json() -> None:
         "0.1", "model", None, "data", "revision", "f" * 64, 7, LABELS, (FoldRecord(4, "a", 3, 9, None),), 1.5, 0.8,
         0.7, (0.6, 0.75), 1, 1.0, (LabelPair("a", "b", 1, 1.0),), None,
     )  # fmt: skip
-    assert Review.from_dict(json.loads(json.dumps(review.to_dict()))) == review
+    assert from_json(Review, json.loads(json.dumps(to_json(review)))) == review

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from whinchat.evaluation.metrics import calibration_metrics, compute_metrics, paired_test
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.evaluation.scoring import label_probabilities
+from whinchat.storage.json_records import from_json, to_json
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -189,8 +190,8 @@ def test_records_survive_json() -> None:
     by_score = compute_metrics("score", LABELS, expected, log_probs.argmax(axis=1), calibration=calibration, **kwargs)
     spoken = compute_metrics("generate", LABELS, expected, predicted, calibration=None, **kwargs)
     for whole in (Evaluation("test", "abc", by_score, spoken), Evaluation("validation", "abc", by_score, None)):
-        text = json.dumps(whole.to_dict(), allow_nan=False)
-        assert Evaluation.from_dict(json.loads(text)) == whole
-    top = json.loads(json.dumps(Evaluation("test", "abc", by_score, spoken).to_dict()))
+        text = json.dumps(to_json(whole), allow_nan=False)
+        assert from_json(Evaluation, json.loads(text)) == whole
+    top = json.loads(json.dumps(to_json(Evaluation("test", "abc", by_score, spoken))))
     for mode in ("score", "generate"):
         assert {"macro_f1", "macro_recall", "accuracy", "confusion", "labels", "invalid_rate", "n"} <= set(top[mode])

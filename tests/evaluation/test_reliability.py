@@ -13,6 +13,7 @@ from whinchat.data.dataset import Split
 from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.recipe.schema import EvaluateConfig
+from whinchat.storage.json_records import from_json, to_json
 
 SETTINGS = EvaluateConfig(metric="macro_recall", wanted_accuracy=0.85, stress_rows=40)
 
@@ -38,12 +39,12 @@ def test_a_split_of_its_own() -> None:
     found = analyze(calibrator, validation, evaluated, SETTINGS, answer)
     assert (found.fitted_on, found.fitted_rows, found.cross_fitted) == ("validation", 2000, False)
     assert found.temperature == pytest.approx(3.0, rel=0.1)
-    raw = np.abs(np.exp(evaluated.log_probs).max(axis=1).mean() - found.decided.accuracy)
-    assert found.decided.calibration is not None
-    assert found.decided.calibration.ece < 0.06 < raw
+    raw = np.abs(np.exp(evaluated.log_probs).max(axis=1).mean() - found.calibrated.accuracy)
+    assert found.calibrated.calibration is not None
+    assert found.calibrated.calibration.ece < 0.06 < raw
     assert found.abstention is not None
     assert found.abstention.accuracy is not None
-    assert found.abstention.accuracy > found.decided.accuracy
+    assert found.abstention.accuracy > found.calibrated.accuracy
     assert 0.1 < found.abstention.coverage < 0.95
     stressed = {one.name: one for one in found.stress}
     assert stressed["one typo"].changed == 0.0
@@ -67,7 +68,7 @@ def test_the_split_it_was_fitted_on_is_measured_by_cross_fitting() -> None:
     assert found.cross_fitted
     assert found.stress == ()
     optimistic = (calibrator.decide(noise.log_probs) == noise.expected).mean()
-    assert found.decided.accuracy <= optimistic + 0.02
+    assert found.calibrated.accuracy <= optimistic + 0.02
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
@@ -75,11 +76,11 @@ def test_hardly_any_rows(rows: int) -> None:
     few = scored("validation", rows, 3)
     calibrator = fit_with_threshold(few, LABELS, SETTINGS)
     found = analyze(calibrator, few, few, SETTINGS.model_copy(update={"stress_rows": 0}), answer)
-    assert found.decided.n == rows
-    assert np.isfinite(found.decided.calibration.log_loss)
+    assert found.calibrated.n == rows
+    assert np.isfinite(found.calibrated.calibration.log_loss)
 
 
 def test_stored_and_read_back() -> None:
     validation, evaluated = scored("validation", 300, 1), scored("test", 200, 2)
     found = analyze(fit_with_threshold(validation, LABELS, SETTINGS), validation, evaluated, SETTINGS, answer)
-    assert ReliabilityReport.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    assert from_json(ReliabilityReport, json.loads(json.dumps(to_json(found), allow_nan=False))) == found

@@ -70,7 +70,7 @@ def measured(
         mode=mode,
         n=n,
         labels=labels,
-        **values,
+        values=values,
         invalid_rate=sum(lost) / n,
         per_label=tuple(figures),
         confusion=tuple(map(tuple, confusion)),
@@ -247,7 +247,7 @@ def trust(labels: tuple[str, ...] = THREE, text: str = "What a lovely day") -> R
         fitted_on="validation",
         fitted_rows=600,
         cross_fitted=True,
-        decided=measured(labels, 0.74, mode="decide", seed=1),
+        calibrated=measured(labels, 0.74, mode="calibrated", seed=1),
         coverage=tuple(CoveragePoint(at / 20, 1 - 0.013 * at, 0.99 - 0.03 * at) for at in range(1, 21)),
         abstention=Abstention(0.9, 0.723, 0.513, 0.891),
         slices=(

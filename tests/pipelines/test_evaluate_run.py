@@ -17,6 +17,7 @@ from whinchat.evaluation.calibration import Calibrator
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.evaluate_run import evaluate_run
 from whinchat.pipelines.run import run, train_run
+from whinchat.storage.json_records import to_json
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_folder import RunFolder
 
@@ -36,7 +37,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_same_rows_give_the_same_figures(folder: Path) -> None:
-    found = json.loads(json.dumps(evaluate_run(folder).evaluation.to_dict()))
+    found = json.loads(json.dumps(to_json(evaluate_run(folder).evaluation)))
     assert finished_runs.timeless(found) == finished_runs.timeless(read(folder / "after.json"))
 
 
@@ -44,8 +45,8 @@ def test_calibrated_answers_are_those_of_the_saved_calibrator(folder: Path) -> N
     found, rows = evaluate_run(folder), read_predictions(folder / "predictions.parquet")
     calibrator = Calibrator.load(folder / "adapter", tiny_models.ONE_TOKEN)
     answers = calibrator.decide(np.array([one.log_probs for one in rows.after]))
-    assert found.decided is not None
-    assert found.decided.macro_f1 == pytest.approx(f1_score(rows.expected, answers, average="macro"))
+    assert found.calibrated is not None
+    assert found.calibrated.macro_f1 == pytest.approx(f1_score(rows.expected, answers, average="macro"))
     assert found.in_sample
     (folder.parent / "other.csv").write_bytes((folder.parent / "texts.csv").read_bytes())
     assert not evaluate_run(folder, str(folder.parent / "other.csv")).in_sample
@@ -56,7 +57,7 @@ def test_a_source_is_measured_whole(tiny_llama: Path, tmp_path: Path) -> None:
     train_run(recipe, tmp_path / "run")
     own = evaluate_run(tmp_path / "run")
     assert own.evaluation.score.n == 5
-    assert own.decided is None, "nothing was calibrated yet"
+    assert own.calibrated is None, "nothing was calibrated yet"
     (tmp_path / "more.csv").write_text("body,label\n" + "hello,2\nthere,0\n" * 5, encoding="utf-8")
     more = str(tmp_path / "more.csv")
     asked = ["data.text_column=body", 'data.label_map={"0": bad, "2": good}']

@@ -267,7 +267,7 @@ def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     record = run(recipe, path, "resume")
     assert measured == ["before", "after", "after"]
     assert (path / "before.json").read_bytes() == content
-    assert record.before.to_dict() == RunFolder(path).read().before.to_dict()
+    assert record.before == RunFolder(path).read().before
 
 
 def test_a_run_keeps_its_best_wherever_its_folder_goes(

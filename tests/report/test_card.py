@@ -40,8 +40,8 @@ def numbers_of(record: RunRecord) -> set[str]:
                 found += [fit.ece, fit.brier, fit.log_loss, fit.label_mass]
     for paired in record.paired:
         found += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
-    if (trust := record.trust) is not None:
-        one = trust.decided
+    if (trust := record.reliability) is not None:
+        one = trust.calibrated
         found += [one.macro_f1, one.macro_recall, one.accuracy, trust.temperature, trust.tau]
         found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
         assert one.calibration is not None
@@ -240,10 +240,10 @@ def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
 
 def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
     record = run_record()
-    assert record.trust is not None
-    accuracy = record.trust.decided.accuracy
+    assert record.reliability is not None
+    accuracy = record.reliability.calibrated.accuracy
     trust = replace(
-        record.trust,
+        record.reliability,
         fitted_rows=90,
         slices=(
             SliceMetrics("with a hashtag", 60, 0.1, accuracy - 0.1, 0.5),
@@ -252,11 +252,11 @@ def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
         ),
         stress=(StressResult("lower case", 200, 0.25, 0.7, 0.6), StressResult("one typo", 200, 0.02, 0.7, 0.7)),
     )
-    notes = " ".join(limits(replace(record, trust=trust)))
+    notes = " ".join(limits(replace(record, reliability=trust)))
     assert f"({accuracy:.3f}): with a hashtag ({accuracy - 0.1:.3f})." in notes, "too few rows, or none the worse"
     assert "lower case (25.0 % of answers changed)." in notes
     assert "calibrated on 90 rows" in notes
-    assert "clearly lower" not in " ".join(limits(replace(record, trust=None)))
+    assert "clearly lower" not in " ".join(limits(replace(record, reliability=None)))
 
 
 def test_method_names_and_figures_folder(tmp_path: Path) -> None:

@@ -56,12 +56,12 @@ def of_mlflow(run_id: str) -> Told:
 def headline(record: RunRecord) -> dict[str, float]:
     """What trackers are to be told when all is over."""
     assert record.after.generate is not None
-    assert record.trust is not None
+    assert record.reliability is not None
     return {
         "before_macro_f1": record.before.score.macro_f1,
         "after_macro_f1": record.after.score.macro_f1,
         "after_generated_accuracy": record.after.generate.accuracy,
-        "calibrated_macro_recall": record.trust.decided.macro_recall,
+        "calibrated_macro_recall": record.reliability.calibrated.macro_recall,
     }
 
 

@@ -14,6 +14,7 @@ from whinchat.arena.spec import ContestantKind, Method
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.json_records import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class TrialRecord:
         found = None
         if self.found is not None:
             labels = {name: " ".join(map(str, getattr(self.found, name))) for name in ("expected", "predicted")}
-            found = asdict(self.found) | labels
+            found = {**asdict(self.found), "measured": to_json(self.found.measured)} | labels
         return {"job": self.job.to_dict(), "found": found, "error": self.error}
 
     @classmethod
@@ -138,7 +139,7 @@ class TrialRecord:
         found = record["found"]
         if found is not None:
             labels = {name: tuple(map(int, found[name].split())) for name in ("expected", "predicted")}
-            parts = {"measured": Metrics.from_dict(found["measured"]), "cost": Cost(**found["cost"])}
+            parts = {"measured": from_json(Metrics, found["measured"]), "cost": Cost(**found["cost"])}
             found = TrialResult(**{**found, **labels, **parts})
         return cls(TrialJob.from_dict(record["job"]), found, record["error"])
 

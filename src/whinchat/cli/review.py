@@ -12,6 +12,7 @@ from rich.text import Text
 from whinchat.cli.output import emit_json, out
 from whinchat.evaluation.label_noise import Review, ReviewedRow
 from whinchat.report.formatting import format_count, format_duration, format_number, format_percent
+from whinchat.storage.json_records import to_json
 from whinchat.storage.review_folder import ReviewFolder
 
 _PAIRS = 6
@@ -20,7 +21,7 @@ _PAIRS = 6
 def print_review(review: Review, rows: Sequence[ReviewedRow], path: Path, as_json: bool) -> None:
     """The ``rows`` to look at first, and how many label errors there may be; or the record and the rows as JSON."""
     if as_json:
-        emit_json({"review": str(path), **review.to_dict(), "top": [asdict(row) for row in rows]})
+        emit_json({"review": str(path), **to_json(review), "top": [asdict(row) for row in rows]})
         return
     if rows:
         out.print(_rows_table(rows))

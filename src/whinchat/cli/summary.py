@@ -36,8 +36,8 @@ def print_run(record: RunRecord, path: Path) -> None:
         for when, evaluation in (("before", record.before), ("after", record.after)):
             if (measured := getattr(evaluation, mode)) is not None:
                 table.add_row(MODES[mode], when, *_figures(measured))
-    if record.trust is not None:
-        table.add_row(DECIDED, "after", *_figures(record.trust.decided))
+    if record.reliability is not None:
+        table.add_row(DECIDED, "after", *_figures(record.reliability.calibrated))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
         out.print(f"{reference.title}: macro-F1 {format_number(reference.after_macro_f1)} after training", markup=False)
@@ -60,15 +60,15 @@ def print_evaluation(found: RunEvaluation) -> None:
     ways = {
         MODES["score"]: evaluation.score,
         MODES["generate"]: evaluation.generate,
-        DECIDED: found.decided,
+        DECIDED: found.calibrated,
     }
     for name, measured in ways.items():
         if measured is not None:
             table.add_row(name, *_figures(measured))
     out.print(table)
-    best = MODES["score"] if found.decided is None else DECIDED
+    best = MODES["score"] if found.calibrated is None else DECIDED
     labels = Table("label", "precision", "recall", "F1", "rows", title=f"Each label, {best}")
-    for one in (found.decided or evaluation.score).per_label:
+    for one in (found.calibrated or evaluation.score).per_label:
         labels.add_row(
             Text(one.label),
             format_number(one.precision),
@@ -77,7 +77,7 @@ def print_evaluation(found: RunEvaluation) -> None:
             format_count(one.support),
         )
     out.print(labels)
-    if found.in_sample and found.decided is not None:
+    if found.in_sample and found.calibrated is not None:
         out.print(
             "Calibration was fitted on these rows, which flatters it a little; the report tells how it does on others.",
             soft_wrap=True,

@@ -10,10 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
@@ -53,6 +54,7 @@ class Calibrator:
     tau: float = 0.0
     rows: int = 0
     threshold: float | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
         """Probabilities among the labels, (N, K), each row adding up to one, from log-probabilities (N, K)."""
@@ -84,22 +86,18 @@ class Calibrator:
         if not file.is_file():
             return cls(labels)
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            found.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
-            known = {"labels": tuple(found["labels"]), "prior": tuple(found["prior"]), "bias": tuple(found["bias"])}
-            found = cls(**{**found, **known})
-        except (ValueError, TypeError, KeyError) as fault:
-            raise ModelError(f"{file}: not a calibration ({fault}); `whinchat calibrate RUN` makes another") from None
-        if (
-            found.labels != labels
-            or found.metric not in get_args(MetricName)
-            or len(found.prior) not in (0, len(labels))
-        ):
+            record = json.loads(file.read_text(encoding="utf-8"))
+            record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
+            calibrator = TypeAdapter(cls).validate_python(record)
+        except (ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{file}: not a calibration ({reason}); `whinchat calibrate RUN` makes another") from None
+        if calibrator.labels != labels or len(calibrator.prior) not in (0, len(labels)):
             raise ModelError(
-                f"{file}: made for the labels {', '.join(found.labels)}, the task has {', '.join(labels)}; "
+                f"{file}: made for the labels {', '.join(calibrator.labels)}, the task has {', '.join(labels)}; "
                 "`whinchat calibrate RUN` makes another"
             )
-        return found
+        return calibrator
 
 
 def fit_calibrator(

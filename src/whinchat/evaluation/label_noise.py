@@ -8,8 +8,7 @@ Source: Northcutt, Jiang and Chuang 2021, Confident learning: estimating uncerta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,23 +173,6 @@ class Review:
     estimated_errors: float
     pairs: tuple[LabelPair, ...]
     seconds: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``to_dict`` wrote."""
-        return cls(
-            **{
-                **record,
-                "labels": tuple(record["labels"]),
-                "thresholds": tuple(record["thresholds"]),
-                "folds": tuple(FoldRecord(**one) for one in record["folds"]),
-                "pairs": tuple(LabelPair(**one) for one in record["pairs"]),
-            }
-        )
 
 
 def reviewed_rows(

@@ -50,9 +50,11 @@ def compute_metrics(
         mode=mode,
         n=len(expected),
         labels=labels,
-        macro_f1=float(f1.mean()),
-        macro_recall=float(recall.mean()),
-        accuracy=float((expected == predicted).mean()),
+        values={
+            "macro_f1": float(f1.mean()),
+            "macro_recall": float(recall.mean()),
+            "accuracy": float((expected == predicted).mean()),
+        },
         invalid_rate=float((predicted < 0).mean()),
         per_label=tuple(
             LabelMetrics(label, float(precision[at]), float(recall[at]), float(f1[at]), int(support[at]))
@@ -76,7 +78,7 @@ def compute_calibrated_metrics(
 ) -> Metrics:
     """Figures of calibrated ``probabilities`` (N, K) and ``answers`` (N,) to texts with scores ``log_probs`` (N, K)."""
     return compute_metrics(
-        "decide",
+        "calibrated",
         labels,
         expected,
         answers,

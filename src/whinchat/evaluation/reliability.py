@@ -88,7 +88,7 @@ def analyze(
         fitted_on=validation.split.name,
         fitted_rows=len(validation.split),
         cross_fitted=same,
-        decided=compute_calibrated_metrics(
+        calibrated=compute_calibrated_metrics(
             calibrator.labels, evaluated.log_probs, probabilities, answers, expected, settings
         ),
         coverage=coverage_curve(confidence, right),

@@ -1,16 +1,25 @@
 """Frozen records of an evaluation, the same before and after training.
 
-K: labels. N: evaluated rows. Every figure that a card or report shows comes from here.
+K: labels. N: evaluated rows. Every figure that a card or report shows comes from here. ``storage.json_records`` writes
+and reads the records as JSON.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_serializer, model_validator
 
 from whinchat.recipe.schema import MetricName
 
-Mode = Literal["score", "decide", "generate"]
+Mode = Literal["score", "calibrated", "generate"]
+# Files of every version of whinchat call the calibrated answers "decide".
+StoredMode = Annotated[
+    Mode,
+    BeforeValidator(lambda mode: "calibrated" if mode == "decide" else mode),
+    PlainSerializer(lambda mode: "decide" if mode == "calibrated" else mode),
+]
 
 
 @dataclass(frozen=True)
@@ -64,20 +73,26 @@ class CalibrationMetrics:
 class Metrics:
     """One way of answering, measured on one split.
 
-    ``score`` takes the label with the highest score, ``decide`` the calibrated decision, ``generate`` writes freely.
-
-    ``confusion[t][p]`` counts rows of true label t answered with label p, both in ``labels`` order; rows whose answer
-    was no label are in ``invalid[t]``, so that confusion and invalid together add up to ``n``. An invalid answer
-    counts as wrong everywhere. ``intervals`` holds macro_f1, macro_recall and accuracy.
-    ``calibration`` is None for ``generate``.
+    Attributes:
+        mode: ``score`` takes the label with the highest score, ``calibrated`` the calibrated decision, ``generate`` the
+            label that the model writes in free generation.
+        n: evaluated rows.
+        labels: their order is that of ``per_label``, ``confusion`` and ``invalid``.
+        values: one value for each registered metric, by name (see ``evaluation.metric_registry``). In JSON the names
+            stand beside the other keys.
+        invalid_rate: share of answers that are no label. An invalid answer counts as wrong in every metric.
+        per_label: precision, recall and F1 of each label.
+        confusion: ``confusion[t][p]`` counts rows of true label t answered with label p.
+        invalid: rows of each true label whose answer was no label; ``confusion`` and ``invalid`` together add up to n.
+        intervals: 95 % bootstrap interval of each metric, by name.
+        calibration: how well the probabilities fit the outcomes; None for ``generate``, which has no probabilities.
+        seconds: wall-clock time of answering.
     """
 
-    mode: Mode
+    mode: StoredMode
     n: int
     labels: tuple[str, ...]
-    macro_f1: float
-    macro_recall: float
-    accuracy: float
+    values: dict[str, float]
     invalid_rate: float
     per_label: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -86,49 +101,48 @@ class Metrics:
     calibration: CalibrationMetrics | None
     seconds: float
 
+    @property
+    def macro_f1(self) -> float:
+        """F1 of each label, averaged over the labels."""
+        return self.values["macro_f1"]
+
+    @property
+    def macro_recall(self) -> float:
+        """Recall of each label, averaged over the labels."""
+        return self.values["macro_recall"]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows answered with their true label."""
+        return self.values["accuracy"]
+
+    @model_serializer(mode="wrap")
+    def _flatten_values(self, serialize: Any) -> dict[str, Any]:
+        record: dict[str, Any] = {}
+        for key, value in serialize(self).items():
+            record |= value if key == "values" else {key: value}
+        return record
+
+    @model_validator(mode="before")
     @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``dataclasses.asdict`` wrote."""
-        calibration = record["calibration"]
-        if calibration is not None:
-            bins = tuple(ReliabilityBin(**one) for one in calibration["bins"])
-            calibration = CalibrationMetrics(**{**calibration, "bins": bins})
-        return cls(
-            **{
-                **record,
-                "labels": tuple(record["labels"]),
-                "per_label": tuple(LabelMetrics(**one) for one in record["per_label"]),
-                "confusion": tuple(tuple(row) for row in record["confusion"]),
-                "invalid": tuple(record["invalid"]),
-                "intervals": {name: Interval(**one) for name, one in record["intervals"].items()},
-                "calibration": calibration,
-            }
-        )
+    def _gather_values(cls, record: Any) -> Any:
+        if not isinstance(record, dict):
+            return record
+        keys = {field.name for field in fields(cls)} - {"values"}
+        if missing := {"macro_f1", "macro_recall", "accuracy"} - record.keys():
+            raise ValueError(f"{', '.join(sorted(missing))} missing")
+        known = {key: value for key, value in record.items() if key in keys}
+        return known | {"values": {key: value for key, value in record.items() if key not in keys}}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both ways of answering on one split; ``generate`` is None where the recipe turns it off."""
+    """Both ways of answering on one split; ``generate`` is None where the recipe turns free generation off."""
 
     split: str
     split_fingerprint: str
     score: Metrics
     generate: Metrics | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``score`` and ``generate`` stand at the top level."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``to_dict`` wrote."""
-        generate = record["generate"]
-        return cls(
-            split=record["split"],
-            split_fingerprint=record["split_fingerprint"],
-            score=Metrics.from_dict(record["score"]),
-            generate=None if generate is None else Metrics.from_dict(generate),
-        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class PairedTest:
     ``macro_f1_gain``: after minus before, with its paired-bootstrap interval.
     """
 
-    mode: Mode
+    mode: StoredMode
     n: int
     fixed: int
     broken: int
@@ -228,7 +242,7 @@ class ReliabilityReport:
         metric, temperature, tau: those of the calibrator that is saved with the adapter.
         fitted_on, fitted_rows: the split it was fitted on.
         cross_fitted: that split is the evaluated one; each row's figures then come from a calibrator fitted on others.
-        decided: figures of calibrated answers by the decision for ``metric``.
+        calibrated: figures of calibrated answers by the decision for ``metric``.
         coverage: accuracy against coverage of those answers.
         abstention: the threshold for ``evaluate.wanted_accuracy``; None where none was wanted or none reaches it.
         slices, stress, errors: see their modules.
@@ -240,28 +254,9 @@ class ReliabilityReport:
     fitted_on: str
     fitted_rows: int
     cross_fitted: bool
-    decided: Metrics
+    calibrated: Annotated[Metrics, Field(alias="decided")]
     coverage: tuple[CoveragePoint, ...]
     abstention: Abstention | None
     slices: tuple[SliceMetrics, ...]
     stress: tuple[StressResult, ...]
     errors: tuple[ConfidentError, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``to_dict`` wrote."""
-        return cls(
-            **{
-                **record,
-                "decided": Metrics.from_dict(record["decided"]),
-                "coverage": tuple(CoveragePoint(**one) for one in record["coverage"]),
-                "abstention": None if record["abstention"] is None else Abstention(**record["abstention"]),
-                "slices": tuple(SliceMetrics(**one) for one in record["slices"]),
-                "stress": tuple(StressResult(**one) for one in record["stress"]),
-                "errors": tuple(ConfidentError(**one) for one in record["errors"]),
-            }
-        )

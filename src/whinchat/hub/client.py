@@ -180,7 +180,7 @@ def upload_files(
 
 def _is_replaced(path: str) -> bool:
     """Whether a file in a repository comes from an earlier upload, and would describe or calibrate another model."""
-    names = {file.name for file in RunFolder(Path()).told}
+    names = {file.name for file in RunFolder(Path()).public_files}
     return PurePosixPath(path).parts[0] in names | {"calibration.json", "classifier.json"}
 
 

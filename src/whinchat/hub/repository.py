@@ -16,6 +16,7 @@ from whinchat.report.card import build_card, hub_model
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.html import render_report
 from whinchat.report.short_card import build_short_card
+from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import model_files
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
@@ -64,11 +65,11 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
     card = build_card(record, adapter=repo_id, run=repo_id, base=base).content
     rewritten = {
         CARD: card.encode(),
-        folder.manifest.name: json.dumps(record.manifest.to_dict(), indent=2, ensure_ascii=False).encode(),
+        folder.manifest.name: json.dumps(to_json(record.manifest), indent=2, ensure_ascii=False).encode(),
     }
     if record != stored:
         rewritten[folder.report.name] = render_report(record).encode()
-    copied = [file for file in folder.told if file.is_file() and file.name not in rewritten]
+    copied = [file for file in folder.public_files if file.is_file() and file.name not in rewritten]
     figures = sorted(folder.figures.iterdir()) if folder.figures.is_dir() else []
     adapter = {file.name: file for file in model_files(folder.adapter)}
     files = (
@@ -79,7 +80,7 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
     )
     _require_figures(record, files, folder)
     examples = record.manifest.data_report.get("examples", ())
-    errors = () if record.trust is None else record.trust.errors
+    errors = () if record.reliability is None else record.reliability.errors
     return RepositoryContents(files, len(record.samples) + len(examples) + len(errors))
 
 

@@ -46,7 +46,7 @@ def calibrate_run(path: Path, metric: MetricName | None = None, wanted_accuracy:
         )
     _, engine = load_engine(path)
     after = EvaluationOutcome(record.after, read_predictions(folder.predictions).after)
-    record = replace(record, recipe=recipe, trust=analyze_run(recipe, corpus, engine, split, after, folder))
+    record = replace(record, recipe=recipe, reliability=analyze_run(recipe, corpus, engine, split, after, folder))
     write_recipe(recipe, folder.adapter)
     folder.write(record)
     write_report_files(record, folder)

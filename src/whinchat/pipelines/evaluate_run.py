@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import load_calibrator, load_engine
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import DataConfig, Recipe
+from whinchat.storage.json_records import to_json
 from whinchat.storage.run_folder import RunFolder
 
 # What an evaluation cannot change: calibration, or what is measured once when it is fitted.
@@ -31,18 +32,18 @@ class RunEvaluation:
 
     Attributes:
         evaluation: by plain scores and by free generation.
-        decided: the calibrated answers that ``predict`` gives; None of a run that was calibrated on nothing.
+        calibrated: the calibrated answers that ``predict`` gives; None for a run without a fitted calibrator.
         in_sample: calibration was fitted on these very rows, so that it looks better than it is.
     """
 
     evaluation: Evaluation
-    decided: Metrics | None
+    calibrated: Metrics | None
     in_sample: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``evaluation`` stands at the top level."""
-        return self.evaluation.to_dict() | {
-            "decide": None if self.decided is None else asdict(self.decided),
+        return to_json(self.evaluation) | {
+            "decide": None if self.calibrated is None else to_json(self.calibrated),
             "in_sample": self.in_sample,
         }
 

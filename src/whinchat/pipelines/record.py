@@ -63,20 +63,20 @@ def make_record(
         paired=paired_tests(split, before, after, recipe.evaluate),
         history=training.history,
         samples=_samples(split, recipe, before, after),
-        trust=trust,
+        reliability=trust,
     )
 
 
 def tracker_metrics(record: RunRecord) -> dict[str, float]:
     """What trackers are told of a finished run: ``eval_after_macro_f1``, or ``test_...`` where test was evaluated."""
-    before, after, trust = record.before, record.after, record.trust
+    before, after, trust = record.before, record.after, record.reliability
     kind = "test" if after.split == "test" else "eval"
     measured = {
         "before": before.score,
         "after": after.score,
         "before_generated": before.generate,
         "after_generated": after.generate,
-        "calibrated": None if trust is None else trust.decided,
+        "calibrated": None if trust is None else trust.calibrated,
     }
     return {
         f"{kind}_{when}_{name}": getattr(one, name)

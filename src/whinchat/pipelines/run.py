@@ -25,7 +25,7 @@ from whinchat.pipelines.record import make_record, tracker_metrics
 from whinchat.recipe.loader import differences
 from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
-from whinchat.storage.atomic import write_json
+from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions, write_predictions
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
@@ -195,4 +195,4 @@ def _store_before(folder: RunFolder, recipe: Recipe, split: Split, before: Evalu
     write_predictions(
         folder.before_predictions, recipe.task.labels, split.texts, split.labels, None, before.predictions
     )
-    write_json(folder.before, before.evaluation.to_dict())
+    write_json_record(folder.before, before.evaluation)

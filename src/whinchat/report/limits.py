@@ -67,7 +67,7 @@ def _precision(record: RunRecord) -> Iterator[str]:
 
 
 def _trust(record: RunRecord) -> Iterator[str]:
-    trust = record.trust
+    trust = record.reliability
     if trust is None:
         return
     if trust.fitted_rows < FEW_FITTED:
@@ -78,11 +78,12 @@ def _trust(record: RunRecord) -> Iterator[str]:
     weak = [
         f"{one.name} ({format_number(one.accuracy)})"
         for one in trust.slices
-        if one.n >= FEW_TEXTS and trust.decided.accuracy - one.accuracy > WEAK_SPOT
+        if one.n >= FEW_TEXTS and trust.calibrated.accuracy - one.accuracy > WEAK_SPOT
     ]
     if weak:
         yield (
-            f"Texts with clearly lower accuracy than all ({format_number(trust.decided.accuracy)}): {', '.join(weak)}."
+            f"Texts with clearly lower accuracy than all ({format_number(trust.calibrated.accuracy)}): "
+            f"{', '.join(weak)}."
         )
     frail = [
         f"{one.name} ({format_percent(one.changed)} of answers changed)"

@@ -44,10 +44,10 @@ def headline_table(record: RunRecord) -> TextTable:
         if mode == "generate":
             rates = (format_percent(None if one is None else one.invalid_rate) for one in (before, after))
             rows.append((words, "invalid answers", *rates))
-    if (trust := record.trust) is not None:
+    if (trust := record.reliability) is not None:
         words = f"calibrated, for {METRICS[trust.metric]}"
         rows += [
-            (words, figure, NOT_MEASURED, format_metric(trust.decided, field)) for field, figure in METRICS.items()
+            (words, figure, NOT_MEASURED, format_metric(trust.calibrated, field)) for field, figure in METRICS.items()
         ]
     if (published := record.recipe.reference) is not None:
         figures = (published.before_macro_f1, published.after_macro_f1)
@@ -81,8 +81,8 @@ def calibration_table(record: RunRecord) -> TextTable:
         return format_number(None if found is None else getattr(found, field))
 
     columns = {"before": record.before.score.calibration, "after": record.after.score.calibration}
-    if record.trust is not None:
-        columns["after, calibrated"] = record.trust.decided.calibration
+    if record.reliability is not None:
+        columns["after, calibrated"] = record.reliability.calibrated.calibration
     rows = tuple((name, *(cell(found, field) for found in columns.values())) for field, name in names.items())
     return TextTable("Calibration", ("figure", *columns), rows)
 
@@ -101,7 +101,7 @@ def coverage_table(trust: ReliabilityReport) -> TextTable:
 
 def slices_table(trust: ReliabilityReport) -> TextTable:
     """Where the classifier is weaker."""
-    whole = trust.decided
+    whole = trust.calibrated
     rows = [
         (
             "all",

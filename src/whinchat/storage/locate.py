@@ -47,6 +47,6 @@ def find_classifier(path: Path) -> SavedClassifier:
 
 def model_files(folder: Path) -> list[Path]:
     """The files of the adapter or merged model in ``folder``; on the hub, what tells of a run lies beside them."""
-    others = {one.name for one in (*RunFolder(folder).told, RunFolder(folder).card)}
+    others = {one.name for one in (*RunFolder(folder).public_files, RunFolder(folder).card)}
     files = (one for one in sorted(folder.iterdir()) if one.is_file() and not one.name.startswith("."))
     return [one for one in files if one.name not in others]

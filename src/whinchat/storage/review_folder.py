@@ -6,12 +6,11 @@ N: rows. K: labels.
 from __future__ import annotations
 
 import csv
-import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,8 @@ from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
 from whinchat.recipe.loader import differences
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.atomic import replace_file, write_json
+from whinchat.storage.atomic import replace_file
+from whinchat.storage.json_records import read_json_record, write_json_record
 
 T = TypeVar("T")
 
@@ -38,18 +38,6 @@ class ReviewPlan:
     train_fingerprint: str
     data_revision: str | None
     model_commit: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            **{one.name: getattr(self, one.name) for one in fields(self)},
-            "recipe": self.recipe.model_dump(mode="json"),
-        }
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> ReviewPlan:
-        """The record that ``to_dict`` wrote."""
-        return cls(**{**record, "recipe": Recipe.model_validate(record["recipe"])})
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ class ReviewFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
             raise RunError(f"{self.path}: cannot be made ({fault.strerror}); choose another with --out") from None
-        write_json(self.plan, plan.to_dict())
+        write_json_record(self.plan, plan)
 
     def clear(self) -> None:
         """Delete what a review leaves and nothing else; the plan last, so that a kill leaves a review's folder."""
@@ -136,7 +124,7 @@ class ReviewFolder:
 
     def read_plan(self) -> ReviewPlan:
         """What the review was started on; raises RunError as ``read`` does."""
-        return self._read(self.plan, ReviewPlan.from_dict)
+        return self._read(self.plan, ReviewPlan)
 
     def read(self) -> Review:
         """The findings of a finished review.
@@ -144,7 +132,7 @@ class ReviewFolder:
         Raises:
             RunError: the file is missing, or not as whinchat wrote it.
         """
-        return self._read(self.review, Review.from_dict)
+        return self._read(self.review, Review)
 
     def write_fold(self, number: int, scores: NDArray[np.float32], facts: FoldRecord) -> None:
         """Store the scores (n, K) of a fold that is done, and drop what only training it needed."""
@@ -155,7 +143,7 @@ class ReviewFolder:
                 np.save(file, scores, allow_pickle=False)
 
         replace_file(fold.scores, save)
-        write_json(fold.facts, asdict(facts))
+        write_json_record(fold.facts, facts)
         shutil.rmtree(fold.checkpoints, ignore_errors=True)
         shutil.rmtree(fold.adapter, ignore_errors=True)
 
@@ -168,7 +156,7 @@ class ReviewFolder:
         fold = self.fold(number)
         if not fold.facts.is_file():
             return None
-        facts = self._read(fold.facts, lambda record: FoldRecord(**record))
+        facts = self._read(fold.facts, FoldRecord)
         try:
             scores: NDArray[np.float32] = np.load(fold.scores, allow_pickle=False)
         except (OSError, ValueError) as fault:
@@ -201,7 +189,7 @@ class ReviewFolder:
         )
         replace_file(self.table, write_table)
         replace_file(self.parquet, lambda draft: pq.write_table(content, draft, compression="zstd"))
-        write_json(self.review, review.to_dict())
+        write_json_record(self.review, review)
 
     def read_rows(self) -> tuple[ReviewedRow, ...]:
         """The rows of a finished review, in their order.
@@ -214,15 +202,8 @@ class ReviewFolder:
         except (OSError, pa.ArrowInvalid, TypeError) as fault:
             raise RunError(f"{self.parquet}: not readable ({fault}); delete {self.review} and --resume") from None
 
-    def _read(self, path: Path, build: Callable[[Any], T]) -> T:
-        try:
-            return build(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as fault:
-            raise RunError(f"{path}: cannot be read ({fault.strerror}); finish the review with --resume") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
-            # ValueError is also what JSON, UTF-8 and pydantic raise.
-            first = str(fault).strip().splitlines()[0]
-            raise RunError(f"{path}: not what this version of whinchat writes ({first}); use --overwrite") from None
+    def _read(self, path: Path, kind: type[T]) -> T:
+        return read_json_record(path, kind, "finish the review with --resume, or start again with --overwrite")
 
 
 def check_review_folder(recipe: Recipe, folds: int, path: Path, existing: str) -> ReviewFolder:

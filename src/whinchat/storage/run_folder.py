@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from whinchat.errors import RunError
-from whinchat.evaluation.results import Evaluation, Interval, PairedTest, ReliabilityReport
+from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.atomic import write_json, write_text
+from whinchat.storage.atomic import write_text
+from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 from whinchat.storage.training_result import TrainPoint
 
@@ -52,7 +51,7 @@ class RunFolder:
         return self.path / "paired.json"
 
     @property
-    def trust(self) -> Path:
+    def reliability(self) -> Path:
         """Calibrated answers, abstention, slices, stress and the surest errors."""
         return self.path / "trust.json"
 
@@ -117,11 +116,11 @@ class RunFolder:
         return any((self.path / name).is_file() for name in ("adapter_config.json", "config.json"))
 
     @property
-    def told(self) -> tuple[Path, ...]:
-        """What tells of the run to those who were given it, without the adapter, the card and the evaluated rows."""
+    def public_files(self) -> tuple[Path, ...]:
+        """Files about the run that a push publishes beside adapter and card; the evaluated rows stay private."""
         return (
-            self.manifest, self.before, self.after, self.paired, self.trust, self.history, self.samples, self.figures,
-            self.report,
+            self.manifest, self.before, self.after, self.paired, self.reliability, self.history, self.samples,
+            self.figures, self.report,
         )  # fmt: skip
 
     def write(self, record: RunRecord) -> None:
@@ -130,14 +129,14 @@ class RunFolder:
         The manifest comes last: a folder that has one is a finished run.
         """
         self.write_recipe(record.recipe)
-        write_json(self.before, record.before.to_dict())
-        write_json(self.after, record.after.to_dict())
-        write_json(self.paired, [asdict(one) for one in record.paired])
-        if record.trust is not None:
-            write_json(self.trust, record.trust.to_dict())
-        write_json(self.history, [asdict(one) for one in record.history])
-        write_json(self.samples, [asdict(one) for one in record.samples])
-        write_json(self.manifest, record.manifest.to_dict())
+        write_json_record(self.before, record.before)
+        write_json_record(self.after, record.after)
+        write_json_record(self.paired, record.paired)
+        if record.reliability is not None:
+            write_json_record(self.reliability, record.reliability)
+        write_json_record(self.history, record.history)
+        write_json_record(self.samples, record.samples)
+        write_json_record(self.manifest, record.manifest)
 
     def sweep(self) -> None:
         """Remove what only an unfinished run needs: checkpoints, and the rows that ``predictions`` now holds too."""
@@ -148,7 +147,7 @@ class RunFolder:
         """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
         # The manifest goes first: what a kill leaves half deleted must not look finished.
         own = (
-            *self.told, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
+            *self.public_files, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
             self.checkpoints, self.trackers, self.card, self.recipe,
         )  # fmt: skip
         for path in own:
@@ -172,10 +171,10 @@ class RunFolder:
             manifest=self.read_manifest(),
             before=self.read_evaluation(self.before),
             after=self.read_evaluation(self.after),
-            paired=self._part(self.paired, lambda rows: tuple(_paired(row) for row in rows)),
+            paired=self._read(self.paired, tuple[PairedTest, ...]),
             history=self.read_history(),
-            samples=self._part(self.samples, lambda rows: tuple(Sample(**row) for row in rows)),
-            trust=self._part(self.trust, ReliabilityReport.from_dict) if self.trust.is_file() else None,
+            samples=self._read(self.samples, tuple[Sample, ...]),
+            reliability=self._read(self.reliability, ReliabilityReport) if self.reliability.is_file() else None,
         )
 
     def read_recipe(self) -> Recipe:
@@ -190,27 +189,19 @@ class RunFolder:
 
     def read_manifest(self) -> Manifest:
         """Where the numbers come from; raises RunError as ``read`` does."""
-        return self._part(self.manifest, Manifest.from_dict)
+        return self._read(self.manifest, Manifest)
 
     def read_evaluation(self, path: Path) -> Evaluation:
         """The evaluation stored at ``before`` or ``after``; raises RunError as ``read`` does."""
-        return self._part(path, Evaluation.from_dict)
+        return self._read(path, Evaluation)
 
     def read_history(self) -> tuple[TrainPoint, ...]:
         """The training log; raises RunError as ``read`` does."""
-        return self._part(self.history, lambda rows: tuple(TrainPoint(**row) for row in rows))
+        return self._read(self.history, tuple[TrainPoint, ...])
 
-    def _part(self, path: Path, build: Callable[[Any], T]) -> T:
+    def _read(self, path: Path, kind: type[T]) -> T:
         self._require(path)
-        try:
-            return build(json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-            raise RunError(f"{path}: not readable as JSON ({fault}); {self._remedy()}") from None
-        except (KeyError, TypeError, AttributeError) as fault:
-            raise RunError(
-                f"{path}: not what this version of whinchat writes ({fault}); read it with the version in "
-                f"{self.manifest.name}, or {self._remedy()}"
-            ) from None
+        return read_json_record(path, kind, self._remedy())
 
     def _require(self, path: Path) -> None:
         if not self.path.is_dir():
@@ -221,7 +212,3 @@ class RunFolder:
 
     def _remedy(self) -> str:
         return f"finish it with `whinchat run {self.recipe} --out {self.path} --resume`"
-
-
-def _paired(row: dict[str, Any]) -> PairedTest:
-    return PairedTest(**{**row, "interval": Interval(**row["interval"])})

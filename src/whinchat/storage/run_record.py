@@ -5,8 +5,8 @@ The publish stage is pure: it reads this record and nothing else, and says "not 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
@@ -58,16 +58,6 @@ class Manifest:
     peak_memory_bytes: int
     resumed_from_step: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Self:
-        """The record that ``to_dict`` wrote."""
-        splits = {name: SplitFacts(**facts) for name, facts in record["splits"].items()}
-        return cls(**{**record, "splits": splits})
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -83,7 +73,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run folder holds, as one value; ``trust`` is None where there was no validation split to fit on."""
+    """Everything a run folder holds, as one value; ``reliability`` is None for a run without a validation split."""
 
     recipe: Recipe
     manifest: Manifest
@@ -92,4 +82,4 @@ class RunRecord:
     paired: tuple[PairedTest, ...]
     history: tuple[TrainPoint, ...]
     samples: tuple[Sample, ...]
-    trust: ReliabilityReport | None = None
+    reliability: ReliabilityReport | None = None

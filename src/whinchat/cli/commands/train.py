@@ -7,6 +7,7 @@ from pathlib import Path
 from whinchat.cli.options import JsonOption, OutOption, OverwriteOption, RecipeArg, ResumeOption, SetOption, existing
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.recipe.loader import load_recipe
+from whinchat.storage.json_records import to_json
 
 
 def run(
@@ -33,7 +34,7 @@ def run(
     with progress_on_stderr():
         record = pipeline.run(chosen, folder, existing(resume, overwrite))
     if as_json:
-        emit_json({"run": str(folder), "before": record.before.to_dict(), "after": record.after.to_dict()})
+        emit_json({"run": str(folder), "before": to_json(record.before), "after": to_json(record.after)})
     else:
         print_run(record, folder)
 

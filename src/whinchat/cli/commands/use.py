@@ -12,6 +12,7 @@ from whinchat.cli.options import ClassifierArg, Engine, JsonOption, RunArg, SetO
 from whinchat.cli.output import emit_json, out, progress_on_stderr
 from whinchat.export import TOLERANCE, ExportFormat
 from whinchat.recipe.schema import MetricName
+from whinchat.storage.json_records import to_json
 
 
 def evaluate(
@@ -65,8 +66,8 @@ def calibrate(
     with progress_on_stderr():
         record = calibrate_run(run_folder, metric, wanted_accuracy)
     if as_json:
-        assert record.trust is not None
-        emit_json(record.trust.to_dict())
+        assert record.reliability is not None
+        emit_json(to_json(record.reliability))
     else:
         print_run(record, run_folder)
 

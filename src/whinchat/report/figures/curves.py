@@ -121,7 +121,7 @@ def draw_coverage(trust: ReliabilityReport, split: str, theme: Theme) -> Figure:
     ax = figure.subplots()
     points = trust.coverage
     ax.plot([one.coverage for one in points], [one.accuracy for one in points], color=theme.after, linewidth=2.0)
-    ax.axhline(trust.decided.accuracy, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
+    ax.axhline(trust.calibrated.accuracy, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
     if (chosen := trust.abstention) is not None and chosen.accuracy is not None:
         ax.plot(chosen.coverage, chosen.accuracy, color=theme.accent, marker="D", markersize=8, linestyle="")
         ax.annotate(

@@ -40,10 +40,10 @@ class FigureSpec:
 def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
     """The figures this record has, in the order of card and report."""
     before, after, split = record.before.score, record.after.score, record.after.split
-    trust = record.trust
+    trust = record.reliability
     reliabilities = {"before": before.calibration, "after": after.calibration}
     if trust is not None:
-        reliabilities["after, calibrated"] = trust.decided.calibration
+        reliabilities["after, calibrated"] = trust.calibrated.calibration
     errors = ", ".join(
         f"{format_number(None if one is None else one.ece)} {name}" for name, one in reliabilities.items()
     )
@@ -73,7 +73,8 @@ def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
 def _coverage(trust: ReliabilityReport, split: str) -> FigureSpec:
     return FigureSpec(
         "coverage",
-        f"Accuracy against the share of texts answered, surest first; {format_number(trust.decided.accuracy)} for all.",
+        f"Accuracy against the share of texts answered, surest first; "
+        f"{format_number(trust.calibrated.accuracy)} for all.",
         lambda theme: draw_coverage(trust, split, theme),
     )
 

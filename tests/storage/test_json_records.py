@@ -1,0 +1,94 @@
+"""Stored records: files of an earlier version are read, and written back byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whinchat.errors import RunError
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.label_noise import FoldRecord, Review
+from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
+from whinchat.storage.json_records import read_json_record, to_json, write_json_record
+from whinchat.storage.review_folder import ReviewPlan
+from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import Manifest, Sample
+from whinchat.storage.training_result import TrainPoint
+
+# Written by commit c263cb3, before records were read and written by pydantic.
+GOLDEN = Path(__file__).parent / "golden"
+
+KINDS = {
+    "before.json": Evaluation,
+    "after.json": Evaluation,
+    "manifest.json": Manifest,
+    "paired.json": tuple[PairedTest, ...],
+    "trust.json": ReliabilityReport,
+    "history.json": tuple[TrainPoint, ...],
+    "samples.json": tuple[Sample, ...],
+    "review.json": Review,
+    "fold.json": FoldRecord,
+    "plan.json": ReviewPlan,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_stored_json_comes_back_byte_for_byte(name: str, tmp_path: Path) -> None:
+    record = read_json_record(GOLDEN / name, KINDS[name], "")
+    write_json_record(tmp_path / name, record)
+    assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
+
+
+def test_a_stored_run_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    record = RunFolder(GOLDEN).read()
+    RunFolder(tmp_path).write(record)
+    for file in tmp_path.glob("*.json"):
+        assert file.read_bytes() == (GOLDEN / file.name).read_bytes()
+    assert record.reliability is not None
+    assert record.reliability.calibrated.mode == "calibrated"
+
+
+def test_a_calibration_with_score_bins_is_read_and_written_without_them(tmp_path: Path) -> None:
+    calibrator = Calibrator.load(GOLDEN, ("negative", "neutral", "positive"))
+    calibrator.save(tmp_path)
+    stored = json.loads((GOLDEN / "calibration.json").read_text(encoding="utf-8"))
+    assert stored.pop("bins"), "version 0.1 stored them"
+    assert (tmp_path / "calibration.json").read_text(encoding="utf-8") == json.dumps(stored, indent=2) + "\n"
+    assert Calibrator.load(tmp_path, calibrator.labels) == calibrator
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"pace": 1},
+            r"after\.json: not what this version of whinchat writes \(pace: .*\); read it with .* run again",
+        ),
+        ({"split": None}, r"after\.json: not what this version of whinchat writes \(split: .*string"),
+        ({"score": {"n": 3}}, r"not what this version of whinchat writes \(score: .*accuracy, macro_f1, macro_recall"),
+    ],
+)
+def test_a_foreign_record_names_the_key(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "after.json"
+    content = json.loads((GOLDEN / "after.json").read_text(encoding="utf-8")) | change
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=message):
+        read_json_record(path, Evaluation, "run again")
+
+
+def test_unreadable_files_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"none\.json: cannot be read \(No such file or directory\); run again"):
+        read_json_record(tmp_path / "none.json", Evaluation, "run again")
+    (tmp_path / "half.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"half\.json: not readable as JSON \(.*\); run again"):
+        read_json_record(tmp_path / "half.json", Evaluation, "run again")
+
+
+def test_numbers_stay_as_they_are() -> None:
+    point = TrainPoint(step=1, epoch=1, loss=0.1)
+    assert json.dumps(to_json(point)) == (
+        '{"step": 1, "epoch": 1, "loss": 0.1, "learning_rate": null, "grad_norm": null, "eval_loss": null, '
+        '"eval_macro_f1": null}'
+    )
