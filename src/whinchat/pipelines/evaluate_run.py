@@ -42,7 +42,8 @@ class RunEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``evaluation`` stands at the top level."""
-        return to_json(self.evaluation) | {
+        return {
+            **to_json(self.evaluation),
             "decide": None if self.calibrated is None else to_json(self.calibrated),
             "in_sample": self.in_sample,
         }

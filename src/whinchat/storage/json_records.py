@@ -23,7 +23,8 @@ def to_json(record: Any) -> Any:
     """Return ``record`` as dicts, lists or tuples, strings and numbers, ready for ``json.dumps``."""
     if isinstance(record, tuple):
         return [to_json(row) for row in record]
-    return _adapter(type(record)).dump_python((record,), by_alias=True, warnings=False)[0]
+    kind: Any = type(record)
+    return _adapter(kind).dump_python((record,), by_alias=True, warnings=False)[0]
 
 
 def from_json(kind: type[T], content: Any) -> T:
@@ -32,7 +33,8 @@ def from_json(kind: type[T], content: Any) -> T:
     Raises:
         pydantic.ValidationError: a key is missing or unknown, or a value has the wrong type. It is a ``ValueError``.
     """
-    return cast("T", _adapter(kind).validate_python((content,))[0])
+    hashable_kind: Any = kind  # mypy doubts that a class is hashable
+    return cast("T", _adapter(hashable_kind).validate_python((content,))[0])
 
 
 def write_json_record(path: Path, record: Any) -> None:
