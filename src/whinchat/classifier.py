@@ -128,23 +128,22 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             told = trackers.Trackers(recipe.train.report_to)
             engine, _ = train.train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter, told)
             told.finish()
-            labeller = Predictor(recipe, engine, Calibrator(recipe.task.labels))
+            predictor = Predictor(recipe, engine, Calibrator(recipe.task.labels))
             if corpus.validation is not None:
-                scores = labeller.score(corpus.validation.texts).astype(np.float64)
+                scores = predictor.score(corpus.validation.texts).astype(np.float64)
                 fitted = fit_with_threshold(ScoredSplit(corpus.validation, scores), recipe.task.labels, recipe.evaluate)
                 fitted.save(adapter)
-                labeller = replace(labeller, calibrator=fitted)
-            self._take(classes, recipe, adapter, labeller)
+                predictor = replace(predictor, calibrator=fitted)
+            self._take(classes, recipe, adapter, predictor)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
         """Calibrated probabilities, (N, K), columns in the order of ``classes_``."""
-        return self._answers(X).probabilities
+        return self._predictions(X).probabilities
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
         """The label of each text, (N,): the one that serves ``metric``."""
-        best = self._answers(X).best
-        labels: NDArray[Any] = self.classes_[best]
+        labels: NDArray[Any] = self.classes_[self._predictions(X).label_indices]
         return labels
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -233,14 +232,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def __getstate__(self) -> dict[str, Any]:
         """Without the model in memory, which is loaded again where it is needed."""
         state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_labeller"}
+        return {key: value for key, value in state.items() if key != "_predictor"}
 
-    def _take(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, labeller: Predictor) -> None:
+    def _take(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
         # The files themselves, so that a copy or a pickle of the classifier needs no folder.
         self._files = {one.name: one.read_bytes() for one in model_files(adapter)}
-        self._labeller = labeller
+        self._predictor = predictor
 
     def _stored(self) -> dict[str, bytes]:
         """The files of ``save_pretrained``, by their names."""
@@ -255,14 +254,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         found = {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE}
         return found or None
 
-    def _answers(self, X: Sequence[str]) -> Predictions:  # noqa: N803
+    def _predictions(self, X: Sequence[str]) -> Predictions:  # noqa: N803
         check_is_fitted(self)
         texts = _texts(X)
-        if not hasattr(self, "_labeller"):
+        if not hasattr(self, "_predictor"):
             with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
                 self.save_pretrained(folder)
-                self._labeller = Predictor.load(Path(folder))
-        return self._labeller.answer(self._labeller.score(texts))
+                self._predictor = Predictor.load(Path(folder))
+        return self._predictor.predict(texts)
 
     def _recipe(self, labels: Sequence[str]) -> Recipe:
         answers = {str(label): word for label, word in (self.answers or {}).items()}

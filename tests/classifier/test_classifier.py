@@ -82,7 +82,7 @@ def test_pipeline_folds_and_search(tiny_llama: Path) -> None:
 def test_copies_need_no_folder(fitted: Classifier) -> None:
     texts, _ = rows(12, seed=4)
     copy = pickle.loads(pickle.dumps(fitted))
-    assert not hasattr(copy, "_labeller")
+    assert not hasattr(copy, "_predictor")
     np.testing.assert_allclose(copy.predict_proba(texts), fitted.predict_proba(texts), atol=1e-6)
     assert copy.predict(texts).tolist() == fitted.predict(texts).tolist()
 
@@ -95,8 +95,8 @@ def test_saved_and_loaded(fitted: Classifier, tmp_path: Path) -> None:
     assert again.recipe_ == fitted.recipe_
     np.testing.assert_allclose(again.predict_proba(texts), fitted.predict_proba(texts), atol=1e-6)
     # Every command that takes a run takes it.
-    labeller = Predictor.load(tmp_path / "saved")
-    answers = labeller.answer(labeller.score(texts))
+    predictor = Predictor.load(tmp_path / "saved")
+    answers = predictor.predict(texts)
     np.testing.assert_allclose(answers.probabilities, fitted.predict_proba(texts), atol=1e-6)
 
 
@@ -122,16 +122,16 @@ def test_loaded_with_all_its_parameters(tiny_llama: Path, tmp_path: Path) -> Non
 
 def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     run = finished_runs.finished_run(tiny_llama)
-    one, labeller = Classifier.from_pretrained(run), Predictor.load(run)
+    one, predictor = Classifier.from_pretrained(run), Predictor.load(run)
     texts, _ = rows(12, seed=6)
-    assert tuple(one.classes_) == labeller.recipe.task.labels
-    assert one.predict(texts).tolist() == [labeller.answer(labeller.score(texts)).label(at) for at in range(len(texts))]
-    assert one.get_params()["learning_rate"] == labeller.recipe.train.learning_rate
+    assert tuple(one.classes_) == predictor.recipe.task.labels
+    assert one.predict(texts).tolist() == predictor.predict(texts).label_names
+    assert one.get_params()["learning_rate"] == predictor.recipe.train.learning_rate
     assert one.settings is not None
-    assert one.settings["adapter.lora_dropout"] == labeller.recipe.adapter.lora_dropout
+    assert one.settings["adapter.lora_dropout"] == predictor.recipe.adapter.lora_dropout
     sections = ("backbone", "adapter", "train", "task", "evaluate")
-    meant = one._recipe(labeller.recipe.task.labels)
-    assert all(getattr(meant, name) == getattr(labeller.recipe, name) for name in sections)
+    meant = one._recipe(predictor.recipe.task.labels)
+    assert all(getattr(meant, name) == getattr(predictor.recipe, name) for name in sections)
 
 
 def test_labels_keep_their_kind(tiny_llama: Path, tmp_path: Path) -> None:

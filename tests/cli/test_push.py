@@ -95,20 +95,20 @@ def test_there_and_back(hub: Hub, a_run: Path, tmp_path: Path) -> None:
     bob = tmp_path / "bob"
     used = process(hub, bob, "-m", "whinchat", "predict", REPO, *texts, "--json", token=None)
     assert used.returncode == 0, used.stderr
-    labeller = Predictor.load(a_run)
-    expected = labeller.answer(labeller.score(texts))
+    predictor = Predictor.load(a_run)
+    expected = predictor.predict(texts)
     lines = [json.loads(line) for line in used.stdout.splitlines()]
     shares = np.array([list(line["probabilities"].values()) for line in lines])
     np.testing.assert_allclose(shares, expected.probabilities, atol=1e-6)
-    assert [line["label"] for line in lines] == [expected.label(at) for at in range(len(texts))]
+    assert [line["label"] for line in lines] == expected.label_names
 
     # And without whinchat, by the code on the card.
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
     (bob / "use.py").write_text(code.replace('text = "..."', f"text = {texts[0]!r}"), encoding="utf-8")
     plain = process(hub, bob, "use.py", token=None)
     assert plain.returncode == 0, plain.stderr
-    engine = labeller.engine
-    longest = labeller.recipe.evaluate.max_new_tokens
+    engine = predictor.engine
+    longest = predictor.recipe.evaluate.max_new_tokens
     assert plain.stdout.strip() == generate(engine, engine.template.encode(texts[:1]), longest, 1)[0].strip()
 
 

@@ -37,7 +37,7 @@ def of_method(model: Path, folder: Path, **sections: Any) -> Path:
     return folder / "run"
 
 
-def labeller_of(model: Path, labels: tuple[str, ...], **task: Any) -> Predictor:
+def predictor_of(model: Path, labels: tuple[str, ...], **task: Any) -> Predictor:
     """An untrained classifier, which answers through no calibration."""
     recipe = tiny_models.tiny_recipe(model, task={"labels": labels, **task})
     return Predictor(recipe, tiny_models.engine_of(tiny_models.load(model), labels, **task), Calibrator(labels))
@@ -82,15 +82,15 @@ def test_an_nf4_adapter_is_added_to_full_weights(tiny_llama: Path, tmp_path: Pat
 def test_a_pipeline_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) -> None:
     proof = export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path, TEXTS * 4))
     assert (proof.flipped, proof.texts) == (0, 80)
-    labeller = Predictor.load(trained)
-    answers = labeller.answer(labeller.score(TEXTS))
+    predictor = Predictor.load(trained)
+    answers = predictor.predict(TEXTS)
     said = pipeline("text-classification", str(tmp_path / "out"))(TEXTS, batch_size=8)
-    assert [one["label"] for one in said] == [answers.label(at) for at in range(len(TEXTS))]
+    assert [one["label"] for one in said] == answers.label_names
     # Labels are a softmax over the head: what any server of such models computes.
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert tuple(model.config.id2label.values()) == tiny_models.ONE_TOKEN
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
-    prompt = labeller.engine.template.encode(TEXTS[:1])[0]
+    prompt = predictor.engine.template.encode(TEXTS[:1])[0]
     assert tuple(tokenizer(TEXTS[0])["input_ids"]) == prompt.ids
 
 
@@ -100,14 +100,14 @@ def test_the_decision_goes_into_a_head_without_bias(
     """A strong shift of the labels, so that the plain scores would answer otherwise."""
     calibrated = Predictor.load(trained)
     plain = replace(calibrated, calibrator=Calibrator(tiny_models.ONE_TOKEN, temperature=0.6))
-    monkeypatch.setattr(exporting.Labeller, "load", classmethod(lambda cls, path: plain))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: plain))
     proof = export_run(trained, "classifier", tmp_path / "plain", data=texts_file(tmp_path))
     assert proof.largest_difference < 1e-4, "a temperature is exact"
     shifted = replace(plain.calibrator, temperature=1.7, rows=1, bias=(2.0, 0.0, -1.0), tau=1.0, prior=(0.2, 0.7, 0.1))
     one = replace(plain, calibrator=shifted)
-    monkeypatch.setattr(exporting.Labeller, "load", classmethod(lambda cls, path: one))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: one))
     scores = one.score(TEXTS)
-    assert (one.answer(scores).best != plain.answer(scores).best).any()
+    assert (one.calibrator.decide(scores) != plain.calibrator.decide(scores)).any()
     proof = export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path, TEXTS * 3), tolerance=0.05)
     assert proof.largest_difference < 0.05
 
@@ -138,15 +138,13 @@ def test_long_answers_have_no_head(tiny_llama: Path, tmp_path: Path) -> None:
 def test_what_does_not_answer_alike_does_not_stay(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import whinchat.export.merged as merging
-
     def spoilt(found: Any) -> Any:
         model, backbone = merge(found)
         with torch.no_grad():
             model.get_output_embeddings().weight.mul_(-1)
         return model, backbone
 
-    monkeypatch.setattr(merging, "merge", spoilt)
+    monkeypatch.setattr(exporting, "merge", spoilt)
     with pytest.raises(
         ModelError, match=r"differ from the classifier's own in model\.safetensors, more than the tolerance of 2\.0%"
     ):

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Regex, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
-from tests.export.test_export_run import TEXTS, labeller_of, texts_file
+from tests.export.test_export_run import TEXTS, predictor_of, texts_file
 from tests.helpers import tiny_models
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
@@ -39,8 +39,8 @@ STYLES = {
 }
 
 
-def write(labeller: Predictor, folder: Path) -> tuple[PromptFrame, list[Path]]:
-    model, template = labeller.engine.model, labeller.engine.template
+def write(predictor: Predictor, folder: Path) -> tuple[PromptFrame, list[Path]]:
+    model, template = predictor.engine.model, predictor.engine.template
     family = require_convertible(model.config, template, "tiny")
     frame = frame_of(template, family)
     return frame, write_gguf(model, template, family, frame.chat_template, "tiny", folder)  # type: ignore[arg-type]
@@ -94,32 +94,32 @@ def test_quotes_and_braces_come_through(tiny_mistral: Path) -> None:
 def test_llama_cpp_reads_the_same(any_model: Path, labels: tuple[str, ...], tmp_path: Path) -> None:
     """The same tokens for every text, and the same scores, through llama.cpp and through transformers."""
     llama_cpp = pytest.importorskip("llama_cpp")
-    labeller = labeller_of(any_model, labels)
-    frame, (half, eighth) = write(labeller, tmp_path)
+    predictor = predictor_of(any_model, labels)
+    frame, (half, eighth) = write(predictor, tmp_path)
     texts = [*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS]
     vocabulary = llama_cpp.Llama(str(half), vocab_only=True, verbose=False)
     read = [
         tuple(vocabulary.tokenize(frame.prompt(tiny_models.INSTRUCTION, text).encode(), add_bos=True, special=True))
         for text in texts
     ]
-    assert read == [prompt.ids for prompt in labeller.engine.template.encode(texts)]
+    assert read == [prompt.ids for prompt in predictor.engine.template.encode(texts)]
     vocabulary.close()
-    own = labeller.score(texts)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, labeller, texts), own, atol=0.05)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(eighth, frame, labeller, texts), own, atol=0.6)
+    own = predictor.score(texts)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, texts), own, atol=0.05)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(eighth, frame, predictor, texts), own, atol=0.6)
 
 
 def test_without_llama_cpp_transformers_reads(any_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labeller = labeller_of(any_model, tiny_models.SEVERAL_TOKENS)
-    frame, (half, eighth) = write(labeller, tmp_path)
+    predictor = predictor_of(any_model, tiny_models.SEVERAL_TOKENS)
+    frame, (half, eighth) = write(predictor, tmp_path)
     monkeypatch.setattr(gguf_reader, "find_spec", lambda name: None)
     assert gguf_reader.gguf_reader_name().startswith("transformers ")
-    own = labeller.score(TEXTS)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, labeller, TEXTS), own, atol=0.05)
+    own = predictor.score(TEXTS)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, TEXTS), own, atol=0.05)
     assert eighth.stat().st_size < half.stat().st_size
     # Any program finds the weights where transformers does.
     stored = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=half.name, dtype=torch.float32).state_dict()
-    for name, tensor in labeller.engine.model.state_dict().items():
+    for name, tensor in predictor.engine.model.state_dict().items():
         torch.testing.assert_close(stored[name], tensor, atol=2e-3, rtol=2e-3)
 
 
@@ -132,17 +132,17 @@ def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> Non
     assert half.largest_difference < 0.01 < eighth.largest_difference < 0.3
     stored = json.loads((tmp_path / "out" / "proof.json").read_text(encoding="utf-8"))
     assert [one["flipped"] for one in stored["files"]] == [half.flipped, eighth.flipped]
-    labeller = Predictor.load(trained)
-    scores = labeller.score(TEXTS[:20])
-    plain = int((scores.argmax(axis=1) != labeller.answer(scores).best).sum())
+    predictor = Predictor.load(trained)
+    scores = predictor.score(TEXTS[:20])
+    plain = int((scores.argmax(axis=1) != predictor.calibrator.decide(scores)).sum())
     assert half.flipped_uncalibrated == plain
-    assert Calibrator.load(tmp_path / "out", tiny_models.ONE_TOKEN) == labeller.calibrator
+    assert Calibrator.load(tmp_path / "out", tiny_models.ONE_TOKEN) == predictor.calibrator
 
 
 def test_files_that_answer_otherwise_do_not_stay(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_reader, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
+    monkeypatch.setattr(exporting, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
     with pytest.raises(ModelError, match=r"labels differ from the classifier's own in tiny-f16\.gguf, more than"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
@@ -164,15 +164,15 @@ def test_an_unknown_architecture_is_refused(tiny_llama: Path, model_type: str, r
 def test_an_unknown_tokenizer_is_refused_before_anything_is_written(
     tiny_mistral: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labeller = labeller_of(tiny_mistral, tiny_models.ONE_TOKEN)
+    predictor = predictor_of(tiny_mistral, tiny_models.ONE_TOKEN)
     # Llama 3's way: a pattern of its own before byte-level BPE.
-    labeller.engine.template.tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    predictor.engine.template.tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\p{N}{1,3}|\s+"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    monkeypatch.setattr(exporting.Labeller, "load", classmethod(lambda cls, path: labeller))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: predictor))
     with pytest.raises(ModelError, match=r"this tokenizer's steps were never compared with llama\.cpp's"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import softmax
 from transformers import AutoConfig, AutoTokenizer
 
-from tests.export.test_export_run import TEXTS, labeller_of, texts_file
+from tests.export.test_export_run import TEXTS, predictor_of, texts_file
 from tests.helpers import tiny_models
 from whinchat.errors import ModelError
 from whinchat.export import export_run as exporting
@@ -32,15 +32,15 @@ def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) ->
     ]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     labels = AutoConfig.from_pretrained(tmp_path / "out").id2label
-    labeller = Predictor.load(trained)
-    answers = labeller.answer(labeller.score(TEXTS))
+    predictor = Predictor.load(trained)
+    answers = predictor.predict(TEXTS)
     # One text, one short text, a batch with padding: nothing of the example's size is left in the graph.
     for batch in (TEXTS[:1], ["a"], [*TEXTS, "long " * 90]):
         inputs = tokenizer(batch, padding=True, return_tensors="np")
         (logits,) = session.run(["logits"], {name: inputs[name] for name in ("input_ids", "attention_mask")})
         assert logits.shape == (len(batch), len(tiny_models.ONE_TOKEN))
     said = softmax(logits[:-1].astype(np.float64), axis=1).argmax(axis=1)
-    assert [labels[best] for best in said] == [answers.label(at) for at in range(len(TEXTS))]
+    assert [labels[best] for best in said] == answers.label_names
 
 
 def test_what_is_missing_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +53,8 @@ def test_what_is_missing_is_named(trained: Path, tmp_path: Path, monkeypatch: py
 def test_long_answers_have_no_head(
     trained: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labeller = labeller_of(tiny_llama, tiny_models.NESTED)
-    monkeypatch.setattr(exporting.Labeller, "load", classmethod(lambda cls, path: labeller))
+    predictor = predictor_of(tiny_llama, tiny_models.NESTED)
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: predictor))
     with pytest.raises(ModelError, match="takes several tokens, and a classification head reads one; export merged"):
         export_run(trained, "onnx", tmp_path / "out", data=texts_file(tmp_path))
     assert not (tmp_path / "out").exists()

@@ -31,10 +31,10 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_path: Path) -> None:
     found = label(trained, source, tmp_path / "out.csv")
-    rows, labeller = read(tmp_path / "out.csv"), Predictor.load(trained)
+    rows, predictor = read(tmp_path / "out.csv"), Predictor.load(trained)
     assert [row["id"] for row in rows] == [*map(str, range(ROWS - 1)), "broken"]
-    answers = labeller.answer(labeller.score([row["text"] for row in rows[:-1]]))
-    assert [row["label"] for row in rows] == [*map(answers.label, range(ROWS - 1)), ""]
+    answers = predictor.predict([row["text"] for row in rows[:-1]])
+    assert [row["label"] for row in rows] == [*answers.label_names, ""]
     shares = np.array([[float(row[f"p_{label}"]) for label in answers.labels] for row in rows[:-1]])
     np.testing.assert_allclose(shares, answers.probabilities, atol=2e-6)
     assert rows[-1]["error"] == "1 fields, the header has 2"
@@ -50,10 +50,10 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
     done: list[int] = []
     one_part = predict_file.predict_part
 
-    def dies_at_the_third(labeller: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
+    def dies_at_the_third(predictor: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
         if len(done) == 2:
             raise KeyboardInterrupt
-        one_part(labeller, job, table, place, bar)
+        one_part(predictor, job, table, place, bar)
         done.append(place.number)
 
     monkeypatch.setattr(predict_file, "predict_part", dies_at_the_third)
@@ -65,8 +65,8 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
     (tmp_path / "out.csv.parts" / ".00000002.csv.77").write_text("half", encoding="utf-8")
     again: list[int] = []
 
-    def noted(labeller: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
-        one_part(labeller, job, table, place, bar)
+    def noted(predictor: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
+        one_part(predictor, job, table, place, bar)
         again.append(place.number)
 
     monkeypatch.setattr(predict_file, "predict_part", noted)

@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from tests.helpers import finished_runs
 from whinchat.errors import RunError
+from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, load_engine
 
@@ -19,40 +20,42 @@ TEXTS = ["red red blue", "blue", "", "green\ngreen", "red red blue"]
 
 
 @pytest.fixture(scope="module")
-def labeller(tiny_llama: Path) -> Predictor:
+def predictor(tiny_llama: Path) -> Predictor:
     return Predictor.load(finished_runs.finished_run(tiny_llama))
 
 
-def test_answers_are_those_of_engine_and_calibrator(labeller: Predictor, tiny_llama: Path) -> None:
+def test_answers_are_those_of_engine_and_calibrator(predictor: Predictor, tiny_llama: Path) -> None:
     recipe, engine = load_engine(finished_runs.finished_run(tiny_llama))
     calibrator = load_calibrator(finished_runs.finished_run(tiny_llama), recipe)
     scores = score_prompts(engine, engine.template.encode(TEXTS), 64)
     # But for a constant of each text.
-    np.testing.assert_allclose(log_softmax(labeller.score(TEXTS), axis=1), log_softmax(scores, axis=1), atol=1e-5)
-    answers = labeller.answer(scores)
+    np.testing.assert_allclose(log_softmax(predictor.score(TEXTS), axis=1), log_softmax(scores, axis=1), atol=1e-5)
+    answers = Predictions.from_scores(scores, predictor.calibrator)
     assert answers.labels == recipe.task.labels
     np.testing.assert_array_equal(answers.probabilities, calibrator.probabilities(scores))
-    np.testing.assert_array_equal(answers.best, calibrator.decide(scores))
+    np.testing.assert_array_equal(answers.label_indices, calibrator.decide(scores))
     assert len(answers) == len(TEXTS)
-    assert answers.line(1)["label"] == answers.label(1) == answers.labels[answers.best[1]]
-    assert list(answers.line(1)["probabilities"]) == list(answers.labels)
+    assert answers.to_dict(1)["label"] == answers.label_names[1] == answers.labels[answers.label_indices[1]]
+    assert list(answers.to_dict(1)["probabilities"]) == list(answers.labels)
 
 
-def test_the_adapter_goes_alone(labeller: Predictor, tiny_llama: Path, tmp_path: Path) -> None:
+def test_the_adapter_goes_alone(predictor: Predictor, tiny_llama: Path, tmp_path: Path) -> None:
     alone = tmp_path / "adapter"
     shutil.copytree(finished_runs.finished_run(tiny_llama) / "adapter", alone)
     taken = Predictor.load(alone)
-    assert taken.recipe == labeller.recipe
-    assert taken.calibrator == labeller.calibrator
-    np.testing.assert_array_equal(taken.score(TEXTS), labeller.score(TEXTS))
+    assert taken.recipe == predictor.recipe
+    assert taken.calibrator == predictor.calibrator
+    np.testing.assert_array_equal(taken.score(TEXTS), predictor.score(TEXTS))
 
 
-def test_doubt_is_about_the_label_answered_with(labeller: Predictor) -> None:
-    calibrator = replace(labeller.calibrator, threshold=0.6)
-    shares = np.array([[0.7, 0.3], [0.45, 0.55], [0.7, 0.3]])
-    answers = Predictions.of(calibrator, shares, np.array([0, 1, 1]))
+def test_doubt_is_about_the_predicted_label() -> None:
+    # Macro-recall answers with a rare label that is not the most probable one.
+    calibrator = Calibrator(("common", "rare"), prior=(0.8, 0.2), metric="macro_recall", tau=1.0, threshold=0.6)
+    scores = np.log([[0.85, 0.15], [0.45, 0.55], [0.7, 0.3]])
+    answers = Predictions.from_scores(scores, calibrator)
+    assert answers.label_indices.tolist() == [0, 1, 1]
     assert answers.unsure.tolist() == [False, True, True]
-    assert not Predictions.of(replace(calibrator, threshold=None), shares, np.array([0, 1, 1])).unsure.any()
+    assert not Predictions.from_scores(scores, replace(calibrator, threshold=None)).unsure.any()
 
 
 def test_nothing_there(tmp_path: Path) -> None:

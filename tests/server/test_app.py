@@ -47,11 +47,11 @@ def refusal(client: TestClient, status: int, **body: Any) -> str:
 
 def test_every_adapter_answers_as_it_does_alone(client: TestClient, runs: dict[str, Path]) -> None:
     for name in ("first", "second", "first"):
-        labeller = Predictor.load(runs[name])
-        answers = labeller.answer(labeller.score(TEXTS))
+        predictor = Predictor.load(runs[name])
+        answers = predictor.predict(TEXTS)
         said = ask(client, texts=TEXTS, model=name)
         assert said["model"] == name
-        assert [one["label"] for one in said["results"]] == [answers.label(at) for at in range(len(TEXTS))]
+        assert [one["label"] for one in said["results"]] == answers.label_names
         assert [one["unsure"] for one in said["results"]] == answers.unsure.tolist()
         assert list(said["results"][0]["probabilities"]) == list(answers.labels)
         np.testing.assert_allclose(shares(said["results"]), answers.probabilities, atol=1e-5)
@@ -87,8 +87,8 @@ def test_merged_weights_have_no_before(runs: dict[str, Path], tmp_path: Path) ->
     host = ModelHost.load({"merged": tmp_path / "merged"})
     with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as client:
         assert "merged weights, so there is no before" in refusal(client, 422, texts="a", before=True)
-        labeller = Predictor.load(runs["first"])
-        answers = labeller.answer(labeller.score(TEXTS))
+        predictor = Predictor.load(runs["first"])
+        answers = predictor.predict(TEXTS)
         np.testing.assert_allclose(shares(ask(client, texts=TEXTS)["results"]), answers.probabilities, atol=1e-4)
         assert client.get("/v1/model").json()["models"][0]["has_before"] is False
 

@@ -53,7 +53,7 @@ def test_what_comes_while_one_is_computed_makes_the_next() -> None:
         assert batcher.waiting == 6
         numbers.go.release(2)
         answers = await asyncio.gather(one, *others)
-        assert [one.best.tolist() for one in answers] == [[1], [0, 50], [1, 51], [2, 52]]
+        assert [one.label_indices.tolist() for one in answers] == [[1], [0, 50], [1, 51], [2, 52]]
         assert answers[1].unsure.tolist() == [True, True]
         assert sizes == [1, 6]
         await batcher.stop()
@@ -72,9 +72,9 @@ def test_a_long_request_does_not_hold_up_a_short_one() -> None:
         other = asyncio.create_task(batcher.ask(SECOND, ["90"]))
         await asyncio.sleep(0)
         numbers.go.release(10)
-        assert (await short).best.tolist() == [70, 71]
-        assert (await other).best.tolist() == [90]
-        assert (await long).best.tolist() == list(range(12))
+        assert (await short).label_indices.tolist() == [70, 71]
+        assert (await other).label_indices.tolist() == [90]
+        assert (await long).label_indices.tolist() == list(range(12))
         assert numbers.batches[1] == (FIRST, ["70", "71", "4", "5"])
         # The other classifier has its turn before what is left of the long request.
         assert [question.name for question, _ in numbers.batches] == ["first", "first", "second", "first", "first"]
@@ -96,7 +96,7 @@ def test_too_many_are_refused_and_the_patient_wait() -> None:
         patient = asyncio.create_task(batcher.ask(FIRST, ["7"], patient=True))
         await asyncio.sleep(0)
         numbers.go.release(10)
-        assert [(await one).best.tolist() for one in (first, second, patient)] == [[1, 2, 3, 4], [5, 6], [7]]
+        assert [(await one).label_indices.tolist() for one in (first, second, patient)] == [[1, 2, 3, 4], [5, 6], [7]]
         await batcher.stop()
 
     asyncio.run(story())
@@ -110,7 +110,7 @@ def test_a_fault_is_that_of_its_batch_alone() -> None:
         numbers.go.release(10)
         with pytest.raises(RuntimeError, match="bad text"):
             await batcher.ask(FIRST, ["1", "bad", "3"])
-        assert (await batcher.ask(FIRST, ["4"])).best.tolist() == [4]
+        assert (await batcher.ask(FIRST, ["4"])).label_indices.tolist() == [4]
         assert batcher.running
         await batcher.stop()
 
@@ -129,7 +129,7 @@ def test_what_was_accepted_is_answered_before_the_end() -> None:
         assert not end.done()
         numbers.go.release(10)
         await end
-        assert [one.result().best.tolist() for one in asked] == [[0] * 3, [1] * 3, [2] * 3]
+        assert [one.result().label_indices.tolist() for one in asked] == [[0] * 3, [1] * 3, [2] * 3]
         assert not batcher.running
 
     asyncio.run(story())
@@ -148,8 +148,8 @@ def test_who_has_gone_is_not_computed_for() -> None:
         await asyncio.sleep(0)
         last = asyncio.create_task(batcher.ask(FIRST, ["3"]))
         numbers.go.release(10)
-        assert (await first).best.tolist() == [1]
-        assert (await last).best.tolist() == [3]
+        assert (await first).label_indices.tolist() == [1]
+        assert (await last).label_indices.tolist() == [3]
         assert [texts for _, texts in numbers.batches] == [["1"], ["3"]]
         await batcher.stop()
 

@@ -72,15 +72,15 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
     # The cursor is in the field already.
     page.keyboard.type(TEXT)
-    labeller = Predictor.load(runs["first"])
-    answers = labeller.answer(labeller.score([TEXT]))
+    predictor = Predictor.load(runs["first"])
+    answers = predictor.predict([TEXT])
     shown = [f"{100 * share:.1f} %" for share in answers.probabilities[0]]
     page.wait_for_function(
         "shown => JSON.stringify([...document.querySelectorAll('.answer.after td:last-child')].map(c => c.textContent))"
         " === shown",
         arg=json.dumps(shown, separators=(",", ":")),
     )
-    assert page.locator(".answer.after .verdict").inner_text() == answers.label(0)
+    assert page.locator(".answer.after .verdict").inner_text() == answers.label_names[0]
     assert page.locator(".answer.before tbody tr").count() == 3
     widths = page.locator(".answer.after .track i").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
     assert widths == pytest.approx(100 * answers.probabilities[0], abs=0.01)
@@ -88,7 +88,7 @@ def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
     page.wait_for_function("() => document.getElementById('said').textContent")
     said = page.locator("#said")
     assert said.get_attribute("role") == "status"
-    assert re.match(rf"{answers.label(0)}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", said.inner_text())
+    assert re.match(rf"{answers.label_names[0]}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", said.inner_text())
     page.fill("#text", "")
     page.wait_for_function("() => !document.querySelector('.answer')")
 

@@ -28,29 +28,30 @@ def print_predictions(path: Path, texts: list[str] | None, as_json: bool) -> Non
         raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
     predictor = Predictor.load(path)
     show = _print_lines if as_json else _print_table
-    show(given, predictor.answer(predictor.score(given)))
+    show(given, predictor.predict(given))
 
 
-def _print_lines(texts: Sequence[str], answers: Predictions) -> None:
+def _print_lines(texts: Sequence[str], predictions: Predictions) -> None:
     for at, text in enumerate(texts):
-        sys.stdout.write(json.dumps({"text": text, **answers.line(at)}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"text": text, **predictions.to_dict(at)}, ensure_ascii=False) + "\n")
 
 
-def _print_table(texts: Sequence[str], answers: Predictions) -> None:
+def _print_table(texts: Sequence[str], predictions: Predictions) -> None:
     # Brackets in a label or a text are no markup.
-    table = Table("label", *map(escape, answers.labels), "text")
+    table = Table("label", *map(escape, predictions.labels), "text")
     for at, text in enumerate(texts):
         cells = [
-            Text(f"{one:.3f}", style="bold" if label == answers.best[at] else "")
-            for label, one in enumerate(answers.probabilities[at])
+            Text(f"{one:.3f}", style="bold" if label == predictions.label_indices[at] else "")
+            for label, one in enumerate(predictions.probabilities[at])
         ]
-        table.add_row(Text(_name(answers, at)), *cells, Text(text))
+        table.add_row(Text(_name(predictions, at)), *cells, Text(text))
     out.print(table)
 
 
-def _name(answers: Predictions, at: int) -> str:
+def _name(predictions: Predictions, at: int) -> str:
     """The label of text ``at`` as people read it."""
-    return f"unsure ({answers.label(at)})" if answers.unsure[at] else answers.label(at)
+    label = predictions.label_names[at]
+    return f"unsure ({label})" if predictions.unsure[at] else label
 
 
 def _lines() -> list[str]:

@@ -88,8 +88,8 @@ class ExportJob:
 
     Attributes:
         found: what is exported.
-        labeller: the same in memory.
-        answers: its own to ``texts``.
+        predictor: the same in memory.
+        predictions: those of ``predictor`` for ``texts``.
         decided: shares whose largest is the label answered with, (N, K): what one softmax can say of a decision.
         texts: N of the proof.
         more: others, to learn from.
@@ -97,8 +97,8 @@ class ExportJob:
     """
 
     found: SavedClassifier
-    labeller: Predictor
-    answers: Predictions
+    predictor: Predictor
+    predictions: Predictions
     decided: Floats
     texts: Sequence[str]
     more: Sequence[str]
@@ -108,7 +108,7 @@ class ExportJob:
         self, file: str, reader: str, labels: Sequence[str], shares: Floats, own: Floats, plain: int | None = None
     ) -> FileProof:
         """The proof of ``file``, which said ``labels`` and ``shares`` (N, K) where the classifier has ``own``."""
-        flipped = sum(label != self.answers.label(at) for at, label in enumerate(labels))
+        flipped = sum(label != own_label for label, own_label in zip(labels, self.predictions.label_names, strict=True))
         return FileProof(file, reader, flipped, float(np.abs(shares - own).max()), plain)
 
 
@@ -137,16 +137,18 @@ def export_run(
     # Half of a few texts, so that the other half is left to learn from.
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
     proved, more = texts[:count], texts[count : count + MORE_ROWS]
-    labeller = Predictor.load(run)
+    predictor = Predictor.load(run)
     check, write, carried = _KINDS[kind]
-    check(labeller)
-    scores = labeller.score(proved)
-    decided: Floats = softmax(labeller.calibrator.weighed(scores), axis=1)
+    check(predictor)
+    scores = predictor.score(proved)
+    decided: Floats = softmax(predictor.calibrator.weighed(scores), axis=1)
     work = out.with_name(f".{out.name}.unproved")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        job = ExportJob(found, labeller, labeller.answer(scores), decided, proved, more, work)
+        job = ExportJob(
+            found, predictor, Predictions.from_scores(scores, predictor.calibrator), decided, proved, more, work
+        )
         files = write(job)
         worst = max(files, key=lambda one: one.flipped)
         proof = ExportProof(
@@ -170,37 +172,45 @@ def export_run(
     return proof
 
 
-def _check_nothing(labeller: Predictor) -> None:
+def _check_nothing(predictor: Predictor) -> None:
     """Every classifier can be had as one model."""
 
 
 def _merged(job: ExportJob) -> tuple[FileProof, ...]:
 
     model, backbone = merge(job.found)
-    write_merged(model.to(job.labeller.engine.plan.torch_dtype), backbone, job.found, job.folder)
-    job.labeller.calibrator.save(job.folder)
+    write_merged(model.to(job.predictor.engine.plan.torch_dtype), backbone, job.found, job.folder)
+    job.predictor.calibrator.save(job.folder)
     made = Predictor.load(job.folder)
-    answers = made.answer(made.score(job.texts))
+    predictions = made.predict(job.texts)
     reader = f"whinchat {version('whinchat')}"
-    return (job.proof("model.safetensors", reader, _labels(answers), answers.probabilities, job.answers.probabilities),)
+    return (
+        job.proof(
+            "model.safetensors",
+            reader,
+            predictions.label_names,
+            predictions.probabilities,
+            job.predictions.probabilities,
+        ),
+    )
 
 
-def _check_classifier(labeller: Predictor) -> None:
+def _check_classifier(predictor: Predictor) -> None:
 
-    require_single_tokens(labeller.engine.template)
+    require_single_tokens(predictor.engine.template)
 
 
 def _classifier(job: ExportJob) -> tuple[FileProof, ...]:
 
-    _write_classifier(job, job.labeller.engine.plan.torch_dtype)
+    _write_classifier(job, job.predictor.engine.plan.torch_dtype)
     reader = f"transformers {version('transformers')}"
     return (job.proof("model.safetensors", reader, *classifier_predictions(job.folder, job.texts), job.decided),)
 
 
-def _check_onnx(labeller: Predictor) -> None:
+def _check_onnx(predictor: Predictor) -> None:
 
     require_onnx()
-    _check_classifier(labeller)
+    _check_classifier(predictor)
 
 
 def _onnx(job: ExportJob) -> tuple[FileProof, ...]:
@@ -213,40 +223,38 @@ def _onnx(job: ExportJob) -> tuple[FileProof, ...]:
 def _write_classifier(job: ExportJob, dtype: torch.dtype) -> None:
 
     model, backbone = merge(job.found)
-    template, calibrator = job.labeller.engine.template, job.labeller.calibrator
+    template, calibrator = job.predictor.engine.template, job.predictor.calibrator
     write_classifier(model, backbone, template, calibrator, job.more or job.texts, job.folder, dtype)
 
 
-def _check_gguf(labeller: Predictor) -> None:
+def _check_gguf(predictor: Predictor) -> None:
 
-    engine = labeller.engine
-    require_quotable(labeller.recipe.task.instruction)
-    frame_of(engine.template, require_convertible(engine.model.config, engine.template, labeller.recipe.backbone.model))
+    engine = predictor.engine
+    require_quotable(predictor.recipe.task.instruction)
+    frame_of(
+        engine.template, require_convertible(engine.model.config, engine.template, predictor.recipe.backbone.model)
+    )
 
 
 def _gguf(job: ExportJob) -> tuple[FileProof, ...]:
 
-    recipe, template = job.found.recipe, job.labeller.engine.template
+    recipe, template = job.found.recipe, job.predictor.engine.template
     model, backbone = merge(job.found)
     family = require_convertible(model.config, template, backbone.source.name)
     frame = frame_of(template, family)
     paths = write_gguf(model, template, family, frame.chat_template, recipe.name, job.folder)
     write_text(job.folder / "Modelfile", modelfile(template, frame, recipe.name, paths[-1].name))
     # For those who read logits: the decision is not part of the file.
-    job.labeller.calibrator.save(job.folder)
+    job.predictor.calibrator.save(job.folder)
     del model, backbone
     proofs = []
     for path in paths:
-        scores = gguf_scores(path, frame, job.labeller, job.texts)
-        answers = job.labeller.answer(scores)
-        plain = int((scores.argmax(axis=1) != job.answers.best).sum())
-        own = job.answers.probabilities
-        proofs.append(job.proof(path.name, gguf_reader_name(), _labels(answers), answers.probabilities, own, plain))
+        scores = gguf_scores(path, frame, job.predictor, job.texts)
+        predictions = Predictions.from_scores(scores, job.predictor.calibrator)
+        plain = int((scores.argmax(axis=1) != job.predictions.label_indices).sum())
+        own, names = job.predictions.probabilities, predictions.label_names
+        proofs.append(job.proof(path.name, gguf_reader_name(), names, predictions.probabilities, own, plain))
     return tuple(proofs)
-
-
-def _labels(answers: Predictions) -> list[str]:
-    return [answers.label(at) for at in range(len(answers))]
 
 
 # For each kind: what to check before anything is written, what writes and answers, and the steps of task.clean that

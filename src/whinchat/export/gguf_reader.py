@@ -35,7 +35,7 @@ def gguf_reader_name() -> str:
     return f"llama.cpp (llama-cpp-python {version('llama-cpp-python')})"
 
 
-def gguf_scores(path: Path, frame: PromptFrame, labeller: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
+def gguf_scores(path: Path, frame: PromptFrame, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
     """Log-probabilities of the labels' answers, (N, K).
 
     llama.cpp gets every prompt as a string, so that its tokenizer is proved, too. transformers reads the weights alone,
@@ -45,22 +45,22 @@ def gguf_scores(path: Path, frame: PromptFrame, labeller: Predictor, texts: Sequ
         ModelError: llama.cpp does not take the file.
     """
     if find_spec("llama_cpp") is None:
-        return _by_transformers(path, labeller, texts)
-    instruction = labeller.recipe.task.instruction
-    answers = [tuple(token for _, token in answer) for answer in labeller.engine.tree.paths]
+        return _by_transformers(path, predictor, texts)
+    instruction = predictor.recipe.task.instruction
+    answers = [tuple(token for _, token in answer) for answer in predictor.engine.tree.paths]
     return _by_llama_cpp(path, [frame.prompt(instruction, text) for text in texts], answers)
 
 
-def _by_transformers(path: Path, labeller: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
+def _by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
 
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
-    plan = plan_device(labeller.recipe.backbone.model_copy(update=full))
+    plan = plan_device(predictor.recipe.backbone.model_copy(update=full))
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation=plan.attn_implementation
     )
     model.requires_grad_(False).eval()
-    engine = Engine.build(model, plan, labeller.engine.template)
-    return Predictor(labeller.recipe, engine, labeller.calibrator).score(texts)
+    engine = Engine.build(model, plan, predictor.engine.template)
+    return Predictor(predictor.recipe, engine, predictor.calibrator).score(texts)
 
 
 def _by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:

@@ -214,10 +214,10 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def predict_part(labeller: Predictor, job: PredictionJob, table: TableFormat, place: BlockLocation, bar: Any) -> None:
+def predict_part(predictor: Predictor, job: PredictionJob, table: TableFormat, place: BlockLocation, bar: Any) -> None:
     """Label one block and write it; nothing is there before all of it is."""
     block = table.read(place)
-    columns = _columns(labeller, block, job.kinds, bar)
+    columns = _columns(predictor, block, job.kinds, bar)
     tally = LabelCounts.of(columns)
     part = job.part(place)
     write_json(part.with_suffix(".json"), asdict(tally))
@@ -226,11 +226,11 @@ def predict_part(labeller: Predictor, job: PredictionJob, table: TableFormat, pl
     made.replace(part)
 
 
-def _columns(labeller: Predictor, block: Block, kinds: ColumnTypes, bar: Any) -> Columns:
+def _columns(predictor: Predictor, block: Block, kinds: ColumnTypes, bar: Any) -> Columns:
     texts = readable_texts(block)
-    answers = labeller.answer(labeller.score(texts, deterministic=True, bar=bar)) if texts else None
+    predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None
     bar.update(len(block.faults) - len(texts))
-    return added_columns(block, kinds, answers)
+    return added_columns(block, kinds, predictions)
 
 
 def readable_texts(block: Block) -> list[str]:
@@ -238,19 +238,19 @@ def readable_texts(block: Block) -> list[str]:
     return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
 
 
-def added_columns(block: Block, kinds: ColumnTypes, answers: Predictions | None) -> Columns:
+def added_columns(block: Block, kinds: ColumnTypes, predictions: Predictions | None) -> Columns:
     """A cell of each added column for each row; None where the row could not be read.
 
-    ``answers`` are those to the ``readable`` texts; None where there are none.
+    ``predictions`` are those for the ``readable_texts`` of the block; None if it has none.
     """
     good = [at for at, fault in enumerate(block.faults) if not fault]
     columns: Columns = {name: [None] * len(block.faults) for name in kinds}
     label, unsure, *shares, error = columns.values()
     error[:] = block.faults
-    if answers is not None:
-        rounded = answers.probabilities.round(_DIGITS)
+    if predictions is not None:
+        names, rounded = predictions.label_names, predictions.probabilities.round(_DIGITS)
         for place, at in enumerate(good):
-            label[at], unsure[at] = answers.label(place), bool(answers.unsure[place])
+            label[at], unsure[at] = names[place], bool(predictions.unsure[place])
             for column, share in zip(shares, rounded[place].tolist(), strict=True):
                 column[at] = share
     return columns

@@ -1,4 +1,4 @@
-"""A trained classifier in memory: texts in, answers out. Every way of using one goes through here.
+"""A trained classifier in memory: texts in, predictions out. Command line, server, exports and ``Classifier`` use it.
 
 N: texts. K: labels.
 """
@@ -20,68 +20,75 @@ from whinchat.models.adapters import load_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.llama import Prefix
+from whinchat.progress import Progress
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.locate import find_classifier
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What N texts are answered with, in their order.
+    """The predictions for N texts, in the order of the texts.
 
     Attributes:
-        labels: names of the K labels, the columns of ``probabilities``.
-        probabilities: calibrated where the classifier is, (N, K).
-        best: index of each text's label, (N,): the one that serves the metric, so not always the likeliest.
-        unsure: where that label's probability is below the classifier's threshold, (N,).
+        labels: names of the K labels, in the order of the columns of ``probabilities``.
+        probabilities: calibrated probabilities, or plain ones if the classifier has no calibration, (N, K).
+        label_indices: index of the predicted label of each text, (N,). The decision serves the classifier's metric, so
+            the predicted label is not always the most probable one.
+        unsure: whether the probability of the predicted label lies below the classifier's threshold, (N,).
     """
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
-    best: NDArray[np.int64]
+    label_indices: NDArray[np.int64]
     unsure: NDArray[np.bool_]
 
-    def __len__(self) -> int:
-        return len(self.best)
+    @classmethod
+    def from_scores(cls, log_probs: NDArray[np.floating[Any]], calibrator: Calibrator) -> Self:
+        """Turn the scores of N texts, (N, K), into probabilities and labels."""
+        probabilities, indices = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
+        confidence = probabilities[np.arange(len(indices)), indices]
+        threshold = 0.0 if calibrator.threshold is None else calibrator.threshold
+        return cls(calibrator.labels, probabilities, indices, confidence < threshold)
 
     @classmethod
-    def of(cls, calibrator: Calibrator, probabilities: NDArray[np.float64], best: NDArray[np.int64]) -> Self:
-        """Doubted where the calibrator says so."""
-        chosen = probabilities[np.arange(len(best)), best]
-        limit = 0.0 if calibrator.threshold is None else calibrator.threshold
-        return cls(calibrator.labels, probabilities, best, chosen < limit)
-
-    def part(self, start: int, end: int) -> Predictions:
-        """Those from ``start`` to before ``end``."""
-        rows = slice(start, end)
-        return Predictions(self.labels, self.probabilities[rows], self.best[rows], self.unsure[rows])
-
-    @classmethod
-    def join(cls, parts: Sequence[Predictions]) -> Predictions:
-        """One after the other; ``parts`` are of the same labels, one or more."""
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Join one or more parts, all of the same labels, in their order."""
         return cls(
             parts[0].labels,
-            np.concatenate([one.probabilities for one in parts]),
-            np.concatenate([one.best for one in parts]),
-            np.concatenate([one.unsure for one in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.label_indices for part in parts]),
+            np.concatenate([part.unsure for part in parts]),
         )
 
-    def label(self, at: int) -> str:
-        """Name of the label of text ``at``."""
-        return self.labels[int(self.best[at])]
+    def __len__(self) -> int:
+        return len(self.label_indices)
 
-    def line(self, at: int) -> dict[str, Any]:
-        """The answer to text ``at`` as plain JSON types."""
-        shares = self.probabilities[at].tolist()
+    def __getitem__(self, rows: slice) -> Predictions:
+        return Predictions(self.labels, self.probabilities[rows], self.label_indices[rows], self.unsure[rows])
+
+    @property
+    def label_names(self) -> list[str]:
+        """The predicted label of each text, by name."""
+        return [self.labels[index] for index in self.label_indices]
+
+    def to_dict(self, row: int) -> dict[str, Any]:
+        """Return the prediction for one text as plain JSON types."""
         return {
-            "label": self.label(at),
-            "unsure": bool(self.unsure[at]),
-            "probabilities": dict(zip(self.labels, shares, strict=True)),
+            "label": self.labels[self.label_indices[row]],
+            "unsure": bool(self.unsure[row]),
+            "probabilities": dict(zip(self.labels, self.probabilities[row].tolist(), strict=True)),
         }
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained classifier: the recipe it came from, the model with its prompts, and how scores become answers."""
+    """A trained classifier.
+
+    Attributes:
+        recipe: the recipe that the classifier was trained with.
+        engine: the model together with its prompt template.
+        calibrator: turns scores into probabilities and labels.
+    """
 
     recipe: Recipe
     engine: Engine
@@ -89,28 +96,33 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What a run left: its folder, the adapter's folder alone, or OWNER/NAME on the hub.
+        """Load the classifier of a run folder, of an adapter folder, or of OWNER/NAME on the hub.
 
         Raises:
-            HubError, RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
+            HubError: the hub has no such classifier, or cannot be reached.
+            RunError: ``path`` holds no finished run, no adapter and no exported model.
+            ModelError: the backbone cannot be loaded, or a file is damaged.
         """
         path = fetch_classifier(path)
         recipe, engine = load_engine(path)
         return cls(recipe, engine, load_calibrator(path, recipe))
 
     def score(
-        self, texts: Sequence[str], *, deterministic: bool = False, bar: Any = None, prefix: Prefix | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        deterministic: bool = False,
+        bar: Progress | None = None,
+        prefix: Prefix | None = None,
     ) -> NDArray[np.float32]:
-        """What ``answer`` takes, (N, K): log-probabilities but for a constant of each text.
+        """Return the log-probability of each label, (N, K), up to a constant of each text.
 
-        The options are those of ``evaluation.scoring.score``.
+        ``deterministic``, ``bar`` and ``prefix`` are those of ``score_prompts``.
         """
-        size = self.recipe.evaluate.per_device_eval_batch_size
-        prompts = self.engine.template.encode(texts)
         return score_prompts(
             self.engine,
-            prompts,
-            size,
+            self.engine.template.encode(texts),
+            self.recipe.evaluate.per_device_eval_batch_size,
             "Labelling",
             deterministic=deterministic,
             bar=bar,
@@ -118,30 +130,29 @@ class Predictor:
             labels_only=True,
         )
 
-    def answer(self, log_probs: NDArray[np.float32]) -> Predictions:
-        """Answers to texts with these scores, (N, K)."""
-        return Predictions.of(
-            self.calibrator, self.calibrator.probabilities(log_probs), self.calibrator.decide(log_probs)
-        )
+    def predict(self, texts: Sequence[str], *, deterministic: bool = False, bar: Progress | None = None) -> Predictions:
+        """Predict the label of each text; ``deterministic`` and ``bar`` are those of ``score_prompts``."""
+        return Predictions.from_scores(self.score(texts, deterministic=deterministic, bar=bar), self.calibrator)
 
 
 def load_engine(path: Path) -> tuple[Recipe, Engine]:
-    """The classifier in ``path``, ready for use; see ``find_classifier`` for what it may be.
+    """Load the recipe and the model of the classifier in ``path``; ``find_classifier`` says what ``path`` may be.
 
     Raises:
-        RunError: no finished run there. ModelError: its backbone cannot be had, or the adapter does not fit it.
+        RunError: ``path`` holds no finished run, no adapter and no exported model.
+        ModelError: the backbone cannot be loaded, or the adapter does not fit it.
     """
-    found = find_classifier(path)
-    backbone = load_backbone(found.recipe.backbone)
-    template = backbone.tokenizer.template(found.recipe)
-    model = load_adapter(backbone.model, found.folder) if found.has_adapter else backbone.model
-    return found.recipe, Engine.build(model, backbone.plan, template)
+    saved = find_classifier(path)
+    backbone = load_backbone(saved.recipe.backbone)
+    template = backbone.tokenizer.template(saved.recipe)
+    model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model
+    return saved.recipe, Engine.build(model, backbone.plan, template)
 
 
 def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
-    """How the run in ``path`` turns scores into probabilities and answers; a run without validation leaves them be.
+    """Load the calibration of the classifier in ``path``, or one that changes nothing if there is no calibration.
 
     Raises:
-        ModelError: its file is damaged or one of other labels.
+        ModelError: the calibration file is damaged, or was made for other labels.
     """
     return Calibrator.load(find_classifier(path).folder, recipe.task.labels)

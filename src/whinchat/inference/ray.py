@@ -20,7 +20,7 @@ class RayPartWorker:
 
     def __init__(self, run: str, job: PredictionJob) -> None:
 
-        self._labeller = Predictor.load(Path(run))
+        self._predictor = Predictor.load(Path(run))
         self._job = job
         self._table = job.table()
 
@@ -30,7 +30,7 @@ class RayPartWorker:
         for number, start, rows in zip(batch["number"], batch["start"], batch["rows"], strict=True):
             place = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
-                predict_part(self._labeller, self._job, self._table, place, SilentProgress())
+                predict_part(self._predictor, self._job, self._table, place, SilentProgress())
                 faults.append("")
             except WhinchatError as fault:
                 faults.append(str(fault))

@@ -98,8 +98,8 @@ def _add_api(
                 429, f"{limits.max_waiting:,} texts are waiting; try again in a second", {"Retry-After": "1"}
             ) from None
         if not before:
-            for at in range(len(answers)):
-                metrics.answers.labels(name, answers.label(at)).inc()
+            for label in answers.label_names:
+                metrics.answers.labels(name, label).inc()
             metrics.unsure.labels(name).inc(int(answers.unsure.sum()))
         return answers
 
@@ -114,7 +114,9 @@ def _add_api(
         after = await ask(one.name, texts)
         before = await ask(one.name, texts, before=True) if asked.before else None
         results = [
-            TextResult(**after.line(at), before=None if before is None else LabelProbabilities(**_shares(before, at)))
+            TextResult(
+                **after.to_dict(at), before=None if before is None else LabelProbabilities(**_shares(before, at))
+            )
             for at in range(len(texts))
         ]
         return ClassifyResponse(model=one.name, results=results)
@@ -142,7 +144,7 @@ def _add_api(
         """Label a table: the body is the file. Every row comes back in its place, with columns for label,
         probabilities, and what was wrong with it."""
         one = find(model)
-        recipe = one.labeller.recipe
+        recipe = one.predictor.recipe
         upload = await store_upload(request.stream(), name, column or recipe.data.text_column, recipe.task.labels)
 
         async def answer(texts: list[str]) -> Predictions:
@@ -163,7 +165,7 @@ def _check(texts: list[str], limits: Limits) -> None:
 
 
 def _shares(answers: Predictions, at: int) -> dict[str, Any]:
-    line = answers.line(at)
+    line = answers.to_dict(at)
     return {"label": line["label"], "probabilities": line["probabilities"]}
 
 

@@ -121,10 +121,10 @@ class Batcher:
                     if not one.done.done():
                         one.done.set_exception(fault)
                     continue
-                one.answered.append(computed.result().part(start, start + count))
+                one.answered.append(computed.result()[start : start + count])
                 start += count
                 if not one.left and not one.done.done():
-                    one.done.set_result(Predictions.join(one.answered))
+                    one.done.set_result(Predictions.concatenate(one.answered))
             # Those that have texts left go behind the others, so that each question has its turn.
             served = {one for one, _ in batch}
             self._queue = [one for one in self._queue if one not in served] + [one for one, _ in batch]

@@ -102,8 +102,8 @@ def _image_texts(markdown: str) -> dict[str, str]:
 
 def model_info(one: ServedModel, pages: RunPages) -> ModelInfo:
     """What is said of a classifier."""
-    labeller = one.labeller
-    recipe, calibrator = labeller.recipe, labeller.calibrator
+    predictor = one.predictor
+    recipe, calibrator = predictor.recipe, predictor.calibrator
     address = f"/runs/{quote(one.name)}"
     return ModelInfo(
         name=one.name,

@@ -26,7 +26,7 @@ class ServedModel:
 
     name: str
     path: Path
-    labeller: Predictor
+    predictor: Predictor
     adapter: str | None
 
 
@@ -92,12 +92,11 @@ class ModelHost:
         plain = question.before and one.adapter is not None
         with adapters_disabled(self._layers) if plain else nullcontext():
             if question not in self._prefixes:
-                self._prefixes[question] = one.labeller.engine.read_prefix()
-            scores = one.labeller.score(texts, bar=SilentProgress(), prefix=self._prefixes[question])
-        if not question.before:
-            return one.labeller.answer(scores)
-        untouched = Calibrator(one.labeller.recipe.task.labels)
-        return Predictions.of(untouched, untouched.probabilities(scores), untouched.decide(scores))
+                self._prefixes[question] = one.predictor.engine.read_prefix()
+            scores = one.predictor.score(texts, bar=SilentProgress(), prefix=self._prefixes[question])
+        # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
+        calibrator = Calibrator(one.predictor.recipe.task.labels) if question.before else one.predictor.calibrator
+        return Predictions.from_scores(scores, calibrator)
 
 
 def _base(found: SavedClassifier) -> Any:
