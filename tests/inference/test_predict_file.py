@@ -13,7 +13,8 @@ import torch
 from tests.inference.conftest import ROWS
 from whinchat.errors import DataError
 from whinchat.inference import predict_file
-from whinchat.inference.predict_file import PredictionJob, plan_jobs, predict_in_process, predict_tables
+from whinchat.inference.predict_file import predict_in_process, predict_tables
+from whinchat.inference.prediction_jobs import PredictionJob, open_job, plan_jobs
 from whinchat.inference.predictor import Predictor
 
 
@@ -93,10 +94,10 @@ def test_the_bytes_do_not_depend_on_the_cores(trained: Path, source: Path, tmp_p
 def test_parts_of_another_job_are_not_taken(trained: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     (job,) = plan_jobs(trained, source, out, rows_per_part=4)
-    predict_file.open_job(job, overwrite=False)
+    open_job(job, overwrite=False)
     (other,) = plan_jobs(trained, source, out, rows_per_part=5)
     with pytest.raises(DataError, match=r"parts of another job \(different: rows_per_part\); use --overwrite"):
-        predict_file.open_job(other, overwrite=False)
+        open_job(other, overwrite=False)
     source.write_text("text\nchanged\n", encoding="utf-8")
     with pytest.raises(DataError, match="different: bytes, modified"):
         label(trained, source, out)
@@ -126,8 +127,8 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     [
         ("out.parquet", {}, r"must end in \.csv"),
         ("in.csv", {}, "is the very file"),
-        ("out.csv", {"column": "words"}, "no column 'words'"),
-        ("out.csv", {"column": "id", "prefix": "te"}, None),
+        ("out.csv", {"text_column": "words"}, "no column 'words'"),
+        ("out.csv", {"text_column": "id", "prefix": "te"}, None),
     ],
 )
 def test_what_is_refused(

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
 from tests.inference.conftest import ROWS
+from whinchat.errors import DataError
 from whinchat.inference import predict_file
-from whinchat.inference.predict_file import open_job, plan_jobs, predict_in_process, predict_tables
+from whinchat.inference.predict_file import predict_in_process, predict_tables
+from whinchat.inference.prediction_jobs import open_job, plan_jobs
 from whinchat.inference.ray import predict_on_ray
+from whinchat.progress import SilentProgress
 
 
 @pytest.fixture(scope="module")
@@ -31,35 +33,29 @@ def test_the_same_bytes_and_only_what_is_missing(
     (job,) = plan_jobs(trained, Path("in.csv"), Path("there.csv"), rows_per_part=4)
     # A part that an earlier try left is taken as it is.
     open_job(job, overwrite=False)
-    table = job.table()
+    table = job.open_source()
     first = next(iter(table.places(4, lambda seen: None)))
-    predict_in_process(trained)(job, table, [first], _Bar())
-    left = job.part(first).stat().st_mtime_ns
+    predict_in_process(trained)(job, table, [first], SilentProgress())
+    written = job.part(first).stat().st_mtime_ns
     kept: list[int] = []
     finish = predict_file.finish_job
     monkeypatch.setattr(
-        predict_file, "finish", lambda *a: (kept.append(job.part(first).stat().st_mtime_ns), finish(*a))[1]
+        predict_file, "finish_job", lambda *a: (kept.append(job.part(first).stat().st_mtime_ns), finish(*a))[1]
     )
-    (found,) = predict_tables([job], predict_on_ray(trained, workers=2)).values()
-    assert kept == [left]
-    assert (found.rows, found.bad) == (ROWS, 1)
+    (counts,) = predict_tables([job], predict_on_ray(trained, workers=2)).values()
+    assert kept == [written]
+    assert (counts.rows, counts.bad) == (ROWS, 1)
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
-def test_a_fault_in_a_worker_is_told(ray: Any, whinchat: Whinchat, trained: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_error_in_a_worker_is_raised(ray: Any, trained: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"text": "fine"}\n{"text": "fine", "label": "mine"}\n', encoding="utf-8")
-    said = whinchat("predict", trained, source, "--out", out, "--engine", "ray")
-    assert said.code == 2
-    assert "a row has the key 'label' already" in said.err
+    with pytest.raises(DataError, match="a row has the key 'label' already"):
+        predict_file.predict_file(trained, source, out, engine="ray")
     assert not out.exists()
 
 
-def test_workers_without_ray(whinchat: Whinchat, trained: Path, source: Path, tmp_path: Path) -> None:  # noqa: F811
-    said = whinchat("predict", trained, source, "--out", tmp_path / "out.csv", "--workers", "2")
-    assert "--workers: goes with --engine ray" in said.err
-
-
-class _Bar:
-    def update(self, count: int) -> None:
-        pass
+def test_workers_without_ray(trained: Path, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--workers: goes with --engine ray"):
+        predict_file.predict_file(trained, source, tmp_path / "out.csv", workers=2)

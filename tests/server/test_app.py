@@ -19,7 +19,7 @@ from tests.helpers import tiny_models
 from tests.server.conftest import LIMITS
 from whinchat.errors import RunError
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
-from whinchat.inference.predict_file import plan_jobs, predict_in_process, predict_tables
+from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost, ModelKey
@@ -161,7 +161,7 @@ def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], t
     source = tmp_path / "in.csv"
     rows = "".join(f'{at},"{text}, yes"\n' for at, text in enumerate(TEXTS * 8))
     source.write_text(f"id,text\n{rows}broken\n", encoding="utf-8")
-    predict_tables(plan_jobs(runs["first"], source, tmp_path / "out.csv"), predict_in_process(runs["first"]))
+    predict_file(runs["first"], source, tmp_path / "out.csv")
     response = client.post("/v1/table?name=in.csv", content=source.read_bytes())
     assert response.status_code == 200
     events = [json.loads(line) for line in response.text.splitlines()]

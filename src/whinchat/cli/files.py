@@ -50,7 +50,9 @@ def print_labelled(
     """Label the one file or folder that was given, and say what came of it."""
     if len(given) != 1:
         raise DataError(f"--out: takes one file or folder to label, not {len(given)}; leave --out out to label texts")
-    from whinchat.inference.predict_file import LabelCounts, plan_jobs, predict_tables
+    from whinchat.inference.predict_file import predict_tables
+    from whinchat.inference.prediction_columns import LabelCounts
+    from whinchat.inference.prediction_jobs import plan_jobs
 
     started = time.perf_counter()
     jobs = plan_jobs(run, Path(given[0]), goal, column, prefix)

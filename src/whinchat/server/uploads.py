@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from whinchat.data.formats.lines import CsvFormat, JsonlFormat, LineFormat, TsvFormat
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes
 from whinchat.errors import DataError
-from whinchat.inference.predict_file import (
+from whinchat.inference.prediction_columns import (
     LabelCounts,
     added_column_types,
     added_columns,

@@ -1,0 +1,101 @@
+"""The columns that labelling adds to a table, filled from the classifier's answers, and counts of what they hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
+from whinchat.data.formats.table_registry import open_table
+from whinchat.errors import DataError
+from whinchat.inference.predictor import Predictions
+
+# Decimal digits of a probability in a file; finer differences are rounding errors of the model.
+_DIGITS = 6
+
+
+def added_column_types(labels: Sequence[str], prefix: str = "") -> ColumnTypes:
+    """Return the names of the columns that labelling adds, in their order, and the type of each column's cells."""
+    probabilities = {f"p_{label}": float for label in labels}
+    types: ColumnTypes = {"label": str, "unsure": bool, **probabilities, "error": str}
+    return {f"{prefix}{name}": cell_type for name, cell_type in types.items()}
+
+
+def open_unlabeled(path: Path, text_column: str, column_types: ColumnTypes) -> TableFormat:
+    """Open the table in ``path`` and check that it has none of the columns that labelling adds.
+
+    Raises:
+        DataError: the table cannot be read, or a column of that name is there already.
+    """
+    table = open_table(path, text_column)
+    if taken := [name for name in column_types if name in table.names]:
+        raise DataError(f"{path}: has a column {taken[0]!r} already; choose a prefix for the added ones (--prefix)")
+    return table
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Counts over labelled rows.
+
+    Attributes:
+        rows: all rows.
+        bad: rows that could not be read.
+        unsure: rows whose label's probability is below the classifier's threshold.
+        labels: rows of each label, in the order of the recipe's labels.
+    """
+
+    rows: int
+    bad: int
+    unsure: int
+    labels: dict[str, int]
+
+    @classmethod
+    def of(cls, columns: Columns) -> LabelCounts:
+        """Count the rows of the added ``columns``, which have the order of ``added_column_types``."""
+        labels, unsure, *_, errors = columns.values()
+        counts = Counter(label for label in labels if label is not None)
+        return cls(len(errors), sum(map(bool, errors)), sum(map(bool, unsure)), dict(counts))
+
+    @classmethod
+    def total(cls, parts: Sequence[LabelCounts], labels: Sequence[str]) -> LabelCounts:
+        """Add up ``parts``; a label that no row has counts zero."""
+        by_label: Counter[str] = Counter()
+        for part in parts:
+            by_label.update(part.labels)
+        return cls(
+            sum(part.rows for part in parts),
+            sum(part.bad for part in parts),
+            sum(part.unsure for part in parts),
+            {label: by_label[label] for label in labels},
+        )
+
+
+def readable_texts(block: Block) -> list[str]:
+    """Return the texts of the rows of ``block`` that could be read."""
+    return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
+
+
+def added_columns(block: Block, column_types: ColumnTypes, answers: Predictions | None) -> Columns:
+    """Return a cell of each added column for every row of ``block``.
+
+    Args:
+        block: rows of the table.
+        column_types: names of the columns, from ``added_column_types``.
+        answers: the classifier's answers to ``readable_texts(block)``; None where no row could be read.
+
+    Returns:
+        The columns; a row that could not be read has its fault in the last column and None in all others.
+    """
+    columns: Columns = {name: [None] * len(block.faults) for name in column_types}
+    labels, unsure, *probabilities, errors = columns.values()
+    errors[:] = block.faults
+    if answers is not None:
+        rounded = answers.probabilities.round(_DIGITS)
+        readable_rows = (row for row, fault in enumerate(block.faults) if not fault)
+        for answer, row in enumerate(readable_rows):
+            labels[row], unsure[row] = answers.label(answer), bool(answers.unsure[answer])
+            for column, probability in zip(probabilities, rounded[answer].tolist(), strict=True):
+                column[row] = probability
+    return columns
