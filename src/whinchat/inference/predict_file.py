@@ -53,7 +53,7 @@ def predict_file(
         The path of each labelled table, and counts of its rows.
 
     Raises:
-        DataError: no table in ``source``, a table that cannot be read, a column that is missing or would be overwritten,
+        DataError: no table in ``source``, a table that cannot be read, a column that is missing or already taken,
             an ``out`` that is in use, or ``workers`` without Ray. Finished parts stay.
         RunError: ``run`` holds no finished classifier, or Ray is not installed.
         HubError: the hub is out of reach, or has no such classifier.
@@ -67,7 +67,7 @@ def predict_file(
 
 
 def predict_in_process(run: Path) -> PartWorker:
-    """Return a worker that labels parts in this process; the classifier in ``run`` is loaded when it is first needed."""
+    """Return a worker that labels parts in this process, and loads the classifier in ``run`` when first needed."""
     loaded: list[Predictor] = []
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:

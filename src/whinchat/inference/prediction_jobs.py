@@ -1,7 +1,7 @@
 """Jobs that label one table each: planned, resumed, labelled part by part, and finished.
 
-A part is written whole or not at all, so a job that was killed goes on with the parts that are missing. The joined table
-is the same, byte for byte, whichever process wrote which part.
+A part is written whole or not at all, so a job that was killed goes on with the parts that are missing. The joined
+table is the same, byte for byte, whichever process wrote which part.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def predict_part(
     block = table.read(location)
     texts = readable_texts(block)
     # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
-    answers = predictor.answer(predictor.score(texts, alike=True, bar=bar)) if texts else None
+    answers = predictor.answer(predictor.score(texts, deterministic=True, bar=bar)) if texts else None
     bar.update(len(block.faults) - len(texts))
     columns = added_columns(block, job.column_types, answers)
     part = job.part(location)
