@@ -77,13 +77,13 @@ def readable_texts(block: Block) -> list[str]:
     return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
 
 
-def added_columns(block: Block, column_types: ColumnTypes, answers: Predictions | None) -> Columns:
+def added_columns(block: Block, column_types: ColumnTypes, predictions: Predictions | None) -> Columns:
     """Return a cell of each added column for every row of ``block``.
 
     Args:
         block: rows of the table.
         column_types: names of the columns, from ``added_column_types``.
-        answers: the classifier's answers to ``readable_texts(block)``; None where no row could be read.
+        predictions: the classifier's answers to ``readable_texts(block)``; None where no row could be read.
 
     Returns:
         The columns; a row that could not be read has its fault in the last column and None in all others.
@@ -91,11 +91,11 @@ def added_columns(block: Block, column_types: ColumnTypes, answers: Predictions 
     columns: Columns = {name: [None] * len(block.faults) for name in column_types}
     labels, unsure, *probabilities, errors = columns.values()
     errors[:] = block.faults
-    if answers is not None:
-        rounded = answers.probabilities.round(_DIGITS)
+    if predictions is not None:
+        names, rounded = predictions.label_names, predictions.probabilities.round(_DIGITS)
         readable_rows = (row for row, fault in enumerate(block.faults) if not fault)
-        for answer, row in enumerate(readable_rows):
-            labels[row], unsure[row] = answers.label(answer), bool(answers.unsure[answer])
-            for column, probability in zip(probabilities, rounded[answer].tolist(), strict=True):
+        for text, row in enumerate(readable_rows):
+            labels[row], unsure[row] = names[text], bool(predictions.unsure[text])
+            for column, probability in zip(probabilities, rounded[text].tolist(), strict=True):
                 column[row] = probability
     return columns

@@ -210,9 +210,9 @@ def predict_part(
     block = table.read(location)
     texts = readable_texts(block)
     # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
-    answers = predictor.answer(predictor.score(texts, deterministic=True, bar=bar)) if texts else None
+    predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None
     bar.update(len(block.faults) - len(texts))
-    columns = added_columns(block, job.column_types, answers)
+    columns = added_columns(block, job.column_types, predictions)
     part = job.part(location)
     write_json(part.with_suffix(".json"), asdict(LabelCounts.of(columns)))
     draft = part.with_name(f".{part.name}.{os.getpid()}")
