@@ -302,7 +302,7 @@ def test_watching_a_split_that_is_not_there(fails: Fails, tiny_llama: Path, tmp_
     finished_runs.write_csv(tmp_path / "test.csv", seed=1)
     mine = recipe_file(tmp_path, tiny_llama, tmp_path)
     said = fails("run", mine, "--set", "data.validation_rows=null", "--set", "evaluate.split=test")
-    assert said.startswith(f"{tmp_path}: has no validation split to watch while training; set data.validation_rows")
+    assert said.startswith(f"{tmp_path}: has no validation split to score during training; set data.validation_rows")
 
 
 def test_evaluating_a_split_that_is_not_there(fails: Fails, mine: Path, source: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_server_that_does_not_answer(tiny_llama: Path, tmp_path: Path, monkeyp
     recipe, path = recipe_for(tiny_llama, tmp_path, "mlflow"), tmp_path / "run"
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
-    with pytest.raises(RecipeError, match=r"^train\.report_to: mlflow cannot begin \(.*refused.*\); mend .*=none\)$"):
+    with pytest.raises(RecipeError, match=r"^train\.report_to: mlflow cannot start \(.*refused.*\); repair .*=none$"):
         train_run(recipe, path)
     silent = recipe.model_copy(update={"train": recipe.train.model_copy(update={"report_to": ()})})
     _, training = train_run(silent, path, "resume")
@@ -204,7 +204,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(
     assert record.history[-1].step == STEPS
     # Once: it is left out, and not begun again for the last figures.
     (said,) = [one for one in caplog.messages if one.startswith("train.report_to")]
-    assert said == "train.report_to: mlflow is told no more, it failed (ConnectionError: gone); the run goes on"
+    assert said == "train.report_to: mlflow failed and gets no further figures (ConnectionError: gone); the run goes on"
 
 
 def test_trackers_are_no_other_recipe(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,7 +312,7 @@ def test_early_stopping(tiny_llama: Path, tmp_path: Path) -> None:
     assert trainer.state.global_step == 3
 
 
-def test_watched_metrics_are_those_of_scoring(tiny_llama: Path, tmp_path: Path) -> None:
+def test_validation_metrics_are_those_of_scoring(tiny_llama: Path, tmp_path: Path) -> None:
     from sklearn.metrics import f1_score
 
     recipe = recipe_for(tiny_llama, {"eval_steps": 1, "eval_rows": 10})

@@ -1,4 +1,4 @@
-"""Which checkpoint a killed run can go on from."""
+"""Find the checkpoint from which a killed run can continue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from pathlib import Path
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in ``folder``; None where there is none.
+    """Return the newest complete checkpoint in ``folder``, or None if there is none.
 
-    Trainer writes ``trainer_state.json`` last, so a checkpoint that a kill cut short has none, or a torn one.
+    Trainer writes ``trainer_state.json`` last, so a checkpoint that a kill cut short lacks the file or holds a part.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[-1]), reverse=True)
-    return next((path for path in found if _complete(path)), None)
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
+    return next((path for path in checkpoints if _is_complete(path)), None)
 
 
-def _complete(checkpoint: Path) -> bool:
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the optimizer step at which ``checkpoint`` was written, which its name tells."""
+    return int(checkpoint.name.rsplit("-", 1)[-1])
+
+
+def _is_complete(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):

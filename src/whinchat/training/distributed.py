@@ -1,6 +1,6 @@
-"""Training on several processes, as ``accelerate launch`` starts them: each takes its share of every batch.
+"""Training in several processes, which ``accelerate launch`` starts: each process takes its share of every batch.
 
-The rest of whinchat runs in one process. torchrun's names, which accelerate uses, say which of them this one is.
+Everything else in whinchat runs in one process. ``training.launch`` tells which process this is.
 """
 
 from __future__ import annotations
@@ -15,41 +15,37 @@ from torch.nn.parallel import DistributedDataParallel
 
 from whinchat.training.launch import world_size
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 def init_processes(device: str) -> None:
-    """Find the others, and take the accelerator that is this process's own; nothing where it is alone.
+    """Connect to the other processes and choose this process's accelerator; do nothing in a single process.
 
     Args:
         device: ``backbone.device`` of the recipe.
     """
-    if world_size() == 1:
-        return
-
-    PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    if world_size() > 1:
+        PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
 def wait_for_everyone() -> None:
-    """Until all processes have come here."""
-    if world_size() == 1:
-        return
-
-    PartialState().wait_for_everyone()
+    """Block until every process has reached this call."""
+    if world_size() > 1:
+        PartialState().wait_for_everyone()
 
 
-def call_as_forward(model: nn.Module, call: Callable[[], Answer]) -> Answer:
-    """``call()`` as the forward pass of ``model``, where torch's ``DistributedDataParallel`` is wrapped around it.
+def call_as_forward(model: nn.Module, compute: Callable[[], T]) -> T:
+    """Return ``compute()``, run as the forward pass of ``model`` if that is a ``DistributedDataParallel``.
 
-    That adds up gradients over the processes, and looks for what to add up in the forward pass alone; ours goes past
-    the model's own.
+    DistributedDataParallel sums gradients over the processes only for what its own forward pass computes, and
+    whinchat's loss does not go through the model's forward method.
     """
     if not isinstance(model, DistributedDataParallel):
-        return call()
-    own = model.module.forward
-    model.module.forward = call
+        return compute()
+    forward = model.module.forward
+    model.module.forward = compute
     try:
-        answer: Answer = model()
+        result: T = model()
     finally:
-        model.module.forward = own
-    return answer
+        model.module.forward = forward
+    return result

@@ -1,4 +1,4 @@
-"""The two losses. B: rows. N: answer nodes. V: vocabulary. K: labels."""
+"""The two training losses. B: rows. N: answer nodes. V: vocabulary. K: labels."""
 
 from __future__ import annotations
 
@@ -6,39 +6,47 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  # torch's own documentation imports it by this name
 from torch import Tensor
 
 from whinchat.recipe.schema import TrainConfig
 
-# What torch's cross entropy leaves out, and what transformers' Trainer does not count.
+# The target that torch's cross entropy ignores and transformers' Trainer does not count.
 IGNORED = -100
 
 
 def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of answer and end of turn over the whole vocabulary, summed over each row's tokens, (B,).
+    """Return the negative log-likelihood of answer and end of turn, summed over each row's tokens, (B,).
 
     Args:
-        logits: (B, 1 + N, V).
-        targets: (B, 1 + N), token ids, ``IGNORED`` where a row has fewer.
+        logits: over the whole vocabulary, (B, 1 + N, V).
+        targets: token ids, (B, 1 + N); ``IGNORED`` after the end of a shorter answer.
     """
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return losses.view(targets.shape).sum(dim=1)
 
 
 def choice_loss(scores: Tensor, labels: Tensor, offsets: Tensor | None = None) -> Tensor:
-    """Cross entropy of the true label under a softmax over the labels' sequence log-probabilities, (B,).
+    """Return the cross entropy of the true label under a softmax over the labels' scores, (B,).
 
     Args:
-        scores: those log-probabilities, (B, K), or ``scoring.compared``.
-        labels: (B,), label indices.
-        offsets: (K,), added to the labels' scores while training alone; see ``label_offsets``.
+        scores: sequence log-probabilities of the labels' answers, up to a constant of each row, (B, K); see
+            ``scoring.label_logits``.
+        labels: label indices, (B,).
+        offsets: terms added to the scores in training only, (K,); see ``label_offsets``.
     """
     return F.cross_entropy(scores if offsets is None else scores + offsets, labels, reduction="none")
 
 
 def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
-    """``strength`` times the log-share of each label, (K,); half a row is added to each, so that none is infinite.
+    """Return ``strength`` times the log-share of each label among ``labels``, (K,).
+
+    Half a row is added to each label's count, so that a label without rows gets a finite offset.
+
+    Args:
+        strength: ``train.logit_adjustment``.
+        size: K.
+        labels: label indices of the training rows.
 
     Source: Menon et al. 2021, Long-tail learning via logit adjustment, equation 10 (arXiv:2007.07314).
     """
@@ -47,7 +55,15 @@ def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
 
 
 def label_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int]) -> Tensor:
-    """Weight of each label, (K,). ``balanced`` is n / (K * rows of the label), as in scikit-learn."""
+    """Return the loss weight of each label, (K,).
+
+    ``class_weights: balanced`` gives n / (K * rows of the label), as scikit-learn's ``class_weight="balanced"`` does.
+
+    Args:
+        train: the recipe's ``train`` section.
+        names: the task's K labels.
+        labels: label indices of the n training rows.
+    """
     if isinstance(train.class_weights, dict):
         return torch.tensor([train.class_weights[name] for name in names])
     if train.class_weights == "none":

@@ -19,33 +19,43 @@ from whinchat.training.trainer import training_arguments
 
 
 def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
-    """Data, model and prompt, in the order in which a mistake is cheapest to find."""
+    """Load data, model and prompts; what is cheapest to check is checked first.
+
+    Raises:
+        WhinchatError: the data, the model or the recipe does not allow this run.
+    """
     corpus = load_corpus(recipe)
     corpus.split(recipe.evaluate.split)
-    if told := whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean):
-        # Said before hours are spent, too.
-        logging.getLogger("whinchat").warning(told)
+    if warning := whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean):
+        # The report says so too, but by then the training time has been spent.
+        logging.getLogger("whinchat").warning(warning)
     return corpus, *prepare_training(recipe, corpus)
 
 
 def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTemplate]:
-    """Model and prompt to train on ``corpus``, once everything that could stop training has been looked at."""
+    """Load the model and its prompts to train on ``corpus``, and check everything that could stop training.
+
+    Raises:
+        DataError: there is no validation split to score during training, or fewer rows than processes.
+        RecipeError: transformers refuses a training argument, or a tracker cannot be used.
+        ModelError: the model cannot be loaded, or the adapter does not fit it.
+    """
     if recipe.train.eval_steps is not None and corpus.validation is None:
         raise DataError(
-            f"{recipe.data.source}: has no validation split to watch while training; set data.validation_rows to take "
-            "one from train, or train.eval_steps=null"
+            f"{recipe.data.source}: has no validation split to score during training; set data.validation_rows to "
+            "take one from train, or train.eval_steps=null"
         )
-    if (together := world_size()) > len(corpus.train):
+    if (processes := world_size()) > len(corpus.train):
         raise DataError(
-            f"{recipe.data.source}: has fewer rows to train on ({len(corpus.train)}) than processes that train them "
-            f"({together}); start fewer (accelerate launch --num_processes)"
+            f"{recipe.data.source}: has fewer training rows ({len(corpus.train)}) than training processes "
+            f"({processes}); start fewer (accelerate launch --num_processes)"
         )
     check_trackers(recipe.train.report_to)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
     check_targets(backbone.model, recipe.adapter)
     try:
+        # Built here only to fail now rather than after the first evaluation.
         training_arguments(recipe, backbone.plan, Path("checkpoints"))
-    except ValueError as fault:
-        # Found now and not after the first evaluation.
-        raise RecipeError(f"train: transformers refuses it: {' '.join(str(fault).split())}; change that key") from None
+    except ValueError as error:
+        raise RecipeError(f"train: transformers refuses it: {' '.join(str(error).split())}; change that key") from None
     return backbone, backbone.tokenizer.template(recipe)

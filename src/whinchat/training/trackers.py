@@ -1,4 +1,4 @@
-"""Trackers, the transformers library's own: told of a run from its first step to its last figures."""
+"""Experiment trackers of the transformers library, notified from the first training step to the last evaluation."""
 
 from __future__ import annotations
 
@@ -14,108 +14,111 @@ from whinchat.errors import RecipeError
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Make sure that every tracker of ``report_to`` is known and installed.
+    """Check that transformers knows every tracker of ``train.report_to`` and that its library is installed.
 
     Raises:
-        RecipeError: one is not.
+        RecipeError: a tracker is unknown or not installed.
     """
     for name in names:
         try:
-            for tracker in get_reporting_integration_callbacks([name]):
-                tracker()
-        except (ValueError, RuntimeError, ImportError) as fault:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ValueError, RuntimeError, ImportError) as error:
             raise RecipeError(
-                f"train.report_to: {name} cannot be used ({' '.join(str(fault).split())}); install it or take it out"
+                f"train.report_to: {name} cannot be used ({' '.join(str(error).split())}); install it or take it out"
             ) from None
 
 
 class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """The trackers of ``report_to`` as one callback, which outlives training: they are told of evaluations, too.
+    """All trackers of ``train.report_to`` as one Trainer callback that stays open after training.
 
-    One that cannot begin is an error, for it was asked for; one that fails later is left out of what follows, with a
-    warning, for it is not worth a training run.
+    Trainer ends its own trackers with the last step. This callback keeps them open, so that figures measured after
+    training reach them too. A tracker that cannot start is an error, because the user asked for it. A tracker that
+    fails later is dropped with a warning, because a training run is worth more than its log.
 
     Args:
-        names: those of ``train.report_to``.
-        folder: of those that write files; None for where they do by themselves.
+        names: the names in ``train.report_to``.
+        folder: where trackers that write files put them; None for each tracker's own default.
     """
 
     def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
         self._names = names
         self._folder = folder
-        self._begun = False
-        self._running: list[tuple[str, Any]] = []
-        self._stand: tuple[Any, ...] = ()
+        self._started = False
+        self._callbacks: list[tuple[str, Any]] = []
+        # Arguments, state and control of the Trainer, which every callback event receives.
+        self._context: tuple[Any, ...] = ()
         self._model: Any = None
 
-    def take_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
-        """Where training stands that was over before this process began; they begin if there is more to tell."""
-        self._stand, self._model = (args, state, control), model
+    def resume(self, args: Any, state: Any, control: Any, model: Any) -> None:
+        """Remember where training ended in an earlier process; the trackers start with the next figures."""
+        self._context, self._model = (args, state, control), model
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Begin, as a part of training.
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Start every tracker.
 
         Raises:
-            RecipeError: a tracker cannot, be it that its server does not answer.
+            RecipeError: a tracker cannot start, for instance because its server does not answer.
         """
-        self.take_up(args, state, control, model)
-        self._begun = True
+        self.resume(args, state, control, model)
+        self._started = True
         for name in self._names:
-            for kind in get_reporting_integration_callbacks([name]):
+            for make_callback in get_reporting_integration_callbacks([name]):
                 try:
-                    one = self._made(kind, state.global_step)
-                    one.on_train_begin(args, state, control, model=model, **more)
-                except Exception as fault:  # noqa: BLE001  # each library has its own
+                    callback = self._make(make_callback, state.global_step)
+                    callback.on_train_begin(args, state, control, model=model, **kwargs)
+                except Exception as error:  # noqa: BLE001  # each tracker's library raises exceptions of its own
                     raise RecipeError(
-                        f"train.report_to: {name} cannot begin ({_said(fault)}); mend that or take it out (a run goes "
-                        "on without it by --resume --set train.report_to=none)"
+                        f"train.report_to: {name} cannot start ({_one_line(error)}); repair it, or go on without it: "
+                        "--resume --set train.report_to=none"
                     ) from None
-                self._running.append((name, one))
+                self._callbacks.append((name, callback))
 
-    def log(self, figures: Mapping[str, float]) -> None:
-        """Tell figures of the whole run, at the step where training stands."""
-        if self._stand and not self._begun:
-            args, state, control = self._stand
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Send metrics of the whole run to every tracker, at the last training step."""
+        if self._context and not self._started:
+            args, state, control = self._context
             self.on_train_begin(args, state, control, self._model)
-        self._tell("on_log", *self._stand, model=self._model, logs=dict(figures))
+        self._notify("on_log", *self._context, model=self._model, logs=dict(metrics))
 
     def finish(self) -> None:
-        """There is no more to tell; a run that ends without this is for trackers one that was broken off."""
-        self._tell("on_train_end", *self._stand, model=self._model)
+        """Close every tracker. A run that ends without this call looks broken off in the trackers."""
+        self._notify("on_train_end", *self._context, model=self._model)
 
-    def _made(self, kind: Callable[[], Any], step: int) -> Any:
-        one = kind()
-        if isinstance(one, TensorBoardCallback):
+    def _make(self, make_callback: Callable[[], Any], step: int) -> Any:
+        callback = make_callback()
+        if isinstance(callback, TensorBoardCallback):
+            # TensorBoard is an optional extra.
             from torch.utils.tensorboard import SummaryWriter
 
-            logs = one.logging_dir or (None if self._folder is None else str(self._folder / "tensorboard"))
-            # What a killed run logged after its last checkpoint is logged again.
-            one.tb_writer = SummaryWriter(logs, purge_step=step + 1 if step else None)
-        return one
+            folder = callback.logging_dir or (None if self._folder is None else str(self._folder / "tensorboard"))
+            # A resumed run repeats the steps after the last checkpoint, so their old entries are dropped.
+            callback.tb_writer = SummaryWriter(folder, purge_step=step + 1 if step else None)
+        return callback
 
-    def _tell(self, event: str, *stand: Any, **more: Any) -> None:
-        for name, one in list(self._running):
+    def _notify(self, event: str, *context: Any, **kwargs: Any) -> None:
+        for name, callback in list(self._callbacks):
             try:
-                getattr(one, event)(*stand, **more)
-            except Exception as fault:  # noqa: BLE001
-                self._running.remove((name, one))
+                getattr(callback, event)(*context, **kwargs)
+            except Exception as error:  # noqa: BLE001  # each tracker's library raises exceptions of its own
+                self._callbacks.remove((name, callback))
                 logging.getLogger("whinchat").warning(
-                    f"train.report_to: {name} is told no more, it failed ({_said(fault)}); the run goes on"
+                    f"train.report_to: {name} failed and gets no further figures ({_one_line(error)}); the run goes on"
                 )
 
 
-def _passed_on(event: str) -> Callable[..., None]:
-    def pass_on(self: Trackers, *stand: Any, **more: Any) -> None:
-        self._tell(event, *stand, **more)
+def _forwarder(event: str) -> Callable[..., None]:
+    def forward(self: Trackers, *context: Any, **kwargs: Any) -> None:
+        self._notify(event, *context, **kwargs)
 
-    return pass_on
+    return forward
 
 
-# All that Trainer tells, except that training is over: the run is not.
+# Forward every event that Trainer knows to the trackers. The end of training is not forwarded: the run goes on.
 for _event in vars(TrainerCallback):
     if _event.startswith("on_") and _event not in ("on_train_begin", "on_train_end"):
-        setattr(Trackers, _event, _passed_on(_event))
+        setattr(Trackers, _event, _forwarder(_event))
 
 
-def _said(fault: Exception) -> str:
-    return " ".join(f"{type(fault).__name__}: {fault}".split())
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

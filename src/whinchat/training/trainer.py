@@ -1,9 +1,13 @@
-"""``transformers.Trainer`` with our batches and our loss; schedules, checkpoints and the rest are the library's."""
+"""``transformers.Trainer`` with whinchat's batches and loss; everything else is the library's own.
+
+B: rows of a batch. N: answer nodes. K: labels.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +20,21 @@ from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.memory import give_back_memory
+from whinchat.progress import Progress, SilentProgress, progress
 from whinchat.prompts.batching import Batch, LengthGroupedBatchSampler, collate
 from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Recipe, TrainConfig
@@ -33,17 +45,18 @@ from whinchat.training.losses import IGNORED, choice_loss, completion_loss, labe
 
 @dataclass(frozen=True)
 class Example:
-    """One supervised prompt; ``label`` indexes the task's labels."""
+    """A training prompt and the index of its label."""
 
     prompt: Prompt
     label: int
 
 
 class Collator:
-    """Examples to the tensors of one step: a ``Batch``'s own, ``labels`` to predict, and ``rows``, the label indices.
+    """Turn examples into the tensors of one step.
 
-    ``labels`` is what Trainer counts to weigh accumulated batches alike: (B,) label indices for ``choice``,
-    (B, 1 + N) token ids for ``completion``.
+    The tensors are those of a ``Batch`` and two more. ``rows``, (B,), holds the label index of each row. ``labels``
+    holds what the loss predicts, label indices (B,) for ``choice`` or token ids (B, 1 + N) for ``completion``; Trainer
+    counts its items to weigh the batches of one accumulated step equally.
     """
 
     def __init__(self, engine: Engine, loss: str) -> None:
@@ -63,7 +76,7 @@ class Collator:
             labels = torch.tensor(
                 [[*answer, template.end_of_turn, *[IGNORED] * (width - len(answer) - 1)] for answer in answers]
             )
-        # Rows first: accelerate reads the batch size off the first tensor.
+        # The rests come first, because accelerate reads the batch size from the first tensor.
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
             "labels": labels, "rows": rows,
@@ -71,13 +84,20 @@ class Collator:
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """Trains an engine's adapter on its answers.
+    """Train the adapter of an engine to give the right answers.
 
-    Each step's loss is the mean over all examples (``choice``) or supervised tokens (``completion``) of the whole
-    accumulated batch, so that accumulation changes nothing but memory.
+    The loss of a step is the mean over all examples (``choice``) or supervised tokens (``completion``) of the whole
+    accumulated batch, so gradient accumulation changes only the memory that a step takes.
+
+    Args:
+        engine: the model with its prompts.
+        recipe: the settings.
+        train: the training rows.
+        validation: rows to score during training, used where ``train.eval_steps`` asks for it.
+        **kwargs: further arguments of ``transformers.Trainer``.
     """
 
-    # Our loss is divided by what the whole accumulated batch holds; Trainer must not divide it once more.
+    # compute_loss divides by the size of the whole accumulated batch; Trainer must not divide again.
     loss_is_scaled_for_ga = True
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
@@ -85,30 +105,37 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.recipe = recipe
         prompts = engine.template.encode(train.texts)
         examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
-        watched = None
+        scored = None
         if validation is not None and recipe.train.eval_steps is not None:
-            watched = validation.head(recipe.train.eval_rows)
-        self._watched = watched
-        self._watched_prompts = engine.template.encode(watched.texts) if watched else []
+            scored = validation.head(recipe.train.eval_rows)
+        self._validation = scored
+        self._validation_prompts = engine.template.encode(scored.texts) if scored else []
         self._weights = label_weights(recipe.train, recipe.task.labels, train.labels)
         self._offsets = label_offsets(recipe.train.logit_adjustment, len(recipe.task.labels), train.labels)
         super().__init__(
             model=engine.model,
             train_dataset=examples,
-            eval_dataset=self._watched_prompts or None,
+            eval_dataset=self._validation_prompts or None,
             data_collator=Collator(engine, recipe.train.loss),
             **kwargs,
         )
-        # Trainer reads these off the model's own forward, which we do not use for the loss.
+        # Its lines of raw numbers; TrainingProgress shows the same.
+        self.remove_callback(PrinterCallback)
+        # Trainer derives these from the signature of the model's forward method, which the loss does not call.
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = False
 
     def get_train_dataloader(self) -> DataLoader[Example]:
-        """Batches of similar length; their order follows from the seed and the epoch alone."""
-        return loader_by_length(self, [len(example.prompt.ids) for example in self.train_dataset], self.recipe.train)
+        """Return batches of similar length, in an order that depends only on the seed and the epoch."""
+        return length_grouped_loader(
+            self, [len(example.prompt.ids) for example in self.train_dataset], self.recipe.train
+        )
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """Trainer's own, or with ``loraplus_lr_ratio`` PEFT's for LoRA+ (Hayou et al. 2024, arXiv:2402.12354)."""
+        """Return Trainer's optimizer, or PEFT's for LoRA+ if ``train.loraplus_lr_ratio`` is not 1.
+
+        Source: LoRA+, Hayou et al. 2024 (arXiv:2402.12354).
+        """
         ratio = self.recipe.train.loraplus_lr_ratio
         if ratio == 1 or self.optimizer is not None:  # type: ignore[has-type]  # Trainer is not typed
             return super().create_optimizer(model)
@@ -125,9 +152,16 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Weighted loss of one micro-batch over ``num_items_in_batch``, the items of the whole accumulated batch."""
+        """Return the weighted loss of one micro-batch, divided by the items of the whole accumulated batch.
+
+        Args:
+            model: the engine's model, possibly wrapped for several processes.
+            inputs: the tensors of ``Collator``.
+            return_outputs: ignored; nothing reads the logits.
+            num_items_in_batch: items of the accumulated batch; None for those of this micro-batch.
+        """
         if self.engine.plan.load_in == "nf4":
-            # Who asks for NF4 is short of memory: nothing of the last micro-batch stays while the next is computed.
+            # NF4 is chosen to save memory, so what the last micro-batch freed goes back to the system.
             give_back_memory()
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
@@ -145,16 +179,16 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Macro-F1 and loss on the watched validation rows, by the scoring used everywhere."""
-        assert self._watched is not None
+        """Return macro-F1 and loss on the validation rows, by the label scores that every evaluation uses."""
+        assert self._validation is not None
         started = time.perf_counter()
-        size, count = self.recipe.evaluate.per_device_eval_batch_size, world_size()
-        share = self._watched_prompts[process_rank() :: count]
-        mine = score_prompts(self.engine, share, size, "Validating", labels_only=True)
-        log_probs = np.empty((len(self._watched), mine.shape[1]), mine.dtype)
-        for process, part in enumerate(gather_object([mine])):
-            log_probs[process::count] = part
-        expected = np.array(self._watched.labels)
+        batch_size, processes = self.recipe.evaluate.per_device_eval_batch_size, world_size()
+        own_prompts = self._validation_prompts[process_rank() :: processes]
+        own_scores = score_prompts(self.engine, own_prompts, batch_size, "Validating", labels_only=True)
+        log_probs = np.empty((len(self._validation), own_scores.shape[1]), own_scores.dtype)  # (rows, K)
+        for process, scores in enumerate(gather_object([own_scores])):
+            log_probs[process::processes] = scores
+        expected = np.array(self._validation.labels)
         chosen = label_probabilities(log_probs)[np.arange(len(expected)), expected]
         metrics = {
             f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
@@ -174,18 +208,53 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return metrics
 
 
-def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: TrainConfig) -> DataLoader[Any]:
-    """The batches of a ``Trainer`` whose rows have these lengths in tokens."""
-    count = world_size()
+class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Show the optimizer steps and the last logged loss; ``close`` must be called, also when training fails."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._bar: Progress = SilentProgress()
+        self._step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start at the step from which training continues."""
+        if process_rank() == 0:
+            self._step = state.global_step
+            self._bar = self._open.enter_context(progress("Training", state.max_steps, "steps", initial=self._step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the step."""
+        self._bar.update(state.global_step - self._step)
+        self._step = state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Show the loss beside the count."""
+        if logs and "loss" in logs:
+            self._bar.note(f"loss {logs['loss']:.3f}")
+
+    def close(self) -> None:
+        """End the bar or the log lines."""
+        self._open.close()
+
+
+def length_grouped_loader(trainer: Trainer, lengths: Sequence[int], train: TrainConfig) -> DataLoader[Any]:
+    """Return the training batches of ``trainer``, grouped by length.
+
+    Args:
+        trainer: gives rows, collator and device.
+        lengths: tokens of each training row.
+        train: the recipe's ``train`` section.
+    """
+    processes = world_size()
     batches = LengthGroupedBatchSampler(
         lengths,
-        train.per_device_train_batch_size * count,
+        train.per_device_train_batch_size * processes,
         train.seed,
-        processes=count,
+        processes=processes,
         process=process_rank(),
     )
     loader = DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
-    # The batches are this process's own already; accelerate could share out only those whose short one comes last.
+    # The sampler yields this process's share already. accelerate's own sharing needs a short batch to come last.
     prepared: DataLoader[Any] = prepare_data_loader(
         loader, trainer.accelerator.device, num_processes=1, process_index=0, put_on_device=True
     )
@@ -193,7 +262,16 @@ def loader_by_length(trainer: Trainer, lengths: Sequence[int], train: TrainConfi
 
 
 def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> TrainingArguments:
-    """The recipe's ``train`` section as transformers knows it; checkpoints go to ``folder``."""
+    """Return the recipe's ``train`` section as ``transformers.TrainingArguments``.
+
+    Args:
+        recipe: the settings.
+        plan: the device and data types.
+        folder: where checkpoints go.
+
+    Raises:
+        ValueError: transformers refuses a value.
+    """
     train = recipe.train
     best = train.keep == "best"
     watch = train.eval_steps is not None
@@ -215,27 +293,28 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
         eval_strategy="steps" if watch else "no",
         eval_steps=train.eval_steps,
         save_strategy="steps",
-        # The best checkpoint can only be kept where it was measured.
+        # A checkpoint can be the best only if it was evaluated, so both happen at the same steps.
         save_steps=train.eval_steps if best else train.save_steps,
         save_total_limit=train.save_total_limit,
         load_best_model_at_end=best,
         metric_for_best_model="eval_macro_f1" if watch else None,
         greater_is_better=True if watch else None,
-        # See ``trackers.Trackers``.
+        # Trackers are attached as one callback of whinchat's own; see training.trackers.
         report_to="none",
+        disable_tqdm=True,  # TrainingProgress takes the place of Trainer's bar
         run_name=recipe.name,
         remove_unused_columns=False,
-        # Patience that was used up stays used up.
+        # A resumed run keeps the patience that early stopping has used up.
         restore_callback_states_from_checkpoint=True,
-        # transformers ends a polynomial at 1e-7 and refuses to start below that.
+        # The default end of transformers' polynomial schedule, 1e-7, would refuse smaller learning rates.
         lr_scheduler_kwargs={"lr_end": 0.0} if train.lr_scheduler_type == "polynomial" else {},
         use_cpu=plan.device == "cpu",
-        # Autocast is the engine's; here float16 only asks for the gradient scaler that its narrow range needs.
+        # The engine applies autocast itself. fp16 here only adds the gradient scaler that float16's range needs.
         fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
     )
 
 
 def callbacks(train: TrainConfig) -> list[Any]:
-    """Early stopping where the recipe asks for it."""
+    """Return the callback for early stopping if the recipe asks for it."""
     patience = train.early_stopping_patience
     return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]

@@ -27,7 +27,7 @@ from whinchat.models.forward import autocast, inference
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights
-from whinchat.training.trainer import loader_by_length, training_arguments
+from whinchat.training.trainer import length_grouped_loader, training_arguments
 
 Features = dict[str, Any]
 
@@ -138,7 +138,7 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def get_train_dataloader(self) -> DataLoader[Features]:
         """Batches of similar length; their order follows from the seed and the epoch alone."""
-        return loader_by_length(self, [len(row["input_ids"]) for row in self.train_dataset], self._recipe.train)
+        return length_grouped_loader(self, [len(row["input_ids"]) for row in self.train_dataset], self._recipe.train)
 
     def compute_loss(
         self,
