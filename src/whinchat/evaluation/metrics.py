@@ -1,6 +1,6 @@
-"""From answers to figures: confusion, macro averages, intervals, paired tests, calibration.
+"""From answers to metrics: confusion counts, every registered metric, intervals, paired tests, calibration.
 
-K: labels. N: rows. R: bootstrap resamples. A prediction is a label's index, or -1 for an invalid answer.
+K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from whinchat.evaluation.metric_registry import METRICS, Metric, macro_f1
 from whinchat.evaluation.results import (
     CalibrationMetrics,
     Interval,
@@ -35,34 +36,45 @@ def compute_metrics(
     expected: Ints,
     predicted: Ints,
     *,
-    calibration: CalibrationMetrics | None,
+    log_probs: NDArray[np.floating[Any]] | None = None,
+    probabilities: Floats | None = None,
     resamples: int,
     seed: int,
     seconds: float,
 ) -> Metrics:
-    """Every figure of one way of answering. ``expected`` and ``predicted`` are (N,)."""
+    """Measure one way of answering by every registered metric.
+
+    Args:
+        mode: the way of answering.
+        labels: K label names.
+        expected, predicted: true and predicted labels, (N,) each.
+        log_probs: log-probabilities of the labels over all strings, (N, K); None for free generation.
+        probabilities: probabilities normalized over the labels, (N, K); None for free generation.
+        resamples, seed: of the bootstrap behind each 95 % interval.
+        seconds: wall-clock time of answering.
+    """
     size = len(labels)
     matrix = confusion_matrix(expected, predicted, labels=[*range(size), -1])[:size]  # (K, K + 1)
     precision, recall, f1, support = precision_recall_fscore_support(
         expected, predicted, labels=range(size), zero_division=0.0
     )
+    values, intervals = _values_and_intervals(matrix, expected, predicted, probabilities, resamples, seed)
+    calibration = None
+    if log_probs is not None and probabilities is not None:
+        calibration = calibration_metrics(log_probs, probabilities, expected)
     return Metrics(
         mode=mode,
         n=len(expected),
         labels=labels,
-        values={
-            "macro_f1": float(f1.mean()),
-            "macro_recall": float(recall.mean()),
-            "accuracy": float((expected == predicted).mean()),
-        },
+        values=values,
         invalid_rate=float((predicted < 0).mean()),
         per_label=tuple(
-            LabelMetrics(label, float(precision[at]), float(recall[at]), float(f1[at]), int(support[at]))
-            for at, label in enumerate(labels)
+            LabelMetrics(label, float(precision[k]), float(recall[k]), float(f1[k]), int(support[k]))
+            for k, label in enumerate(labels)
         ),
         confusion=tuple(tuple(int(count) for count in row[:size]) for row in matrix),
         invalid=tuple(int(row[size]) for row in matrix),
-        intervals=_intervals(matrix, resamples, seed),
+        intervals=intervals,
         calibration=calibration,
         seconds=seconds,
     )
@@ -76,13 +88,14 @@ def compute_calibrated_metrics(
     expected: Ints,
     settings: EvaluateConfig,
 ) -> Metrics:
-    """Figures of calibrated ``probabilities`` (N, K) and ``answers`` (N,) to texts with scores ``log_probs`` (N, K)."""
+    """Measure calibrated ``answers`` (N,) with ``probabilities`` (N, K), made from the scores ``log_probs`` (N, K)."""
     return compute_metrics(
         "calibrated",
         labels,
         expected,
         answers,
-        calibration=calibration_metrics(log_probs, probabilities, expected),
+        log_probs=log_probs,
+        probabilities=probabilities,
         resamples=settings.bootstrap_resamples,
         seed=settings.seed,
         seconds=0.0,
@@ -92,16 +105,16 @@ def compute_calibrated_metrics(
 def paired_test(
     mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int
 ) -> PairedTest:
-    """After against before on the same rows, all (N,); ``size`` is K."""
+    """Test ``after`` against ``before``, the predicted labels of the same rows, (N,) each; ``size`` is K."""
     fixed = int(((before != expected) & (after == expected)).sum())
     broken = int(((before == expected) & (after != expected)).sum())
     # Rows that agree in truth and both answers are interchangeable, so resampling their counts resamples the rows.
     cells, counts = np.unique(np.stack([expected, before, after]), axis=1, return_counts=True)
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
     drawn = _draw(counts, resamples, seed)  # (R, cells)
-    gains = _figures(_fold(drawn, truth, new, size))[0] - _figures(_fold(drawn, truth, old, size))[0]
+    gains = macro_f1(_fold(drawn, truth, new, size)) - macro_f1(_fold(drawn, truth, old, size))
     actual = counts[None, :]
-    gain = _figures(_fold(actual, truth, new, size))[0] - _figures(_fold(actual, truth, old, size))[0]
+    gain = macro_f1(_fold(actual, truth, new, size)) - macro_f1(_fold(actual, truth, old, size))
     return PairedTest(
         mode=mode,
         n=len(expected),
@@ -116,7 +129,13 @@ def paired_test(
 def calibration_metrics(
     log_probs: NDArray[np.floating[Any]], probabilities: Floats, expected: Ints
 ) -> CalibrationMetrics:
-    """How far the label probabilities (N, K) can be believed; ``log_probs`` (N, K) are over all strings."""
+    """Measure how well label probabilities fit the outcomes.
+
+    Args:
+        log_probs: log-probabilities of the labels' answers over all strings, (N, K); their sum may be below one.
+        probabilities: normalized over the labels, (N, K).
+        expected: true labels, (N,).
+    """
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), top]
@@ -124,13 +143,13 @@ def calibration_metrics(
     edges = np.linspace(0, 1, _BINS + 1)
     which = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
     bins = []
-    for at in range(_BINS):
-        inside = which == at
+    for index in range(_BINS):
+        inside = which == index
         count = int(inside.sum())
         bins.append(
             ReliabilityBin(
-                low=float(edges[at]),
-                high=float(edges[at + 1]),
+                low=float(edges[index]),
+                high=float(edges[index + 1]),
                 n=count,
                 confidence=float(confidence[inside].mean()) if count else 0.0,
                 accuracy=float(right[inside].mean()) if count else 0.0,
@@ -139,7 +158,7 @@ def calibration_metrics(
     truth = np.eye(size)[expected]
     chosen = probabilities[np.arange(n), expected]
     return CalibrationMetrics(
-        ece=sum(one.n / n * abs(one.confidence - one.accuracy) for one in bins),
+        ece=sum(bin_.n / n * abs(bin_.confidence - bin_.accuracy) for bin_ in bins),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
         label_mass=float(np.exp(log_probs.astype(np.float64)).sum(axis=1).mean()),
@@ -147,35 +166,57 @@ def calibration_metrics(
     )
 
 
-def _intervals(matrix: Ints, resamples: int, seed: int) -> dict[str, Interval]:
+def _values_and_intervals(
+    matrix: Ints, expected: Ints, predicted: Ints, probabilities: Floats | None, resamples: int, seed: int
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Every registered metric that can be measured, and its bootstrap interval.
+
+    Metrics of the confusion matrix (K, K + 1) or of predictions share one set of resampled matrices; a metric of
+    probabilities resamples the rows themselves.
+    """
     size = len(matrix)
     drawn = _draw(matrix.ravel(), resamples, seed).reshape(resamples, size, size + 1)
-    names = ("macro_f1", "macro_recall", "accuracy")
-    return {name: _interval(values) for name, values in zip(names, _figures(drawn), strict=True)}
+    values, intervals = {}, {}
+    for name, metric in METRICS.items():
+        if metric.needs == "confusion":
+            value, samples = metric.function(matrix[None])[0], metric.function(drawn)
+        elif metric.needs == "predictions":
+            value = metric.function(expected, predicted)
+            samples = [metric.function(*_rows_of(resample)) for resample in drawn]
+        elif probabilities is not None:
+            value = metric.function(expected, probabilities)
+            samples = _resample_rows(metric, expected, probabilities, resamples, seed)
+        else:
+            continue
+        values[name], intervals[name] = float(value), _interval(np.asarray(samples, dtype=np.float64))
+    return values, intervals
+
+
+def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
+    """True and predicted labels, (N,) each, whose confusion matrix is ``matrix`` (K, K + 1)."""
+    truth, answer = np.indices(matrix.shape).reshape(2, -1)
+    counts = matrix.ravel()
+    return np.repeat(truth, counts), np.repeat(np.where(answer == len(matrix), -1, answer), counts)
+
+
+def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, resamples: int, seed: int) -> list[float]:
+    """The metric of ``resamples`` draws of N rows with replacement."""
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(0, len(expected), len(expected)) for _ in range(resamples))
+    return [metric.function(expected[rows], probabilities[rows]) for rows in draws]
 
 
 def _draw(counts: Ints, resamples: int, seed: int) -> Ints:
-    """Bootstrap counts, (R, cells): drawing N rows with replacement is a multinomial draw over equal rows."""
+    """Draw bootstrap counts, (R, cells): resampling N rows with replacement is a multinomial draw over their cells."""
     total = counts.sum()
     return np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
 
 
 def _fold(drawn: Ints, truth: Ints, answer: Ints, size: int) -> Ints:
-    """Cell counts (R, cells) gathered into confusion matrices (R, K, K + 1)."""
+    """Gather cell counts (R, cells) into confusion matrices (R, K, K + 1)."""
     matrices = np.zeros((len(drawn), size * (size + 1)), dtype=np.int64)
     np.add.at(matrices.T, truth * (size + 1) + answer, drawn.T)
     return matrices.reshape(len(drawn), size, size + 1)
-
-
-def _figures(matrices: Ints) -> tuple[Floats, Floats, Floats]:
-    """Macro-F1, macro-recall and accuracy of confusion matrices (R, K, K + 1), each (R,)."""
-    size = matrices.shape[1]
-    hits = matrices[:, range(size), range(size)].astype(np.float64)  # (R, K)
-    support = matrices.sum(axis=2)
-    answered = matrices[:, :, :size].sum(axis=1)
-    f1 = 2 * hits / np.maximum(support + answered, 1)
-    recall = hits / np.maximum(support, 1)
-    return f1.mean(axis=1), recall.mean(axis=1), hits.sum(axis=1) / support.sum(axis=1)
 
 
 def _interval(values: Floats) -> Interval:

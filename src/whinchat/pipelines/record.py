@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.models.backbone import Backbone
 from whinchat.models.device import processor_name, usable_cores
@@ -79,10 +80,11 @@ def tracker_metrics(record: RunRecord) -> dict[str, float]:
         "calibrated": None if trust is None else trust.calibrated,
     }
     return {
-        f"{kind}_{when}_{name}": getattr(one, name)
-        for when, one in measured.items()
-        if one is not None
-        for name in ("macro_f1", "macro_recall", "accuracy")
+        f"{kind}_{when}_{name}": metrics.values[name]
+        for when, metrics in measured.items()
+        if metrics is not None
+        for name in METRICS
+        if name in metrics.values
     }
 
 
