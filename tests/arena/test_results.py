@@ -28,9 +28,7 @@ def found_for(cell: Trial, share: float) -> TrialResult:
     expected = np.random.default_rng(0).integers(0, 3, ROWS)
     wrong = draw.random(ROWS) > share
     predicted = np.where(wrong, (expected + 1) % 3, expected)
-    measured = compute_metrics(
-        "score", LABELS, expected, predicted, resamples=100, seed=0, seconds=1.0
-    )
+    measured = compute_metrics("score", LABELS, expected, predicted, resamples=100, seed=0, seconds=1.0)
     seconds = {"majority": 0.0, "few-shot": 0.001}.get(cell.method, cell.rows / 10)
     return TrialResult(
         measured=measured,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
 
-from whinchat.evaluation.metrics import calibration_metrics, compute_metrics, paired_test
+from whinchat.evaluation.metrics import LabelScores, calibration_metrics, compute_metrics, paired_test
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.evaluation.scoring import label_probabilities
 from whinchat.storage.json_records import from_json, to_json
@@ -28,7 +28,6 @@ def measured(
         labels,
         np.array(expected),
         np.array(predicted),
-        calibration=None,
         resamples=resamples,
         seed=0,
         seconds=1.5,
@@ -152,7 +151,7 @@ def test_calibration_by_hand() -> None:
     chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.62, 0.38]])
     log_probs = np.log(chances * 0.5).astype(np.float32)  # half of all probability falls on other words
     expected = np.array([0, 1, 1, 0])
-    found = calibration_metrics(log_probs, label_probabilities(log_probs), expected)
+    found = calibration_metrics(LabelScores(log_probs, label_probabilities(log_probs)), expected)
     # Bins of 1/15: 0.6 and 0.62 fall into [9/15, 10/15), 0.7 into [10/15, 11/15), 0.9 into [13/15, 14/15).
     filled = {at: (one.n, one.confidence, one.accuracy) for at, one in enumerate(found.bins) if one.n}
     assert set(filled) == {9, 10, 13} or set(filled) == {8, 9, 10, 13}  # 0.6 is a border, up to float32
@@ -171,10 +170,10 @@ def test_calibration_by_hand() -> None:
 
 def test_calibration_of_the_extremes() -> None:
     sure = np.array([[0.0, -200.0], [-200.0, 0.0]], dtype=np.float32)
-    found = calibration_metrics(sure, label_probabilities(sure), np.array([0, 1]))
+    found = calibration_metrics(LabelScores(sure, label_probabilities(sure)), np.array([0, 1]))
     assert (found.ece, found.brier) == (pytest.approx(0), pytest.approx(0))
     assert found.bins[-1].n == 2
-    wrong = calibration_metrics(sure, label_probabilities(sure), np.array([1, 0]))
+    wrong = calibration_metrics(LabelScores(sure, label_probabilities(sure)), np.array([1, 0]))
     assert wrong.ece == pytest.approx(1)
     assert wrong.brier == pytest.approx(2)
     assert wrong.log_loss == pytest.approx(200, rel=1e-3)
@@ -185,10 +184,10 @@ def test_calibration_of_the_extremes() -> None:
 def test_records_survive_json() -> None:
     expected, predicted = draw(50, 1, 0.7)
     log_probs = np.log(np.random.default_rng(0).dirichlet([1, 1, 1], 50)).astype(np.float32)
-    calibration = calibration_metrics(log_probs, label_probabilities(log_probs), expected)
+    scores = LabelScores(log_probs, label_probabilities(log_probs))
     kwargs = {"resamples": 100, "seed": 0, "seconds": 2.0}
-    by_score = compute_metrics("score", LABELS, expected, log_probs.argmax(axis=1), calibration=calibration, **kwargs)
-    spoken = compute_metrics("generate", LABELS, expected, predicted, calibration=None, **kwargs)
+    by_score = compute_metrics("score", LABELS, expected, log_probs.argmax(axis=1), scores=scores, **kwargs)
+    spoken = compute_metrics("generate", LABELS, expected, predicted, **kwargs)
     for whole in (Evaluation("test", "abc", by_score, spoken), Evaluation("validation", "abc", by_score, None)):
         text = json.dumps(to_json(whole), allow_nan=False)
         assert from_json(Evaluation, json.loads(text)) == whole

@@ -23,7 +23,7 @@ from whinchat.arena.trials import Cost, TrialJob, TrialRecord, TrialResult
 from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.evaluation.metrics import compute_metrics
+from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.models.device import processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.storage.atomic import write_json
@@ -59,8 +59,7 @@ def run_trial(job: TrialJob) -> TrialRecord:
         recipe.task.labels,
         expected,
         predicted,
-        log_probs=log_probs,
-        probabilities=shares,
+        scores=LabelScores(log_probs, shares),
         resamples=recipe.evaluate.bootstrap_resamples,
         seed=recipe.evaluate.seed,
         seconds=answer,

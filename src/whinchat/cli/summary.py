@@ -10,6 +10,7 @@ from rich.text import Text
 
 from whinchat.cli.output import emit_json, out, print_table
 from whinchat.errors import RunError
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.pipelines.evaluate_run import RunEvaluation
 from whinchat.report.formatting import (
@@ -30,7 +31,7 @@ def print_run(record: RunRecord, path: Path) -> None:
     """Before and after, what it cost, and where to look."""
     folder, manifest = RunFolder(path), record.manifest
     table = Table(title=Text(f"{record.recipe.name}: {record.before.split}, {record.before.score.n:,} texts"))
-    for column in ("measured by", "", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
+    for column in ("measured by", "", *_metric_columns(), "invalid"):
         table.add_column(column)
     for mode in ("score", "generate"):
         for when, evaluation in (("before", record.before), ("after", record.after)):
@@ -55,7 +56,7 @@ def print_evaluation(found: RunEvaluation) -> None:
     """One evaluation as a table, with figures of each label beneath."""
     evaluation = found.evaluation
     table = Table(title=f"{evaluation.split}, {evaluation.score.n:,} texts")
-    for column in ("measured by", "macro-F1 (95 % interval)", "macro-recall", "accuracy", "invalid"):
+    for column in ("measured by", *_metric_columns(), "invalid"):
         table.add_column(column)
     ways = {
         MODES["score"]: evaluation.score,
@@ -116,10 +117,16 @@ def _name(path: Path, paths: Sequence[Path]) -> str:
     return own if sum(other.resolve().name == own for other in paths) == 1 else str(path)
 
 
+def _metric_columns() -> list[str]:
+    """A column for each registered metric, the first with its interval."""
+    first, *others = (metric.heading for metric in METRICS.values())
+    return [f"{first} (95 % interval)", *others]
+
+
 def _figures(measured: Metrics) -> tuple[str, ...]:
+    first, *others = METRICS
     return (
-        f"[bold]{format_metric(measured, 'macro_f1')}[/]",
-        format_number(measured.macro_recall),
-        format_number(measured.accuracy),
+        f"[bold]{format_metric(measured, first)}[/]",
+        *(format_number(measured.values.get(name)) for name in others),
         format_percent(measured.invalid_rate),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate, parse_answer
-from whinchat.evaluation.metrics import compute_metrics, paired_test
+from whinchat.evaluation.metrics import LabelScores, compute_metrics, paired_test
 from whinchat.evaluation.results import Evaluation, Metrics, Mode, PairedTest, Prediction
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.forward import Engine
@@ -48,8 +48,7 @@ def evaluate(
             task.labels,
             expected,
             np.array(predicted),
-            log_probs=log_probs if mode == "score" else None,
-            probabilities=label_probabilities(log_probs) if mode == "score" else None,
+            scores=LabelScores(log_probs, label_probabilities(log_probs)) if mode == "score" else None,
             resamples=settings.bootstrap_resamples,
             seed=settings.seed,
             seconds=seconds,

@@ -13,8 +13,10 @@ The module imports nothing heavy, for tables and file readers need only the name
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from whinchat.evaluation.results import Metrics
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def register_metric(metric: Metric) -> None:
         raise ValueError(f"metric {metric.name}: already registered; choose another name or unregister it first")
     if not metric.name.isidentifier():
         raise ValueError(f"metric {metric.name!r}: not an identifier; use letters, digits and underscores")
+    if metric.name in {key.name for key in fields(Metrics)}:
+        raise ValueError(f"metric {metric.name}: is another key of the evaluation's JSON; choose another name")
     METRICS[metric.name] = metric
 
 

@@ -5,6 +5,7 @@ K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,26 @@ Floats = NDArray[np.float64]
 _BINS = 15
 
 
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of the labels in every row.
+
+    Attributes:
+        log_probs: log-probabilities of the labels' answers over all strings, (N, K); in a row they sum to one or less.
+        probabilities: probabilities normalized over the labels, (N, K); in a row they sum to one.
+    """
+
+    log_probs: NDArray[np.floating[Any]]
+    probabilities: Floats
+
+
 def compute_metrics(
     mode: Mode,
     labels: tuple[str, ...],
     expected: Ints,
     predicted: Ints,
     *,
-    log_probs: NDArray[np.floating[Any]] | None = None,
-    probabilities: Floats | None = None,
+    scores: LabelScores | None = None,
     resamples: int,
     seed: int,
     seconds: float,
@@ -48,8 +61,7 @@ def compute_metrics(
         mode: the way of answering.
         labels: K label names.
         expected, predicted: true and predicted labels, (N,) each.
-        log_probs: log-probabilities of the labels over all strings, (N, K); None for free generation.
-        probabilities: probabilities normalized over the labels, (N, K); None for free generation.
+        scores: scores of the labels; None for free generation.
         resamples, seed: of the bootstrap behind each 95 % interval.
         seconds: wall-clock time of answering.
     """
@@ -58,10 +70,8 @@ def compute_metrics(
     precision, recall, f1, support = precision_recall_fscore_support(
         expected, predicted, labels=range(size), zero_division=0.0
     )
+    probabilities = None if scores is None else scores.probabilities
     values, intervals = _values_and_intervals(matrix, expected, predicted, probabilities, resamples, seed)
-    calibration = None
-    if log_probs is not None and probabilities is not None:
-        calibration = calibration_metrics(log_probs, probabilities, expected)
     return Metrics(
         mode=mode,
         n=len(expected),
@@ -75,27 +85,21 @@ def compute_metrics(
         confusion=tuple(tuple(int(count) for count in row[:size]) for row in matrix),
         invalid=tuple(int(row[size]) for row in matrix),
         intervals=intervals,
-        calibration=calibration,
+        calibration=None if scores is None else calibration_metrics(scores, expected),
         seconds=seconds,
     )
 
 
 def compute_calibrated_metrics(
-    labels: tuple[str, ...],
-    log_probs: NDArray[np.floating[Any]],
-    probabilities: Floats,
-    answers: Ints,
-    expected: Ints,
-    settings: EvaluateConfig,
+    labels: tuple[str, ...], scores: LabelScores, answers: Ints, expected: Ints, settings: EvaluateConfig
 ) -> Metrics:
-    """Measure calibrated ``answers`` (N,) with ``probabilities`` (N, K), made from the scores ``log_probs`` (N, K)."""
+    """Measure calibrated ``answers`` (N,) to rows of true labels ``expected`` (N,)."""
     return compute_metrics(
         "calibrated",
         labels,
         expected,
         answers,
-        log_probs=log_probs,
-        probabilities=probabilities,
+        scores=scores,
         resamples=settings.bootstrap_resamples,
         seed=settings.seed,
         seconds=0.0,
@@ -126,16 +130,9 @@ def paired_test(
     )
 
 
-def calibration_metrics(
-    log_probs: NDArray[np.floating[Any]], probabilities: Floats, expected: Ints
-) -> CalibrationMetrics:
-    """Measure how well label probabilities fit the outcomes.
-
-    Args:
-        log_probs: log-probabilities of the labels' answers over all strings, (N, K); their sum may be below one.
-        probabilities: normalized over the labels, (N, K).
-        expected: true labels, (N,).
-    """
+def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetrics:
+    """Measure how well label probabilities fit the true labels ``expected`` (N,)."""
+    probabilities = scores.probabilities
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), top]
@@ -161,7 +158,7 @@ def calibration_metrics(
         ece=sum(bin_.n / n * abs(bin_.confidence - bin_.accuracy) for bin_ in bins),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
-        label_mass=float(np.exp(log_probs.astype(np.float64)).sum(axis=1).mean()),
+        label_mass=float(np.exp(scores.log_probs.astype(np.float64)).sum(axis=1).mean()),
         bins=tuple(bins),
     )
 

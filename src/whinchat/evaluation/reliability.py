@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from whinchat.data.dataset import Split
 from whinchat.evaluation.abstention import coverage_curve, threshold_for
 from whinchat.evaluation.calibration import Calibrator, fit_calibrator
-from whinchat.evaluation.metrics import compute_calibrated_metrics
+from whinchat.evaluation.metrics import LabelScores, compute_calibrated_metrics
 from whinchat.evaluation.results import (
     Abstention,
     ConfidentError,
@@ -89,7 +89,7 @@ def analyze(
         fitted_rows=len(validation.split),
         cross_fitted=same,
         calibrated=compute_calibrated_metrics(
-            calibrator.labels, evaluated.log_probs, probabilities, answers, expected, settings
+            calibrator.labels, LabelScores(evaluated.log_probs, probabilities), answers, expected, settings
         ),
         coverage=coverage_curve(confidence, right),
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= threshold_of, right),

@@ -13,7 +13,7 @@ from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import RecipeError
 from whinchat.evaluation.evaluate import evaluate
-from whinchat.evaluation.metrics import compute_calibrated_metrics
+from whinchat.evaluation.metrics import LabelScores, compute_calibrated_metrics
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import load_calibrator, load_engine
@@ -75,7 +75,9 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
     probabilities, answers = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
     return RunEvaluation(
         outcome.evaluation,
-        compute_calibrated_metrics(calibrator.labels, log_probs, probabilities, answers, expected, recipe.evaluate),
+        compute_calibrated_metrics(
+            calibrator.labels, LabelScores(log_probs, probabilities), answers, expected, recipe.evaluate
+        ),
         # Calibrators are fitted on the run's own validation split.
         in_sample=source is None and split.name == "validation",
     )

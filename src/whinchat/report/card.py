@@ -9,14 +9,14 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from whinchat.data.packages import PREFIX, catalog_entry
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.hub.client import HUB_ID
 from whinchat.recipe.loader import recipe_to_yaml
-from whinchat.recipe.schema import MetricName, Recipe, method_name
+from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report import tables
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.formatting import (
-    METRICS,
     MODES,
     abstention_sentence,
     calibrated_sentence,
@@ -37,8 +37,6 @@ HUB_LICENSES = frozenset({
     "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "other", "unlicense",
 })  # fmt: skip
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Metric ids of the hub, and the field of Measured that holds the figure.
-_METRICS: dict[str, MetricName] = {"f1": "macro_f1", "recall": "macro_recall", "accuracy": "accuracy"}
 
 
 def hub_model(manifest: Manifest) -> str | None:
@@ -69,7 +67,7 @@ def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
         pipeline_tag="text-classification",
         tags=tags_of(recipe, manifest.load_in, base),
         datasets=None if data_id is None else [data_id],
-        metrics=list(_METRICS),
+        metrics=[metric.hub_id or name for name, metric in METRICS.items()],
         model_name=recipe.name,
         eval_results=eval_results(record),
         **extra,
@@ -97,11 +95,11 @@ def _results_of(record: RunRecord, measured: Metrics) -> list[EvalResult]:
 
     recipe, data_id = record.recipe, _hub_data(record.manifest)
     results = []
-    for metric, field in _METRICS.items():
-        interval = measured.intervals.get(field)
-        arguments: dict[str, Any] = {"answered_by": MODES[measured.mode]}
-        if metric != "accuracy":
-            arguments["average"] = "macro"
+    for name, metric in METRICS.items():
+        if name not in measured.values:
+            continue
+        interval = measured.intervals.get(name)
+        arguments: dict[str, Any] = {"answered_by": MODES[measured.mode], **metric.hub_arguments}
         if interval is not None:
             arguments["interval_95"] = [interval.low, interval.high]
         results.append(
@@ -113,9 +111,9 @@ def _results_of(record: RunRecord, measured: Metrics) -> list[EvalResult]:
                 dataset_config=recipe.data.config if data_id else None,
                 dataset_revision=record.manifest.data_revision if data_id else None,
                 dataset_split=record.after.split,
-                metric_type=metric,
-                metric_value=getattr(measured, field),
-                metric_name=f"{METRICS[field]}, {MODES[measured.mode]}",
+                metric_type=metric.hub_id or name,
+                metric_value=measured.values[name],
+                metric_name=f"{metric.title}, {MODES[measured.mode]}",
                 metric_args=arguments,
             )
         )

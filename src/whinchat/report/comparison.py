@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from whinchat.errors import RunError
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import paired_test
 from whinchat.evaluation.results import Interval, PairedTest
 from whinchat.recipe.schema import method_name
@@ -33,6 +34,7 @@ class CompareRow:
     """One run. Figures are those of label scoring unless their name says ``generate``; None: not measured.
 
     ``measured_on`` numbers the rows it was measured on, from 1: only runs with equal numbers compare fairly.
+    ``other_metrics`` holds every registered metric but macro-F1 after training; in JSON its keys stand one level up.
     """
 
     name: str
@@ -47,8 +49,7 @@ class CompareRow:
     before_interval: Interval | None
     after_macro_f1: float
     after_interval: Interval | None
-    macro_recall: float
-    accuracy: float
+    other_metrics: dict[str, float]
     generate_macro_f1: float | None
     invalid_rate: float | None
     train_seconds: float | None
@@ -74,13 +75,16 @@ class RunComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return asdict(self)
+        record = asdict(self)
+        record["rows"] = [_flat(row) for row in record["rows"]]
+        return record
 
     def table(self) -> TextTable:
         """The rows as text cells, for a terminal or a page."""
         columns = (
-            "run", "model", "method", "trainable", "macro-F1 before", "macro-F1 after", "macro recall", "accuracy",
-            "generate macro-F1", "invalid", "training", "peak memory",
+            "run", "model", "method", "trainable", "macro-F1 before", "macro-F1 after",
+            *(METRICS[name].heading for name in _other_metrics()), "generate macro-F1",
+            "invalid", "training", "peak memory",
         )  # fmt: skip
         marked = any(row.measured_on > 1 for row in self.rows)
         return TextTable("Runs compared", columns, tuple(_cells(row, marked) for row in self.rows))
@@ -159,8 +163,7 @@ def _row(name: str, record: RunRecord, group: int) -> CompareRow:
         before_interval=before.intervals.get("macro_f1"),
         after_macro_f1=after.macro_f1,
         after_interval=after.intervals.get("macro_f1"),
-        macro_recall=after.macro_recall,
-        accuracy=after.accuracy,
+        other_metrics={name: after.values[name] for name in _other_metrics() if name in after.values},
         generate_macro_f1=None if generate is None else generate.macro_f1,
         invalid_rate=None if generate is None else generate.invalid_rate,
         train_seconds=manifest.timings_seconds.get("train"),
@@ -201,13 +204,24 @@ def _cells(row: CompareRow, marked: bool) -> tuple[str, ...]:
         format_count(row.trainable_parameters),
         _figure(row.before_macro_f1, row.before_interval),
         _figure(row.after_macro_f1, row.after_interval),
-        format_number(row.macro_recall),
-        format_number(row.accuracy),
+        *(format_number(row.other_metrics.get(name)) for name in _other_metrics()),
         format_number(row.generate_macro_f1),
         format_percent(row.invalid_rate),
         format_duration(row.train_seconds),
         format_bytes(row.peak_memory_bytes),
     )
+
+
+def _other_metrics() -> list[str]:
+    return [name for name in METRICS if name != "macro_f1"]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its ``other_metrics`` in place of their key."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= value if key == "other_metrics" else {key: value}
+    return flat
 
 
 def _figure(value: float, interval: Interval | None) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Interval, Metrics, Mode, PairedTest, ReliabilityReport
-from whinchat.recipe.schema import MetricName
 
 NOT_MEASURED = "not measured"
 # What both evaluations are measured by; the calibrated decision is measured after training alone.
 MODES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
 DECIDED = "calibrated answers"
-METRICS: dict[MetricName, str] = {"macro_f1": "macro-F1", "macro_recall": "macro recall", "accuracy": "accuracy"}
 
 MINUTE, HOUR = 60, 3600
 
@@ -45,12 +44,12 @@ def format_interval(interval: Interval, digits: int = 3) -> str:
     return f"{format_number(interval.low, digits)} to {format_number(interval.high, digits)}"
 
 
-def format_metric(measured: Metrics | None, figure: str) -> str:
-    """``macro_f1``, ``macro_recall`` or ``accuracy``, with its 95 % interval behind it in brackets."""
+def format_metric(measured: Metrics | None, name: str) -> str:
+    """Return the value of the metric ``name``, followed by its 95 % interval in brackets."""
     if measured is None:
         return NOT_MEASURED
-    value = format_number(getattr(measured, figure))
-    interval = measured.intervals.get(figure)
+    value = format_number(measured.values.get(name))
+    interval = measured.intervals.get(name)
     return value if interval is None else f"{value} ({format_number(interval.low)}–{format_number(interval.high)})"
 
 
@@ -112,7 +111,7 @@ def calibrated_sentence(trust: ReliabilityReport) -> str:
     return (
         f"Calibration: scores are divided by a temperature of {format_number(trust.temperature, 2)} and shifted by "
         "label, as "
-        f"fitted on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric]}, "
+        f"fitted on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric].title}, "
         f"{rule}.{honest}"
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import CalibrationMetrics, Mode, ReliabilityReport
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report.formatting import (
-    METRICS,
     MODES,
     NOT_MEASURED,
     format_bytes,
@@ -39,15 +39,16 @@ def headline_table(record: RunRecord) -> TextTable:
     rows: list[tuple[str, ...]] = []
     for mode, words in MODES.items():
         before, after = getattr(record.before, mode), getattr(record.after, mode)
-        for field, figure in METRICS.items():
-            rows.append((words, figure, format_metric(before, field), format_metric(after, field)))
+        for name, metric in METRICS.items():
+            rows.append((words, metric.heading, format_metric(before, name), format_metric(after, name)))
         if mode == "generate":
             rates = (format_percent(None if one is None else one.invalid_rate) for one in (before, after))
             rows.append((words, "invalid answers", *rates))
     if (trust := record.reliability) is not None:
-        words = f"calibrated, for {METRICS[trust.metric]}"
+        words = f"calibrated, for {METRICS[trust.metric].title}"
         rows += [
-            (words, figure, NOT_MEASURED, format_metric(trust.calibrated, field)) for field, figure in METRICS.items()
+            (words, metric.heading, NOT_MEASURED, format_metric(trust.calibrated, name))
+            for name, metric in METRICS.items()
         ]
     if (published := record.recipe.reference) is not None:
         figures = (published.before_macro_f1, published.after_macro_f1)

@@ -16,11 +16,11 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from whinchat.errors import DataError
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.recipe.schema import Recipe
 
 FOLDS = 5
 GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_SCORING = {"accuracy": "accuracy", "macro_f1": "f1_macro", "macro_recall": "balanced_accuracy"}
 
 
 def make_regression(recipe: Recipe) -> LogisticRegression:
@@ -56,7 +56,7 @@ def fit_regression(pipeline: Pipeline, features: Any, labels: Sequence[int], rec
         return pipeline.fit(features, labels), "C = 1, too few rows of a label to choose"
     splits = StratifiedKFold(folds, shuffle=True, random_state=recipe.train.seed)
     search = GridSearchCV(
-        pipeline, {"classifier__C": list(GRID)}, scoring=_SCORING[recipe.evaluate.metric], cv=splits
+        pipeline, {"classifier__C": list(GRID)}, scoring=METRICS[recipe.evaluate.metric].sklearn_scorer, cv=splits
     ).fit(features, labels)
     return search.best_estimator_, f"C = {search.best_params_['classifier__C']:g} by {folds}-fold cross-validation"
 
