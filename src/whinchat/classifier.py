@@ -143,7 +143,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
         """The label of each text, (N,): the one that serves ``metric``."""
-        labels: NDArray[Any] = self.classes_[self._predictions(X).label_indices]
+        indices = self._predictions(X).label_indices
+        labels: NDArray[Any] = self.classes_[indices]
         return labels
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -15,8 +15,9 @@ def test_export_says_what_its_proof_found(whinchat: Whinchat, a_run: Path, tmp_p
     assert (shown["kind"], shown["flipped"], shown["texts"]) == ("merged", 0, 12)
     assert whinchat("predict", tmp_path / "out", "good", "--json").code == 0
     said = whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out")
-    assert (said.code, "is there already" in said.err) == (2, True)
-    assert whinchat("export", a_run, "--to", "nothing").code == 2
+    assert (said.code, "exists already" in said.err) == (2, True)
+    said = whinchat("export", a_run, "--to", "nothing")
+    assert (said.code, "choose from merged, classifier, gguf, onnx" in said.err) == (2, True)
 
 
 def test_every_file_of_a_gguf_export_is_told(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:

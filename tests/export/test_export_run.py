@@ -16,6 +16,7 @@ from tests.helpers import finished_runs, tiny_models
 from whinchat.errors import DataError, ModelError, RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.export import export_run as exporting
+from whinchat.export import merged
 from whinchat.export.export_run import export_run
 from whinchat.export.merged import merge
 from whinchat.inference.predictor import Predictor
@@ -144,7 +145,7 @@ def test_what_does_not_answer_alike_does_not_stay(
             model.get_output_embeddings().weight.mul_(-1)
         return model, backbone
 
-    monkeypatch.setattr(exporting, "merge", spoilt)
+    monkeypatch.setattr(merged, "merge", spoilt)
     with pytest.raises(
         ModelError, match=r"differ from the classifier's own in model\.safetensors, more than the tolerance of 2\.0%"
     ):
@@ -153,7 +154,7 @@ def test_what_does_not_answer_alike_does_not_stay(
 
 
 def test_where_and_on_what(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match="exists already"):
         export_run(trained, "merged", tmp_path, data=texts_file(tmp_path))
     with pytest.raises(DataError, match="no such file"):
         export_run(trained, "merged", tmp_path / "out", data=tmp_path / "none.csv")

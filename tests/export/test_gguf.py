@@ -18,7 +18,7 @@ from tests.helpers import tiny_models
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.export import export_run as exporting
-from whinchat.export import gguf_reader
+from whinchat.export import gguf_export, gguf_reader
 from whinchat.export.export_run import export_run
 from whinchat.export.gguf_writer import require_convertible, write_gguf
 from whinchat.export.modelfile import PromptFrame, frame_of, modelfile, require_quotable
@@ -142,7 +142,7 @@ def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> Non
 def test_files_that_answer_otherwise_do_not_stay(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
+    monkeypatch.setattr(gguf_export, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
     with pytest.raises(ModelError, match=r"labels differ from the classifier's own in tiny-f16\.gguf, more than"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
@@ -151,8 +151,8 @@ def test_files_that_answer_otherwise_do_not_stay(
 @pytest.mark.parametrize(
     ("model_type", "rope_type", "message"),
     [
-        ("qwen2", "default", "m: gguf: knows llama and mistral, not qwen2; export merged, and convert that with"),
-        ("llama", "llama3", "m: gguf: knows no positions scaled by 'llama3'; export merged"),
+        ("qwen2", "default", "m: gguf: supports llama and mistral, not qwen2; export merged, and convert that with"),
+        ("llama", "llama3", "m: gguf: does not support positions scaled by 'llama3'; export merged"),
     ],
 )
 def test_an_unknown_architecture_is_refused(tiny_llama: Path, model_type: str, rope_type: str, message: str) -> None:
@@ -173,7 +173,7 @@ def test_an_unknown_tokenizer_is_refused_before_anything_is_written(
         ]
     )
     monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: predictor))
-    with pytest.raises(ModelError, match=r"this tokenizer's steps were never compared with llama\.cpp's"):
+    with pytest.raises(ModelError, match=r"the steps of this tokenizer were not compared with llama\.cpp's"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
 

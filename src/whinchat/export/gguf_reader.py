@@ -1,6 +1,6 @@
-"""What a GGUF file answers: by llama.cpp where its Python binding is installed, by transformers otherwise.
+"""Score texts with a GGUF file: by llama.cpp if its Python binding is installed, else by transformers.
 
-N: texts. K: labels. V: vocabulary.
+N: texts. K: labels. V: size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from whinchat.prompts.batching import shared_prefix
 
 
 def gguf_reader_name() -> str:
-    """What the files are read with."""
+    """Return the program that reads the files, with its version."""
     if find_spec("llama_cpp") is None:
         return f"transformers {version('transformers')}"
     return f"llama.cpp (llama-cpp-python {version('llama-cpp-python')})"
 
 
 def gguf_scores(path: Path, frame: PromptFrame, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Log-probabilities of the labels' answers, (N, K).
+    """Return the log-probability of each label's answer, (N, K).
 
-    llama.cpp gets every prompt as a string, so that its tokenizer is proved, too. transformers reads the weights alone,
-    and whinchat makes the prompts.
+    llama.cpp gets every prompt as a string, so its tokenizer is part of the proof. transformers reads only the weights;
+    the token ids come from whinchat's own tokenizer.
 
     Raises:
-        ModelError: llama.cpp does not take the file.
+        ModelError: llama.cpp cannot load or compute the file.
     """
     if find_spec("llama_cpp") is None:
-        return _by_transformers(path, predictor, texts)
+        return _scores_by_transformers(path, predictor, texts)
     instruction = predictor.recipe.task.instruction
     answers = [tuple(token for _, token in answer) for answer in predictor.engine.tree.paths]
-    return _by_llama_cpp(path, [frame.prompt(instruction, text) for text in texts], answers)
+    return _scores_by_llama_cpp(path, [frame.prompt(instruction, text) for text in texts], answers)
 
 
-def _by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
+def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
 
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
     plan = plan_device(predictor.recipe.backbone.model_copy(update=full))
@@ -63,11 +63,11 @@ def _by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> 
     return Predictor(predictor.recipe, engine, predictor.calibrator).score(texts)
 
 
-def _by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
-    """Scores of ``answers``, token ids each, after ``prompts``."""
-    import llama_cpp as lib
+def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+    """Return the log-probability of each answer, given as token ids, after each prompt, (N, K)."""
+    import llama_cpp as lib  # an optional package
 
-    # The binding prints what llama.cpp says where this logger would.
+    # The binding prints llama.cpp's messages unless this logger is quieter.
     logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
     settings = lib.llama_model_default_params()
     settings.n_gpu_layers = 0
@@ -75,20 +75,21 @@ def _by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[in
     settings.use_extra_bufts = False
     model = lib.llama_model_load_from_file(os.fsencode(path), settings)
     if model is None:
-        raise ModelError(f"{path.name}: llama.cpp does not load it; its reasons are those that llama-cli prints")
+        raise ModelError(f"{path.name}: llama.cpp cannot load the file; llama-cli prints the reason")
     try:
         vocabulary = lib.llama_model_get_vocab(model)
         ids = [_tokens(lib, vocabulary, prompt) for prompt in prompts]
-        room = lib.llama_context_default_params()
-        room.n_ctx = room.n_batch = max(map(len, ids)) + max(map(len, answers))
-        room.n_threads = room.n_threads_batch = torch.get_num_threads()
-        context = lib.llama_init_from_model(model, room)
+        sizes = lib.llama_context_default_params()
+        sizes.n_ctx = sizes.n_batch = max(map(len, ids)) + max(map(len, answers))
+        sizes.n_threads = sizes.n_threads_batch = torch.get_num_threads()
+        context = lib.llama_init_from_model(model, sizes)
         if context is None:
-            raise ModelError(f"{path.name}: llama.cpp has no room for a prompt of {room.n_ctx} tokens")
+            raise ModelError(f"{path.name}: llama.cpp has no memory for a prompt of {sizes.n_ctx} tokens")
         try:
-            reading = _Reading(lib, context, lib.llama_vocab_n_tokens(vocabulary))
+            session = _LlamaSession(lib, context, lib.llama_vocab_n_tokens(vocabulary))
             return np.array(
-                [_scores(reading, prompt, answers) for prompt in track(ids, f"Reading {path.name}")], dtype=np.float32
+                [_answer_log_probs(session, prompt, answers) for prompt in track(ids, f"Reading {path.name}")],
+                dtype=np.float32,
             )
         finally:
             lib.llama_free(context)
@@ -97,40 +98,45 @@ def _by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[in
 
 
 def _tokens(lib: Any, vocabulary: Any, text: str) -> tuple[int, ...]:
-    """As every program on llama.cpp reads a prompt: BOS where the file says so, control tokens as such."""
-    given = text.encode()
-    room = (lib.llama_token * (len(given) + 2))()
-    count = lib.llama_tokenize(vocabulary, given, len(given), room, len(room), True, True)
-    return tuple(room[:count])
+    """Tokenize a prompt as the programs of llama.cpp do: with BOS if the file says so, and with control tokens."""
+    utf8 = text.encode()
+    ids = (lib.llama_token * (len(utf8) + 2))()
+    count = lib.llama_tokenize(vocabulary, utf8, len(utf8), ids, len(ids), True, True)
+    return tuple(ids[:count])
 
 
-def _scores(reading: _Reading, prompt: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> list[float]:
-    """Sums of token log-probabilities along each answer, (K,)."""
-    after = reading.log_probs(prompt)
+def _answer_log_probs(
+    session: _LlamaSession, prompt: tuple[int, ...], answers: Sequence[tuple[int, ...]]
+) -> list[float]:
+    """Return the sum of token log-probabilities along each answer, (K,)."""
+    first = session.log_probs(prompt)
     sums = []
     for answer in answers:
-        found = after[answer[0]]
-        for at in range(1, len(answer)):
-            found += reading.log_probs(prompt + answer[:at])[answer[at]]
-        sums.append(float(found))
+        total = first[answer[0]]
+        for i in range(1, len(answer)):
+            total += session.log_probs(prompt + answer[:i])[answer[i]]
+        sums.append(float(total))
     return sums
 
 
-class _Reading:
-    """A llama.cpp context, and the tokens whose keys and values it holds."""
+class _LlamaSession:
+    """A llama.cpp context, and the tokens whose keys and values are in its cache."""
 
     def __init__(self, lib: Any, context: Any, vocabulary: int) -> None:
         self._lib, self._context, self._size = lib, context, vocabulary
-        self._held: tuple[int, ...] = ()
+        self._cached: tuple[int, ...] = ()
 
     def log_probs(self, ids: tuple[int, ...]) -> NDArray[np.float64]:
-        """Log-probabilities of what comes after ``ids``, (V,); only what differs from the last call is computed."""
-        kept = shared_prefix([self._held, ids]) if self._held else 0
+        """Return the log-probability of each next token after ``ids``, (V,).
+
+        Only the tokens after the part shared with the last call are computed.
+        """
+        kept = shared_prefix([self._cached, ids]) if self._cached else 0
         self._lib.llama_memory_seq_rm(self._lib.llama_get_memory(self._context), 0, kept, -1)
         rest = (self._lib.llama_token * (len(ids) - kept))(*ids[kept:])
         if fault := self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(rest, len(rest))):
-            raise ModelError(f"llama.cpp does not compute what it loaded (llama_decode: {fault})")
-        self._held = ids
+            raise ModelError(f"llama.cpp cannot compute the model that it loaded (llama_decode: {fault})")
+        self._cached = ids
         logits = self._lib.llama_get_logits_ith(self._context, -1)
-        found: NDArray[np.float64] = log_softmax(np.ctypeslib.as_array(logits, (self._size,)).astype(np.float64))
-        return found
+        log_probs: NDArray[np.float64] = log_softmax(np.ctypeslib.as_array(logits, (self._size,)).astype(np.float64))
+        return log_probs

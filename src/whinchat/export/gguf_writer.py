@@ -1,6 +1,6 @@
-"""GGUF files of a merged model, for llama.cpp and what is built on it.
+"""Write a merged model as GGUF files, for llama.cpp and the programs built on it.
 
-Names, metadata keys and quantization are those of llama.cpp's own package ``gguf``. V: rows of the vocabulary.
+Names, metadata keys and quantization come from llama.cpp's own package ``gguf``. V: size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from whinchat.errors import ModelError
 from whinchat.prompts.template import PromptTemplate
 
-# Both are one architecture to llama.cpp.
+# llama.cpp treats both as one architecture.
 _ARCHITECTURES = ("llama", "mistral")
-_KINDS = (
+_QUANTIZATIONS = (
     ("f16", GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     ("q8_0", GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 )
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
-_ELSEWHERE = "export merged, and convert that with llama.cpp's convert_hf_to_gguf.py"
+_ALTERNATIVE = "export merged, and convert that with llama.cpp's convert_hf_to_gguf.py"
 
 
 @dataclass(frozen=True)
 class TokenizerFamily:
-    """How llama.cpp must tokenize to get this tokenizer's ids.
+    """The settings with which llama.cpp tokenizes like a tokenizer of transformers.
 
     Attributes:
-        model: byte-level BPE ("gpt2"), or sentencepiece's ("llama").
-        pre: llama.cpp's name of the steps before BPE.
-        blank: which pieces between control tokens get a blank in front.
+        model: "gpt2" for byte-level BPE, "llama" for the BPE of sentencepiece.
+        pre: llama.cpp's name of the pre-tokenizer.
+        blank: which pieces of text between control tokens get a blank in front.
     """
 
     model: Literal["gpt2", "llama"]
@@ -56,7 +56,7 @@ class TokenizerFamily:
 
 
 def family_of(tokenizer: PreTrainedTokenizerFast) -> TokenizerFamily | None:
-    """The family whose ids llama.cpp was seen to give for this tokenizer's steps, or None."""
+    """Return the settings for a tokenizer whose steps were compared with llama.cpp's; None for any other tokenizer."""
     stored = json.loads(tokenizer.backend_tokenizer.to_str())
     model = stored["model"]
     if model["type"] != "BPE" or model["ignore_merges"]:
@@ -73,7 +73,7 @@ def _steps(stored: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _sentencepiece(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> TokenizerFamily | None:
-    # Blanks become "▁" in one of two places, and the first may be put there.
+    # Either the normalizer or the pre-tokenizer replaces blanks by "▁", and may put one in front.
     match [step["type"] for step in normalizers], pre_tokenizers:
         case ["Prepend", "Replace"], []:
             return TokenizerFamily("llama", "default", "always")
@@ -83,7 +83,7 @@ def _sentencepiece(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[
 
 
 def _byte_level(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> TokenizerFamily | None:
-    # llama.cpp's "gpt-2" is the pattern of ByteLevel itself, its "smollm" the same after single digits.
+    # llama.cpp's "gpt-2" is the pattern of ByteLevel; its "smollm" splits digits before that.
     match normalizers, pre_tokenizers:
         case [], [{"type": "ByteLevel", "use_regex": True, "add_prefix_space": False}]:
             return TokenizerFamily("gpt2", "gpt-2", "never")
@@ -96,23 +96,35 @@ def _byte_level(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str
 
 
 def require_convertible(config: Any, template: PromptTemplate, model: str) -> TokenizerFamily:
-    """The tokenizer's family, once it is sure that this model can be a GGUF file.
+    """Check that the model can be written as GGUF, and return the settings of its tokenizer.
+
+    Args:
+        config: configuration of the model.
+        template: its prompt template, which holds the tokenizer.
+        model: its name, for error messages.
 
     Raises:
-        ModelError: its architecture, positions or tokenizer are none that were compared with llama.cpp's.
+        ModelError: the architecture, the position encoding or the tokenizer was not compared with llama.cpp's.
     """
     if config.model_type not in _ARCHITECTURES:
-        raise ModelError(f"{model}: gguf: knows {' and '.join(_ARCHITECTURES)}, not {config.model_type}; {_ELSEWHERE}")
+        raise ModelError(
+            f"{model}: gguf: supports {' and '.join(_ARCHITECTURES)}, not {config.model_type}; {_ALTERNATIVE}"
+        )
     scaling = config.rope_parameters["rope_type"]
     if scaling != "default":
-        raise ModelError(f"{model}: gguf: knows no positions scaled by {scaling!r}; {_ELSEWHERE}")
+        raise ModelError(f"{model}: gguf: does not support positions scaled by {scaling!r}; {_ALTERNATIVE}")
     family = family_of(template.tokenizer)
     if family is None:
         raise ModelError(
-            f"{model}: gguf: this tokenizer's steps were never compared with llama.cpp's, which might read texts as "
-            f"other tokens; {_ELSEWHERE}"
+            f"{model}: gguf: the steps of this tokenizer were not compared with llama.cpp's, so texts might get other "
+            f"tokens there; {_ALTERNATIVE}"
         )
     return family
+
+
+def gguf_paths(stem: str, folder: Path) -> list[Path]:
+    """Return the paths of the files that ``write_gguf`` writes."""
+    return [folder / f"{stem}-{name}.gguf" for name, _, _ in _QUANTIZATIONS]
 
 
 def write_gguf(
@@ -123,22 +135,21 @@ def write_gguf(
     stem: str,
     folder: Path,
 ) -> list[Path]:
-    """Write ``stem`` in float16 and in Q8_0.
+    """Write the model in float16 and in Q8_0, and return ``gguf_paths``.
 
     Args:
-        model: merged, float32, on the CPU.
-        template: its prompts.
-        family: of its tokenizer.
-        chat_template: what to hold for programs that read the model's own (llama-server).
-        stem: of the files' names.
-        folder: where to write.
+        model: the merged model, in float32 on the CPU.
+        template: its prompt template.
+        family: settings of its tokenizer.
+        chat_template: the chat template for programs that read the one in the file, such as llama-server.
+        stem: beginning of the file names.
+        folder: the folder to write to.
     """
-    paths = []
-    for name, kind, stated in _KINDS:
-        paths.append(folder / f"{stem}-{name}.gguf")
-        writer = GGUFWriter(paths[-1], MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA])
+    paths = gguf_paths(stem, folder)
+    for path, (_, kind, file_type) in zip(paths, _QUANTIZATIONS, strict=True):
+        writer = GGUFWriter(path, MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA])
         writer.add_name(stem)
-        writer.add_file_type(stated)
+        writer.add_file_type(file_type)
         writer.add_quantization_version(GGML_QUANT_VERSION)
         _add_shape(writer, model.config)
         _add_tokenizer(writer, template, family, model.config.vocab_size)
@@ -174,7 +185,7 @@ def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: Tokeniz
     if family.model == "gpt2":
         writer.add_token_merges([" ".join(pair) for pair in merges])
     else:
-        # llama.cpp joins what makes the piece of the highest score, where BPE goes by the merges' order.
+        # BPE merges in the order of its list; llama.cpp merges the pair whose piece has the highest score.
         ranks: dict[str, int] = {}
         for rank, pair in enumerate(merges):
             ranks.setdefault("".join(pair), rank)
@@ -182,7 +193,7 @@ def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: Tokeniz
         writer.add_add_space_prefix(family.blank == "always")
     writer.add_add_bos_token(template.adds_bos)
     writer.add_add_eos_token(False)
-    # Programs stop at the end of turn, whatever the tokenizer calls the end.
+    # Programs stop at this token; the tokenizer's own end-of-text token may be another one.
     writer.add_eos_token_id(template.end_of_turn)
     for token, add in (
         (own.bos_token_id, writer.add_bos_token_id),
@@ -194,13 +205,13 @@ def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: Tokeniz
 
 
 def _pieces(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) -> tuple[list[str], list[int]]:
-    """Every token and its kind, (V,), those that the tokenizer lacks included."""
-    named = {token: piece for piece, token in own.get_vocab().items()}
+    """Return the text and the type of every token, (V,), including ids that the tokenizer does not use."""
+    vocabulary = {token: piece for piece, token in own.get_vocab().items()}
     added = own.added_tokens_decoder
     pieces, kinds = [], []
     for token in range(size):
-        piece = named.get(token, f"[PAD{token}]")
-        if token not in named:
+        piece = vocabulary.get(token, f"[PAD{token}]")
+        if token not in vocabulary:
             kind = TokenType.UNUSED
         elif family.model == "llama" and token == own.unk_token_id:
             kind = TokenType.UNKNOWN
@@ -216,39 +227,40 @@ def _pieces(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) ->
 
 
 def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, wanted: GGMLQuantizationType) -> None:
-    """Tensor by tensor, so that no second model is held."""
+    """Write tensor by tensor, so that memory never holds a second model."""
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
-    held = dict(model.named_parameters())  # a tied output layer is not named a second time
-    kinds = {name: _kind(tensor, wanted) for name, tensor in held.items()}
-    for name, tensor in held.items():
+    parameters = dict(model.named_parameters())  # a tied output layer is listed once
+    kinds = {name: _kind(tensor, wanted) for name, tensor in parameters.items()}
+    for name, tensor in parameters.items():
         block, size = GGML_QUANT_SIZES[kinds[name]]
-        there = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        # The element type is told by the quantization's name; this one only must not be bytes.
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        # The quantization determines the element type; the dtype here only must not be a type of bytes.
         writer.add_tensor_info(
-            there, tensor.shape, np.dtype(np.float16), tensor.numel() // block * size, raw_dtype=kinds[name]
+            gguf_name, tensor.shape, np.dtype(np.float16), tensor.numel() // block * size, raw_dtype=kinds[name]
         )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for name, tensor in held.items():
-        writer.write_tensor_data(quantize(_arranged(name, tensor, model.config).numpy(), kinds[name]))
+    for name, tensor in parameters.items():
+        writer.write_tensor_data(quantize(_permuted(name, tensor, model.config).numpy(), kinds[name]))
     writer.close()
 
 
 def _kind(tensor: Tensor, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
-    """As llama.cpp's converter has it: norms in float32, rows that a block does not divide in float16."""
+    """Choose as llama.cpp's converter does: norms in float32, rows that blocks do not divide evenly in float16."""
     if tensor.ndim == 1:
         return GGMLQuantizationType.F32
     block, _ = GGML_QUANT_SIZES[wanted]
     return wanted if tensor.shape[-1] % block == 0 else GGMLQuantizationType.F16
 
 
-def _arranged(name: str, tensor: Tensor, config: Any) -> Tensor:
-    """llama.cpp turns neighbouring numbers of a head by one angle, transformers those half a head apart."""
+def _permuted(name: str, tensor: Tensor, config: Any) -> Tensor:
+    """Reorder the rows of queries and keys: rotary embeddings pair neighbouring rows of a head in llama.cpp, and rows
+    half a head apart in transformers."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     projection = name.split(".")[-2]
     data: Tensor = tensor.detach().float()
     if projection not in heads:
         return data
-    turned: Tensor = data.unflatten(0, (heads[projection], 2, -1)).transpose(1, 2).flatten(0, 2)
-    return turned.contiguous()
+    permuted: Tensor = data.unflatten(0, (heads[projection], 2, -1)).transpose(1, 2).flatten(0, 2)
+    return permuted.contiguous()

@@ -1,38 +1,61 @@
-"""One model without an adapter: base and adapter added up in float32, whatever the adapter was trained on."""
+"""Export format "merged": one model without an adapter, for transformers and for every command of whinchat."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.metadata import version
+from typing import get_args
 
 from transformers import PreTrainedModel
 
+from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.inference.predictor import Predictor
 from whinchat.models.adapters import load_adapter
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.recipe.loader import write_recipe
+from whinchat.recipe.task import Cleaning
 from whinchat.storage.locate import SavedClassifier
 
 
-def merge(found: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
-    """The merged model in float32 on the CPU, and the backbone it came from.
+class MergedExporter(Exporter):
+    """Writes weights, tokenizer and chat template for transformers; recipe and calibration for whinchat."""
 
-    An adapter trained on NF4 weights is added to the full ones: a fourth of a bit of rounding less, not the same model.
+    name = "merged"
+    carried_steps = get_args(Cleaning)
+
+    def write(self, job: ExportJob) -> None:
+        """Write the merged model in the data type that the classifier computes in."""
+        model, backbone = merge(job.saved)
+        model.to(job.predictor.engine.plan.torch_dtype)
+        model.save_pretrained(job.folder)
+        backbone.tokenizer.tokenizer.save_pretrained(job.folder)
+        stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
+        recipe = job.saved.recipe
+        write_recipe(recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=stored)}), job.folder)
+        job.predictor.calibrator.save(job.folder)
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        """Predict with whinchat from the written folder."""
+        predictions = Predictor.load(job.folder).predict(job.texts)
+        reader = f"whinchat {version('whinchat')}"
+        return (job.compare("model.safetensors", reader, predictions.label_names, predictions.probabilities),)
+
+
+EXPORTER = MergedExporter()
+
+
+def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
+    """Add the adapter to the base weights, in float32 on the CPU; return the model and the backbone it came from.
+
+    An adapter that was trained on NF4 weights is added to the unquantized weights, so the merged model differs from the
+    trained one by the rounding of NF4.
 
     Raises:
-        ModelError: the backbone cannot be had, or the adapter does not fit it.
+        ModelError: the backbone cannot be loaded, or the adapter does not fit it.
     """
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
-    backbone = load_backbone(found.recipe.backbone.model_copy(update=full))
-    if not found.has_adapter:
+    backbone = load_backbone(saved.recipe.backbone.model_copy(update=full))
+    if not saved.has_adapter:
         return backbone.model, backbone
-    tuned = load_adapter(backbone.model, found.folder)
+    tuned = load_adapter(backbone.model, saved.folder)
     merged: PreTrainedModel = tuned.merge_and_unload(safe_merge=True)
     return merged, backbone
-
-
-def write_merged(model: PreTrainedModel, backbone: Backbone, found: SavedClassifier, folder: Path) -> None:
-    """Weights, tokenizer and chat template as transformers reads them; recipe and calibration as whinchat does."""
-    model.save_pretrained(folder)
-    backbone.tokenizer.tokenizer.save_pretrained(folder)
-    held = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
-    recipe = found.recipe.model_copy(update={"backbone": found.recipe.backbone.model_copy(update=held)})
-    write_recipe(recipe, folder)

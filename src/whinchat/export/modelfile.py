@@ -1,4 +1,4 @@
-"""The prompt as a string around instruction and text, and Ollama's ``Modelfile`` that holds it."""
+"""The prompt as strings around instruction and text, and Ollama's ``Modelfile`` with these strings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ _SYSTEM, _TEXT = "whinchat-system-slot", "whinchat-text-slot"
 
 @dataclass(frozen=True)
 class PromptFrame:
-    """What the chat template puts around instruction and text, where llama.cpp adds the BOS itself.
+    """The strings that a chat template puts around instruction and text, without the BOS, which llama.cpp adds.
 
-    ``chat_template``: the model's own, made to begin as ``before`` does.
+    Attributes:
+        before: the string before the instruction.
+        between: the string between instruction and text.
+        after: the string after the text.
+        chat_template: the model's own chat template, changed to begin like ``before``.
     """
 
     before: str
@@ -24,12 +28,12 @@ class PromptFrame:
     chat_template: str
 
     def prompt(self, instruction: str, text: str) -> str:
-        """The prompt for ``text``."""
+        """Return the prompt for ``text``."""
         return f"{self.before}{instruction}{self.between}{text}{self.after}"
 
 
 def frame_of(template: PromptTemplate, family: TokenizerFamily) -> PromptFrame:
-    """The frame of ``template``; without a system role, the instruction stands in the user's turn.
+    """Return the strings that ``template`` puts around instruction and text.
 
     Raises:
         ModelError: the chat template does more than to put instruction and text in their places, once each.
@@ -47,7 +51,7 @@ def frame_of(template: PromptTemplate, family: TokenizerFamily) -> PromptFrame:
     between, after = rest.split(_TEXT)
     chat_template = tokenizer.get_chat_template()
     if family.blank == "first":
-        # llama.cpp puts a blank before every piece between control tokens or before none, so this one is spelled out.
+        # llama.cpp puts a blank before every piece between control tokens, or before none; here only the first has one.
         first = tokenizer(rendered, add_special_tokens=False)["input_ids"][0]
         if tokenizer.convert_ids_to_tokens(first).startswith("▁") and not rendered.startswith(" "):
             before, chat_template = f" {before}", "{{ ' ' }}" + chat_template
@@ -60,7 +64,7 @@ def require_quotable(instruction: str) -> None:
     """Check that a Modelfile can hold ``instruction``.
 
     Raises:
-        ModelError: it has the quotes that end it there.
+        ModelError: the instruction contains three double quotes in a row, which end a string in a Modelfile.
     """
     if '"""' in instruction:
         raise ModelError(
@@ -70,13 +74,13 @@ def require_quotable(instruction: str) -> None:
 
 
 def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: str) -> str:
-    """What ``ollama create NAME -f Modelfile`` reads.
+    """Return the text of a file for ``ollama create NAME -f Modelfile``.
 
     Args:
-        template: the prompts.
-        frame: their strings.
-        name: to call the model by.
-        weights: name of the GGUF file beside it.
+        template: the prompt template of the classifier.
+        frame: the strings of its prompts.
+        name: name of the model in Ollama.
+        weights: name of the GGUF file in the same folder.
     """
     stop = template.tokenizer.convert_ids_to_tokens(template.end_of_turn)
     before, between, after, end = map(_literal, (frame.before, frame.between, frame.after, stop))
@@ -87,12 +91,12 @@ def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: 
         f'SYSTEM """{template.task.instruction}"""',
         f'PARAMETER stop "{stop}"',
         "PARAMETER temperature 0",
-        # The longest answer and the end of turn.
+        # The longest answer, and the end of the turn.
         f"PARAMETER num_predict {max(map(len, template.answers)) + 1}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _literal(text: str) -> str:
-    """``text`` as Go's templates and a quoted value of a Modelfile leave it."""
+    """Escape ``text`` for a Go template inside a quoted value of a Modelfile."""
     return text.replace("{", '{{ "{" }}').replace('"""', '{{ "\\"\\"\\"" }}')

@@ -1,6 +1,8 @@
-"""The classification folder as an ONNX graph: token ids in, a logit for each label out, nothing of torch needed.
+"""Export format "onnx": the folder of format "classifier" with an ONNX graph in place of the weights.
 
-B: texts of a batch. T: their tokens, padded on the right. K: labels. N: texts.
+The graph takes token ids and returns a logit for each label; running it needs onnxruntime and a tokenizer, not torch.
+
+B: texts of a batch. T: tokens of the longest; the others are padded on the right. K: labels. N: texts.
 """
 
 from __future__ import annotations
@@ -21,35 +23,54 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from whinchat.errors import ModelError
+from whinchat.export.exporter import ExportJob, FileProof
+from whinchat.export.sequence_classifier import SequenceClassifierExporter, write_sequence_classifier
+from whinchat.inference.predictor import Predictor
 from whinchat.progress import track
 
-# Where transformers.js and optimum look for it.
+# The name that transformers.js and optimum look for.
 FILE = "model.onnx"
 _INPUTS = ("input_ids", "attention_mask")
-# The most that one protobuf file holds, graph included; larger weights lie beside it.
+# A protobuf file holds at most 2 GiB, graph included; larger weights go to a file of their own.
 _LARGEST_FILE = 2**31 - 2**24
 _BATCH = 16
 
 
-def require_onnx() -> None:
-    """Check that what writes and runs ONNX is installed.
+class OnnxExporter(SequenceClassifierExporter):
+    """Writes the classification folder in float32, and its weights as an ONNX graph."""
 
-    Raises:
-        ModelError: it is not.
-    """
-    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise ModelError(f"onnx: needs {', '.join(missing)}; pip install 'whinchat[onnx]'")
+    name = "onnx"
+
+    def check(self, predictor: Predictor) -> None:
+        """Raise ModelError if a package is missing, or if a label is answered with several tokens."""
+        if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+            raise ModelError(f"onnx: needs {', '.join(missing)}; pip install 'whinchat[onnx]'")
+        super().check(predictor)
+
+    def write(self, job: ExportJob) -> None:
+        """Write the folder, then replace its weights by the graph."""
+        write_sequence_classifier(job, torch.float32)
+        replace_weights_by_graph(job.folder)
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        """Predict with onnxruntime."""
+        labels, shares = onnx_predictions(job.folder, job.texts)
+        reader = f"onnxruntime {version('onnxruntime')}"
+        return (job.compare(FILE, reader, labels, shares, expected=job.decision_shares),)
 
 
-def to_onnx(folder: Path) -> None:
-    """Put ``model.onnx`` in the place of the weights of the classification folder ``folder``."""
+EXPORTER = OnnxExporter()
+
+
+def replace_weights_by_graph(folder: Path) -> None:
+    """Write ``model.onnx`` to the classification folder ``folder``, and delete its weights."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    # Any ids will do; two rows and eight columns, so that no size of one is taken for a constant.
+    # Any ids will do. Two rows and eight columns, because torch takes a size of one for a constant.
     example = torch.arange(16).reshape(2, 8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # About torch's own code, and axes that keep one name.
+        # torch warns about its own code, and about axes that keep one name.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Logits(model),
@@ -68,26 +89,21 @@ def to_onnx(folder: Path) -> None:
 
 
 class _Logits(nn.Module):
-    """A classification model that takes and gives plain tensors."""
+    """A classification model that takes and returns plain tensors."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, K) of token ids and mask, both (B, T)."""
+        """Return the logits, (B, K), of token ids and mask, both (B, T)."""
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
         return logits
 
 
-def onnx_reader() -> str:
-    """What the file is read with."""
-    return f"onnxruntime {version('onnxruntime')}"
-
-
 def onnx_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """What tokenizer, onnxruntime and a softmax say: labels (N,) and probabilities (N, K), in label order."""
-    import onnxruntime
+    """Return what tokenizer, onnxruntime and a softmax predict: labels (N,) and probabilities (N, K)."""
+    import onnxruntime  # an optional extra
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = AutoConfig.from_pretrained(folder).id2label
@@ -95,8 +111,8 @@ def onnx_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDA
     settings.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / FILE, settings, providers=["CPUExecutionProvider"])
     logits = []
-    for at in track(range(0, len(texts), _BATCH), f"Reading {FILE}", "batches"):
-        inputs = tokenizer(list(texts[at : at + _BATCH]), truncation=True, padding=True, return_tensors="np")
+    for start in track(range(0, len(texts), _BATCH), f"Reading {FILE}", "batches"):
+        inputs = tokenizer(list(texts[start : start + _BATCH]), truncation=True, padding=True, return_tensors="np")
         logits += session.run(["logits"], {name: inputs[name] for name in _INPUTS})
     shares: NDArray[np.float64] = softmax(np.concatenate(logits).astype(np.float64), axis=1)
     return [names[best] for best in shares.argmax(axis=1)], shares

@@ -1,13 +1,16 @@
-"""A standard ``AutoModelForSequenceClassification`` folder: raw text in, labels out, nothing of whinchat needed.
+"""Export format "classifier": an ``AutoModelForSequenceClassification`` folder: raw text in, labels out.
 
-The labels' rows of the output layer become the head; instruction and chat markers go into the tokenizer, around every
-text. H: width of the model. K: labels. N: texts.
+The folder needs nothing of whinchat. The rows of the output layer that belong to the labels' tokens become the
+classification head; the tokenizer puts instruction and chat markers around every text.
+
+B: texts of a batch. T: tokens of the longest. H: width of the model. K: labels. N: texts.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,108 +19,107 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, normalizers, processors
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    pipeline,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.models.backbone import Backbone
+from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.export.merged import merge
+from whinchat.inference.predictor import Predictor
 from whinchat.progress import track
 from whinchat.prompts.template import PromptTemplate
 
-# Ridge, as a share of the mean square of a hidden state: enough for a stable solution.
+# Ridge penalty as a share of the mean square of a hidden state: enough for a stable solution.
 _RIDGE = 1e-6
 _BATCH = 16
-# Two texts that begin and end in different tokens.
+# Two texts that begin with different tokens and end with different tokens.
 _PROBES = ("word", "Other words, 12")
 
 
-def require_single_tokens(template: PromptTemplate) -> None:
-    """Check that each label is answered with one token.
+class SequenceClassifierExporter(Exporter):
+    """Writes the folder for ``pipeline("text-classification", FOLDER)``."""
 
-    Raises:
-        ModelError: a label takes several, and a head has one row a label.
+    name = "classifier"
+    carried_steps = ("spaces",)
+
+    def check(self, predictor: Predictor) -> None:
+        """Raise ModelError unless each label is answered with a single token, since a head has one row for a label."""
+        template = predictor.engine.template
+        long = [label for label, answer in zip(template.task.labels, template.answers, strict=True) if len(answer) > 1]
+        if long:
+            raise ModelError(
+                f"classifier: the answer of {', '.join(long)} takes several tokens, and a classification head reads "
+                "one; export merged instead, or train with one-token words in task.answers"
+            )
+
+    def write(self, job: ExportJob) -> None:
+        """Write the folder in the data type that the classifier computes in."""
+        write_sequence_classifier(job, job.predictor.engine.plan.torch_dtype)
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        """Predict with the pipeline of transformers."""
+        labels, shares = pipeline_predictions(job.folder, job.texts)
+        reader = f"transformers {version('transformers')}"
+        return (job.compare("model.safetensors", reader, labels, shares, expected=job.decision_shares),)
+
+
+EXPORTER = SequenceClassifierExporter()
+
+
+def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
+    """Write weights of ``dtype``, configuration and tokenizer to the folder of ``job``.
+
+    A head has no bias, and a calibrated decision may need one. The hidden states behind one and the same prompt have a
+    direction in common, so what the decision adds to a label's score is added to the head along that direction, which
+    is fitted on texts.
     """
-    labels = template.task.labels
-    long = [label for label, answer in zip(labels, template.answers, strict=True) if len(answer) > 1]
-    if long:
-        raise ModelError(
-            f"classifier: the answer of {', '.join(long)} takes several tokens, and a classification head reads one; "
-            "export merged instead, or train with one-token words in task.answers"
-        )
-
-
-def write_classifier(
-    model: PreTrainedModel,
-    backbone: Backbone,
-    template: PromptTemplate,
-    calibrator: Calibrator,
-    texts: Sequence[str],
-    folder: Path,
-    dtype: torch.dtype,
-) -> None:
-    """Write the folder.
-
-    A head has no bias, and a calibrated decision may need one. Hidden states behind one and the same prompt have a
-    direction in common; what the decision adds to a label's score is laid into that direction, found on ``texts``.
-
-    Args:
-        model: the merged causal model.
-        backbone: where it came from.
-        template: its prompts.
-        calibrator: how its scores are weighed; temperature and decision go into the head.
-        texts: N of the kind it is for.
-        folder: where to write.
-        dtype: of the weights that are written.
-    """
+    model, backbone = merge(job.saved)
+    template, calibrator = job.predictor.engine.template, job.predictor.calibrator
     tokens = torch.tensor([answer[0] for answer in template.answers])
     head = model.get_output_embeddings().weight[tokens].float() / calibrator.temperature  # (K, H)
-    # What all labels share changes no probability, but makes scores large, which bfloat16 then rounds.
+    # A part that all labels share changes no probability, but makes the scores large, and bfloat16 rounds large scores.
     head -= head.mean(dim=0)
-    tokenizer = baked_tokenizer(template)
+    tokenizer = prompting_tokenizer(template)
     config = AutoConfig.from_pretrained(backbone.source.path, revision=backbone.source.revision or "main")
     names = dict(enumerate(calibrator.labels))
-    config.num_labels, config.id2label, config.label2id = len(names), names, {one: at for at, one in names.items()}
+    config.num_labels, config.id2label = len(names), names
+    config.label2id = {name: index for index, name in names.items()}
     config.pad_token_id = tokenizer.pad_token_id
-    made = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    made.base_model.load_state_dict(model.base_model.state_dict())
-    made.to(dtype).eval()
-    added = _added(calibrator)
-    if added.abs().max() > 0:
-        head = head + added[:, None] * _constant_direction(_hidden_states(made, tokenizer, texts))
+    classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    classifier.base_model.load_state_dict(model.base_model.state_dict())
+    classifier.to(dtype).eval()
+    bias = _decision_bias(calibrator)
+    if bias.abs().max() > 0:
+        states = _hidden_states(classifier, tokenizer, job.more_texts or job.texts)
+        head = head + bias[:, None] * _constant_direction(states)
     with torch.no_grad():
-        made.score.weight.copy_(head)
-    made.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        classifier.score.weight.copy_(head)
+    classifier.save_pretrained(job.folder)
+    tokenizer.save_pretrained(job.folder)
 
 
-def _added(calibrator: Calibrator) -> Tensor:
-    """What the decision adds to the scores over the temperature, (K,)."""
-    added = calibrator.weighed(np.zeros((1, len(calibrator.labels))))[0]
-    # The same for every label changes nothing.
-    return torch.tensor(added - added.mean(), dtype=torch.float32)
+def _decision_bias(calibrator: Calibrator) -> Tensor:
+    """Return what the decision adds to the scores after the temperature, (K,)."""
+    bias = calibrator.weighed(np.zeros((1, len(calibrator.labels))))[0]
+    # A constant for all labels changes nothing.
+    return torch.tensor(bias - bias.mean(), dtype=torch.float32)
 
 
 @torch.inference_mode()
-def _hidden_states(made: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """What the head reads of each text, float32, (N, H)."""
+def _hidden_states(classifier: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
+    """Return the hidden state that the head reads for each text, in float32, (N, H)."""
     states = []
-    batches = [texts[at : at + _BATCH] for at in range(0, len(texts), _BATCH)]
+    batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
     for batch in track(batches, "Reading hidden states", "batches"):
         inputs = tokenizer(list(batch), truncation=True, padding=True, return_tensors="pt")
-        found = made.base_model(**inputs).last_hidden_state  # (B, T, H)
+        hidden = classifier.base_model(**inputs).last_hidden_state  # (B, T, H)
         last = inputs["attention_mask"].sum(dim=1) - 1
-        states.append(found[torch.arange(len(batch)), last].float())
+        states.append(hidden[torch.arange(len(batch)), last].float())
     return torch.cat(states)
 
 
 def _constant_direction(states: Tensor) -> Tensor:
-    """The smallest vector whose product with each of ``states`` (N, H) comes closest to one, (H,)."""
+    """Return the smallest vector, (H,), whose product with each of ``states`` (N, H) comes closest to one."""
     gram = states.double().T @ states.double()
     ridge = _RIDGE * gram.diagonal().mean()
     gram.diagonal().add_(ridge)
@@ -125,20 +127,19 @@ def _constant_direction(states: Tensor) -> Tensor:
     return direction
 
 
-def baked_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
-    """A tokenizer that puts the prompt's own tokens around every text.
+def prompting_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that puts the tokens of the prompt around every text.
 
     Raises:
-        ModelError: no tokenizer does, for the prompt is not the text's tokens between constant ones.
+        ModelError: the prompt is not the text's own tokens between constant ones, so no tokenizer can do this.
     """
     prompts = [prompt.ids for prompt in template.encode(_PROBES)]
-    before, after = _frame(*prompts)
+    before, after = _common_ends(*prompts)
     stored = json.loads(template.tokenizer.backend_tokenizer.to_str())
     stored["post_processor"] = None
     for state in (stored, _without_first_blank(stored)):
         fast = Tokenizer.from_str(json.dumps(state))
-        inner = [fast.encode(probe).ids for probe in _PROBES]
-        if [(*before, *ids, *after) for ids in inner] == prompts:
+        if [(*before, *fast.encode(probe).ids, *after) for probe in _PROBES] == prompts:
             break
     else:
         raise ModelError(
@@ -150,9 +151,9 @@ def baked_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
         for name, ids in (("before", before), ("after", after))
     ]
     fast.post_processor = processors.TemplateProcessing(single="before $A after", special_tokens=pieces)
-    fast.normalizer = _cleaning(fast.normalizer, template.task.clean)
+    fast.normalizer = _cleaning_normalizer(fast.normalizer, template.task.clean)
     own = template.tokenizer
-    # The place a head is read from is the last token that is no padding.
+    # The head reads the last token that is not padding, so the padding token must differ from the prompt's last token.
     spare = [token for token in (own.pad_token, own.unk_token, own.eos_token, own.bos_token) if token is not None]
     return PreTrainedTokenizerFast(
         tokenizer_object=fast,
@@ -160,21 +161,21 @@ def baked_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
         unk_token=own.unk_token,
         model_max_length=template.max_prompt_tokens,
         padding_side="right",
-        # A control token spelled out in a text is text.
+        # The name of a control token in a text is tokenized as text.
         split_special_tokens=True,
     )
 
 
-def _frame(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What two prompts begin with, and what they end with."""
+def _common_ends(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tokens that both prompts begin with, and the tokens that both end with."""
     length = min(len(first), len(second))
-    before = next((at for at in range(length) if first[at] != second[at]), length)
-    after = next((at for at in range(length - before) if first[-1 - at] != second[-1 - at]), length - before)
+    before = next((i for i in range(length) if first[i] != second[i]), length)
+    after = next((i for i in range(length - before) if first[-1 - i] != second[-1 - i]), length - before)
     return first[:before], first[len(first) - after :]
 
 
 def _without_first_blank(state: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizer without the blank that Llama's family puts before a text; inside a prompt there is none."""
+    """Return the tokenizer's state without the blank that Llama puts before a text, but not inside a prompt."""
     normalizer = state["normalizer"] or {}
     steps = normalizer.get("normalizers", [normalizer] if normalizer else [])
     kept = [step for step in steps if step["type"] != "Prepend"]
@@ -184,18 +185,18 @@ def _without_first_blank(state: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _cleaning(normalizer: Any, steps: Sequence[str]) -> Any:
-    """The tokenizer's own steps after ``spaces``; the other kinds of cleaning have no counterpart there."""
+def _cleaning_normalizer(normalizer: Any, steps: Sequence[str]) -> Any:
+    """Put the cleaning step "spaces" before the tokenizer's own normalizer; tokenizers offer no other cleaning step."""
     if "spaces" not in steps:
         return normalizer
-    mine = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    return normalizers.Sequence([*mine, normalizer] if normalizer is not None else mine)
+    cleaning = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    return normalizers.Sequence([*cleaning, normalizer] if normalizer is not None else cleaning)
 
 
-def classifier_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """What ``pipeline("text-classification", folder)`` says: labels (N,) and probabilities (N, K), in label order."""
-    ask = pipeline("text-classification", str(folder), device="cpu")
-    names = [ask.model.config.id2label[at] for at in range(ask.model.config.num_labels)]
-    said = ask(list(texts), top_k=None, truncation=True, batch_size=_BATCH)
-    shares = np.array([[{one["label"]: one["score"] for one in row}[name] for name in names] for row in said])
-    return [row[0]["label"] for row in said], shares
+def pipeline_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Return what ``pipeline("text-classification", folder)`` predicts: labels (N,) and probabilities (N, K)."""
+    classify = pipeline("text-classification", str(folder), device="cpu")
+    names = [classify.model.config.id2label[index] for index in range(classify.model.config.num_labels)]
+    rows = classify(list(texts), top_k=None, truncation=True, batch_size=_BATCH)
+    shares = [{entry["label"]: entry["score"] for entry in row} for row in rows]
+    return [row[0]["label"] for row in rows], np.array([[share[name] for name in names] for share in shares])

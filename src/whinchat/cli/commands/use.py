@@ -10,7 +10,7 @@ import typer
 
 from whinchat.cli.options import ClassifierArg, Engine, JsonOption, RunArg, SetOption
 from whinchat.cli.output import emit_json, out, progress_on_stderr
-from whinchat.export import TOLERANCE, ExportFormat
+from whinchat.export.export_registry import DEFAULT_TOLERANCE, export_names
 from whinchat.recipe.schema import MetricName
 from whinchat.storage.json_records import to_json
 
@@ -125,7 +125,7 @@ def predict(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
 
 def export(
     run_folder: ClassifierArg,
-    kind: Annotated[ExportFormat, typer.Option("--to", help="merged, classifier, gguf, or onnx.", metavar="KIND")],
+    kind: Annotated[str, typer.Option("--to", help=f"{', '.join(export_names())}.", metavar="KIND")],
     goal: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The new folder; RUN/export/KIND by default, NAME-KIND for a RUN on the hub."),
@@ -133,7 +133,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="A table of texts to prove it on; the run's validation split by default.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = TOLERANCE,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of labels that may flip.")] = DEFAULT_TOLERANCE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the classifier in another format, and prove that it answers alike.

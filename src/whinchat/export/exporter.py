@@ -1,0 +1,141 @@
+"""The contract of an export format, and the records of its proof.
+
+N: texts. K: labels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.recipe.task import Cleaning
+from whinchat.storage.locate import SavedClassifier
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FileProof:
+    """How the predictions of one exported file compare with the classifier's own.
+
+    Attributes:
+        file: name of the file in the export folder.
+        reader: the program that read the file, with its version.
+        flipped: number of texts for which the labels differ.
+        largest_difference: the largest difference between two probabilities.
+        flipped_uncalibrated: number of texts for which the label differs if only the model decides, as in free
+            generation; None if the file contains the calibrated decision.
+    """
+
+    file: str
+    reader: str
+    flipped: int
+    largest_difference: float
+    flipped_uncalibrated: int | None = None
+
+
+@dataclass(frozen=True)
+class ExportProof:
+    """How the predictions of an export compare with the classifier's own.
+
+    Attributes:
+        kind: name of the export format.
+        texts: number of texts compared, N.
+        flipped: number of texts for which the labels differ, in the file with the most of them.
+        largest_difference: the largest difference between two probabilities, in any file.
+        tolerance: share of differing labels up to which an export is kept.
+        files: the comparison for each file.
+        not_carried: steps of ``task.clean`` that the files do not do; users of the files must do them.
+    """
+
+    kind: str
+    texts: int
+    flipped: int
+    largest_difference: float
+    tolerance: float
+    files: tuple[FileProof, ...]
+    not_carried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One classifier to export, with the texts and predictions that prove the export.
+
+    Attributes:
+        saved: the classifier on disk.
+        predictor: the same classifier in memory.
+        predictions: predictions of ``predictor`` for ``texts``.
+        decision_shares: shares whose largest is the predicted label, (N, K). A format whose labels come from one
+            softmax reproduces them; calibrated probabilities can have their largest value at another label.
+        texts: N texts of the proof.
+        more_texts: further texts, which an exporter may fit something on.
+        folder: the folder to write to.
+    """
+
+    saved: SavedClassifier
+    predictor: Predictor
+    predictions: Predictions
+    decision_shares: Floats
+    texts: Sequence[str]
+    more_texts: Sequence[str]
+    folder: Path
+
+    def compare(
+        self,
+        file: str,
+        reader: str,
+        labels: Sequence[str],
+        probabilities: Floats,
+        *,
+        expected: Floats | None = None,
+        flipped_uncalibrated: int | None = None,
+    ) -> FileProof:
+        """Compare what was read from ``file`` with the predictions of the classifier.
+
+        Args:
+            file: name of the file.
+            reader: the program that read the file, with its version.
+            labels: the label of each text, (N,).
+            probabilities: the probability of each label, (N, K).
+            expected: what ``probabilities`` should be, (N, K); by default the classifier's calibrated probabilities.
+            flipped_uncalibrated: as in ``FileProof``.
+        """
+        expected = self.predictions.probabilities if expected is None else expected
+        flipped = sum(label != own for label, own in zip(labels, self.predictions.label_names, strict=True))
+        return FileProof(file, reader, flipped, float(np.abs(probabilities - expected).max()), flipped_uncalibrated)
+
+
+class Exporter(ABC):
+    """Writes a classifier in one format, and proves that the files answer like the classifier.
+
+    ``export_run`` calls ``check``, ``write`` and ``prove``, in this order. See ``docs/how-to/add-an-export.md``.
+
+    Attributes:
+        name: name of the format, as in ``whinchat export --to NAME``.
+        carried_steps: steps of ``task.clean`` that the files do themselves.
+    """
+
+    name: ClassVar[str]
+    carried_steps: ClassVar[tuple[Cleaning, ...]] = ()
+
+    def check(self, predictor: Predictor) -> None:  # noqa: B027  # most formats take some classifiers only, not all
+        """Check, before anything is written, that this format can hold the classifier; by default it can.
+
+        Raises:
+            ModelError: it cannot, or a package is missing; the message says what to do instead.
+        """
+
+    @abstractmethod
+    def write(self, job: ExportJob) -> None:
+        """Write the files to ``job.folder``, which exists and is empty."""
+
+    @abstractmethod
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        """Read the files as their users will, predict ``job.texts``, and return one ``job.compare`` for each file."""

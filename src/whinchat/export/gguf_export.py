@@ -1,0 +1,58 @@
+"""Export format "gguf": float16 and Q8_0 files for llama.cpp and Ollama, with a ``Modelfile``."""
+
+from __future__ import annotations
+
+from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.export.gguf_reader import gguf_reader_name, gguf_scores
+from whinchat.export.gguf_writer import TokenizerFamily, gguf_paths, require_convertible, write_gguf
+from whinchat.export.merged import merge
+from whinchat.export.modelfile import PromptFrame, frame_of, modelfile, require_quotable
+from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.storage.atomic import write_text
+
+
+class GgufExporter(Exporter):
+    """Writes the merged model as GGUF, the prompt as a ``Modelfile``, and the calibration for readers of logits."""
+
+    name = "gguf"
+
+    def check(self, predictor: Predictor) -> None:
+        """Raise ModelError unless llama.cpp knows architecture and tokenizer and a Modelfile can hold the prompt."""
+        require_quotable(predictor.recipe.task.instruction)
+        _family_and_frame(predictor)
+
+    def write(self, job: ExportJob) -> None:
+        """Write both GGUF files, the ``Modelfile`` and the calibration."""
+        name, template = job.saved.recipe.name, job.predictor.engine.template
+        family, frame = _family_and_frame(job.predictor)
+        model, _ = merge(job.saved)
+        paths = write_gguf(model, template, family, frame.chat_template, name, job.folder)
+        write_text(job.folder / "Modelfile", modelfile(template, frame, name, paths[-1].name))
+        job.predictor.calibrator.save(job.folder)
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        """Score the texts with llama.cpp or transformers; calibrate the scores as the classifier does."""
+        _, frame = _family_and_frame(job.predictor)
+        proofs = []
+        for path in gguf_paths(job.saved.recipe.name, job.folder):
+            scores = gguf_scores(path, frame, job.predictor, job.texts)
+            predictions = Predictions.from_scores(scores, job.predictor.calibrator)
+            proofs.append(
+                job.compare(
+                    path.name,
+                    gguf_reader_name(),
+                    predictions.label_names,
+                    predictions.probabilities,
+                    flipped_uncalibrated=int((scores.argmax(axis=1) != job.predictions.label_indices).sum()),
+                )
+            )
+        return tuple(proofs)
+
+
+EXPORTER = GgufExporter()
+
+
+def _family_and_frame(predictor: Predictor) -> tuple[TokenizerFamily, PromptFrame]:
+    template, config = predictor.engine.template, predictor.engine.model.config
+    family = require_convertible(config, template, predictor.recipe.backbone.model)
+    return family, frame_of(template, family)

@@ -1,0 +1,90 @@
+"""An export format from outside, as docs/how-to/add-an-export.md describes: the labels' rows of the output layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tests.export.test_export_run import texts_file
+from tests.helpers import tiny_models
+from whinchat.errors import ModelError, RunError
+from whinchat.export.export_registry import export_names, find_exporter, register_export, unregister_export
+from whinchat.export.export_run import export_run
+from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.inference.predictor import Predictor
+
+
+class LabelHeadExporter(Exporter):
+    """Writes the output layer's row of each label, for programs that compute the hidden state themselves."""
+
+    name = "label-head"
+
+    def check(self, predictor: Predictor) -> None:
+        if any(len(answer) > 1 for answer in predictor.engine.template.answers):
+            raise ModelError("label-head: an answer takes several tokens; export merged instead")
+
+    def write(self, job: ExportJob) -> None:
+        tokens = [token for (token,) in job.predictor.engine.template.answers]
+        rows = job.predictor.engine.model.get_output_embeddings().weight[tokens].detach().float().numpy()
+        save_file({"head": np.ascontiguousarray(rows)}, job.folder / "head.safetensors")
+        job.predictor.calibrator.save(job.folder)
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        head = load_file(job.folder / "head.safetensors")["head"]  # (K, H)
+        scores = hidden_states(job.predictor, job.texts) @ head.T
+        calibrator, labels = job.predictor.calibrator, job.predictions.labels
+        named = [labels[index] for index in calibrator.decide(scores)]
+        return (job.compare("head.safetensors", "numpy", named, calibrator.probabilities(scores)),)
+
+
+def hidden_states(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
+    """Return the last hidden state of each prompt, (N, H)."""
+    states = []
+    with torch.inference_mode():
+        for prompt in predictor.engine.template.encode(texts):
+            output = predictor.engine.model(input_ids=torch.tensor([prompt.ids]), output_hidden_states=True)
+            states.append(output.hidden_states[-1][0, -1].float().numpy())
+    return np.array(states)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    register_export(LabelHeadExporter())
+    yield
+    unregister_export("label-head")
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_format_is_exported_with_its_proof(trained: Path, tmp_path: Path) -> None:
+    assert export_names()[-1] == "label-head"
+    proof = export_run(trained, "label-head", tmp_path / "out", data=texts_file(tmp_path))
+    assert (proof.kind, proof.texts, proof.flipped) == ("label-head", 20, 0)
+    assert proof.largest_difference < 1e-4
+    names = ["calibration.json", "head.safetensors", "proof.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    stored = json.loads((tmp_path / "out" / "proof.json").read_text(encoding="utf-8"))
+    assert stored["files"][0]["reader"] == "numpy"
+    head = load_file(tmp_path / "out" / "head.safetensors")["head"]
+    assert head.shape[0] == len(tiny_models.ONE_TOKEN)
+    assert np.isfinite(head).all()
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(ValueError, match="export format 'label-head' exists already; choose another name"):
+        register_export(LabelHeadExporter())
+
+
+def test_an_unregistered_format_is_refused(trained: Path, tmp_path: Path) -> None:
+    names = "merged, classifier, gguf, onnx"
+    with pytest.raises(RunError, match=rf"there is no format 'label-head'; choose from {names}"):
+        export_run(trained, "label-head", tmp_path / "out")
+    with pytest.raises(RunError, match="did you mean gguf"):
+        find_exporter("ggfu")
+    assert all(find_exporter(name).name == name for name in export_names())
