@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from whinchat.data.formats.readers import read_delimited, read_jsonl, read_tweeteval, read_vader
+from whinchat.data.formats.delimited import CsvFormat, TsvFormat
+from whinchat.data.formats.jsonl import JsonlFormat
 from whinchat.data.split_files import read_split_file, read_split_folder
+from whinchat.data.tweeteval import read_tweeteval
+from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
@@ -86,17 +89,19 @@ class TestTweetEval:
 class TestDelimited:
     def test_quoted_newlines_and_separators(self, tmp_path: Path) -> None:
         body = 'label,text\npos,"two\nlines, ""quoted"""\n\nneg,a\u2028b\n'
-        rows = read_delimited(write(tmp_path / "my.csv", body), data())
+        rows = CsvFormat.read_labelled_rows(write(tmp_path / "my.csv", body), data())
         assert [row.text for row in rows] == ['two\nlines, "quoted"', "a\u2028b"]
         assert [row.where for row in rows] == [f"{tmp_path}/my.csv:2", f"{tmp_path}/my.csv:5"]
 
     def test_bom_crlf_and_tabs(self, tmp_path: Path) -> None:
-        rows = read_delimited(write(tmp_path / "my.tsv", b"\xef\xbb\xbftext\tlabel\r\na, b\tpos\r\n"), data())
+        rows = TsvFormat.read_labelled_rows(
+            write(tmp_path / "my.tsv", b"\xef\xbb\xbftext\tlabel\r\na, b\tpos\r\n"), data()
+        )
         assert [(row.text, row.label) for row in rows] == [("a, b", "pos")]
 
     def test_other_columns(self, tmp_path: Path) -> None:
         path = write(tmp_path / "my.csv", "id,tweet,class\n1,hello,pos\n")
-        row = read_delimited(path, data(text_column="tweet", label_column="class"))[0]
+        row = CsvFormat.read_labelled_rows(path, data(text_column="tweet", label_column="class"))[0]
         assert (row.text, row.label) == ("hello", "pos")
 
     @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ class TestDelimited:
             ("texts,label\na,b\n", r"my\.csv:1: no column 'text'; did you mean texts\? Columns found: texts, label\. "
              r"Name the right one with data\.text_column"),
             ("text,foo\na,b\n", r"no column 'label'\. Columns found: text, foo\. .* data\.label_column"),
-            ("text,label,text\na,b,c\n", r"column 'text' stands there 2 times"),
+            ("text,label,text\na,b,c\n", r"2 columns are called 'text'; rename all but one"),
             ("text;label\na;b\n", r"my\.csv:1: the header 'text;label' is not separated by commas"),
             ("text,label\na,b\na,b,c\n", r"my\.csv:3: 3 fields where the header has 2; put a text with"),
             ('text,label\na,b\n"open,b\n', r"my\.csv:3: cannot be parsed from here on \(unexpected end of data\)"),
@@ -118,17 +123,17 @@ class TestDelimited:
     )  # fmt: skip
     def test_faults(self, tmp_path: Path, body: str | bytes, message: str) -> None:
         with pytest.raises(DataError, match=message):
-            read_delimited(write(tmp_path / "my.csv", body), data())
+            CsvFormat.read_labelled_rows(write(tmp_path / "my.csv", body), data())
 
     def test_byte_offset_counts_the_bom(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"my\.csv:1: byte 3 of the file \(0xff\)"):
-            read_delimited(write(tmp_path / "my.csv", b"\xef\xbb\xbf\xff"), data())
+            CsvFormat.read_labelled_rows(write(tmp_path / "my.csv", b"\xef\xbb\xbf\xff"), data())
 
 
 class TestJsonl:
     def test_values(self, tmp_path: Path) -> None:
         body = '{"text": "a\u2028b", "label": 1}\n\n{"label": true, "text": "c", "id": 3}\n'
-        rows = read_jsonl(write(tmp_path / "my.jsonl", body), data())
+        rows = JsonlFormat.read_labelled_rows(write(tmp_path / "my.jsonl", body), data())
         assert [(row.text, row.label, row.number) for row in rows] == [("a\u2028b", "1", 1), ("c", "true", 3)]
 
     @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ class TestJsonl:
     def test_faults(self, tmp_path: Path, line: str, message: str) -> None:
         path = write(tmp_path / "my.jsonl", '{"text": "a", "label": "b"}\n' + line + "\n")
         with pytest.raises(DataError, match=message):
-            read_jsonl(path, data())
+            JsonlFormat.read_labelled_rows(path, data())
 
 
 class TestVader:

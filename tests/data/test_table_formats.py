@@ -22,7 +22,7 @@ KINDS: dict[str, type] = {"label": str, "unsure": bool, "p_a": float, "error": s
 
 
 def places_of(table: TableFormat, rows: int) -> list[BlockLocation]:
-    return list(table.places(rows, lambda _: None))
+    return list(table.locate_blocks(rows, lambda _: None))
 
 
 def columns_for(block: Block) -> dict[str, list[Any]]:
@@ -41,13 +41,13 @@ def labelled(path: Path, rows: int = 2, column: str = "text") -> Path:
     table = open_table(path, column)
     parts = []
     for place in places_of(table, rows):
-        block = table.read(place)
+        block = table.read_block(place)
         assert len(block.texts) == len(block.faults) == place.rows
         part = path.with_name(f"part-{place.number}{path.suffix}")
-        table.write(part, block, columns_for(block), KINDS)
+        table.write_part(part, block, columns_for(block), KINDS)
         parts.append(part)
     out = path.with_name(f"out{path.suffix}")
-    table.join(parts, out, KINDS)
+    table.join_parts(parts, out, KINDS)
     return out
 
 
@@ -65,7 +65,7 @@ def test_csv_comes_back_row_by_row(tmp_path_factory: pytest.TempPathFactory, row
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("id", "text"), *rows])
     table = open_table(path, "text")
-    blocks = [table.read(place) for place in places_of(table, size)]
+    blocks = [table.read_block(place) for place in places_of(table, size)]
     assert [list(row) for block in blocks for row in block.rows] == [list(row) for row in rows]
     assert [text for block in blocks for text in block.texts] == [text for _, text in rows]
     found = rows_of(labelled(path, size))
@@ -100,7 +100,7 @@ def test_an_open_quote_does_not_take_the_rest_of_the_file(tmp_path: Path) -> Non
     places = places_of(table, 1000)
     rows = sum(place.rows for place in places)
     assert 1900 < rows < 2100, "a megabyte of it"
-    first = table.read(places[0])
+    first = table.read_block(places[0])
     assert first.faults[0].startswith("not CSV (field larger than field limit")
     assert not any(first.faults[1:])
 
@@ -179,7 +179,7 @@ def test_blocks_are_found_by_their_place_alone(tmp_path: Path) -> None:
     table = open_table(path, "text")
     last = places_of(table, 3)[-1]
     assert (last.number, last.rows) == (3, 1)
-    assert open_table(path, "text").read(last).texts == ("line\n9",)
+    assert open_table(path, "text").read_block(last).texts == ("line\n9",)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_the_same_bytes_and_only_what_is_missing(
     # A part that an earlier try left is taken as it is.
     open_job(job, overwrite=False)
     table = job.open_source()
-    first = next(iter(table.places(4, lambda seen: None)))
+    first = next(iter(table.locate_blocks(4, lambda seen: None)))
     predict_in_process(trained)(job, table, [first], SilentProgress())
     written = job.part(first).stat().st_mtime_ns
     kept: list[int] = []

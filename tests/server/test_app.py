@@ -174,7 +174,7 @@ def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], t
 
 def test_tables_that_are_refused(client: TestClient) -> None:
     for name, body, words in (
-        ("t.xlsx", b"x", "t.xlsx: send a .csv, .tsv, .jsonl file"),
+        ("t.xlsx", b"x", "t.xlsx: send a .csv, .tsv, .jsonl, .ndjson file"),
         ("t.csv", b"", "t.csv: the file is empty"),
         ("t.csv", b"body\na\n", "t.csv: no column 'text'"),
         ("t.csv", b"text,label\na,b\n", "t.csv: has a column 'label' already"),

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO, Literal
 
 import yaml
-from rich.console import Console
 
 from whinchat.errors import DataError, nearest
 
@@ -145,6 +144,7 @@ def _sweep(shelf: Path) -> None:
 
 @contextmanager
 def _announced(entry: CatalogEntry) -> Iterator[None]:
+    from rich.console import Console  # only a download shows anything on a terminal
 
     message = f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
     console = Console(stderr=True)

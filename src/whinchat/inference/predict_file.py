@@ -92,7 +92,7 @@ def _do_job(job: PredictionJob, table: TableFormat, work: PartWorker, overwrite:
     if (done := open_job(job, overwrite)) is not None:
         return done
     with progress(f"Reading {job.source}", job.bytes, "bytes") as bar:
-        locations = list(table.places(job.rows_per_part, bar.update))
+        locations = list(table.locate_blocks(job.rows_per_part, bar.update))
     missing = [location for location in locations if not job.part(location).is_file()]
     rows = sum(location.rows for location in locations)
     rows_left = sum(location.rows for location in missing)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
-from whinchat.data.formats.table_registry import TABLE_FORMATS
+from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.errors import DataError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -136,9 +136,9 @@ def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
         return [(source, out / source.name if out.is_dir() else out)]
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: lies inside {source}, and would be labelled itself; choose another --out")
-    tables = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix.lower() in TABLE_FORMATS)
+    tables = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix.lower() in table_suffixes())
     if not tables:
-        raise DataError(f"{source}: holds no {', '.join(TABLE_FORMATS)} file")
+        raise DataError(f"{source}: holds no {', '.join(table_suffixes())} file")
     return [(table, out / table.relative_to(source)) for table in tables]
 
 
@@ -207,7 +207,7 @@ def predict_part(
         location: where the block is.
         bar: progress bar, advanced by each row.
     """
-    block = table.read(location)
+    block = table.read_block(location)
     texts = readable_texts(block)
     # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
     predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None
@@ -216,7 +216,7 @@ def predict_part(
     part = job.part(location)
     write_json(part.with_suffix(".json"), asdict(LabelCounts.of(columns)))
     draft = part.with_name(f".{part.name}.{os.getpid()}")
-    table.write(draft, block, columns, job.column_types)
+    table.write_part(draft, block, columns, job.column_types)
     draft.replace(part)
 
 
@@ -226,7 +226,7 @@ def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[Block
     counts = [LabelCounts(**_read_object(part.with_suffix(".json"))) for part in parts]
     total = LabelCounts.total(counts, job.labels)
     draft = job.parts / f"whole{Path(job.source).suffix}"
-    table.join(parts, draft, job.column_types)
+    table.join_parts(parts, draft, job.column_types)
     write_json(job.note, {"job": asdict(job), "found": asdict(total)})
     draft.replace(job.out)
     shutil.rmtree(job.parts)

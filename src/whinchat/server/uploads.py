@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
-from whinchat.data.formats.lines import CsvFormat, JsonlFormat, LineFormat, TsvFormat
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes
+from whinchat.data.formats.table_registry import find_table_format, table_suffixes
+from whinchat.data.formats.text_format import TextFormat
 from whinchat.errors import DataError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -26,14 +27,13 @@ from whinchat.server.api_schema import TableEvent
 
 # Small enough that a bar moves, large enough to fill a batch.
 ROWS_PER_PIECE = 64
-_ENDINGS = (CsvFormat.suffix, TsvFormat.suffix, JsonlFormat.suffix)
 
 
 @dataclass(frozen=True)
 class Upload:
     """A table on disk; ``kept`` deletes it when closed."""
 
-    table: LineFormat
+    table: TextFormat
     places: tuple[BlockLocation, ...]
     labels: tuple[str, ...]
     kinds: ColumnTypes
@@ -47,8 +47,9 @@ async def store_upload(body: AsyncIterator[bytes], name: str, column: str, label
         HTTPException: 422 where it is of no kind that can be labelled line by line, or has no such column.
     """
     ending = Path(name).suffix.lower()
-    if ending not in _ENDINGS:
-        raise HTTPException(422, f"{name}: send a {', '.join(_ENDINGS)} file; `whinchat predict` takes Parquet, too")
+    if not _is_text_format(ending):
+        taken = ", ".join(filter(_is_text_format, table_suffixes()))
+        raise HTTPException(422, f"{name}: send a {taken} file; `whinchat predict` takes Parquet, too")
     with ExitStack() as kept:
         path = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="whinchat-"))) / f"table{ending}"
         with path.open("wb") as file:
@@ -56,16 +57,22 @@ async def store_upload(body: AsyncIterator[bytes], name: str, column: str, label
                 file.write(chunk)
         kinds = added_column_types(labels)
 
-        def look() -> tuple[LineFormat, tuple[BlockLocation, ...]]:
+        def look() -> tuple[TextFormat, tuple[BlockLocation, ...]]:
             table = open_unlabeled(path, column, kinds)
-            assert isinstance(table, LineFormat)  # as its ending says
-            return table, tuple(table.places(ROWS_PER_PIECE, lambda seen: None))
+            assert isinstance(table, TextFormat)  # as its ending says
+            return table, tuple(table.locate_blocks(ROWS_PER_PIECE, lambda seen: None))
 
         try:
             table, places = await asyncio.to_thread(look)
         except DataError as fault:
             raise HTTPException(422, str(fault).replace(str(path), name)) from None
         return Upload(table, places, tuple(labels), kinds, kept.pop_all())
+
+
+def _is_text_format(suffix: str) -> bool:
+    """Whether tables with this suffix can be sent back piece by piece."""
+    table_format = find_table_format(Path(f"table{suffix}"))
+    return table_format is not None and issubclass(table_format, TextFormat)
 
 
 async def label_upload(upload: Upload, answer: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
@@ -82,12 +89,12 @@ async def label_upload(upload: Upload, answer: Callable[[list[str]], Awaitable[P
         return line.model_dump_json().encode() + b"\n"
 
     with upload.kept:
-        yield event(table.head(tuple(kinds)))
+        yield event(table.header(tuple(kinds)))
         for place in upload.places:
-            block = await asyncio.to_thread(table.read, place)
+            block = await asyncio.to_thread(table.read_block, place)
             texts = readable_texts(block)
             columns = added_columns(block, kinds, await answer(texts) if texts else None)
             part = table.path.with_suffix(".part")
-            await asyncio.to_thread(table.write, part, block, columns, kinds)
+            await asyncio.to_thread(table.write_part, part, block, columns, kinds)
             tallies.append(LabelCounts.of(columns))
             yield event(part.read_bytes())

@@ -1,6 +1,6 @@
-"""What every kind of table is: blocks of rows that are found, read, written and joined.
+"""The contract of a table format: labelled rows for training, and blocks of rows for prediction.
 
-No row is lost and none changes its place: what cannot be read is written back as it stands, with what is wrong with it.
+``docs/how-to/add-a-table-format.md`` shows how to add a format.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from whinchat.data.rows import text_fault
+from whinchat.data.rows import Row, text_fault
+from whinchat.recipe.schema import DataConfig
 
 
 @dataclass(frozen=True)
 class BlockLocation:
-    """Where a block begins, and how many rows it has.
+    """Where a block of consecutive rows is in its table.
 
-    ``start`` is what its format finds it by: a byte of the file, or (row group, row in it) of a Parquet file.
+    Attributes:
+        number: position of the block among the blocks of the table, from 0.
+        start: where the block begins, in the format's own terms: (byte offset,) in a text file, (row group, row in the
+            group) in a Parquet file.
+        rows: number of rows.
     """
 
     number: int
@@ -28,50 +33,93 @@ class BlockLocation:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows in their order; ``faults`` says of each what is wrong with it, or nothing."""
+    """Consecutive rows of a table.
+
+    Attributes:
+        rows: the rows in the format's own representation; only the format that read them looks inside.
+        texts: the text of each row; empty where the row cannot be read.
+        faults: for each row, what is wrong with it; empty where nothing is.
+    """
 
     rows: Any
     texts: tuple[str, ...]
     faults: tuple[str, ...]
 
 
-# What is added, by the name of its column: what its cells are, or one cell, or None, for each row of a block.
+# Added columns: the type of the cells (str, float or bool) by name, and the cells of a block by name, with None for an
+# empty cell.
 ColumnTypes = dict[str, type]
 Columns = dict[str, list[Any]]
 
 
 class TableFormat(ABC):
-    """One kind of table. ``column`` holds the texts."""
+    """A format of table files, such as CSV.
 
-    suffix: ClassVar[str]
+    The class reads files for training and evaluation: strictly, so that a bad row is an error. An instance is one open
+    table that is predicted on, block by block: no row is lost or moved, and a row that cannot be read is written back
+    as it is, with its fault in an added column.
 
-    def __init__(self, path: Path, column: str) -> None:
+    Class attributes:
+        name: the value of ``data.format`` that chooses this format in a recipe; CSV and TSV share "csv".
+        suffixes: endings of the format's file names, in lower case and with the dot.
+
+    Attributes:
+        path: the file.
+        text_column: name of the column with the texts.
+        names: the columns of the table, from ``read_columns``.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def __init__(self, path: Path, text_column: str) -> None:
         self.path = path
-        self.column = column
-        self.names = self.columns()
+        self.text_column = text_column
+        self.names = self.read_columns()
+
+    @classmethod
+    @abstractmethod
+    def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
+        """Read the text and the label of every row of the file at ``path``, for training or evaluation.
+
+        Raises:
+            DataError: the file or a row of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
+                or there are no rows. The message names the file and the row.
+        """
 
     @abstractmethod
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that are there, the texts' among them; empty where every row has its own."""
+    def read_columns(self) -> tuple[str, ...]:
+        """Return the names of the columns; where rows may have columns of their own, those of the first row.
+
+        Raises:
+            DataError: the file cannot be read, or the format has fixed columns and ``text_column`` is not among them.
+        """
 
     @abstractmethod
-    def places(self, rows: int, seen: Callable[[int], object]) -> Iterator[BlockLocation]:
-        """Where blocks of ``rows`` rows begin; ``seen`` is told how many bytes were looked through."""
+    def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
+        """Yield the locations of blocks of ``rows`` rows, in order; a block may be shorter, but never empty.
+
+        ``on_bytes`` is called with the number of bytes read since the last call, to show progress.
+        """
 
     @abstractmethod
-    def read(self, place: BlockLocation) -> Block:
-        """The block there."""
+    def read_block(self, location: BlockLocation) -> Block:
+        """Read one block. Blocks may be read in any order and by several processes."""
 
     @abstractmethod
-    def write(self, path: Path, block: Block, added: Columns, kinds: ColumnTypes) -> None:
-        """The block with its added columns as a file of its own, without what only a whole file has."""
+    def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
+        """Write the rows of ``block``, with the added ``columns`` at the end, as the file ``path``.
+
+        Raises:
+            DataError: an added column would overwrite a value of a row.
+        """
 
     @abstractmethod
-    def join(self, parts: Sequence[Path], path: Path, kinds: ColumnTypes) -> None:
-        """The whole file from its parts."""
+    def join_parts(self, parts: Sequence[Path], path: Path, column_types: ColumnTypes) -> None:
+        """Write the whole table to ``path`` from the files that ``write_part`` wrote, in order; there may be none."""
 
 
-def text_cell(value: object, column: str) -> tuple[str, str]:
-    """A cell's text, and what is wrong with it."""
+def read_text_cell(value: object, column: str) -> tuple[str, str]:
+    """Return the text of a cell, and what is wrong with it; one of the two is empty."""
     fault = f"{column!r} holds nothing" if value is None else text_fault(value, column)
     return ("", fault) if fault else (str(value), "")
