@@ -1,4 +1,4 @@
-"""Small arenas over toy rows; cells run in this process unless a test is about theirs."""
+"""Small arenas over toy rows; trials run in this process unless a test is about theirs."""
 
 from __future__ import annotations
 

@@ -11,43 +11,39 @@ from tests.arena.conftest import MakeSpec
 from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
 from whinchat.arena import run_arena as runner
 from whinchat.arena.arena_folder import ArenaFolder
-from whinchat.arena.run_arena import run_arena, show_arena
+from whinchat.arena.run_arena import run_arena, summarize_arena
 from whinchat.arena.spec import load_arena
 from whinchat.arena.trial_process import run_trial
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.errors import DataError, RunError
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
-
-
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
-    """Run cells in this process, and list them."""
-    cells: list[Trial] = []
+    """Run trials in this process, and list them."""
+    trials: list[Trial] = []
 
     def in_process(job: TrialJob, folder: ArenaFolder) -> TrialRecord:
-        cells.append(job.cell)
+        trials.append(job.trial)
         record = run_trial(job)
         folder.write(record)
         return record
 
     monkeypatch.setattr(runner, "run_trial_job", in_process)
-    return cells
+    return trials
 
 
-def test_cells_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) -> None:
-    """One that ends well, and one that does not, which stops nothing."""
+def test_trials_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) -> None:
+    """A trial that fails does not stop the next one."""
     impossible = {"name": "too-many", "kind": "prompting", "shots": 30}
     spec = load_arena(str(spec_file(methods=[impossible, "majority"], rows=[20], seeds=[1])))
     said: list[str] = []
-    results = run_arena(spec, tmp_path / "out", said.append)
+    results = run_arena(spec, tmp_path / "out", notify=said.append)
     assert [one.method for one in results.summaries] == ["majority"]
     (failure,) = results.failed
     assert failure[0] == "too-many, 20 rows, seed 1"
     assert failure[1].startswith("shots: 30 examples of each label asked for, ")
-    assert said[0].endswith("seeds 1; measured on 24 rows of validation")
+    assert said[0].endswith("seeds 1; evaluated on 24 rows of validation")
     assert said[-1].startswith("[2/2] majority, 20 rows, seed 1: macro-F1 0.")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["arena.yaml", "cells", "cost.png", "cost.svg", "logs", "results.json", "results.md"]
@@ -57,59 +53,64 @@ def test_cells_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) ->
 def test_what_is_done_is_not_done_again(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     out = tmp_path / "out"
     small = {"methods": ["majority"], "rows": [20], "seeds": [1, 2]}
-    first = run_arena(load_arena(str(spec_file(**small))), out, silent)
+    first = run_arena(load_arena(str(spec_file(**small))), out)
     assert ran == [Trial("majority", 20, 1), Trial("majority", 20, 2)]
     (out / "cells" / "majority-20-2.json").unlink()
-    again = run_arena(load_arena(str(spec_file(**small))), out, silent)
+    again = run_arena(load_arena(str(spec_file(**small))), out)
     assert ran[2:] == [Trial("majority", 20, 2)]
     assert [one.macro_f1 for one in again.summaries] == [one.macro_f1 for one in first.summaries]
     # An arena may grow: what is new is run, and nothing else.
-    run_arena(load_arena(str(spec_file(**{**small, "rows": [20, 30], "seeds": [1]}))), out, silent)
+    run_arena(load_arena(str(spec_file(**{**small, "rows": [20, 30], "seeds": [1]}))), out)
     assert ran[3:] == [Trial("majority", 30, 1)]
-    shown = show_arena(load_arena(str(spec_file(methods=["majority"], rows=[20, 30, 40], seeds=[1]))), out)
+    shown = summarize_arena(load_arena(str(spec_file(methods=["majority"], rows=[20, 30, 40], seeds=[1]))), out)
     assert (shown.missing, len(ran)) == (1, 4)
 
 
-def test_a_failed_cell_is_run_again_when_asked(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
+def test_a_failed_trial_is_run_again_when_asked(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     path, out = spec_file(methods=["majority"], rows=[20], seeds=[1]), tmp_path / "out"
-    run_arena(load_arena(str(path)), out, silent)
+    run_arena(load_arena(str(path)), out)
     file = out / "cells" / "majority-20-1.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"found": None, "error": "bad luck"}))
-    results = run_arena(load_arena(str(path)), out, silent)
+    results = run_arena(load_arena(str(path)), out)
     assert (len(ran), results.failed) == (1, (("majority, 20 rows, seed 1", "bad luck"),))
-    results = run_arena(load_arena(str(path)), out, silent, retry=True)
+    results = run_arena(load_arena(str(path)), out, retry=True)
     assert (len(ran), results.failed) == (2, ())
 
 
 def test_other_settings_are_not_mixed_in(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     fields = {"methods": ["majority"], "rows": [20], "seeds": [1]}
-    run_arena(load_arena(str(spec_file(**fields))), tmp_path / "out", silent)
+    run_arena(load_arena(str(spec_file(**fields))), tmp_path / "out")
     changed = load_arena(str(spec_file(**fields)), ["train.learning_rate=0.5"])
-    message = r"1 cells were run with other settings: majority, 20 rows, seed 1 \(train\.learning_rate\); use another"
+    message = r"1 trials were run with other settings: majority, 20 rows, seed 1 \(train\.learning_rate\); use another"
     with pytest.raises(RunError, match=message):
-        run_arena(changed, tmp_path / "out", silent)
+        run_arena(changed, tmp_path / "out")
 
 
 def test_what_is_in_the_way(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     spec = load_arena(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(RunError, match=r"mine: is there and is no arena's folder; choose another with --out"):
-        run_arena(spec, tmp_path / "mine", silent)
+    with pytest.raises(RunError, match=r"mine: exists and is not an arena's folder; choose another with --out"):
+        run_arena(spec, tmp_path / "mine")
     with pytest.raises(RunError, match=r"nowhere: holds no arena; run it first, or name its folder with --out"):
-        show_arena(spec, tmp_path / "nowhere")
+        summarize_arena(spec, tmp_path / "nowhere")
     with pytest.raises(DataError, match="rows: 5,000 asked for, train has 96; lower rows"):
-        run_arena(load_arena(str(spec_file(rows=[20, 5000]))), tmp_path / "new", silent)
+        run_arena(load_arena(str(spec_file(rows=[20, 5000]))), tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert ran == []
 
 
 def test_a_damaged_record(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
     spec = load_arena(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
-    run_arena(spec, tmp_path / "out", silent)
+    run_arena(spec, tmp_path / "out")
     (tmp_path / "out" / "cells" / "majority-20-1.json").write_text("{")
-    with pytest.raises(RunError, match=r"majority-20-1\.json: not a cell as this version of whinchat writes it"):
-        run_arena(spec, tmp_path / "out", silent)
+    with pytest.raises(
+        RunError, match=r"majority-20-1\.json: not readable as JSON .*; delete the file to run the trial ag"
+    ):
+        run_arena(spec, tmp_path / "out")
+    (tmp_path / "out" / "cells" / "majority-20-1.json").write_text("{}")
+    with pytest.raises(RunError, match=r"not what this version of whinchat writes \(job: Field required\)"):
+        run_arena(spec, tmp_path / "out")
 
 
 def test_the_command(
@@ -123,7 +124,7 @@ def test_the_command(
     said = whinchat("arena", path, "--out", out)
     assert said.code == 0, said
     assert "Against the best simple method" not in said.out, "there is nothing but simple methods"
-    assert f"All of it: {out / 'results.md'}" in said.out
+    assert f"All results: {out / 'results.md'}" in said.out
     assert "[2/2] tfidf, 20 rows, seed 1: macro-F1" in said.err
     found = json.loads(whinchat("arena", out, "--out", out, "--show", "--json").out)
     assert [one["method"] for one in found["summaries"]] == ["majority", "tfidf"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.arena.conftest import MakeSpec, jobs_of
-from whinchat.arena.spec import ARENAS, CONTESTANT_KINDS, PRESETS, arena_to_yaml, load_arena, resolve_arena
+from whinchat.arena.contestant_registry import contestant_kinds
+from whinchat.arena.spec import ARENAS, PRESETS, arena_to_yaml, load_arena, resolve_arena
 from whinchat.errors import RecipeError
 
 
@@ -29,7 +30,7 @@ def test_the_shipped_ones(name: str, tmp_path: Path) -> None:
 
 def test_the_small_one_has_every_method() -> None:
     assert tuple(method.name for method in load_arena("tweeteval-small").methods) == tuple(PRESETS)
-    assert {preset["kind"] for preset in PRESETS.values()} == set(CONTESTANT_KINDS)
+    assert {preset["kind"] for preset in PRESETS.values()} == set(contestant_kinds())
 
 
 def test_every_fault_at_once(spec_file: MakeSpec) -> None:
@@ -42,7 +43,8 @@ def test_every_fault_at_once(spec_file: MakeSpec) -> None:
     assert next(line.removeprefix(f"{path}: ") for line in found if "lorra" in line).startswith(
         "methods.0.name: 'lorra' is no method that comes with whinchat; did you mean lora? There are majority, "
     )
-    assert any("methods.1.kind: input should be 'majority', " in line for line in found)
+    unknown = "methods.1.kind: 'addapter' is no kind of contestant; did you mean adapter? There are majority, "
+    assert any(unknown in line for line in found)
     assert f"{path}: methods.2.shots: only kind: prompting shows examples, this is adapter; leave it out" in found
     assert f"{path}: methods.3.r: unknown key." in found
     assert f"{path}: sedes: unknown key; did you mean seeds?" in found
@@ -78,7 +80,10 @@ def test_no_such_arena() -> None:
             {"methods": [{"name": "lora", "set": ["data.test_rows=5"]}]},
             "data.*, evaluate.* and task.labels must be the same for all methods",
         ),
-        ({"methods": [{"name": "lora", "set": ["train.seed=5"]}]}, "train.seed is the cell's own; list seeds under"),
+        (
+            {"methods": [{"name": "lora", "set": ["train.seed=5"]}]},
+            "every trial sets train.seed itself; list seeds under",
+        ),
         ({"set": ["backbone.load_in=nf4"]}, "the recipe holds the model in nf4, which makes this another method"),
         (
             {"methods": [{"name": "nf4-head", "kind": "head", "set": ["backbone.load_in=nf4"]}]},
@@ -124,18 +129,18 @@ def test_sizes_have_their_own_settings_unless_the_user_says_otherwise(spec_file:
     assert settings() == [(5, 2), (1, 0.03), (5, 7)]
     assert settings("train.num_train_epochs=3") == [(3, 2), (3, 0.03), (3, 7)]
     jobs = jobs_of(path)[1]
-    assert {job.recipe.train.num_train_epochs for cell, job in jobs.items() if cell.rows == 20} == {5}
+    assert {job.recipe.train.num_train_epochs for trial, job in jobs.items() if trial.rows == 20} == {5}
     assert "set_by_rows: 30 not in rows" in faults(spec_file(set_by_rows={30: ["train.num_train_epochs=5"]}))[0]
     unfair = faults(spec_file(set_by_rows={20: ["evaluate.rows=5"]}))
     assert len(unfair) == 2, "one for each method"
     assert all("must be the same for all methods" in line for line in unfair)
 
 
-def test_a_cell_for_whatever_makes_a_difference(spec_file: MakeSpec) -> None:
+def test_a_trial_for_whatever_makes_a_difference(spec_file: MakeSpec) -> None:
     _, jobs = jobs_of(spec_file(methods=["tfidf", "zero-shot", "few-shot"]))
-    cells = [(cell.method, cell.rows, cell.seed) for cell in jobs]
-    assert len([one for one in cells if one[0] == "tfidf"]) == 6
-    assert [one for one in cells if one[0] == "zero-shot"] == [("zero-shot", 20, 1)]
-    assert [one for one in cells if one[0] == "few-shot"] == [("few-shot", 20, seed) for seed in (1, 2, 3)]
-    assert all(job.recipe.train.seed == cell.seed for cell, job in jobs.items())
-    assert cells == sorted(cells, key=lambda one: one[1]), "small training sets first"
+    trials = [(trial.method, trial.rows, trial.seed) for trial in jobs]
+    assert len([trial for trial in trials if trial[0] == "tfidf"]) == 6
+    assert [trial for trial in trials if trial[0] == "zero-shot"] == [("zero-shot", 20, 1)]
+    assert [trial for trial in trials if trial[0] == "few-shot"] == [("few-shot", 20, seed) for seed in (1, 2, 3)]
+    assert all(job.recipe.train.seed == trial.seed for trial, job in jobs.items())
+    assert trials == sorted(trials, key=lambda trial: trial[1]), "small training sets first"

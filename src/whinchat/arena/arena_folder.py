@@ -1,4 +1,4 @@
-"""An arena's folder: what lies where."""
+"""The files of an arena's folder."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whinchat.arena.spec import ArenaSpec, arena_to_yaml
-from whinchat.arena.trials import Trial, TrialRecord, read_record
+from whinchat.arena.trials import Trial, TrialRecord
 from whinchat.errors import RunError
-from whinchat.storage.atomic import write_json, write_text
+from whinchat.storage.atomic import write_text
+from whinchat.storage.json_records import read_json_record, write_json_record
+
+
+def default_arena_folder(spec: ArenaSpec) -> Path:
+    """Return ``runs/arena/NAME``."""
+    return Path("runs") / "arena" / spec.name
 
 
 @dataclass(frozen=True)
 class ArenaFolder:
-    """The layout. Nothing outside this class knows a file name."""
+    """The layout of an arena's folder. Nothing outside this class knows a file name."""
 
     path: Path
 
     @property
     def spec(self) -> Path:
-        """The arena as it was last asked for."""
+        """The arena as it was run last."""
         return self.path / "arena.yaml"
 
     @property
     def results(self) -> Path:
-        """All figures, for programs."""
+        """All results, for programs."""
         return self.path / "results.json"
 
     @property
@@ -33,22 +39,27 @@ class ArenaFolder:
         """Tables and sentences, for people."""
         return self.path / "results.md"
 
-    def record(self, cell: Trial) -> Path:
-        """What a cell found."""
-        return self.path / "cells" / f"{cell.stem}.json"
+    @property
+    def records(self) -> Path:
+        """The folder of the trials' records."""
+        return self.path / "cells"
 
-    def log(self, cell: Trial) -> Path:
-        """What its process said."""
-        return self.path / "logs" / f"{cell.stem}.log"
+    def record(self, trial: Trial) -> Path:
+        """Return the path of a trial's record."""
+        return self.records / f"{trial.stem}.json"
+
+    def log(self, trial: Trial) -> Path:
+        """Return the path of what a trial's process printed."""
+        return self.path / "logs" / f"{trial.stem}.log"
 
     def open(self, spec: ArenaSpec) -> None:
-        """Make the folder, or take up the arena that is there.
+        """Make the folder, or go on with the arena that it holds.
 
         Raises:
-            RunError: something else is there, or it cannot be made.
+            RunError: the folder holds something else, or cannot be made.
         """
         if self.path.exists() and (not self.path.is_dir() or (any(self.path.iterdir()) and not self.spec.is_file())):
-            raise RunError(f"{self.path}: is there and is no arena's folder; choose another with --out")
+            raise RunError(f"{self.path}: exists and is not an arena's folder; choose another with --out")
         try:
             for folder in ("cells", "logs"):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
@@ -56,14 +67,18 @@ class ArenaFolder:
             raise RunError(f"{self.path}: cannot be made ({fault.strerror}); choose another with --out") from None
         write_text(self.spec, arena_to_yaml(spec))
 
-    def read(self, cells: Sequence[Trial]) -> dict[Trial, TrialRecord]:
-        """The records of those ``cells`` that were run.
+    def read(self, trials: Sequence[Trial]) -> dict[Trial, TrialRecord]:
+        """Read the records of those ``trials`` that were run.
 
         Raises:
-            RunError: one cannot be read.
+            RunError: a record cannot be read.
         """
-        return {cell: read_record(path) for cell in cells if (path := self.record(cell)).is_file()}
+        return {
+            trial: read_json_record(path, TrialRecord, "delete the file to run the trial again")
+            for trial in trials
+            if (path := self.record(trial)).is_file()
+        }
 
     def write(self, record: TrialRecord) -> None:
-        """Keep a record."""
-        write_json(self.record(record.cell), record.to_dict())
+        """Write the record of a trial."""
+        write_json_record(self.record(record.trial), record)

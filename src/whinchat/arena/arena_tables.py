@@ -1,10 +1,10 @@
-"""An arena's results in tables and in plain words."""
+"""An arena's results as tables and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from whinchat.arena.arena_results import SEEDS_FOR_A_CLAIM, ArenaResults, MethodComparison, MethodSummary
+from whinchat.arena.arena_results import SEEDS_FOR_A_CLAIM, ArenaResults, MethodComparison, MethodSummary, Verdict
 from whinchat.report.formatting import (
     NOT_MEASURED,
     format_bytes,
@@ -16,124 +16,129 @@ from whinchat.report.formatting import (
 )
 from whinchat.report.text_table import TextTable
 
-Show = Callable[[MethodSummary], str]
+Columns = Mapping[str, Callable[[MethodSummary], str]]
 
 
 def results_table(results: ArenaResults) -> TextTable:
-    """One line a method and size."""
-    return TextTable("Arena", tuple(_COLUMNS), tuple(_cells(one, _COLUMNS) for one in _ordered(results)), heads=2)
+    """Return a table with one row for each method and size."""
+    return _table(results, _COLUMNS)
 
 
 def brief_results_table(results: ArenaResults) -> TextTable:
-    """What of it fits a terminal."""
-    return TextTable("Arena", tuple(_BRIEF), tuple(_cells(one, _BRIEF) for one in _ordered(results)), heads=2)
+    """Return the columns of ``results_table`` that fit a terminal."""
+    return _table(results, _BRIEF_COLUMNS)
 
 
 def comparisons_table(results: ArenaResults) -> TextTable:
-    """Each method against the best simple one, size by size."""
+    """Return a table that compares each method with the best simple one, size by size."""
     columns = ("rows", "method", "against", "gain", "95 % over seeds", "95 % over rows", "verdict")
     rows = tuple(
         (
-            format_count(one.rows),
-            one.method,
-            one.against,
-            format_signed(one.gain),
-            NOT_MEASURED if one.over_seeds is None else format_interval(one.over_seeds),
-            format_interval(one.over_rows),
-            one.verdict,
+            format_count(comparison.rows),
+            comparison.method,
+            comparison.against,
+            format_signed(comparison.gain),
+            NOT_MEASURED if comparison.over_seeds is None else format_interval(comparison.over_seeds),
+            format_interval(comparison.over_rows),
+            comparison.verdict,
         )
-        for one in results.comparisons
+        for comparison in results.comparisons
     )
     return TextTable("Against the best simple method", columns, rows, heads=3)
 
 
 def conclusions(results: ArenaResults) -> tuple[str, ...]:
-    """When a chat model beats the simple methods and when it does not; no more than the seeds allow."""
-    said = []
+    """Return sentences that say which methods beat the simple ones at each size, as far as the seeds allow."""
+    sentences = []
     for rows in results.sizes:
-        ones = [one for one in results.comparisons if one.rows == rows]
-        if ones:
-            said.append(_at_size(rows, ones))
-    pairs = len(results.comparisons)
-    if any(one.verdict in {"better", "worse"} for one in results.comparisons):
-        said.append(
-            "A verdict needs both 95 % intervals on one side of zero: over seeds (t) and over resampled rows. "
-            f"{format_count(pairs)} comparisons were made; the intervals are not corrected for that."
+        if comparisons := [comparison for comparison in results.comparisons if comparison.rows == rows]:
+            sentences.append(_at_size(rows, comparisons))
+    if any(comparison.verdict in {"better", "worse"} for comparison in results.comparisons):
+        sentences.append(
+            "A method counts as better or worse only where both 95 % intervals of its gain exclude zero: the "
+            "t-interval over seeds, and the interval over resampled rows. The intervals are not corrected for the "
+            f"{format_count(len(results.comparisons))} comparisons that were made."
         )
-    said += results.notes
+    sentences += results.notes
     if results.failed:
-        said.append(f"Failed: {'; '.join(f'{cell} ({error})' for cell, error in results.failed)}.")
+        sentences.append(f"Failed: {'; '.join(f'{trial} ({error})' for trial, error in results.failed)}.")
     if results.missing:
-        said.append(f"{format_count(results.missing)} cells were not run yet.")
-    return tuple(said)
+        sentences.append(f"{format_count(results.missing)} trials were not run yet.")
+    return tuple(sentences)
 
 
-def _at_size(rows: int, ones: list[MethodComparison]) -> str:
-    against, where = ones[0].against, f"With {format_count(rows)} training rows"
-    groups = {verdict: [one for one in ones if one.verdict == verdict] for verdict in ("better", "worse", "open")}
-    silent = [one.method for one in ones if one.verdict == "no claim"]
+def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
+    groups: dict[Verdict, list[MethodComparison]] = {}
+    for comparison in sorted(comparisons, key=lambda comparison: -comparison.gain):
+        groups.setdefault(comparison.verdict, []).append(comparison)
+    listed = {
+        verdict: ", ".join(f"{comparison.method} ({format_signed(comparison.gain)})" for comparison in group)
+        for verdict, group in groups.items()
+    }
+    against = comparisons[0].against
     parts = []
-    if groups["better"]:
-        parts.append(f"better than {against}, the best simple method: {_listed(groups['better'])}")
-    if groups["worse"]:
-        parts.append(f"worse than {against}: {_listed(groups['worse'])}")
-    if groups["open"]:
-        parts.append(f"not told apart from {against}: {_listed(groups['open'])}")
-    if silent:
-        parts.append(f"no claim about {', '.join(silent)}, which takes {SEEDS_FOR_A_CLAIM} seeds of both")
-    ends = "" if groups["better"] or silent else " None of them has shown that it is worth its cost at this size."
-    return f"{where}: {'; '.join(parts)}.{ends}"
+    if "better" in groups:
+        parts.append(f"better than {against}, the best simple method: {listed['better']}")
+    if "worse" in groups:
+        parts.append(f"worse than {against}: {listed['worse']}")
+    if "open" in groups:
+        parts.append(f"no clear difference from {against}: {listed['open']}")
+    if "no claim" in groups:
+        silent = ", ".join(comparison.method for comparison in comparisons if comparison.verdict == "no claim")
+        parts.append(f"no claim about {silent}, which would take {SEEDS_FOR_A_CLAIM} seeds of both methods")
+    sentence = f"With {format_count(rows)} training rows: {'; '.join(parts)}."
+    if "better" in groups or "no claim" in groups:
+        return sentence
+    return f"{sentence} No method has been shown to be worth more than {against} at this size."
 
 
-def _listed(ones: list[MethodComparison]) -> str:
-    return ", ".join(f"{one.method} ({format_signed(one.gain)})" for one in sorted(ones, key=lambda one: -one.gain))
-
-
-def _ordered(results: ArenaResults) -> list[MethodSummary]:
-    """By size, best first; what size does not change comes at the end."""
-    return sorted(results.summaries, key=lambda one: (one.rows is None, one.rows or 0, -one.mean_macro_f1))
-
-
-def _rows(one: MethodSummary) -> str:
-    return f"{format_count(one.rows_used)} shown" if one.rows is None else format_count(one.rows)
-
-
-def _rate(one: MethodSummary) -> str:
-    return f"{one.answers_per_second:,.0f}" if one.answers_per_second < 1e6 else "> 1 million"
-
-
-def _training(one: MethodSummary) -> str:
-    if not one.trainable_parameters:
-        return "none"
-    return format_duration(one.fit_seconds) if one.fit_seconds >= 0.01 else "< 0.01 s"
-
-
-def _with_seeds(one: MethodSummary) -> str:
-    return format_number(one.mean_macro_f1) + (
-        f" ({format_number(one.low)}–{format_number(one.high)})" if len(one.seeds) > 1 else ""
+def _table(results: ArenaResults, columns: Columns) -> TextTable:
+    """Rows by size, best method first; methods that the size does not change come last."""
+    ordered = sorted(
+        results.summaries, key=lambda summary: (summary.rows is None, summary.rows or 0, -summary.mean_macro_f1)
     )
+    rows = tuple(tuple(show(summary) for show in columns.values()) for summary in ordered)
+    return TextTable("Arena", tuple(columns), rows, heads=2)
 
 
-_COLUMNS: dict[str, Show] = {
+def _rows(summary: MethodSummary) -> str:
+    return f"{format_count(summary.rows_used)} shown" if summary.rows is None else format_count(summary.rows)
+
+
+def _rate(summary: MethodSummary) -> str:
+    return f"{summary.answers_per_second:,.0f}" if summary.answers_per_second < 1e6 else "> 1 million"
+
+
+def _training(summary: MethodSummary) -> str:
+    if not summary.trainable_parameters:
+        return "none"
+    return format_duration(summary.fit_seconds) if summary.fit_seconds >= 0.01 else "< 0.01 s"
+
+
+def _seeds(summary: MethodSummary) -> str:
+    return f"{format_number(summary.low)}–{format_number(summary.high)}" if len(summary.seeds) > 1 else "one seed"
+
+
+def _with_seeds(summary: MethodSummary) -> str:
+    return format_number(summary.mean_macro_f1) + (f" ({_seeds(summary)})" if len(summary.seeds) > 1 else "")
+
+
+_COLUMNS: Columns = {
     "rows": _rows,
-    "method": lambda one: one.method,
-    "macro-F1": lambda one: format_number(one.mean_macro_f1),
-    "seeds": lambda one: f"{format_number(one.low)}–{format_number(one.high)}" if len(one.seeds) > 1 else "one seed",
-    "95 % over rows": lambda one: format_interval(one.over_rows),
-    "macro recall": lambda one: format_number(one.macro_recall),
-    "accuracy": lambda one: format_number(one.accuracy),
+    "method": lambda summary: summary.method,
+    "macro-F1": lambda summary: format_number(summary.mean_macro_f1),
+    "seeds": _seeds,
+    "95 % over rows": lambda summary: format_interval(summary.over_rows),
+    "macro recall": lambda summary: format_number(summary.macro_recall),
+    "accuracy": lambda summary: format_number(summary.accuracy),
     "training": _training,
     "texts/s": _rate,
-    "memory": lambda one: format_bytes(one.peak_device_bytes or one.peak_memory_bytes),
-    "trained": lambda one: format_count(one.trainable_parameters),
+    "memory": lambda summary: format_bytes(summary.peak_device_bytes or summary.peak_memory_bytes),
+    "trained": lambda summary: format_count(summary.trainable_parameters),
 }
-_BRIEF: dict[str, Show] = {
+_BRIEF_COLUMNS: Columns = {
     "rows": _rows,
     "method": _COLUMNS["method"],
     "macro-F1 (seeds)": _with_seeds,
     **{column: _COLUMNS[column] for column in ("training", "texts/s", "memory")},
 }
-
-
-def _cells(one: MethodSummary, columns: Mapping[str, Show]) -> tuple[str, ...]:
-    return tuple(show(one) for show in columns.values())

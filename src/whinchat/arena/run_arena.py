@@ -1,21 +1,21 @@
-"""Plan the cells, run those that are not there yet, one after the other, and sum up."""
+"""Plan an arena's trials, run those that have no record yet, one after the other, and summarize them."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from whinchat.arena.arena_figures import arena_figures
-from whinchat.arena.arena_folder import ArenaFolder
-from whinchat.arena.arena_results import ArenaResults, summarize
+from whinchat.arena.arena_folder import ArenaFolder, default_arena_folder
+from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
-from whinchat.arena.spec import ArenaSpec, ResolvedArena, resolve_arena
+from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, resolve_arena
 from whinchat.arena.subsets import evaluated_rows, training_rows
-from whinchat.arena.trials import Trial, TrialJob, TrialRecord, read_record
+from whinchat.arena.trial_process import trial_request
+from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RunError
 from whinchat.recipe.loader import differences
@@ -23,159 +23,170 @@ from whinchat.report import markdown
 from whinchat.report.formatting import format_bytes, format_duration, format_number
 from whinchat.storage.atomic import write_json, write_text
 
-Say = Callable[[str], None]
+Notify = Callable[[str], object]
 
 
-def run_arena(spec: ArenaSpec, path: Path, say: Say, *, retry: bool = False) -> ArenaResults:
-    """Run what is missing of ``spec`` in the folder ``path``; finished cells are kept, failed ones too.
+def run_arena(
+    spec: ArenaSpec | str,
+    out: Path | None = None,
+    *,
+    retry: bool = False,
+    notify: Notify = lambda line: None,
+) -> ArenaResults:
+    """Run the trials of an arena that have no record in its folder yet, and summarize all of them.
+
+    Each trial runs in a process of its own. A trial that fails is recorded with its error, and the others go on.
+    Tables, figures and sentences are written to the folder.
 
     Args:
-        spec: what to measure.
-        path: the arena's folder.
-        say: is told the plan and each cell's outcome.
-        retry: run the cells that failed once more.
+        spec: the arena, or its name, file or folder.
+        out: the arena's folder; ``runs/arena/NAME`` by default.
+        retry: run failed trials once more.
+        notify: called with each line of progress: the plan, and the start and outcome of each trial.
 
     Raises:
         WhinchatError: the arena is wrong, its data cannot be had, or the folder holds something else.
     """
-    contest = resolve_arena(spec)
-    folder, jobs = ArenaFolder(path), plan_trials(contest)
-    records = _kept(folder.read(list(jobs)), jobs, folder, retry)
-    waiting = [cell for cell in jobs if cell not in records]
-    if waiting:
-        _check_data(contest, say)
+    spec = load_arena(spec) if isinstance(spec, str) else spec
+    arena = resolve_arena(spec)
+    folder, jobs = ArenaFolder(out or default_arena_folder(spec)), plan_trials(arena)
+    records = _kept_records(folder, jobs, retry=retry)
+    missing = [trial for trial in jobs if trial not in records]
+    if missing:
+        _check_data(arena, notify)
     folder.open(spec)
-    say(f"{len(jobs)} cells, {len(records)} of them done; {len(waiting)} to run, each in a process of its own")
-    for number_of, cell in enumerate(waiting, 1):
-        say(f"[{number_of}/{len(waiting)}] {cell} ...")
-        records[cell] = run_trial_job(jobs[cell], folder)
-        say(f"[{number_of}/{len(waiting)}] {cell}: {_outcome(records[cell])}")
-    results = summarize(spec, records, list(jobs))
-    write_results(results, folder)
-    return results
+    notify(f"{len(jobs)} trials, {len(records)} of them done; {len(missing)} to run, each in a process of its own")
+    for number, trial in enumerate(missing, 1):
+        notify(f"[{number}/{len(missing)}] {trial} ...")
+        records[trial] = run_trial_job(jobs[trial], folder)
+        notify(f"[{number}/{len(missing)}] {trial}: {_outcome(records[trial])}")
+    return _write_results(summarize_trials(spec, records, list(jobs)), folder)
 
 
-def show_arena(spec: ArenaSpec, path: Path) -> ArenaResults:
-    """What the folder holds so far; nothing is run.
+def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResults:
+    """Summarize the trials that an arena's folder holds so far, and run none.
+
+    Args:
+        spec: the arena, or its name, file or folder.
+        out: the arena's folder; ``runs/arena/NAME`` by default.
 
     Raises:
-        RunError: it holds no arena, or one that cannot be summed up.
+        RunError: the folder holds no arena, or trials that cannot be compared.
     """
-    folder, jobs = ArenaFolder(path), plan_trials(resolve_arena(spec))
+    spec = load_arena(spec) if isinstance(spec, str) else spec
+    folder, jobs = ArenaFolder(out or default_arena_folder(spec)), plan_trials(resolve_arena(spec))
     if not folder.spec.is_file():
-        raise RunError(f"{path}: holds no arena; run it first, or name its folder with --out")
-    results = summarize(spec, _kept(folder.read(list(jobs)), jobs, folder, retry=False), list(jobs))
-    write_results(results, folder)
-    return results
+        raise RunError(f"{folder.path}: holds no arena; run it first, or name its folder with --out")
+    return _write_results(summarize_trials(spec, _kept_records(folder, jobs), list(jobs)), folder)
 
 
-def plan_trials(contest: ResolvedArena) -> dict[Trial, TrialJob]:
-    """Every cell with its job, small training sets first, so that there is something to compare soon.
+def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:
+    """Return every trial with its job, small training sets first, so that there is soon something to compare.
 
-    What more rows or another seed would not change is run once.
+    A method that more rows or another seed would not change has one trial for all of them.
     """
-    spec = contest.spec
+    spec = arena.spec
     jobs = {}
     for rows in sorted(spec.rows):
         for seed in spec.seeds:
             for method in spec.methods:
                 if (method.flat and rows != min(spec.rows)) or (method.seedless and seed != spec.seeds[0]):
                     continue
-                cell, recipe = Trial(method.name, rows, seed), contest.recipes[method.name, rows]
+                trial, recipe = Trial(method.name, rows, seed), arena.recipes[method.name, rows]
                 train = recipe.train.model_copy(update={"seed": seed})
-                jobs[cell] = TrialJob(cell, method, recipe.model_copy(update={"train": train}))
+                jobs[trial] = TrialJob(trial, method, recipe.model_copy(update={"train": train}))
     return jobs
 
 
 def run_trial_job(job: TrialJob, folder: ArenaFolder) -> TrialRecord:
-    """Run one cell in a process of its own; if that fails, its record says why, and is kept, too."""
-    out, log = folder.record(job.cell), folder.log(job.cell)
-    # An earlier failure must not be taken for this one's record.
-    out.unlink(missing_ok=True)
-    # -P: what lies in the working folder must not stand in for a library.
-    command = [sys.executable, "-P", "-m", "whinchat.arena.trial_process", str(out)]
+    """Run one trial in a process of its own; where the process fails, write a record that says why."""
+    record_path, log = folder.record(job.trial), folder.log(job.trial)
+    # An earlier record must not be taken for the one of this process.
+    record_path.unlink(missing_ok=True)
+    # -P: a file in the working folder must not stand in for a library.
+    command = [sys.executable, "-P", "-m", "whinchat.arena.trial_process", str(record_path)]
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
-            command, input=json.dumps(job.to_dict()), stdout=stream, stderr=subprocess.STDOUT, text=True, check=False
+            command, input=trial_request(job), stdout=stream, stderr=subprocess.STDOUT, text=True, check=False
         )
-    if done.returncode == 0 and out.is_file():
-        return read_record(out)
+    if done.returncode == 0 and record_path.is_file():
+        return folder.read([job.trial])[job.trial]
     record = TrialRecord(job, None, _reason(done.returncode, log))
     folder.write(record)
     return record
 
 
-def write_results(results: ArenaResults, folder: ArenaFolder) -> None:
-    """Figures, tables and sentences."""
-    write_json(folder.results, results.to_dict() | {"sentences": list(conclusions(results))})
-    drawn = arena_figures(results)
-    for plot in drawn:
-        plot.write(folder.path)
-    parts = [f"# Arena: {markdown.escape(results.name)}", *map(markdown.escape, conclusions(results))]
-    parts += [f"![{markdown.escape(plot.alt)}]({plot.name}.png)" for plot in drawn]
+def _write_results(results: ArenaResults, folder: ArenaFolder) -> ArenaResults:
+    """Write results, tables, sentences and figures to the folder."""
+    sentences = conclusions(results)
+    write_json(folder.results, results.to_dict() | {"sentences": list(sentences)})
+    figures = arena_figures(results)
+    for figure in figures:
+        figure.write(folder.path)
+    parts = [f"# Arena: {markdown.escape(results.name)}", *map(markdown.escape, sentences)]
+    parts += [f"![{markdown.escape(figure.alt)}]({figure.name}.png)" for figure in figures]
     parts += [
-        f"## {content.caption}\n\n{markdown.markdown_table(content)}"
-        for content in (results_table(results), comparisons_table(results))
-        if content.rows
+        f"## {table.caption}\n\n{markdown.markdown_table(table)}"
+        for table in (results_table(results), comparisons_table(results))
+        if table.rows
     ]
     write_text(folder.page, "\n\n".join(parts) + "\n")
+    return results
 
 
-def _kept(
-    records: Mapping[Trial, TrialRecord], jobs: Mapping[Trial, TrialJob], folder: ArenaFolder, retry: bool
+def _kept_records(
+    folder: ArenaFolder, jobs: Mapping[Trial, TrialJob], *, retry: bool = False
 ) -> dict[Trial, TrialRecord]:
-    """Records that need not be run again.
+    """Return the records of the trials that need not be run again.
 
     Raises:
-        RunError: a finished cell was run with other settings than are asked for now.
+        RunError: a finished trial was run with other settings than it would be run with now.
     """
     kept, changed = {}, []
-    for cell, record in records.items():
-        was, now = record.job, jobs[cell]
-        keys = differences(was.recipe, now.recipe)
-        keys += [key for key in ("kind", "shots") if getattr(was.method, key) != getattr(now.method, key)]
+    for trial, record in folder.read(list(jobs)).items():
+        then, now = record.job, jobs[trial]
+        keys = differences(then.recipe, now.recipe)
+        keys += [key for key in ("kind", "shots") if getattr(then.method, key) != getattr(now.method, key)]
         if record.error is None and keys:
-            changed.append(f"{cell} ({', '.join(keys)})")
+            changed.append(f"{trial} ({', '.join(keys)})")
         if record.error is None or not (retry or keys):
-            kept[cell] = record
+            kept[trial] = record
     if changed:
         raise RunError(
-            f"{folder.path}: {len(changed)} cells were run with other settings: {'; '.join(changed[:3])}"
-            f"{' and so on' if len(changed) > 3 else ''}; use another --out, or delete their files in "
-            f"{folder.path / 'cells'}"
+            f"{folder.path}: {len(changed)} trials were run with other settings: {'; '.join(changed[:3])}"
+            f"{' and so on' if len(changed) > 3 else ''}; use another --out, or delete their files in {folder.records}"
         )
     return kept
 
 
-def _check_data(contest: ResolvedArena, say: Say) -> None:
-    """Have the data, and enough of it, before anything long begins."""
-    spec, recipe = contest.spec, contest.base
+def _check_data(arena: ResolvedArena, notify: Notify) -> None:
+    """Load the data, and check that there are enough rows, before anything long begins."""
+    spec, recipe = arena.spec, arena.base
     corpus = load_corpus(recipe)
     training_rows(corpus.train, max(spec.rows), spec.seeds[0], recipe.data.source)
     evaluated = evaluated_rows(corpus, recipe.evaluate)
-    say(
+    notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "
-        f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; measured on {len(evaluated):,} "
-        f"rows of {evaluated.name}"
+        f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; evaluated on "
+        f"{len(evaluated):,} rows of {evaluated.name}"
     )
 
 
 def _outcome(record: TrialRecord) -> str:
-    if (found := record.found) is None:
+    if (result := record.result) is None:
         return f"failed: {record.error}"
-    cost = found.cost
+    cost = result.cost
     return (
-        f"macro-F1 {format_number(found.measured.macro_f1)}, trained in {format_duration(cost.fit_seconds)}, "
-        "answered in "
-        f"{format_duration(cost.answer_seconds)}, {format_bytes(cost.peak_device_bytes or cost.peak_memory_bytes)}"
+        f"macro-F1 {format_number(result.metrics.macro_f1)}, trained in {format_duration(cost.fit_seconds)}, answered "
+        f"in {format_duration(cost.answer_seconds)}, {format_bytes(cost.peak_device_bytes or cost.peak_memory_bytes)}"
     )
 
 
 def _reason(code: int, log: Path) -> str:
-    """Why a cell's process failed, in one line."""
+    """Return why a trial's process failed, in one line."""
     if code < 0:
-        hint = ", which is what a machine out of memory does" if -code == signal.SIGKILL else ""
+        hint = ", as a machine does that is out of memory" if -code == signal.SIGKILL else ""
         return f"its process was ended by signal {-code}{hint}; its log is {log}"
-    lines: Sequence[str] = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    last = next((line for line in reversed(lines) if line), f"exit code {code}, nothing said")
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), f"exit code {code}; it printed nothing")
     return last.removeprefix("error: ")

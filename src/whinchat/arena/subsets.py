@@ -1,4 +1,4 @@
-"""The rows of a cell: the same for every method, and nested, so that 300 rows are the 100 and 200 more."""
+"""The rows of a trial: the same for every method, and nested, so that the first 100 of 300 rows are the 100 rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from whinchat.recipe.schema import EvaluateConfig
 
 
 def training_rows(train: Split, rows: int, seed: int, source: str) -> Split:
-    """The first ``rows`` of ``train`` in the order that ``seed`` shuffles it to.
+    """Return the first ``rows`` rows of ``train`` in an order that ``seed`` shuffles.
 
     Raises:
-        DataError: there are fewer.
+        DataError: ``train`` has fewer rows; the message names ``source``.
     """
     if rows > len(train):
         raise DataError(
@@ -26,7 +26,7 @@ def training_rows(train: Split, rows: int, seed: int, source: str) -> Split:
 
 
 def evaluated_rows(corpus: Corpus, evaluate: EvaluateConfig) -> Split:
-    """What every cell is measured on.
+    """Return the rows that every trial is evaluated on.
 
     Raises:
         DataError: the source has no such split.
@@ -35,16 +35,16 @@ def evaluated_rows(corpus: Corpus, evaluate: EvaluateConfig) -> Split:
 
 
 def draw_examples(train: Split, shots: int, labels: tuple[str, ...]) -> list[tuple[str, int]]:
-    """The first ``shots`` rows of each label, label after label in turn, so that none stands last for long.
+    """Return the first ``shots`` rows of each label, as text and label index, the labels taking turns.
 
     Raises:
-        DataError: a label has fewer.
+        DataError: a label has fewer rows.
     """
-    by_label = [[row for row, label in enumerate(train.labels) if label == index] for index in range(len(labels))]
-    for label, found in zip(labels, by_label, strict=True):
-        if len(found) < shots:
+    rows_by_label = [[row for row, label in enumerate(train.labels) if label == index] for index in range(len(labels))]
+    for label, rows in zip(labels, rows_by_label, strict=True):
+        if len(rows) < shots:
             raise DataError(
-                f"shots: {shots} examples of each label asked for, {label} has {len(found)} among the first "
+                f"shots: {shots} examples of each label asked for, {label} has {len(rows)} among the first "
                 f"{len(train):,} rows; lower shots or raise the smallest of rows"
             )
-    return [(train.texts[found[shot]], index) for shot in range(shots) for index, found in enumerate(by_label)]
+    return [(train.texts[rows[shot]], index) for shot in range(shots) for index, rows in enumerate(rows_by_label)]

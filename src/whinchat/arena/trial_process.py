@@ -1,8 +1,7 @@
-"""One cell in a process of its own, so that its peak memory is its own.
+"""Run one trial in a process of its own, so that its peak memory is its own.
 
-Started as ``python -m whinchat.arena.trial_process OUT < JOB``.
-
-The record is written when all is done, in one step; a process that ends before has left nothing.
+``python -m whinchat.arena.trial_process RECORD < REQUEST`` reads what ``trial_request`` returns and writes the record.
+The record is written in one step after everything was measured, so a process that ends early leaves none.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ import json
 import platform
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from whinchat.arena.contestant_registry import find_kind, register_contestant
 from whinchat.arena.contestants import make_contestant
 from whinchat.arena.subsets import evaluated_rows, training_rows
 from whinchat.arena.trials import Cost, TrialJob, TrialRecord, TrialResult
@@ -26,63 +27,70 @@ from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.models.device import processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
-from whinchat.storage.atomic import write_json
+from whinchat.storage.json_records import from_json, to_json, write_json_record
 
 _VERSIONED = ("whinchat", "torch", "transformers", "peft", "bitsandbytes", "scikit-learn", "numpy")
 
 
+def trial_request(job: TrialJob) -> str:
+    """Return the input of a trial's process: the job, and its kind of contestant, which only this process may know."""
+    kind = {"name": job.method.kind, **asdict(find_kind(job.method.kind))}
+    return json.dumps({"kind": kind, "job": to_json(job)})
+
+
 def run_trial(job: TrialJob) -> TrialRecord:
-    """Load, fit, answer, measure.
+    """Load a contestant, fit it, let it answer, and measure.
 
     Raises:
         WhinchatError: the data, the model or the method does not allow it.
     """
-    cell, recipe = job.cell, job.recipe
+    trial, recipe = job.trial, job.recipe
     corpus = load_corpus(recipe)
-    train = training_rows(corpus.train, cell.rows, cell.seed, recipe.data.source)
+    train = training_rows(corpus.train, trial.rows, trial.seed, recipe.data.source)
     evaluated = evaluated_rows(corpus, recipe.evaluate)
-    one = make_contestant(job.method, recipe)
-    one.validation = corpus.validation
+    contestant = make_contestant(job.method, recipe)
+    contestant.validation = corpus.validation
     times = [time.perf_counter()]
-    one.load()
+    contestant.load()
     times.append(time.perf_counter())
-    used = one.fit(train)
+    rows_used = contestant.fit(train)
     times.append(time.perf_counter())
-    log_probs = one.answer(evaluated.texts)  # (N, K)
+    log_probs = contestant.answer(evaluated.texts)  # (N, K)
     times.append(time.perf_counter())
-    load, fit, answer = np.diff(times).tolist()
-    parameters, trainable = one.parameters()
+    load_seconds, fit_seconds, answer_seconds = np.diff(times).tolist()
+    parameters, trainable = contestant.parameters()
     predicted, expected = log_probs.argmax(axis=1), np.array(evaluated.labels)
-    shares = Calibrator(recipe.task.labels).probabilities(log_probs)
-    measured = compute_metrics(
+    probabilities = Calibrator(recipe.task.labels).probabilities(log_probs)
+    metrics = compute_metrics(
         "score",
         recipe.task.labels,
         expected,
         predicted,
-        scores=LabelScores(log_probs, shares),
+        scores=LabelScores(log_probs, probabilities),
         resamples=recipe.evaluate.bootstrap_resamples,
         seed=recipe.evaluate.seed,
-        seconds=answer,
+        seconds=answer_seconds,
     )
+    memory, device_memory = peak_memory_bytes(), _peak_device_bytes()
     return TrialRecord(
         job,
         TrialResult(
-            measured=measured,
+            metrics=metrics,
             expected=tuple(expected.tolist()),
             predicted=tuple(predicted.tolist()),
-            cost=Cost(load, fit, answer, peak_memory_bytes(), _device_bytes(), parameters, trainable),
-            rows_used=used,
+            cost=Cost(load_seconds, fit_seconds, answer_seconds, memory, device_memory, parameters, trainable),
+            rows_used=rows_used,
             evaluated_on=evaluated.fingerprint(),
             trained_on=train.fingerprint(),
-            machine={"processor": processor_name(), "cores": str(usable_cores()), "device": one.device},
+            machine={"processor": processor_name(), "cores": str(usable_cores()), "device": contestant.device},
             versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
-            notes=one.notes,
+            notes=contestant.notes,
         ),
     )
 
 
-def _device_bytes() -> int | None:
-    """Peak of the accelerator; torch is not imported for it, so that contestants without it stay small."""
+def _peak_device_bytes() -> int | None:
+    """The accelerator's peak. torch is not imported to ask for it, so that contestants without torch stay small."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
@@ -90,15 +98,16 @@ def _device_bytes() -> int | None:
 
 
 def main() -> int:
-    """The exit code: 0, or 2 for what a user can mend; the driver reads the last line of standard error."""
-    out = Path(sys.argv[1])
-    job = TrialJob.from_dict(json.load(sys.stdin))
+    """Return the exit code: 0, or 2 for a user's error, which is the last line of standard error."""
+    request = json.load(sys.stdin)
     try:
-        record = run_trial(job)
+        if ":" not in request["kind"]["name"]:
+            register_contestant(**request["kind"])
+        record = run_trial(from_json(TrialJob, request["job"]))
     except WhinchatError as fault:
         sys.stderr.write(f"\nerror: {' '.join(str(fault).split())}\n")
         return fault.exit_code
-    write_json(out, record.to_dict())
+    write_json_record(Path(sys.argv[1]), record)
     return 0
 
 

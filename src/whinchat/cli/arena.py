@@ -19,21 +19,22 @@ def print_arena(
     name: str | None, overrides: Sequence[str], folder: Path | None, *, retry: bool, show: bool, as_json: bool
 ) -> None:
     """Run an arena, or show what is there of it."""
+    from whinchat.arena.arena_folder import default_arena_folder
     from whinchat.arena.arena_tables import brief_results_table, comparisons_table, conclusions
-    from whinchat.arena.run_arena import run_arena, show_arena
+    from whinchat.arena.run_arena import run_arena, summarize_arena
 
     if name is None:
         raise RunError("arena: none named; `whinchat arena --list` shows those that come with whinchat")
     if show and retry:
         raise RunError("--show and --retry: choose one; --show runs nothing")
     spec = load_arena(name, overrides)
-    path = folder or Path("runs/arena") / spec.name
+    path = folder or default_arena_folder(spec)
 
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         err.print(line, soft_wrap=True, markup=False)
 
     with progress_on_stderr():
-        results = show_arena(spec, path) if show else run_arena(spec, path, say, retry=retry)
+        results = summarize_arena(spec, path) if show else run_arena(spec, path, retry=retry, notify=notify)
     if as_json:
         emit_json({"arena": str(path), **results.to_dict(), "sentences": list(conclusions(results))})
         return
@@ -41,4 +42,4 @@ def print_arena(
         print_table(content, title=content.caption)
     for sentence in conclusions(results):
         out.print(sentence, soft_wrap=True, markup=False)
-    out.print(f"All of it: {path / 'results.md'}", soft_wrap=True, markup=False)
+    out.print(f"All results: {path / 'results.md'}", soft_wrap=True, markup=False)

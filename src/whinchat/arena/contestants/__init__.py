@@ -1,28 +1,20 @@
-"""The contestants, one file a kind; each is imported by its own cell alone, so that no other pays for its libraries."""
+"""The contestants, one module a kind; only the process of a trial imports a module with its libraries."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
+from whinchat.arena.contestant_registry import find_kind, import_contestant
 from whinchat.arena.contestants.contestant import Contestant
-from whinchat.arena.spec import ContestantKind, Method
+from whinchat.arena.spec import Method
 from whinchat.recipe.schema import Recipe
 
-_PLACES: dict[ContestantKind, tuple[str, str]] = {
-    "majority": ("baselines", "Majority"),
-    "tfidf": ("baselines", "TfIdf"),
-    "minilm": ("minilm", "MiniLM"),
-    "prompting": ("prompting", "Prompting"),
-    "head": ("head_tuning", "HeadTuning"),
-    "adapter": ("adapter_tuning", "AdapterTuning"),
-    "full": ("full_tuning", "FullTuning"),
-}
+__all__ = ["Contestant", "make_contestant"]
 
 
 def make_contestant(method: Method, recipe: Recipe) -> Contestant:
-    """The contestant of ``method``, not yet loaded."""
-    module, name = _PLACES[method.kind]
-    kind: Any = getattr(import_module(f"{__name__}.{module}"), name)
-    made: Contestant = kind(method, recipe)
-    return made
+    """Return the contestant of ``method``, not yet loaded.
+
+    Raises:
+        RecipeError: its class cannot be imported.
+    """
+    contestant: Contestant = import_contestant(find_kind(method.kind).target)(method, recipe)
+    return contestant

@@ -1,4 +1,4 @@
-"""whinchat's own training: LoRA, DoRA, rsLoRA, PiSSA, on dense weights or NF4, as the recipe says."""
+"""whinchat's own training: LoRA, DoRA, rsLoRA or PiSSA, on dense or NF4 weights, as the recipe says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from whinchat.models.adapters import attach_adapter, check_targets
 
 
 class AdapterTuning(ChatModel):
-    """The method of ``recipe.adapter``."""
+    """The adapter that ``recipe.adapter`` describes."""
 
     def fit(self, train: Split) -> int:
-        """Attach a fresh adapter and train it."""
+        """Attach a new adapter and train it."""
         check_targets(self.backbone.model, self.recipe.adapter)
         return self.train(attach_adapter(self.backbone.model, self.recipe.adapter, self.recipe.train.seed), train)

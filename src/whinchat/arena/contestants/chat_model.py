@@ -1,4 +1,7 @@
-"""What the contestants that answer through the chat model share: prompts, scoring, whinchat's own training."""
+"""The base of contestants that answer through the chat model: loading, scoring, and whinchat's own training.
+
+N: texts. K: labels.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +24,34 @@ from whinchat.training.trainer import AnswerTrainer, callbacks, training_argumen
 
 
 class ChatModel(Contestant):
-    """Answers with the label whose answer the model finds most probable."""
+    """Answers with the label whose answer is most probable under the model."""
 
     engine: Engine
 
     def load(self) -> None:
         """Load the chat model."""
-        self.backbone: Backbone = load_backbone(self.wanted(), find_model(self.recipe.backbone))
+        self.backbone: Backbone = load_backbone(self.backbone_config(), find_model(self.recipe.backbone))
         self.device = self.backbone.plan.device
         self.notes["weights"] = f"{self.backbone.plan.load_in}, multiplied in {self.backbone.plan.compute_dtype}"
 
-    def wanted(self) -> BackboneConfig:
-        """How the model is to be held."""
+    def backbone_config(self) -> BackboneConfig:
+        """Return how the model is loaded."""
         return self.recipe.backbone
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """log P(answer | prompt), (n, K), by the scoring used everywhere."""
+        """Return log P(answer | prompt), (N, K), computed as everywhere in whinchat."""
         prompts = self.engine.template.encode(texts)
         return score_prompts(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size).astype(np.float64)
 
     def parameters(self) -> tuple[int, int]:
-        """Of the model with what was trained."""
+        """Return the number of the model's parameters, adapter included, and of the trained ones."""
         return count_parameters(self.engine.model)
 
     def train(self, model: Any, train: Split) -> int:
-        """Train what ``model`` leaves trainable, as ``whinchat train`` does, but for the checkpoints; the rows read."""
+        """Train the trainable weights of ``model`` as ``whinchat train`` does, and return the number of rows.
+
+        Checkpoints are written only where the recipe keeps the best of them.
+        """
         self.engine = Engine.build(model, self.backbone.plan, self.backbone.tokenizer.template(self.recipe))
         with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
             arguments = training_arguments(self.recipe, self.backbone.plan, Path(folder))

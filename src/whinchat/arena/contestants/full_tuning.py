@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the chat model trains, by the same batches and loss as the adapters."""
+"""Full fine-tuning: every weight of the chat model is trained, with the batches and the loss of the adapters."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from whinchat.recipe.schema import BackboneConfig
 
 
 class FullTuning(ChatModel):
-    """Master weights in float32, multiplied in the narrow type that an adapter's model would be held in.
+    """Trains float32 weights and multiplies in the data type in which an adapter's base model would be held.
 
-    bfloat16 keeps 8 bits of a weight, and an update is often smaller than the last of them.
+    Weights in bfloat16 would lose updates, which are often smaller than the last of its 8 bits.
     """
 
-    def wanted(self) -> BackboneConfig:
-        """float32 weights, and the recipe's data type of products."""
+    def backbone_config(self) -> BackboneConfig:
+        """Return the recipe's backbone with float32 weights and its own data type for products."""
         backbone = self.recipe.backbone
         return backbone.model_copy(update={"load_in": "float32", "compute_dtype": plan_device(backbone).compute_dtype})
 
     def fit(self, train: Split) -> int:
-        """Train every weight; the packed forward pass is for frozen ones and stands aside."""
+        """Train every weight, through the plain forward pass: the packed one needs frozen weights."""
         return self.train(self.backbone.model.requires_grad_(True), train)

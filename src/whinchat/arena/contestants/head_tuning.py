@@ -1,6 +1,6 @@
-"""A classification head with LoRA beneath, the usual way to fine-tune a classifier: no instruction, no prompt.
+"""A classification head on a model with LoRA, the usual way to fine-tune a classifier: no instruction, no prompt.
 
-B: rows of a batch. T: tokens. K: labels. n: texts.
+B: rows of a batch. N: texts. K: labels.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Features = dict[str, Any]
 
 
 class HeadTuning(Contestant):
-    """transformers' ``AutoModelForSequenceClassification`` with PEFT's LoRA; the head trains whole."""
+    """Trains transformers' ``AutoModelForSequenceClassification``: PEFT's LoRA on the model, and the whole head."""
 
     def load(self) -> None:
-        """Load model and tokenizer; the head's first weights follow from the seed."""
+        """Load model and tokenizer; the seed decides the head's initial weights."""
         self._plan = plan_device(self.recipe.backbone)
         self.device = self._plan.device
         source = find_model(self.recipe.backbone)
@@ -55,7 +55,7 @@ class HeadTuning(Contestant):
         self.notes["weights"] = f"{self._plan.compute_dtype}, head and factors in float32"
 
     def fit(self, train: Split) -> int:
-        """Attach LoRA, train it and the head."""
+        """Attach LoRA, and train LoRA and the head."""
         adapter, targets = self.recipe.adapter, self.recipe.adapter.target_modules
         config = LoraConfig(
             task_type="SEQ_CLS",
@@ -68,11 +68,11 @@ class HeadTuning(Contestant):
         self._model = get_peft_model(self._model, config)
         for weight in self._model.parameters():
             if weight.requires_grad:
-                # The head comes in the model's own data type, in which small steps would be lost.
+                # The head is loaded in the model's data type, in which small updates would be lost.
                 weight.data = weight.data.float()
         rows = [row | {"labels": label} for row, label in zip(self._rows(train.texts), train.labels, strict=True)]
         with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
-            arguments = training_arguments(self._unwatched(), self._plan, Path(folder))
+            arguments = training_arguments(self._quiet_recipe(), self._plan, Path(folder))
             arguments.set_save(strategy="no")
             trainer = HeadTrainer(
                 self.recipe,
@@ -88,7 +88,7 @@ class HeadTuning(Contestant):
         return len(train)
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(n, K), adding up to one in probability."""
+        """Return log-probabilities, (N, K); the probabilities of a text add up to one."""
         rows, size = self._rows(texts), self.recipe.evaluate.per_device_eval_batch_size
         scores = np.empty((len(rows), len(self.recipe.task.labels)))
         with inference(self._model), autocast(self._plan):
@@ -99,15 +99,15 @@ class HeadTuning(Contestant):
         return scores
 
     def parameters(self) -> tuple[int, int]:
-        """The head, which trains whole, among them."""
+        """Return the number of the model's parameters, and of the trained ones, the head among them."""
         return count_parameters(self._model)
 
     def _rows(self, texts: Sequence[str]) -> list[Features]:
-        cleaned = self.cleaned(texts)
+        cleaned = self.clean(texts)
         limit = self.recipe.backbone.max_prompt_tokens
         ids = self._tokenizer(cleaned, truncation=True, max_length=limit)["input_ids"] if cleaned else []
-        # An empty text still needs a token to read the head from.
-        return [{"input_ids": one or [self._tokenizer.pad_token_id]} for one in ids]
+        # The head reads a token's hidden state, so an empty text gets one token.
+        return [{"input_ids": tokens or [self._tokenizer.pad_token_id]} for tokens in ids]
 
     def _collate(self, rows: Sequence[Features]) -> Any:
         padded = self._tokenizer.pad(
@@ -117,15 +117,14 @@ class HeadTuning(Contestant):
             padded["labels"] = torch.tensor([row["labels"] for row in rows])
         return padded
 
-    def _unwatched(self) -> Recipe:
-        """Nothing is watched or chosen while the head trains."""
-        watch = {"eval_steps": None, "keep": "last", "early_stopping_patience": None}
-        return self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update=watch)})
+    def _quiet_recipe(self) -> Recipe:
+        """Return the recipe without evaluations during training and without a choice of checkpoints."""
+        changes = {"eval_steps": None, "keep": "last", "early_stopping_patience": None}
+        return self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update=changes)})
 
 
 class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """transformers' Trainer with whinchat's batches, weights and data types, so that heads and adapters differ only in
-    what is trained."""
+    """transformers' Trainer with whinchat's batches, label weights and data types, as the adapters are trained."""
 
     loss_is_scaled_for_ga = True
 
@@ -137,7 +136,7 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader[Features]:
-        """Batches of similar length; their order follows from the seed and the epoch alone."""
+        """Return batches of similar length, in an order that depends on the seed and the epoch alone."""
         return length_grouped_loader(self, [len(row["input_ids"]) for row in self.train_dataset], self._recipe.train)
 
     def compute_loss(
@@ -147,7 +146,7 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Weighted cross entropy of one micro-batch over the items of the whole accumulated batch."""
+        """Return the weighted cross entropy of a micro-batch, divided by the items of the whole accumulated batch."""
         labels = inputs.pop("labels")  # (B,)
         with autocast(self._plan):
             logits = model(**inputs).logits

@@ -1,4 +1,4 @@
-"""The chat model as it is, asked with the instruction alone or with examples in front."""
+"""The untrained chat model, prompted with the instruction alone, or with examples before the text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from whinchat.prompts.template import PromptTemplate
 
 
 class Prompting(ChatModel):
-    """Zero-shot, or few-shot with ``shots`` examples of each label; all texts share them as their prompt's prefix."""
+    """Zero-shot, or few-shot with ``method.shots`` examples of each label, which are the prefix of every prompt."""
+
+    family = "prompting"
 
     def fit(self, train: Split) -> int:
-        """Draw the examples; nothing trains."""
+        """Draw the examples and return their number; nothing is trained."""
         examples = draw_examples(train, self.method.shots, self.recipe.task.labels) if self.method.shots else []
         template = self.backbone.tokenizer.template(self.recipe, examples)
         self._check_room(template)
@@ -23,7 +25,7 @@ class Prompting(ChatModel):
         return len(examples)
 
     def parameters(self) -> tuple[int, int]:
-        """None trains."""
+        """Return the number of the model's parameters, none of which is trained."""
         return super().parameters()[0], 0
 
     def _check_room(self, template: PromptTemplate) -> None:

@@ -1,6 +1,6 @@
-"""Logistic regression as the simple contestants use it: C chosen by cross-validation on the training rows alone.
+"""Logistic regression of the simple contestants, with C chosen by cross-validation on the training rows.
 
-n: texts. K: labels.
+N: texts. K: labels.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def make_regression(recipe: Recipe) -> LogisticRegression:
-    """A regression that weighs labels as the recipe's training does."""
+    """Return a regression with the label weights of the recipe's training."""
     weights = recipe.train.class_weights
-    named: dict[int, float] | str | None = "balanced" if weights == "balanced" else None
+    class_weight: dict[int, float] | str | None = "balanced" if weights == "balanced" else None
     if isinstance(weights, dict):
-        named = {recipe.task.labels.index(name): weight for name, weight in weights.items()}
-    return LogisticRegression(max_iter=2000, class_weight=named)
+        class_weight = {recipe.task.labels.index(name): weight for name, weight in weights.items()}
+    return LogisticRegression(max_iter=2000, class_weight=class_weight)
 
 
 def fit_regression(pipeline: Pipeline, features: Any, labels: Sequence[int], recipe: Recipe) -> tuple[Pipeline, str]:
-    """``pipeline`` with the C that cross-validation finds best for ``evaluate.metric``, fitted; and how C was found.
+    """Fit ``pipeline`` with the C that is best for ``evaluate.metric`` in cross-validation.
 
     Args:
-        pipeline: ends in a step called ``classifier``.
-        features: what its first step takes, n of them.
-        labels: (n,).
-        recipe: of the cell.
+        pipeline: its last step is called ``classifier``.
+        features: N inputs of the pipeline's first step.
+        labels: label indices, (N,).
+        recipe: the recipe of the trial.
+
+    Returns:
+        The fitted pipeline, and a sentence part that says how C was chosen.
 
     Raises:
         DataError: all rows have the same label.
@@ -52,7 +55,7 @@ def fit_regression(pipeline: Pipeline, features: Any, labels: Sequence[int], rec
         )
     folds = min(FOLDS, *counts.values())
     if folds < 2:
-        # A label with a single row cannot be in training and validation both.
+        # A label with a single row cannot be in both the training and the validation part of a fold.
         return pipeline.fit(features, labels), "C = 1, too few rows of a label to choose"
     splits = StratifiedKFold(folds, shuffle=True, random_state=recipe.train.seed)
     search = GridSearchCV(
@@ -62,7 +65,7 @@ def fit_regression(pipeline: Pipeline, features: Any, labels: Sequence[int], rec
 
 
 def log_probabilities(fitted: Pipeline, features: Any, size: int) -> NDArray[np.float64]:
-    """(n, K) for all ``size`` labels; a label that the training rows lacked is given none."""
+    """Return log-probabilities for all ``size`` labels, (N, K); next to none for a label without training rows."""
     found = fitted.predict_log_proba(features)
     scores = np.full((len(found), size), np.log(np.finfo(np.float64).tiny))
     scores[:, fitted.classes_] = np.maximum(found, scores[0, 0])
@@ -70,6 +73,6 @@ def log_probabilities(fitted: Pipeline, features: Any, size: int) -> NDArray[np.
 
 
 def count_weights(fitted: Pipeline) -> int:
-    """Weights of the regression, intercepts included."""
+    """Return the number of the regression's weights, intercepts included."""
     regression = fitted.named_steps["classifier"]
     return int(regression.coef_.size + regression.intercept_.size)

@@ -1,0 +1,104 @@
+"""The kinds of contestants: a name and the class behind it, which is imported only where the class is needed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+from whinchat.errors import RecipeError, nearest
+
+Family = Literal["simple", "prompting", "trained"]
+
+
+@dataclass(frozen=True)
+class ContestantKind:
+    """One kind of contestant.
+
+    Attributes:
+        target: the class, as ``package.module:Class``.
+        family: ``simple`` baselines are what every other method is compared with; ``prompting`` methods train nothing,
+            so an arena runs them once for all sizes of the training set; ``trained`` is everything else.
+    """
+
+    target: str
+    family: Family
+
+
+_HERE = "whinchat.arena.contestants"
+_KINDS: dict[str, ContestantKind] = {
+    "majority": ContestantKind(f"{_HERE}.baselines:Majority", "simple"),
+    "tfidf": ContestantKind(f"{_HERE}.baselines:TfIdf", "simple"),
+    "minilm": ContestantKind(f"{_HERE}.minilm:MiniLM", "simple"),
+    "prompting": ContestantKind(f"{_HERE}.prompting:Prompting", "prompting"),
+    "head": ContestantKind(f"{_HERE}.head_tuning:HeadTuning", "trained"),
+    "adapter": ContestantKind(f"{_HERE}.adapter_tuning:AdapterTuning", "trained"),
+    "full": ContestantKind(f"{_HERE}.full_tuning:FullTuning", "trained"),
+}
+
+
+def register_contestant(name: str, target: str, family: Family = "trained") -> None:
+    """Let arenas of this process use ``kind: name``; the processes of their trials are told, too.
+
+    An arena that is run by ``whinchat arena`` needs no registration: it names the class itself,
+    ``kind: package.module:Class``.
+
+    Args:
+        name: the kind, such as ``naive-bayes``.
+        target: the class, as ``package.module:Class``, in a module that a new Python process can import.
+        family: see ``ContestantKind``.
+
+    Raises:
+        ValueError: the name is taken by another class, or a value is malformed.
+    """
+    kind = ContestantKind(target, family)
+    if (
+        not re.fullmatch(r"\w[\w.-]*", name)
+        or not re.fullmatch(r"[\w.]+:\w+", target)
+        or family not in get_args(Family)
+    ):
+        raise ValueError(
+            f"register_contestant: {name!r}, {kind}: expected a plain name, package.module:Class, a family"
+        )
+    if _KINDS.setdefault(name, kind) != kind:
+        raise ValueError(f"register_contestant: {name!r} is {_KINDS[name].target} already; choose another name")
+
+
+def contestant_kinds() -> tuple[str, ...]:
+    """Return the names of all registered kinds."""
+    return tuple(_KINDS)
+
+
+def find_kind(name: str) -> ContestantKind:
+    """Return a kind by its registered name, or by its class, ``package.module:Class``.
+
+    Raises:
+        RecipeError: the name is unknown, or the class cannot be imported or is no contestant.
+    """
+    if name in _KINDS:
+        return _KINDS[name]
+    if ":" not in name:
+        raise RecipeError(
+            f"{name!r} is no kind of contestant{nearest(name, _KINDS)} There are {', '.join(_KINDS)}; "
+            "name your own class as package.module:Class"
+        )
+    family: Any = getattr(import_contestant(name), "family", None)
+    if family not in get_args(Family):
+        raise RecipeError(f"{name} is no contestant; derive the class from whinchat.arena.contestants.Contestant")
+    return ContestantKind(name, family)
+
+
+def import_contestant(target: str) -> Any:
+    """Return the class ``package.module:Class``.
+
+    Raises:
+        RecipeError: the module cannot be imported, or lacks the class.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as fault:
+        raise RecipeError(
+            f"{target} cannot be imported ({fault}); install its package, or add its folder to PYTHONPATH"
+        ) from None
