@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers import tiny_models
+from tests.helpers.quick_figures import draw_no_figures
+from tests.helpers.shared_folders import make_once, shared_root
 
-# Two cores are shared with the other half of the machine; tiny products gain nothing from a second thread.
+# pytest-xdist gives every core a process; tiny products gain nothing from a second thread.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_figures() -> Iterator[None]:
+    """Draw no figures outside tests/report: they take longer than a tiny model's run, and those tests draw them all."""
+    with draw_no_figures():
+        yield
 
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TinyLlama's architecture, tokenizer family and Zephyr template."""
-    return tiny_models.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+    folder = shared_root(tmp_path_factory) / "tiny-llama"
+    return make_once(folder, tiny_models.make_llama)
 
 
 @pytest.fixture(scope="session")
 def tiny_mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lite-Oute's architecture, byte-level BPE and ChatML."""
-    return tiny_models.make_mistral(tmp_path_factory.mktemp("models") / "tiny-mistral")
+    folder = shared_root(tmp_path_factory) / "tiny-mistral"
+    return make_once(folder, tiny_models.make_mistral)
 
 
 @pytest.fixture(scope="session")
 def tiny_mistral_inst(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Mistral-Instruct's template: no system role, and a BOS of its own."""
-    return tiny_models.make_mistral_inst(tmp_path_factory.mktemp("models") / "tiny-mistral-inst")
+    folder = shared_root(tmp_path_factory) / "tiny-mistral-inst"
+    return make_once(folder, tiny_models.make_mistral_inst)
 
 
 @pytest.fixture(scope="session")
 def tiny_llama_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tiny_llama`` with 64 hidden units, the least that NF4's blocks of 64 divide."""
-    return tiny_models.make_llama(tmp_path_factory.mktemp("models") / "tiny-llama-wide", hidden=64)
+    folder = shared_root(tmp_path_factory) / "tiny-llama-wide"
+    return make_once(folder, lambda path: tiny_models.make_llama(path, hidden=64))
 
 
 @pytest.fixture(params=["tiny_llama", "tiny_mistral"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import functools
 from pathlib import Path
 from typing import Any
 
 from tests.helpers import tiny_models
+from tests.helpers.shared_folders import make_once
 from whinchat.pipelines.run import run
 from whinchat.recipe.schema import Recipe
 
@@ -51,16 +51,17 @@ def recipe_for(model: Path, source: Path, **sections: Any) -> Recipe:
     return tiny_models.tiny_recipe(model, source=source, **small, **sections)
 
 
-@functools.cache
 def finished_run(model: Path) -> Path:
     """A finished run of ``model``, its corpus beside it; made once, to be read only."""
-    base = model.parent / f"{model.name}-work"
-    base.mkdir()
-    source = write_csv(base / "texts.csv")
-    # Long enough that free answers begin to be labels, some of them wrong.
-    steps = {"max_steps": 60, "eval_steps": 30, "save_steps": 30, "learning_rate": 1e-2}
-    run(recipe_for(model, source, adapter={"lora_dropout": 0.1}, train=steps), base / "run")
-    return base / "run"
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        source = write_csv(folder / "texts.csv")
+        # Long enough that free answers begin to be labels, some of them wrong.
+        steps = {"max_steps": 60, "eval_steps": 30, "save_steps": 30, "learning_rate": 1e-2}
+        run(recipe_for(model, source, adapter={"lora_dropout": 0.1}, train=steps), folder / "run")
+
+    return make_once(model.parent / f"{model.name}-work", make) / "run"
 
 
 def timeless(evaluation: dict[str, Any]) -> dict[str, Any]:

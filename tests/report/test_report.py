@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.run_records import HOSTILE, run_record
 from tests.report.test_card import numbers, numbers_of
 from whinchat.report.html import render_report
@@ -109,7 +110,9 @@ def test_everything_is_published_into_the_run_folder(tmp_path: Path) -> None:
 
 def test_samples_are_also_written_for_people(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    write_report_files(run_record(text=HOSTILE), folder)
+    with draw_no_figures():
+        write_report_files(run_record(text=HOSTILE), folder)
     assert "&lt;script&gt;" in folder.samples_markdown.read_text(encoding="utf-8")
-    write_report_files(replace(run_record(), samples=()), folder)
+    with draw_no_figures():
+        write_report_files(replace(run_record(), samples=()), folder)
     assert "Not measured." in folder.samples_markdown.read_text(encoding="utf-8")
