@@ -15,8 +15,8 @@ from whinchat.models import forward as engines
 from whinchat.models.adapters import attach_adapter, lora_layers
 from whinchat.models.forward import Engine, answer_logits, plain_logits
 from whinchat.models.packed.batch import pack
-from whinchat.models.packed.linear import adapted_linear
-from whinchat.models.packed.llama import is_packable, packed_logits
+from whinchat.models.packed.linear import project
+from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
 from whinchat.recipe.schema import AdapterConfig
@@ -86,7 +86,7 @@ def test_rows_of_many_lengths_are_packed_without_their_padding(tiny_model: Path,
 def test_rows_of_one_length_stay_a_grid(tiny_model: Path, labels: str) -> None:
     engine = tuned_engine(tiny_model, labels)
     batch = drawn_batch(engine, [7, 7, 7])
-    assert pack(batch, engine.tree).places is None
+    assert pack(batch, engine.tree).row_indices is None
     assert_packed_equals_plain(engine, batch, engine.tree)
 
 
@@ -99,7 +99,7 @@ def test_long_texts_are_scored_by_the_fused_kernel(
     batch = drawn_batch(engine, lengths)
     with torch.inference_mode():
         products = packed_logits(engine.model, batch, engine.tree)
-        monkeypatch.setattr("whinchat.models.packed.llama.FUSED_FROM", 1)
+        monkeypatch.setattr("whinchat.models.packed.attention.FUSED_FROM", 1)
         monkeypatch.setattr(torch, "baddbmm", None)
         fused = packed_logits(engine.model, batch, engine.tree)
     torch.testing.assert_close(fused, products, rtol=1e-4, atol=1e-4)
@@ -108,7 +108,7 @@ def test_long_texts_are_scored_by_the_fused_kernel(
 def test_a_little_padding_is_kept_and_changes_nothing(tiny_model: Path) -> None:
     engine = tuned_engine(tiny_model)
     batch = drawn_batch(engine, [9, 9, 8, 9])
-    assert pack(batch, engine.tree).places is None
+    assert pack(batch, engine.tree).row_indices is None
     assert_packed_equals_plain(engine, batch, engine.tree)
 
 
@@ -152,7 +152,7 @@ def test_dropout_is_pefts(tiny_llama: Path, method: str) -> None:
     x = torch.randn(50, layer.in_features, requires_grad=True)
     weights = [weight for weight in layer.parameters() if weight.requires_grad]
     results = []
-    for way in (lambda: adapted_linear(layer, x), lambda: layer(x)):
+    for way in (lambda: project(layer, x), lambda: layer(x)):
         torch.manual_seed(11)
         y = way()
         results.append((y.detach(), torch.autograd.grad(y.square().sum(), [x, *weights])))
@@ -173,7 +173,7 @@ def test_bias(tiny_llama: Path, method: str) -> None:
     for mode in (layer.eval, layer.train):
         mode()
         torch.manual_seed(4)
-        found = adapted_linear(layer, x)
+        found = project(layer, x)
         torch.manual_seed(4)
         torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-5)
 
@@ -191,7 +191,7 @@ def test_a_prefix_that_was_read_before(tiny_model: Path, labels: str, texts: tup
         found = packed_logits(engine.model, batch, engine.tree, prefix)
         wanted = plain_logits(engine.model, engine.plan, batch, engine.tree)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    assert len(pack(batch, engine.tree, known=True).tokens) < sum(map(len, ids))
+    assert len(pack(batch, engine.tree, prefix_cached=True).tokens) < sum(map(len, ids))
 
 
 def test_switched_off_and_merged_adapters(tiny_model: Path) -> None:

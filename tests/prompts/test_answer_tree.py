@@ -72,15 +72,17 @@ def test_a_node_sees_itself_and_what_stands_above(answers: list[tuple[int, ...]]
         while at >= 0:
             above.add(at)
             at = tree.parents[at]
-        assert {other for other, seen in enumerate(tree.visible[node]) if seen} == above
+        assert {other for other, seen in enumerate(tree.attention_mask[node]) if seen} == above
         assert tree.depths[node] == len(above)
 
 
 @given(answer_sets)
 def test_a_tree_that_does_not_branch_is_a_chain(answers: list[tuple[int, ...]]) -> None:
     tree = answer_tree(answers, END)
-    chain = all(seen == (other <= node) for node, row in enumerate(tree.visible) for other, seen in enumerate(row))
-    assert tree.branches is not chain
+    chain = all(
+        seen == (other <= node) for node, row in enumerate(tree.attention_mask) for other, seen in enumerate(row)
+    )
+    assert tree.has_branches is not chain
 
 
 @pytest.mark.parametrize(
@@ -110,5 +112,5 @@ def test_nested_probabilities_do_not_count_the_longer_answer_twice() -> None:
 
 def test_one_token_answers_need_no_nodes() -> None:
     tree = answer_tree([(1,), (2,), (3,)], END)
-    assert (tree.tokens, tree.parents, tree.branches) == ((), (), False)
+    assert (tree.tokens, tree.parents, tree.has_branches) == ((), (), False)
     assert tree.paths == (((0, 1),), ((0, 2),), ((0, 3),))

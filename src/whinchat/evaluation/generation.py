@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from whinchat.models.forward import Engine, autocast, inference, layout_batch, prefix_cache
+from whinchat.models.forward import Engine, autocast, inference, layout_batch, plain_prefix_cache
 from whinchat.progress import progress
 from whinchat.prompts.batching import by_length, collate
 from whinchat.prompts.template import Prompt
@@ -45,7 +45,7 @@ def generate(
                 output = model.generate(
                     input_ids=given,
                     attention_mask=layout.attention_mask,
-                    past_key_values=prefix_cache(model, batch.prefix, len(rows)),
+                    past_key_values=plain_prefix_cache(model, batch.prefix, len(rows)),
                     generation_config=config,
                 )
             said = template.tokenizer.batch_decode(output[:, given.shape[1] :], skip_special_tokens=True)

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from whinchat.models.forward import Engine, answer_logits, inference
-from whinchat.models.packed.llama import Prefix
+from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress, progress
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, by_length, collate
@@ -41,14 +41,14 @@ def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def label_logits(engine: Engine, batch: Batch, prefix: Prefix | None = None) -> Tensor:
+def label_logits(engine: Engine, batch: Batch, prefix: PrefixCache | None = None) -> Tensor:
     """What the labels are compared by, (B, K): ``label_log_probs`` but for a constant of each row.
 
     Where each answer is one token the constant is the rest of the vocabulary, which is left out then.
     """
-    choices = engine.tree.choices
-    logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix, choices)
-    return label_log_probs(logits, engine.tree) if choices is None else logits[:, 0].log_softmax(dim=-1)
+    label_tokens = engine.tree.label_tokens
+    logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix, label_tokens)
+    return label_log_probs(logits, engine.tree) if label_tokens is None else logits[:, 0].log_softmax(dim=-1)
 
 
 def score_prompts(
@@ -59,7 +59,7 @@ def score_prompts(
     *,
     deterministic: bool = False,
     bar: Progress | None = None,
-    prefix: Prefix | None = None,
+    prefix: PrefixCache | None = None,
     labels_only: bool = False,
 ) -> NDArray[np.float32]:
     """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.

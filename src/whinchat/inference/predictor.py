@@ -19,7 +19,7 @@ from whinchat.hub.client import fetch_classifier
 from whinchat.models.adapters import load_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
-from whinchat.models.packed.llama import Prefix
+from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.locate import find_classifier
@@ -113,7 +113,7 @@ class Predictor:
         *,
         deterministic: bool = False,
         bar: Progress | None = None,
-        prefix: Prefix | None = None,
+        prefix: PrefixCache | None = None,
     ) -> NDArray[np.float32]:
         """Return the log-probability of each label, (N, K), up to a constant of each text.
 

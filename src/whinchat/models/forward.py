@@ -20,7 +20,7 @@ from transformers import DynamicCache
 
 from whinchat.errors import ModelError
 from whinchat.models.device import DevicePlan
-from whinchat.models.packed.llama import Prefix, is_packable, packed_logits, read_prefix
+from whinchat.models.packed.packed_forward import PrefixCache, is_packable, packed_logits, read_prefix
 from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
@@ -74,7 +74,7 @@ class Engine:
             )
         return cls(model, plan, template, tree)
 
-    def read_prefix(self) -> Prefix | None:
+    def read_prefix(self) -> PrefixCache | None:
         """What nearly all prompts begin with, read once; None of a model that goes the plain way.
 
         It holds until a weight changes or another adapter is set.
@@ -91,7 +91,7 @@ def answer_logits(
     plan: DevicePlan,
     batch: Batch,
     tree: AnswerTree | None = None,
-    prefix: Prefix | None = None,
+    prefix: PrefixCache | None = None,
     vocabulary: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Logits after the prompt and after each answer node, float32, (B, 1 + N, V).
@@ -123,7 +123,7 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
             input_ids=layout.input_ids,
             position_ids=layout.position_ids,
             attention_mask=layout.attention_mask,
-            past_key_values=prefix_cache(model, batch.prefix, rows),
+            past_key_values=plain_prefix_cache(model, batch.prefix, rows),
             use_cache=True,
             logits_to_keep=nodes + 1,
         )
@@ -131,7 +131,7 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
     return logits
 
 
-def prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:
+def plain_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:
     """Keys and values of the prefix (P,), computed once and repeated for ``rows`` rows; empty where P is 0."""
     cache = DynamicCache(config=model.config)
     if len(prefix):
@@ -160,7 +160,7 @@ def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Lay
         dim=1,
     )  # (B, P + T + N)
     mask = present.long()
-    if tree and tree.branches:
+    if tree and tree.has_branches:
         mask = _branching_mask(present, tree, prefix, plan)
     return Layout(torch.cat([rest, batch.nodes], dim=1), positions, mask)
 
@@ -169,7 +169,7 @@ def _branching_mask(present: Tensor, tree: AnswerTree, prefix: int, plan: Device
     """(B, 1, T + N, P + T + N): causal, but a node sees only the nodes above it."""
     length, nodes = present.shape[1], len(tree.tokens)
     causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
-    causal[length - nodes :, length - nodes :] = torch.tensor(tree.visible, device=present.device)
+    causal[length - nodes :, length - nodes :] = torch.tensor(tree.attention_mask, device=present.device)
     seen = causal[prefix:] & present[:, None, None, :]
     # A padding token sees itself: a row of softmax without any key would be undefined.
     own = torch.eye(length, dtype=torch.bool, device=present.device)[prefix:]

@@ -15,7 +15,7 @@ from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.models.adapters import adapters_disabled, add_adapter, cast_lora_factors, load_adapter, lora_layers
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
-from whinchat.models.packed.llama import Prefix
+from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import SilentProgress
 from whinchat.storage.locate import SavedClassifier, find_classifier
 
@@ -49,7 +49,7 @@ class ModelHost:
         self.hosted = dict(hosted)
         self._model = model
         self._layers = lora_layers(model)
-        self._prefixes: dict[ModelKey, Prefix | None] = {}
+        self._prefixes: dict[ModelKey, PrefixCache | None] = {}
 
     @classmethod
     def load(cls, runs: Mapping[str, Path]) -> ModelHost:

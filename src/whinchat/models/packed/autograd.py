@@ -1,9 +1,10 @@
-"""The steps of a Llama layer with backward passes by hand: each saves little, and is computed in few passes.
+"""The element-wise steps of a decoder layer as autograd functions with hand-written backward passes.
 
-M: tokens. H: width of the model. I: width of the feed-forward layer. D: width of a head. O: rows of a weight. R: rank.
+M: tokens. H: width of the model. I: width of the feed-forward layer. D: width of a head. S: tokens of a row.
 
-On a CPU these tensors fit the caches, so what costs is the number of passes over them, and autograd's own composition
-of small operations makes many: float32 copies, products kept for later, sums of partial gradients.
+On a CPU the time of these steps is the number of passes over memory. Autograd composes each step of many small
+operations, with float32 copies, saved products and sums of partial gradients; these functions make few passes and save
+few tensors.
 """
 
 from __future__ import annotations
@@ -18,36 +19,36 @@ from torch.autograd.function import once_differentiable
 
 
 class InferenceAwareFunction(Function):
-    """A function with a backward pass by hand; where no gradients are wanted it is called without autograd's part.
+    """An autograd function that skips autograd where gradients are disabled.
 
-    That takes some 25 microseconds a call, of which a text alone on a CPU would wait for hundreds.
+    ``Function.apply`` costs about 25 microseconds a call, and a single text needs hundreds of calls.
     """
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        """``forward`` of ``args``."""
+        """Call ``forward`` with ``args``, through autograd only where gradients are enabled."""
         if torch.is_grad_enabled():
             return super().apply(*args)  # type: ignore[no-untyped-call]
-        return cls.forward(_NoGradient(), *args)
+        return cls.forward(_DiscardingContext(), *args)
 
 
-class _NoGradient:
-    """Stands where autograd's context would; what is put there goes with the call."""
+class _DiscardingContext:
+    """Takes the place of autograd's context where there is no backward pass."""
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Nothing is kept."""
+        """Discard ``tensors``."""
 
 
 class RmsNorm(InferenceAwareFunction):
-    """``weight * x / sqrt(mean(x^2) + eps)``, rounded where transformers rounds it.
+    """``weight * x / sqrt(mean(x^2) + eps)``, rounded to the data type of x where transformers rounds.
 
     Source: Root Mean Square Layer Normalization, equation 4 (arXiv:1910.07467).
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """(M, H) from x (M, H) and the frozen weight (H,)."""
-        wide = x.to(torch.float32, copy=True)  # products of mixed data types are slow
+        """Return x normalized over its last dimension, (M, H), from x (M, H) and the frozen weight (H,)."""
+        wide = x.to(torch.float32, copy=True)  # in one data type, since products of mixed data types are slow
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (M, 1)
         ctx.save_for_backward(x, weight, scale)
@@ -56,7 +57,7 @@ class RmsNorm(InferenceAwareFunction):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """With n = x * scale: ``scale * (w g - n mean(n w g))``."""
+        """Return the gradient of x: ``scale * (w g - n mean(n w g))``, where n is ``x * scale`` and g is ``grad``."""
         x, weight, scale = ctx.saved_tensors
         wide, weighted = x.float(), (grad * weight).float()  # (M, H)
         dot = (wide * weighted).sum(dim=-1, keepdim=True)  # (M, 1)
@@ -65,32 +66,39 @@ class RmsNorm(InferenceAwareFunction):
 
 
 class RotaryEmbedding(InferenceAwareFunction):
-    """Rotary position embedding of heads, from token-major to head-major order.
+    """Rotary position embedding, which also moves the heads before the tokens.
 
-    Source: RoFormer, equation 34 (arXiv:2104.09864), with the halves paired as transformers pairs them.
+    Source: RoFormer, equation 34 (arXiv:2104.09864). Component i turns together with component i + D / 2, as in
+    transformers.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(..., heads, S, D), contiguous, from x (..., S, heads, D) and angles (..., S, D / 2)."""
+        """Return the rotated heads, (..., heads, S, D), contiguous.
+
+        Args:
+            ctx: autograd's context.
+            x: queries or keys, (..., S, heads, D).
+            cos, sin: angles of the tokens' positions, (..., S, D / 2).
+        """
         ctx.save_for_backward(cos, sin)
-        turned = x.new_empty(*x.shape[:-3], x.shape[-2], x.shape[-3], x.shape[-1])
-        return _turn(x.transpose(-2, -3), cos.unsqueeze(-3), sin.unsqueeze(-3), turned, forward=True)
+        rotated = x.new_empty(*x.shape[:-3], x.shape[-2], x.shape[-3], x.shape[-1])
+        return _rotate(x.transpose(-2, -3), cos.unsqueeze(-3), sin.unsqueeze(-3), rotated, sign=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The same turn the other way."""
+        """Return the gradient of x, (..., S, heads, D): ``grad`` rotated back."""
         cos, sin = ctx.saved_tensors
-        turned = grad.new_empty(*grad.shape[:-3], grad.shape[-2], grad.shape[-3], grad.shape[-1])
-        _turn(grad, cos.unsqueeze(-3), sin.unsqueeze(-3), turned.transpose(-2, -3), forward=False)
-        return turned, None, None
+        rotated = grad.new_empty(*grad.shape[:-3], grad.shape[-2], grad.shape[-3], grad.shape[-1])
+        _rotate(grad, cos.unsqueeze(-3), sin.unsqueeze(-3), rotated.transpose(-2, -3), sign=-1)
+        return rotated, None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, forward: bool) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, sign: int) -> Tensor:
+    """Write x (..., S, D), rotated by the angles times ``sign``, to ``out``, and return ``out``."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
-    sign = 1 if forward else -1
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-sign)
     torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=sign)
     return out
@@ -104,40 +112,41 @@ class SwiGlu(InferenceAwareFunction):
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        """(M, I) from gate and up, (M, I)."""
+        """Return ``silu(gate) * up``, (M, I), from gate and up, (M, I)."""
         ctx.save_for_backward(gate, up)
         return F.silu(gate).mul_(up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """silu is computed again rather than kept: (M, I) a layer is most of what a step holds."""
+        """Return the gradients of gate and up."""
         gate, up = ctx.saved_tensors
+        # silu(gate) is computed again: (M, I) for each layer would be most of the memory of a training step.
         return torch.ops.aten.silu_backward(grad * up, gate), F.silu(gate).mul_(grad)
 
 
 class ScatterRows(InferenceAwareFunction):
-    """Rows of x (M, ...) at ``index`` (M,) of a new tensor of ``size`` rows, zero elsewhere; no index comes twice."""
+    """Write the rows of x to the positions ``index`` of a tensor of zeros; every index occurs once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, size: int) -> Tensor:
-        """(size, ...)."""
+        """Return the tensor of ``size`` rows, (size, ...), from x (M, ...) and index (M,)."""
         ctx.save_for_backward(index)
         return x.new_zeros(size, *x.shape[1:]).index_copy_(0, index, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The rows that were placed."""
+        """Return the gradient of x: the rows of ``grad`` at ``index``."""
         return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
 class GatherRows(InferenceAwareFunction):
-    """Rows ``index`` of x, the inverse of ``Place``; no index comes twice, so its gradient is a copy and no sum."""
+    """Select the rows ``index`` of x; every index occurs once, so the backward pass copies and need not sum."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
-        """(len(index), ...)."""
+        """Return the selected rows, (len(index), ...), from x (M, ...)."""
         ctx.save_for_backward(index)
         ctx.size = len(x)
         return x.index_select(0, index)
@@ -145,5 +154,5 @@ class GatherRows(InferenceAwareFunction):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """The gradient in the places that were read."""
+        """Return the gradient of x: ``grad`` at ``index``, zero elsewhere."""
         return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None

@@ -1,6 +1,9 @@
-"""A batch as one line of tokens: the shared prefix, then the rows one after the other.
+"""A batch as one sequence of tokens: the shared prefix, then the rows one after the other.
 
-B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. S: T + N. M: tokens in the line.
+B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. S: T + N. M: tokens in all.
+
+Layers that treat each token alone (linear layers, norms, feed-forward) work on the packed sequence (M, ...), which holds
+the prefix once and hardly any padding. Attention works on the grid (B, S, ...), where every row has its own place.
 """
 
 from __future__ import annotations
@@ -14,95 +17,98 @@ from whinchat.models.packed.autograd import GatherRows, ScatterRows
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch
 
-# Up to this share of padding the line holds it: taking rows out of the grid and back would cost more than it saves.
+# Up to this share of padding the sequence keeps it: moving rows out of the grid and back would cost more than it saves.
 TOLERATED_PADDING = 0.05
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch as the packed forward pass takes it.
+    """A batch in the form that the packed forward pass computes on.
 
     Attributes:
-        tokens: (M,), the prefix if it is carried, then the rows, each its rest and its nodes.
-        prefix, rows, width: P, B, S.
-        carried: how many of the prefix's tokens stand in the line: P, or 0 where their keys and values are known.
-        places: where in the flat grid (B * S) the tokens after the prefix stand, (M - carried,); None if they fill it.
-        positions: (S,) or (B, S), positions in the prompt of the grid's tokens.
-        hidden: (1 or B, S, P + S), True where a query may not see a key.
-        columns: (B, 1 + N), columns of the grid after which logits are read.
+        tokens: token ids, (M,): the prefix unless it is cached, then each row's rest and answer nodes.
+        prefix_length: P.
+        prefix_tokens: leading entries of ``tokens`` that are the prefix: P, or 0 where its keys and values are cached.
+        rows: B.
+        width: S.
+        row_indices: indices in the flattened grid (B * S) of the tokens after the prefix, (M - prefix_tokens,); None
+            where these tokens fill the whole grid.
+        positions: position in the prompt of each token of the grid, (S,) or (B, S).
+        attention_blocked: True where a token of the grid may not attend to a key, (1 or B, S, P + S).
+        read_columns: columns of the grid whose logits are read, (B, 1 + N).
     """
 
     tokens: Tensor
-    prefix: int
-    carried: int
+    prefix_length: int
+    prefix_tokens: int
     rows: int
     width: int
-    places: Tensor | None
+    row_indices: Tensor | None
     positions: Tensor
-    hidden: Tensor
-    columns: Tensor
+    attention_blocked: Tensor
+    read_columns: Tensor
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The carried prefix (1, P or 0, ...) and the grid (B, S, ...) of a line (M, ...)."""
-        prefix, rows = torch.split(x, [self.carried, len(x) - self.carried])
-        if self.places is not None:
-            rows = ScatterRows.apply(rows, self.places, self.rows * self.width)
+        """Split a packed sequence (M, ...) into the prefix (1, prefix_tokens, ...) and the grid (B, S, ...)."""
+        prefix, rows = torch.split(x, [self.prefix_tokens, len(x) - self.prefix_tokens])
+        if self.row_indices is not None:
+            rows = ScatterRows.apply(rows, self.row_indices, self.rows * self.width)
         return prefix[None], rows.view(self.rows, self.width, *x.shape[1:])
 
     def join(self, prefix: Tensor, grid: Tensor) -> Tensor:
-        """The line (M, ...) of a carried prefix (1, P or 0, ...) and a grid (B, S, ...)."""
+        """Join a prefix (1, prefix_tokens, ...) and a grid (B, S, ...) to a packed sequence (M, ...)."""
         rows = grid.flatten(0, 1)
-        if self.places is not None:
-            rows = GatherRows.apply(rows, self.places)
+        if self.row_indices is not None:
+            rows = GatherRows.apply(rows, self.row_indices)
         return torch.cat([prefix[0], rows])
 
-    def reads(self) -> Tensor:
-        """Where in the line logits are read, (B * (1 + N),)."""
-        row = torch.arange(self.rows, device=self.columns.device)[:, None]
-        places = (row * self.width + self.columns).flatten()
-        if self.places is not None:
-            places = torch.searchsorted(self.places, places)
-        return self.carried + places
+    def read_indices(self) -> Tensor:
+        """Return the indices in the packed sequence of the tokens whose logits are read, (B * (1 + N),)."""
+        row = torch.arange(self.rows, device=self.read_columns.device)[:, None]
+        indices = (row * self.width + self.read_columns).flatten()
+        if self.row_indices is not None:
+            indices = torch.searchsorted(self.row_indices, indices)
+        return self.prefix_tokens + indices
 
 
-def pack(batch: Batch, tree: AnswerTree | None, *, known: bool = False) -> PackedBatch:
-    """Put each row's nodes right behind its rest.
+def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) -> PackedBatch:
+    """Pack a batch, with the answer nodes of each row right behind its rest.
 
     Args:
-        batch: what to lay out.
-        tree: how the nodes attend to each other; None for a chain, each node after the one before.
-        known: the prefix's keys and values are, so that its tokens can stay out.
+        batch: prompts with answer tokens.
+        tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
+        prefix_cached: leave the prefix's tokens out, since its keys and values are cached.
     """
     (rows, longest), prefix, nodes = batch.rest.shape, len(batch.prefix), batch.nodes.shape[1]
     width, device = longest + nodes, batch.rest.device
     column = torch.arange(width, device=device)
-    after = batch.lengths[:, None] + torch.arange(nodes, device=device)  # (B, N), columns of the nodes
-    grid = torch.nn.functional.pad(batch.rest, (0, nodes)).scatter(1, after, batch.nodes)
+    node_columns = batch.lengths[:, None] + torch.arange(nodes, device=device)  # (B, N)
+    grid = torch.nn.functional.pad(batch.rest, (0, nodes)).scatter(1, node_columns, batch.nodes)
     present = column < batch.lengths[:, None] + nodes  # (B, S)
-    places = None
+    row_indices = None
     if present.sum() < (1 - TOLERATED_PADDING) * present.numel():
-        places = present.flatten().nonzero()[:, 0]
+        row_indices = present.flatten().nonzero()[:, 0]
     positions = prefix + column
-    # The padding stands behind everything, where no token that is read can see it.
-    hidden = torch.arange(prefix + width, device=device) - prefix > column[:, None]  # (S, P + S)
-    if tree is not None and tree.branches:
+    # Padding stands behind everything, so causality alone hides it from every token that is read.
+    blocked = torch.arange(prefix + width, device=device) - prefix > column[:, None]  # (S, P + S)
+    if tree is not None and tree.has_branches:
         depths = torch.tensor(tree.depths, device=device)
-        positions = positions.expand(rows, -1).scatter(1, after, prefix + batch.lengths[:, None] - 1 + depths)
-        hidden = _hide_branches(hidden, batch.lengths, tree, prefix)
+        positions = positions.expand(rows, -1).scatter(1, node_columns, prefix + batch.lengths[:, None] - 1 + depths)
+        blocked = _block_branches(blocked, batch.lengths, tree, prefix)
     else:
-        hidden = hidden[None]
-    flat = grid.flatten() if places is None else grid.flatten()[places]
-    columns = batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device)
-    carried = 0 if known else prefix
-    tokens = torch.cat([batch.prefix[:carried], flat])
-    return PackedBatch(tokens, prefix, carried, rows, width, places, positions, hidden, columns)
+        blocked = blocked[None]
+    flat = grid.flatten() if row_indices is None else grid.flatten()[row_indices]
+    read_columns = batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device)
+    prefix_tokens = 0 if prefix_cached else prefix
+    tokens = torch.cat([batch.prefix[:prefix_tokens], flat])
+    return PackedBatch(tokens, prefix, prefix_tokens, rows, width, row_indices, positions, blocked, read_columns)
 
 
-def _hide_branches(hidden: Tensor, lengths: Tensor, tree: AnswerTree, prefix: int) -> Tensor:
-    """(B, S, P + S): as ``hidden`` (S, P + S), and a node does not see the nodes beside it."""
-    visible = torch.tensor(tree.visible, device=hidden.device)  # (N, N)
-    node = torch.arange(len(hidden), device=hidden.device) - lengths[:, None]  # (B, S), which node a column holds
-    is_node = (node >= 0) & (node < len(visible))
-    node = node.clamp(0, len(visible) - 1)
-    beside = is_node[:, :, None] & is_node[:, None, :] & ~visible[node[:, :, None], node[:, None, :]]  # (B, S, S)
-    return hidden | torch.nn.functional.pad(beside, (prefix, 0))
+def _block_branches(blocked: Tensor, lengths: Tensor, tree: AnswerTree, prefix: int) -> Tensor:
+    """Return ``blocked`` (S, P + S) for every row, (B, S, P + S), with each answer node blocked from other branches."""
+    attends = torch.tensor(tree.attention_mask, device=blocked.device)  # (N, N)
+    node = torch.arange(len(blocked), device=blocked.device) - lengths[:, None]  # (B, S), which node a column holds
+    is_node = (node >= 0) & (node < len(attends))
+    node = node.clamp(0, len(attends) - 1)
+    other_branch = is_node[:, :, None] & is_node[:, None, :] & ~attends[node[:, :, None], node[:, None, :]]  # (B, S, S)
+    return blocked | torch.nn.functional.pad(other_branch, (prefix, 0))

@@ -1,6 +1,6 @@
-"""Forward passes that equal PEFT's and cost less, put in place through PEFT's own extension points.
+"""DoRA with a norm from the factors, put in place through PEFT's own extension point.
 
-O, I: rows and columns of a frozen weight. R: rank.
+O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 
 def use_fast_forward(model: nn.Module) -> None:
-    """Let every adapter of ``model`` run its fast forward pass; results stay PEFT's.
+    """Switch every adapter of ``model`` to a faster forward pass with PEFT's results.
 
-    Activations are no longer cast to the adapter's float32 and back: autocast takes the factors to the activation's
-    data type instead, which rounds the same products once. DoRA layers get the factored norm.
+    PEFT casts activations to the float32 of the factors and back. Without these casts autocast takes the factors to the
+    data type of the activations, so the same products are rounded once. DoRA layers get ``FactoredDora``.
     """
     for layer in model.modules():
         if not isinstance(layer, LoraLayer):
@@ -31,10 +31,10 @@ def use_fast_forward(model: nn.Module) -> None:
 
 
 def dora_row_norm(w_norm_sq: Tensor, w_a: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Row norms of ``W + scale * B @ A``, without building the dense update.
+    """Compute the row norms of ``W + scale * B @ A`` without building the dense update.
 
     Args:
-        w_norm_sq: squared row norms of W, shape (O,); constant, computed once.
+        w_norm_sq: squared row norms of W, shape (O,). They are constant, so the caller computes them once.
         w_a: ``W @ A.T``, shape (O, R).
         a, b: adapter factors, shapes (R, I) and (O, R).
         scale: ``lora_alpha / r``.
@@ -44,26 +44,33 @@ def dora_row_norm(w_norm_sq: Tensor, w_a: Tensor, a: Tensor, b: Tensor, scale: f
 
     Source: DoRA, section 4.3 (arXiv:2402.09353), which treats this norm as a constant in the backward pass.
     """
-    # 2 scale <b, w_a> + scale^2 <b, b (a a^T)>, row by row
+    # |w + scale b A|^2 = |w|^2 + <b, 2 scale (W A^T) + scale^2 b (A A^T)> for each row w of W and b of B.
     update = torch.addmm(w_a, b, a @ a.T, beta=2 * scale, alpha=scale**2)  # (O, R)
     norm_sq = (b * update).sum(dim=1).add_(w_norm_sq)  # (O,)
-    # Rounding can leave a row that the update cancels just below zero.
+    # Where the update cancels a row of W, rounding can leave a value just below zero.
     return norm_sq.clamp_min(0).sqrt()
 
 
 class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not typed
-    """DoRA's forward pass with the norm taken from the factors.
+    """DoRA's forward pass with the norm computed by ``dora_row_norm``; one instance serves one layer.
 
-    PEFT builds the dense B @ A through an identity matrix at every call. Here the frozen weight is used only as the
-    layer itself uses it, so NF4 needs nothing special. One instance serves one layer.
+    PEFT's own variant builds the dense ``B @ A`` through an identity matrix at every call.
     """
 
     def __init__(self) -> None:
         self._w_norm_sq: Tensor | None = None
-        self._kept: tuple[int, int, Tensor] | None = None
+        # Version counters of A and B, and the norm that was computed from them.
+        self._cached_norm: tuple[int, int, Tensor] | None = None
 
     def forward(self, module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        """``result`` plus what DoRA adds to it, (..., O); the signature is PEFT's."""
+        """Return ``result`` plus what DoRA adds to it, (..., O). PEFT calls this method.
+
+        Args:
+            module: PEFT's layer.
+            active_adapter: name of its active adapter.
+            x: input of the layer, (..., I).
+            result: output of the frozen layer, (..., O).
+        """
         dropout = module.lora_dropout[active_adapter]
         base = module.get_base_layer()
         scale = module.scaling[active_adapter]
@@ -76,28 +83,39 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
         gain = magnitude / self.row_norm(module, weight, a.weight, b.weight, scale)  # (O,)
         product = result if base.bias is None else result - base.bias
         if module.training and not isinstance(dropout, nn.Identity):
-            # As PEFT does: the base term that DoRA rescales is that of the dropped input.
+            # As PEFT does: DoRA rescales W applied to the dropped input.
             x = dropout(x)
             product = nn.functional.linear(x, weight().to(x.dtype))
-        # gain is close to one and would lose its learned part in bfloat16; gain - 1 keeps it.
+        # The gain is close to 1, where bfloat16 would round its learned part away; gain - 1 keeps that part.
         update = b(a(x))
         return result + torch.addcmul((gain * scale).to(update.dtype) * update, (gain - 1).to(product.dtype), product)
 
     def row_norm(self, module: Any, weight: Callable[[], Tensor], a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """Row norms (O,) of ``weight() + scale * b @ a``, detached; kept while the layer is not training."""
+        """Return the row norms of ``weight() + scale * b @ a``, (O,), detached.
+
+        While the layer is not training, the norm is cached until a or b changes.
+
+        Args:
+            module: PEFT's layer.
+            weight: returns the frozen weight, (O, I), dequantized where it is NF4; called only where it is needed.
+            a, b: factors, (R, I) and (O, R).
+            scale: factor of the low-rank product.
+        """
         if module.training:
-            # Version counters cannot be trusted here: fused optimizers do not raise them.
-            self._kept = None
-        elif self._kept is not None and self._kept[:2] == (a._version, b._version) and self._kept[2].device == a.device:
-            return self._kept[2]
-        # Outside inference mode, so that a backward pass may use what is kept here.
+            # Fused optimizers do not raise the version counters, so they cannot tell whether a step was taken.
+            self._cached_norm = None
+        elif self._cached_norm is not None:
+            version_a, version_b, norm = self._cached_norm
+            if (version_a, version_b) == (a._version, b._version) and norm.device == a.device:
+                return norm
+        # Outside inference mode, since a later backward pass may use the cached tensors.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(a.device.type, enabled=False):
-            dense = weight()
+            w = weight()
             if self._w_norm_sq is None or self._w_norm_sq.device != a.device:
-                self._w_norm_sq = dense.float().square().sum(dim=1)
+                self._w_norm_sq = w.float().square().sum(dim=1)
             factor = a.detach()
-            w_a = (dense @ factor.T.to(dense.dtype)).float()  # (O, R)
+            w_a = (w @ factor.T.to(w.dtype)).float()  # (O, R)
             norm = dora_row_norm(self._w_norm_sq, w_a, factor, b.detach(), scale)
         if not module.training:
-            self._kept = (a._version, b._version, norm)
+            self._cached_norm = (a._version, b._version, norm)
         return norm

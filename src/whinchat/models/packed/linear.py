@@ -1,6 +1,6 @@
-"""Linear layers with an adapter, as one step: the frozen product, the low-rank one and DoRA's gain.
+"""A linear layer with its adapter as one step: frozen product, low-rank product and DoRA's gain.
 
-M: tokens. O, I: rows and columns of a frozen weight. R: rank.
+M: tokens. O, I: rows and columns of the frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
 """
 
 from __future__ import annotations
@@ -20,63 +20,86 @@ from whinchat.models.packed.autograd import InferenceAwareFunction
 from whinchat.models.packed.dora import FactoredDora
 
 
-def adapted_linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """``layer(x)``, (M, O) from x (M, I), for a linear layer with or without PEFT's adapter on it.
+def project(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer with its adapter: what ``layer(x)`` computes, (M, O) from x (M, I).
 
-    Factors are multiplied in the data type of ``x``, as under autocast; their gradients come back in their own.
+    The factors are multiplied in the data type of ``x``, as under autocast; their gradients come back in the factors'
+    own data type.
+
+    Args:
+        layer: a layer for which ``supports_linear`` is true.
+        x: the input, (M, I).
     """
     if not isinstance(layer, LoraLayer):
-        return _frozen(layer, x)
-    base, name = layer.get_base_layer(), _active(layer)
+        return _project_frozen(layer, x)
+    base, name = layer.get_base_layer(), _active_adapter(layer)
     if name is None:
-        return _frozen(base, x)
+        return _project_frozen(base, x)
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
     dropout = layer.lora_dropout[name]
     p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0
     dora = layer.lora_variant.get(name)
     if dora is None:
-        return _biased(AdaptedLinear.apply(x, a, b, None, FrozenLinearArgs(base, scale, p)), base)
+        return _add_bias(AdaptedLinear.apply(x, a, b, None, FrozenLinearArgs(base, scale, p)), base)
     magnitude = layer.lora_magnitude_vector[name].weight
-    fixed = FrozenLinearArgs(base, scale, 0.0, lambda weight: dora.row_norm(layer, lambda: weight, a, b, scale))
+    args = FrozenLinearArgs(base, scale, 0.0, lambda weight: dora.row_norm(layer, lambda: weight, a, b, scale))
     if not p:
-        return _biased(AdaptedLinear.apply(x, a, b, magnitude, fixed), base)
-    # PEFT rescales the base term of the dropped input and leaves the rest of W x as it is.
+        return _add_bias(AdaptedLinear.apply(x, a, b, magnitude, args), base)
+    # As PEFT does: DoRA rescales W applied to the dropped input; W applied to the rest of x is added unscaled.
     dropped = dropout(x)
-    adapted: Tensor = AdaptedLinear.apply(dropped, a, b, magnitude, fixed)
-    return adapted + _frozen(base, x - dropped)
+    adapted: Tensor = AdaptedLinear.apply(dropped, a, b, magnitude, args)
+    return adapted + _project_frozen(base, x - dropped)
 
 
-def dense(base: Any, dtype: torch.dtype) -> Tensor:
-    """The frozen weight (O, I) to multiply with; for NF4 a copy that holds until this thread asks for the next one."""
+def supports_linear(layer: nn.Module) -> bool:
+    """Return whether ``project`` computes what ``layer`` does.
+
+    True of plain and NF4 linear layers, alone or under one active adapter of LoRA or DoRA without biases of its own.
+    """
+    base, adapter_known = layer, True
+    if isinstance(layer, LoraLayer):
+        base, name = layer.get_base_layer(), _active_adapter(layer)
+        variant_known = name is None or isinstance(layer.lora_variant.get(name), FactoredDora | None)
+        adapter_known = variant_known and len(layer.active_adapters) <= 1 and not any(layer.lora_bias.values())
+    return adapter_known and (type(base) is nn.Linear or _is_nf4(base))
+
+
+def dense_weight(base: Any, dtype: torch.dtype) -> Tensor:
+    """Return the frozen weight to multiply with, (O, I).
+
+    Args:
+        base: a plain or NF4 linear layer.
+        dtype: data type of a dequantized weight. That copy is valid until this thread dequantizes the next weight.
+    """
     weight: Tensor = base.weight
     return weight if not _is_nf4(base) else unpack_nf4(base.weight).to(dtype)
 
 
 class FrozenLinear(InferenceAwareFunction):
-    """An NF4 layer without an adapter or bias: the weight is dequantized for each pass and never kept."""
+    """An NF4 linear layer without adapter and bias: W is dequantized for each pass and never kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: nn.Linear) -> Tensor:
-        """(M, O)."""
+        """Return ``W x``, (M, O), from x (M, I)."""
         ctx.base = base
-        return F.linear(x, dense(base, x.dtype))
+        return F.linear(x, dense_weight(base, x.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """The input's gradient; the weight has none."""
-        return grad @ dense(ctx.base, grad.dtype), None
+        """Return the gradient of x, (M, I); the weight is frozen."""
+        return grad @ dense_weight(ctx.base, grad.dtype), None
 
 
 @dataclass(frozen=True)
 class FrozenLinearArgs:
-    """What ``AdaptedLinear`` gets and gives no gradient to.
+    """The arguments of ``AdaptedLinear`` that get no gradient.
 
     Attributes:
-        base: the frozen layer with its weight W, (O, I).
-        scale: ``lora_alpha / r`` (or over its root, for rsLoRA).
-        dropout: share of A's input that is dropped.
-        row_norm: for DoRA, from W to the row norms of W + scale * B A, (O,).
+        base: the frozen layer, whose weight W is (O, I).
+        scale: factor of the low-rank product: ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` for rsLoRA.
+        dropout: share of the input of A that is dropped.
+        row_norm: for DoRA, a function from W to the row norms of ``W + scale * B @ A``, (O,); None for LoRA.
     """
 
     base: nn.Linear
@@ -86,91 +109,82 @@ class FrozenLinearArgs:
 
 
 class AdaptedLinear(InferenceAwareFunction):
-    """``gain * (W x + scale * B A dropout(x))``, with gain 1 for LoRA, magnitude / norm for DoRA; without W's bias.
+    """``gain * (W x + scale * B A dropout(x))``, where gain is 1 for LoRA and magnitude / norm for DoRA.
 
-    Sources: LoRA, section 4.1 (arXiv:2106.09685); DoRA, equation 5 and section 4.3 (arXiv:2402.09353), which holds the
-    norm constant in the backward pass.
+    The bias of the layer is not part of it.
+
+    Sources: LoRA, section 4.1 (arXiv:2106.09685); DoRA, equation 5 and section 4.3 (arXiv:2402.09353), which treats the
+    norm as a constant in the backward pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None, fixed: FrozenLinearArgs) -> Tensor:
-        """(M, O).
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None, args: FrozenLinearArgs) -> Tensor:
+        """Return the layer's output without bias, (M, O).
 
         Args:
-            ctx: autograd's.
-            x: (M, I).
+            ctx: autograd's context.
+            x: input, (M, I).
             a, b: factors, (R, I) and (O, R), in float32 or the data type of x.
-            magnitude: DoRA's, (O,), or None.
-            fixed: the rest.
+            magnitude: DoRA's magnitudes, (O,); None for LoRA.
+            args: everything that gets no gradient.
         """
-        ctx.fixed, ctx.dtype = fixed, a.dtype
+        ctx.args, ctx.dtype = args, a.dtype
         a, b = a.to(x.dtype), b.to(x.dtype)
-        # A byte for each input is kept for the backward pass, not the dropped input itself.
-        dropped, kept = torch.native_dropout(x, fixed.dropout, True) if fixed.dropout else (x, None)
+        # The backward pass keeps the dropout mask, one byte for each input, instead of the dropped input.
+        dropped, mask = torch.native_dropout(x, args.dropout, True) if args.dropout else (x, None)
         inner = F.linear(dropped, a)  # (M, R)
-        weight = dense(fixed.base, x.dtype)
-        norm = None if fixed.row_norm is None else fixed.row_norm(weight)
-        product = F.linear(x, weight).addmm_(inner, b.T, alpha=fixed.scale)
+        weight = dense_weight(args.base, x.dtype)
+        norm = None if args.row_norm is None else args.row_norm(weight)
+        product = F.linear(x, weight).addmm_(inner, b.T, alpha=args.scale)
         if magnitude is None or norm is None:
-            ctx.save_for_backward(x, kept, inner, a, b, None, None, None)
+            ctx.save_for_backward(x, mask, inner, a, b, None, None, None)
             return product
-        # The gain is close to one and would lose its learned part in bfloat16; what it has above one keeps it.
+        # The gain is close to 1, where bfloat16 would round its learned part away; gain - 1 keeps that part.
         excess = (magnitude / norm - 1).to(x.dtype)  # (O,)
         product.addcmul_(product, excess)
-        # Kept with its gain, as the next step keeps it: the memory is the same.
-        ctx.save_for_backward(x, kept, inner, a, b, product, excess, magnitude)
+        # The output is saved with its gain, since the next layer saves the same tensor anyway.
+        ctx.save_for_backward(x, mask, inner, a, b, product, excess, magnitude)
         return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, a, b and magnitude."""
-        x, kept, inner, a, b, gained, excess, magnitude = ctx.saved_tensors
+        """Return the gradients of x, a, b and magnitude."""
+        x, mask, inner, a, b, output, excess, magnitude = ctx.saved_tensors
         need_x, need_a, need_b, need_magnitude, _ = ctx.needs_input_grad
-        fixed: FrozenLinearArgs = ctx.fixed
+        args: FrozenLinearArgs = ctx.args
         grad_x = grad_a = grad_b = grad_magnitude = None
-        if gained is not None:
+        if output is not None:
             if need_magnitude:
-                grad_magnitude = (grad * gained).sum(dim=0).to(magnitude.dtype).div_(magnitude)
+                grad_magnitude = (grad * output).sum(dim=0).to(magnitude.dtype).div_(magnitude)
             grad = torch.addcmul(grad, grad, excess)
-        grad_inner = (grad @ b).mul_(fixed.scale)  # (M, R)
+        grad_inner = (grad @ b).mul_(args.scale)  # (M, R)
         if need_b:
-            grad_b = (grad.T @ inner).to(ctx.dtype).mul_(fixed.scale)
+            grad_b = (grad.T @ inner).to(ctx.dtype).mul_(args.scale)
         if need_a:
-            dropped = x if kept is None else (x * kept).div_(1 - fixed.dropout)
+            dropped = x if mask is None else (x * mask).div_(1 - args.dropout)
             grad_a = (grad_inner.T @ dropped).to(ctx.dtype)
         if need_x:
-            grad_x = grad @ dense(fixed.base, grad.dtype)
-            if kept is None:
+            grad_x = grad @ dense_weight(args.base, grad.dtype)
+            if mask is None:
                 grad_x.addmm_(grad_inner, a)
             else:
-                grad_x.addcmul_(grad_inner @ a, kept, value=1 / (1 - fixed.dropout))
+                grad_x.addcmul_(grad_inner @ a, mask, value=1 / (1 - args.dropout))
         return grad_x, grad_a, grad_b, grad_magnitude, None
 
 
-def _frozen(base: Any, x: Tensor) -> Tensor:
+def _project_frozen(base: Any, x: Tensor) -> Tensor:
     if _is_nf4(base):
-        return _biased(FrozenLinear.apply(x, base), base)
+        return _add_bias(FrozenLinear.apply(x, base), base)
     return F.linear(x, base.weight, base.bias)
 
 
-def _biased(x: Tensor, base: Any) -> Tensor:
+def _add_bias(x: Tensor, base: Any) -> Tensor:
     return x if base.bias is None else x + base.bias
 
 
-def supports_linear(layer: nn.Module) -> bool:
-    """Whether ``project`` knows this layer; true of whatever is no adapter, and of LoRA and DoRA on linear layers."""
-    if not isinstance(layer, LoraLayer):
-        return True
-    base, name = layer.get_base_layer(), _active(layer)
-    if not (type(base) is nn.Linear or _is_nf4(base)):
-        return False
-    known = name is None or isinstance(layer.lora_variant.get(name), FactoredDora | None)
-    return known and len(layer.active_adapters) <= 1 and not any(layer.lora_bias.values())
-
-
-def _active(layer: Any) -> str | None:
-    """The adapter at work in ``layer``, unless it is switched off or already part of the weight."""
+def _active_adapter(layer: Any) -> str | None:
+    """Return the active adapter's name; None where it is disabled, merged into the weight, or not on this layer."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     return None if layer.disable_adapters or layer.merged or not names else names[0]
 

@@ -1,0 +1,45 @@
+"""The families of models that the packed forward pass knows, by their transformers class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from whinchat.models.packed.architecture import PackedArchitecture
+from whinchat.models.packed.llama import LlamaArchitecture
+from whinchat.models.packed.mistral import MistralArchitecture
+
+_ARCHITECTURES: dict[type[nn.Module], PackedArchitecture] = {}
+
+
+def register_packed_architecture(architecture: PackedArchitecture) -> None:
+    """Let models of ``architecture.model_class`` take the packed forward pass.
+
+    Raises:
+        ValueError: an architecture is registered for this class already.
+    """
+    if architecture.model_class in _ARCHITECTURES:
+        raise ValueError(
+            f"{architecture.model_class.__name__}: a packed architecture is registered already; "
+            "call unregister_packed_architecture first to replace it"
+        )
+    _ARCHITECTURES[architecture.model_class] = architecture
+
+
+def unregister_packed_architecture(model_class: type[nn.Module]) -> None:
+    """Let models of ``model_class`` go the plain way again.
+
+    Raises:
+        KeyError: no architecture is registered for this class.
+    """
+    del _ARCHITECTURES[model_class]
+
+
+def packed_architecture_of(model: Any) -> PackedArchitecture | None:
+    """Return the architecture registered for exactly the class of ``model``; None where there is none."""
+    return _ARCHITECTURES.get(type(model))
+
+
+register_packed_architecture(LlamaArchitecture())
+register_packed_architecture(MistralArchitecture())
