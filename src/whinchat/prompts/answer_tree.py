@@ -58,8 +58,8 @@ class AnswerTree:
 def answer_tree(answers: Sequence[tuple[int, ...]], end_of_turn: int) -> AnswerTree:
     """Build the tree of ``answers``.
 
-    Where one answer is the beginning of another ("good", "good enough"), only the end of turn tells the two apart, so it
-    becomes part of every answer. Otherwise it is left out: before training, a model's habit of going on or stopping
+    Where one answer is the beginning of another ("good", "good enough"), only the end of turn tells the two apart, so
+    it becomes part of every answer. Otherwise it is left out: before training, a model's habit of going on or stopping
     would favour some labels.
 
     Args:

@@ -21,12 +21,12 @@ class PackedArchitecture:
     """One family of models in the packed forward pass. Every method computes what Llama computes.
 
     A subclass names its classes and overrides what differs from Llama. Three things are fixed: attention is causal
-    softmax attention scaled by ``1 / sqrt(D)``; rotary embeddings turn the whole width of a head, with its halves paired;
-    a layer is ``x + attention_output(attend(...))`` followed by ``x + feed_forward(x)``.
+    softmax attention scaled by ``1 / sqrt(D)``; rotary embeddings turn the whole width of a head, with its halves
+    paired; a layer is ``x + attention_output(attend(...))`` followed by ``x + feed_forward(x)``.
 
     ``model`` is the transformers model without PEFT's wrapper, ``layer`` one of its decoder layers. Linear layers may
-    carry a LoRA or DoRA adapter and may be NF4, so they must be called through ``project`` and never directly: PEFT's own
-    forward pass would be slower, and a product with ``layer.weight`` would leave the adapter out.
+    carry a LoRA or DoRA adapter and may be NF4, so they must be called through ``project``: PEFT's own forward pass
+    would be slower, and a product with ``layer.weight`` would leave the adapter out.
 
     Gradients flow to adapters only, so every step must be differentiable in its activations.
 
@@ -99,9 +99,8 @@ class PackedArchitecture:
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return what the feed-forward block, its norm included, adds to the residual stream ``x``, (M, H)."""
         h = self.normalize(layer.post_attention_layernorm, x)
-        return project(
-            layer.mlp.down_proj, SwiGlu.apply(project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h))
-        )
+        gate, up = project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h)
+        return project(layer.mlp.down_proj, SwiGlu.apply(gate, up))
 
     def final_norm(self, model: Any, x: Tensor) -> Tensor:
         """Return the input of the output layer, (M, H)."""

@@ -51,7 +51,7 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
     """Return whether the packed forward pass computes what ``model`` does; every other model goes the plain way.
 
     True only of what is known to be right: a registered architecture that supports the configuration, known classes of
-    norms and linear layers, weights in the data type of the products, all on one device, no fused attention kernel asked
+    norms and linear layers, weights in the data type of the products and on one device, no fused attention kernel asked
     for, and no gradient for weights other than an adapter's.
     """
     core = _without_peft(model)
