@@ -3,7 +3,7 @@
 B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. S: T + N. M: tokens in all.
 
 Layers that treat each token alone (linear layers, norms, feed-forward) work on the packed sequence (M, ...), which
-holds the prefix once and hardly any padding. Attention works on the grid (B, S, ...), where every row has its own place.
+holds the prefix once and hardly any padding. Attention works on the grid (B, S, ...), one line for each row.
 """
 
 from __future__ import annotations
