@@ -44,5 +44,5 @@ def host(runs: dict[str, Path]) -> ModelHost:
 
 @pytest.fixture
 def client(host: ModelHost) -> Iterator[TestClient]:
-    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as made_client:
+    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as made_client:
         yield made_client

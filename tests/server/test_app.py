@@ -22,6 +22,7 @@ from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.server.app import create_app
+from whinchat.server.run_pages import FIGURE_CAPTIONS
 from whinchat.server.served_models import ModelHost, ModelKey
 from whinchat.training.prepare import prepare_training
 
@@ -85,8 +86,10 @@ def test_merged_weights_have_no_before(runs: dict[str, Path], tmp_path: Path) ->
 
     export_run(runs["first"], "merged", tmp_path / "merged")
     host = ModelHost.load({"merged": tmp_path / "merged"})
-    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as client:
-        assert "merged weights, so there is no before" in refusal(client, 422, texts="a", before=True)
+    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as client:
+        assert "merged weights, so the model before fine-tuning is not there" in refusal(
+            client, 422, texts="a", before=True
+        )
         predictor = Predictor.load(runs["first"])
         answers = predictor.predict(TEXTS)
         np.testing.assert_allclose(shares(ask(client, texts=TEXTS)["results"]), answers.probabilities, atol=1e-4)
@@ -107,9 +110,9 @@ def test_runs_of_two_backbones(runs: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({"texts": ["ab"] * 41}, 413, "texts: 41 of them; at most 40 in one request"),
-        ({"texts": ["ok", "x" * 61]}, 413, "texts[1]: 61 characters; at most 60"),
-        ({"texts": "a", "model": "third"}, 404, "no classifier 'third' here; there are first, second"),
+        ({"texts": ["ab"] * 41}, 413, "texts: 41 texts; a request may hold at most 40"),
+        ({"texts": ["ok", "x" * 61]}, 413, "texts[1]: 61 characters; a text may have at most 60"),
+        ({"texts": "a", "model": "third"}, 404, "there is no classifier 'third'; choose from first, second"),
         ({"texts": []}, 422, "at least 1 item"),
         ({"texts": [3]}, 422, "valid string"),
         ({"text": "a"}, 422, "Extra inputs are not permitted"),
@@ -135,18 +138,18 @@ def test_a_body_that_is_too_long_is_not_read(client: TestClient) -> None:
     for body in (table, iter([table[:15_000], table[15_000:]])):
         response = client.post("/v1/table?name=t.csv", content=body)
         assert response.status_code == 413
-        assert response.json()["detail"] == "the body is longer than 20,000 bytes; send less at once"
+        assert response.json()["detail"] == "the body is longer than 20,000 bytes; send less in one request"
 
 
 def test_too_many_waiting(host: ModelHost) -> None:
     begun, go = threading.Event(), threading.Event()
 
-    def slow(question: ModelKey, texts: Sequence[str]) -> Predictions:
+    def slow(key: ModelKey, texts: Sequence[str]) -> Predictions:
         begun.set()
         assert go.wait(10)
-        return host.answer(question, texts)
+        return host.predict(key, texts)
 
-    with TestClient(create_app(host.hosted, slow, LIMITS, 1)) as client, ThreadPoolExecutor(2) as pool:
+    with TestClient(create_app(host.models, slow, LIMITS, 1)) as client, ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, client, texts=TEXTS * 4)
         assert begun.wait(10)
         response = client.post("/v1/classify", json={"texts": TEXTS})
@@ -193,8 +196,17 @@ def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
     assert (first["labels"], first["method"], second["method"]) == (list(tiny_models.ONE_TOKEN), "LoRA", "DoRA")
     assert first["calibrated"]
     assert second["threshold"] is not None
+    for name, model in (("first", first), ("second", second)):
+        samples = json.loads((runs[name] / "samples.json").read_text(encoding="utf-8"))
+        short = [one["text"] for one in samples if one["text"].strip() and len(one["text"]) <= LIMITS.max_chars]
+        assert model["examples"] == list(dict.fromkeys(short))[:6]
+        assert len(model["examples"]) == 6
     assert client.get("/health").text == "ok"
     assert client.get("/ready").text == "ready"
+    # The card describes most figures; a figure that it does not show has a general caption.
+    alts = {one["url"].rpartition("/")[2]: one["alt"] for one in first["figures"]}
+    assert "Expected calibration error" in alts["reliability.svg"]
+    assert alts["coverage.svg"] == FIGURE_CAPTIONS["coverage"]
     for one in first["figures"]:
         assert client.get(one["url"]).headers["content-type"] == "image/svg+xml"
         assert one["alt"]
@@ -206,16 +218,25 @@ def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
     assert picture
     assert client.get(f"/runs/first/{picture[1]}").status_code == 200
     assert "<!doctype html>" in client.get(first["report"]).text
-    for path in ("/runs/third/card", "/runs/first/figures/..%2Frecipe.yaml", "/runs/first/recipe.yaml", "/docs"):
+    for path in (
+        "/runs/third/card",
+        "/runs/first/figures/..%2Frecipe.yaml",
+        "/runs/first/figures/per_label.txt",
+        "/runs/first/recipe.yaml",
+        "/docs",
+    ):
         assert client.get(path).status_code == 404, path
 
 
 def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(runs["first"] / "adapter", tmp_path / "alone")
     host = ModelHost.load({"alone": tmp_path / "alone"})
-    with TestClient(create_app(host.hosted, host.answer, LIMITS, 4)) as client:
+    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as client:
         (one,) = client.get("/v1/model").json()["models"]
         assert (one["figures"], one["card"], one["report"]) == ([], None, None)
+        # Without samples of a run, the page has neutral texts to try.
+        assert one["examples"][0] == "What a lovely day!"
+        assert all(len(text) <= LIMITS.max_chars for text in one["examples"])
         assert ask(client, texts="a")["model"] == "alone"
 
 

@@ -23,8 +23,8 @@ class Numbers:
         self.batches: list[tuple[ModelKey, list[str]]] = []
         self.go = threading.Semaphore(0)
 
-    def __call__(self, question: ModelKey, texts: Sequence[str]) -> Predictions:
-        self.batches.append((question, list(texts)))
+    def __call__(self, key: ModelKey, texts: Sequence[str]) -> Predictions:
+        self.batches.append((key, list(texts)))
         assert self.go.acquire(timeout=10)
         if "bad" in texts:
             raise RuntimeError("bad text")
@@ -46,9 +46,9 @@ def test_what_comes_while_one_is_computed_makes_the_next() -> None:
         sizes: list[int] = []
         batcher = Batcher(numbers, 8, 100, sizes.append)
         batcher.start()
-        one = asyncio.create_task(batcher.ask(FIRST, ["1"]))
+        one = asyncio.create_task(batcher.predict(FIRST, ["1"]))
         await until(numbers, 1)
-        others = [asyncio.create_task(batcher.ask(FIRST, [str(at), str(at + 50)])) for at in range(3)]
+        others = [asyncio.create_task(batcher.predict(FIRST, [str(at), str(at + 50)])) for at in range(3)]
         await asyncio.sleep(0)
         assert batcher.waiting == 6
         numbers.go.release(2)
@@ -66,10 +66,10 @@ def test_a_long_request_does_not_hold_up_a_short_one() -> None:
         numbers = Numbers()
         batcher = Batcher(numbers, 4, 100)
         batcher.start()
-        long = asyncio.create_task(batcher.ask(FIRST, list(map(str, range(12)))))
+        long = asyncio.create_task(batcher.predict(FIRST, list(map(str, range(12)))))
         await until(numbers, 1)
-        short = asyncio.create_task(batcher.ask(FIRST, ["70", "71"]))
-        other = asyncio.create_task(batcher.ask(SECOND, ["90"]))
+        short = asyncio.create_task(batcher.predict(FIRST, ["70", "71"]))
+        other = asyncio.create_task(batcher.predict(SECOND, ["90"]))
         await asyncio.sleep(0)
         numbers.go.release(10)
         assert (await short).label_indices.tolist() == [70, 71]
@@ -77,26 +77,26 @@ def test_a_long_request_does_not_hold_up_a_short_one() -> None:
         assert (await long).label_indices.tolist() == list(range(12))
         assert numbers.batches[1] == (FIRST, ["70", "71", "4", "5"])
         # The other classifier has its turn before what is left of the long request.
-        assert [question.name for question, _ in numbers.batches] == ["first", "first", "second", "first", "first"]
+        assert [key.name for key, _ in numbers.batches] == ["first", "first", "second", "first", "first"]
         await batcher.stop()
 
     asyncio.run(story())
 
 
-def test_too_many_are_refused_and_the_patient_wait() -> None:
+def test_too_many_are_refused_and_tables_wait() -> None:
     async def story() -> None:
         numbers = Numbers()
         batcher = Batcher(numbers, 2, 4)
         batcher.start()
-        first = asyncio.create_task(batcher.ask(FIRST, ["1", "2", "3", "4"]))
+        first = asyncio.create_task(batcher.predict(FIRST, ["1", "2", "3", "4"]))
         await until(numbers, 1)
         with pytest.raises(QueueFullError):
-            await batcher.ask(FIRST, ["5", "6", "7"])
-        second = asyncio.create_task(batcher.ask(FIRST, ["5", "6"]))
-        patient = asyncio.create_task(batcher.ask(FIRST, ["7"], patient=True))
+            await batcher.predict(FIRST, ["5", "6", "7"])
+        second = asyncio.create_task(batcher.predict(FIRST, ["5", "6"]))
+        table = asyncio.create_task(batcher.predict(FIRST, ["7"], bypass_queue_limit=True))
         await asyncio.sleep(0)
         numbers.go.release(10)
-        assert [(await one).label_indices.tolist() for one in (first, second, patient)] == [[1, 2, 3, 4], [5, 6], [7]]
+        assert [(await one).label_indices.tolist() for one in (first, second, table)] == [[1, 2, 3, 4], [5, 6], [7]]
         await batcher.stop()
 
     asyncio.run(story())
@@ -109,8 +109,8 @@ def test_a_fault_is_that_of_its_batch_alone() -> None:
         batcher.start()
         numbers.go.release(10)
         with pytest.raises(RuntimeError, match="bad text"):
-            await batcher.ask(FIRST, ["1", "bad", "3"])
-        assert (await batcher.ask(FIRST, ["4"])).label_indices.tolist() == [4]
+            await batcher.predict(FIRST, ["1", "bad", "3"])
+        assert (await batcher.predict(FIRST, ["4"])).label_indices.tolist() == [4]
         assert batcher.running
         await batcher.stop()
 
@@ -122,7 +122,7 @@ def test_what_was_accepted_is_answered_before_the_end() -> None:
         numbers = Numbers()
         batcher = Batcher(numbers, 2, 100)
         batcher.start()
-        asked = [asyncio.create_task(batcher.ask(FIRST, [str(at)] * 3)) for at in range(3)]
+        asked = [asyncio.create_task(batcher.predict(FIRST, [str(at)] * 3)) for at in range(3)]
         await until(numbers, 1)
         end = asyncio.create_task(batcher.stop())
         await asyncio.sleep(0.02)
@@ -140,13 +140,13 @@ def test_who_has_gone_is_not_computed_for() -> None:
         numbers = Numbers()
         batcher = Batcher(numbers, 2, 100)
         batcher.start()
-        first = asyncio.create_task(batcher.ask(FIRST, ["1"]))
+        first = asyncio.create_task(batcher.predict(FIRST, ["1"]))
         await until(numbers, 1)
-        gone = asyncio.create_task(batcher.ask(FIRST, ["2"]))
+        gone = asyncio.create_task(batcher.predict(FIRST, ["2"]))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(0)
-        last = asyncio.create_task(batcher.ask(FIRST, ["3"]))
+        last = asyncio.create_task(batcher.predict(FIRST, ["3"]))
         numbers.go.release(10)
         assert (await first).label_indices.tolist() == [1]
         assert (await last).label_indices.tolist() == [3]

@@ -31,7 +31,7 @@ TEXT = tiny_models.toy_rows(1, tiny_models.ONE_TOKEN, 5)[0][0]
 @pytest.fixture(scope="module")
 def address(host: ModelHost) -> Iterator[str]:
     listening = listen("127.0.0.1", 0)
-    app = create_app(host.hosted, host.answer, Limits(max_chars=500, max_texts=10), 8)
+    app = create_app(host.models, host.predict, Limits(max_chars=500, max_texts=10), 8)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -70,8 +70,9 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
-    # The cursor is in the field already.
+    # The cursor is in the field already, and typing replaces the selected example.
     page.keyboard.type(TEXT)
+    assert page.input_value("#text") == TEXT
     predictor = Predictor.load(runs["first"])
     answers = predictor.predict([TEXT])
     shown = [f"{100 * share:.1f} %" for share in answers.probabilities[0]]
@@ -93,6 +94,29 @@ def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
     page.wait_for_function("() => !document.querySelector('.answer')")
 
 
+def test_the_page_opens_with_an_answer(page: Any, address: str) -> None:
+    examples = page.request.get(f"{address}/v1/model").json()["models"][0]["examples"]
+    page.wait_for_selector(".answer.after .verdict")
+    assert page.input_value("#text") == examples[0]
+    buttons = page.locator("#examples button")
+    assert buttons.all_inner_texts() == examples
+    assert buttons.evaluate_all("all => all.map(one => one.ariaPressed)") == ["true"] + ["false"] * (len(examples) - 1)
+    with page.expect_response(f"{address}/v1/classify") as response:
+        buttons.nth(1).click()
+    assert response.value.request.post_data_json["texts"] == examples[1]
+    page.wait_for_function(
+        "label => document.querySelector('.answer.after .verdict').firstChild.textContent === label",
+        arg=response.value.json()["results"][0]["label"],
+    )
+    assert page.input_value("#text") == examples[1]
+    # Another classifier brings its own examples, and keeps a text that was typed.
+    page.select_option("#model", "second")
+    page.wait_for_function("text => document.getElementById('text').value !== text", arg=examples[1])
+    page.fill("#text", TEXT)
+    page.select_option("#model", "first")
+    assert page.input_value("#text") == TEXT
+
+
 def test_another_classifier(page: Any) -> None:
     page.fill("#text", TEXT)
     page.select_option("#model", "second")
@@ -105,7 +129,7 @@ def test_a_fault_is_told(page: Any) -> None:
     page.evaluate("document.getElementById('text').removeAttribute('maxlength')")
     page.fill("#text", "x" * 501)
     page.wait_for_selector("#fault:not([hidden])")
-    assert page.inner_text("#fault") == "texts[0]: 501 characters; at most 500"
+    assert page.inner_text("#fault") == "texts[0]: 501 characters; a text may have at most 500"
     page.fill("#text", "fine")
     page.wait_for_selector(".answer")
     assert page.locator("#fault").is_hidden()
@@ -146,7 +170,7 @@ def test_a_file_is_dropped(page: Any) -> None:
         }"""
     )
     page.wait_for_selector("#table-found:not([hidden])")
-    assert page.inner_text("#table-said") == "1 rows labelled."
+    assert page.inner_text("#table-said") == "1 row labelled."
 
 
 def test_figures_and_pages(page: Any, address: str) -> None:

@@ -89,5 +89,5 @@ def test_names(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     found = parse_run_names([str(tmp_path / "a"), f"b={tmp_path / 'a'}"])
     assert found == {"a": tmp_path / "a", "b": tmp_path / "a"}
-    with pytest.raises(RunError, match=r"'a' is the name of .* already; name it otherwise: OTHER="):
+    with pytest.raises(RunError, match=r"'a' is already the name of .*; give another: OTHER="):
         parse_run_names(["runs/a", "elsewhere/a"])

@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP."""
+"""Bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Texts = Annotated[list[str], Field(min_length=1)]
 
 
 class ClassifyRequest(BaseModel):
-    """One text, or several."""
+    """One text, or several texts, to classify."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -19,20 +19,25 @@ class ClassifyRequest(BaseModel):
         },
     )
 
-    texts: str | Texts = Field(description="One text or a list of them.")
-    model: str | None = Field(None, description="Name of the classifier; the first one by default.")
-    before: bool = Field(False, description="Also answer as the model did before fine-tuning.")
+    texts: str | Texts = Field(description="A text, or a list of texts.")
+    model: str | None = Field(None, description="Name of the classifier; the server's first classifier by default.")
+    before: bool = Field(False, description="Also predict with the model as it was before fine-tuning.")
 
 
 class LabelProbabilities(BaseModel):
-    """A label and the probability of each."""
+    """The predicted label, and the probability of each label."""
 
-    label: str = Field(description="The label that serves the classifier's metric; mostly the likeliest.")
-    probabilities: dict[str, float] = Field(description="Of each label, in the order of the task; they add up to one.")
+    label: str = Field(
+        description="The predicted label. It serves the classifier's metric, so it is usually but not always the most "
+        "probable label."
+    )
+    probabilities: dict[str, float] = Field(
+        description="Probability of each label, in the order of the task; they add up to one."
+    )
 
 
 class TextResult(LabelProbabilities):
-    """The answer to one text."""
+    """The prediction for one text."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -46,78 +51,82 @@ class TextResult(LabelProbabilities):
         }
     )
 
-    unsure: bool = Field(description="The label's probability is below the classifier's threshold: better not trusted.")
+    unsure: bool = Field(
+        description="Whether the label's probability is below the classifier's threshold, so that the label should not "
+        "be relied on."
+    )
     before: LabelProbabilities | None = Field(
-        None, description="What the model answered before fine-tuning, where that was asked."
+        None, description="The prediction of the model before fine-tuning, if the request asked for it."
     )
 
 
 class ClassifyResponse(BaseModel):
-    """One result for each text, in their order."""
+    """One result for each text, in the order of the request."""
 
-    model: str
+    model: str = Field(description="Name of the classifier.")
     results: list[TextResult]
 
 
 class FigureLink(BaseModel):
-    """A figure of the run."""
+    """A figure of the training run."""
 
     url: str
-    alt: str = Field(description="What it shows, in words.")
+    alt: str = Field(description="What the figure shows, in words.")
 
 
 class ModelInfo(BaseModel):
-    """One classifier."""
+    """One classifier of the server."""
 
-    name: str
+    name: str = Field(description="The name that requests give as `model`.")
     description: str
     task: str
     labels: list[str]
-    base_model: str
-    method: str
-    metric: str = Field(description="What its decisions are best for.")
-    calibrated: bool
-    threshold: float | None = Field(description='Confidence below which it says "unsure"; null for never.')
-    has_before: bool = Field(description="Whether it can answer as before fine-tuning.")
-    text_column: str = Field(description="Where a table's texts are looked for by default.")
+    base_model: str = Field(description="The chat model below the adapter; empty for merged weights.")
+    method: str = Field(description="Method of fine-tuning, such as LoRA.")
+    metric: str = Field(description="The metric that the predicted labels serve.")
+    calibrated: bool = Field(description="Whether the probabilities are calibrated.")
+    threshold: float | None = Field(description="Probability below which a label is unsure; null if no label is.")
+    has_before: bool = Field(description="Whether the classifier can also predict as before fine-tuning.")
+    text_column: str = Field(description="Column of the texts in a table, unless the request names another.")
+    examples: list[str] = Field(description="Up to six texts to try.")
     figures: list[FigureLink]
-    card: str | None = Field(description="Address of its model card, as a page.")
-    report: str | None = Field(description="Address of its report.")
+    card: str | None = Field(description="Address of the model card as a page.")
+    report: str | None = Field(description="Address of the report of the training run.")
 
 
 class Limits(BaseModel):
-    """What a request may hold; beyond that it is refused with 413, or with 429 where too many wait."""
+    """What the server accepts: larger requests are refused with 413, requests to a full queue with 429."""
 
     model_config = ConfigDict(frozen=True)
 
-    max_chars: int = Field(20_000, gt=0, description="Characters of a text.")
-    max_texts: int = Field(512, gt=0, description="Texts of a request.")
-    max_waiting: int = Field(4096, gt=0, description="Texts that may wait, of all requests together.")
-    max_table_bytes: int = Field(100_000_000, gt=0, description="Bytes of a table.")
+    max_chars: int = Field(20_000, gt=0, description="Most characters in a text.")
+    max_texts: int = Field(512, gt=0, description="Most texts in a request.")
+    max_waiting: int = Field(4096, gt=0, description="Most texts that may wait, of all requests together.")
+    max_table_bytes: int = Field(100_000_000, gt=0, description="Most bytes of a table.")
 
 
 class ModelResponse(BaseModel):
-    """Who answers here, within what limits."""
+    """The classifiers of the server, and its limits."""
 
-    version: str
-    default: str
+    version: str = Field(description="Version of whinchat.")
+    default: str = Field(description="The classifier of requests that name none.")
     models: list[ModelInfo]
     limits: Limits
 
 
 class ErrorResponse(BaseModel):
-    """What was wrong, where, and what to do."""
+    """An error."""
 
-    detail: str
+    detail: str = Field(description="What is wrong, where, and what to do.")
 
 
 class TableEvent(BaseModel):
-    """One line of what a table's labelling says: how far it is, and the next rows."""
+    """One line of the response for a table: the progress, and the next labelled rows."""
 
-    done: int = Field(description="Rows so far.")
+    done: int = Field(description="Rows labelled so far.")
     total: int = Field(description="Rows of the table.")
-    labels: dict[str, int] = Field(description="Rows of each label so far.")
-    unsure: int = Field(description="Rows so far whose label is better not trusted.")
-    bad: int = Field(description="Rows so far that could not be read.")
-    table: str = Field(description="The next piece of the labelled table; all pieces make the whole.")
-    error: str | None = Field(None, description="Why it ends early.")
+    labels: dict[str, int] = Field(description="Number of rows with each label so far.")
+    unsure: int = Field(description="Number of rows so far whose label is unsure.")
+    bad: int = Field(description="Number of rows so far that could not be read.")
+    table: str = Field(description="The next piece of the labelled table; all pieces together are the whole table.")
+    error: str | None = Field(None, description="Why the response ends early.")

@@ -1,4 +1,4 @@
-"""The HTTP application: what is asked, what is answered, what is refused."""
+"""The HTTP application: its routes, its limits and its metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from whinchat.server.api_schema import (
     TableEvent,
     TextResult,
 )
-from whinchat.server.batcher import Answer, Batcher, QueueFullError
+from whinchat.server.batcher import Batcher, PredictFunction, QueueFullError
 from whinchat.server.run_pages import RunPages, model_info
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
@@ -34,27 +34,34 @@ from whinchat.server.uploads import label_upload, store_upload
 T = TypeVar("T")
 
 _PAGE = Path(__file__).with_name("page")
-# The page's own files, its figures, and the server itself: nothing comes from elsewhere.
+# Content security policy: the page loads its own files and figures, and asks this server; nothing else.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
-# The report and the card's tables carry styles of their own, and no script.
+# Report and card contain styles, and no script.
 _STYLED_POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorResponse, "description": "No classifier of that name"},
-    413: {"model": ErrorResponse, "description": "More or longer texts than allowed"},
+    404: {"model": ErrorResponse, "description": "There is no classifier of this name"},
+    413: {"model": ErrorResponse, "description": "More texts, or longer ones, than the limits allow"},
     429: {"model": ErrorResponse, "description": "Too many texts are waiting; try again after `Retry-After` seconds"},
 }
 
 
-def create_app(hosted: Mapping[str, ServedModel], answer: Answer, limits: Limits, batch_size: int) -> FastAPI:
-    """An application that answers by ``answer``, which one thread calls with at most ``batch_size`` texts."""
+def create_app(models: Mapping[str, ServedModel], predict: PredictFunction, limits: Limits, batch_size: int) -> FastAPI:
+    """Build the application.
+
+    Args:
+        models: the classifiers by name; the first is the default.
+        predict: predicts at most ``batch_size`` texts; always called by the same thread.
+        limits: what the server accepts.
+        batch_size: most texts computed together.
+    """
     metrics = ServerMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batcher = Batcher(answer, batch_size, limits.max_waiting, metrics.batches.observe)
+        batcher = Batcher(predict, batch_size, limits.max_waiting, metrics.batches.observe)
         batcher.start()
         metrics.waiting.set_function(lambda: batcher.waiting)
         app.state.batcher = batcher
@@ -66,131 +73,137 @@ def create_app(hosted: Mapping[str, ServedModel], answer: Answer, limits: Limits
         version=version("whinchat"),
         summary="A small chat model as a text classifier",
         lifespan=lifespan,
-        # Their pages would be fetched from elsewhere; /openapi.json says the same.
+        # FastAPI's documentation pages load scripts from other hosts. /openapi.json has the same content.
         docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(_BodyLimit, limits=limits)
-    pages = RunPages({name: one.path for name, one in hosted.items()})
-    _add_api(app, hosted, pages, limits, metrics)
-    _add_watching(app, metrics)
+    pages = RunPages({name: model.path for name, model in models.items()})
+    _add_api(app, models, pages, limits, metrics)
+    _add_monitoring(app, metrics)
     _add_pages(app, pages)
     return app
 
 
 def _add_api(
-    app: FastAPI, hosted: Mapping[str, ServedModel], pages: RunPages, limits: Limits, metrics: ServerMetrics
+    app: FastAPI, models: Mapping[str, ServedModel], pages: RunPages, limits: Limits, metrics: ServerMetrics
 ) -> None:
-    first = next(iter(hosted))
-    cards = [model_info(one, pages) for one in hosted.values()]
+    default = next(iter(models))
+    infos = [model_info(model, pages, limits.max_chars) for model in models.values()]
 
     def find(name: str | None) -> ServedModel:
         try:
-            return hosted[name or first]
+            return models[name or default]
         except KeyError:
-            raise HTTPException(404, f"no classifier {name!r} here; there are {', '.join(hosted)}") from None
+            raise HTTPException(404, f"there is no classifier {name!r}; choose from {', '.join(models)}") from None
 
-    async def ask(name: str, texts: list[str], *, before: bool = False, patient: bool = False) -> Predictions:
+    async def predict(key: ModelKey, texts: list[str], *, bypass_queue_limit: bool = False) -> Predictions:
+        batcher: Batcher = app.state.batcher
         try:
-            answers: Predictions = await app.state.batcher.ask(ModelKey(name, before), texts, patient=patient)
+            predictions = await batcher.predict(key, texts, bypass_queue_limit=bypass_queue_limit)
         except QueueFullError:
             raise HTTPException(
                 429, f"{limits.max_waiting:,} texts are waiting; try again in a second", {"Retry-After": "1"}
             ) from None
-        if not before:
-            for label in answers.label_names:
-                metrics.answers.labels(name, label).inc()
-            metrics.unsure.labels(name).inc(int(answers.unsure.sum()))
-        return answers
+        if not key.before:
+            for label in predictions.label_names:
+                metrics.answers.labels(key.name, label).inc()
+            metrics.unsure.labels(key.name).inc(int(predictions.unsure.sum()))
+        return predictions
 
     @app.post("/v1/classify", responses=_REFUSED, tags=["classify"])
-    async def classify(asked: ClassifyRequest) -> ClassifyResponse:
-        """Label one text, or several, with the probability of each label."""
-        one = find(asked.model)
-        texts = [asked.texts] if isinstance(asked.texts, str) else asked.texts
-        _check(texts, limits)
-        if asked.before and one.adapter is None:
-            raise HTTPException(422, f"before: {one.name} holds merged weights, so there is no before to ask")
-        after = await ask(one.name, texts)
-        before = await ask(one.name, texts, before=True) if asked.before else None
-        results = [
-            TextResult(
-                **after.to_dict(at), before=None if before is None else LabelProbabilities(**_shares(before, at))
+    async def classify(request: ClassifyRequest) -> ClassifyResponse:
+        """Predict the label of one text, or of several, with the probability of each label."""
+        model = find(request.model)
+        texts = [request.texts] if isinstance(request.texts, str) else request.texts
+        _check_texts(texts, limits)
+        if request.before and model.adapter is None:
+            raise HTTPException(
+                422,
+                f"before: {model.name} has merged weights, so the model before fine-tuning is not there; leave it out",
             )
-            for at in range(len(texts))
-        ]
-        return ClassifyResponse(model=one.name, results=results)
+        after = await predict(ModelKey(model.name), texts)
+        results = [TextResult(**after.to_dict(row)) for row in range(len(texts))]
+        if request.before:
+            before = await predict(ModelKey(model.name, before=True), texts)
+            for row, result in enumerate(results):
+                result.before = LabelProbabilities(**before.to_dict(row))
+        return ClassifyResponse(model=model.name, results=results)
 
     @app.get("/v1/model", tags=["classify"])
-    async def models() -> ModelResponse:
-        """The classifiers that answer here, and what a request may hold."""
-        return ModelResponse(version=version("whinchat"), default=first, models=cards, limits=limits)
+    async def list_models() -> ModelResponse:
+        """List the classifiers, and the limits of a request."""
+        return ModelResponse(version=version("whinchat"), default=default, models=infos, limits=limits)
 
     @app.post(
         "/v1/table",
-        responses={**_REFUSED, 200: {"model": TableEvent, "description": "One event a line (application/x-ndjson)"}},
+        responses={
+            **_REFUSED,
+            200: {"model": TableEvent, "description": "One event in each line (application/x-ndjson)"},
+        },
         response_class=StreamingResponse,
         tags=["classify"],
         openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
     async def table(
         request: Request,
-        name: Annotated[str, Query(description="Name of the file: its ending says whether CSV, TSV or JSONL.")],
+        name: Annotated[str, Query(description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.")],
         column: Annotated[
-            str | None, Query(description="Column of the texts; the classifier's own by default.")
+            str | None,
+            Query(description="Column of the texts; the column that the classifier was trained on by default."),
         ] = None,
         model: Annotated[str | None, Query(description="Name of the classifier.")] = None,
     ) -> StreamingResponse:
-        """Label a table: the body is the file. Every row comes back in its place, with columns for label,
-        probabilities, and what was wrong with it."""
-        one = find(model)
-        recipe = one.predictor.recipe
+        """Label every row of a table. The body of the request is the file.
+
+        The rows come back in their order, with further columns for label, probabilities, and the error of a row that
+        cannot be read.
+        """
+        served = find(model)
+        recipe = served.predictor.recipe
         upload = await store_upload(request.stream(), name, column or recipe.data.text_column, recipe.task.labels)
 
-        async def answer(texts: list[str]) -> Predictions:
-            return await ask(one.name, texts, patient=True)
+        async def predict_piece(texts: list[str]) -> Predictions:
+            return await predict(ModelKey(served.name), texts, bypass_queue_limit=True)
 
-        events = label_upload(upload, answer)
+        events = label_upload(upload, predict_piece)
         return StreamingResponse(events, media_type="application/x-ndjson")
 
 
-def _check(texts: list[str], limits: Limits) -> None:
+def _check_texts(texts: list[str], limits: Limits) -> None:
     if len(texts) > limits.max_texts:
-        raise HTTPException(413, f"texts: {len(texts):,} of them; at most {limits.max_texts:,} in one request")
-    for at, text in enumerate(texts):
+        raise HTTPException(413, f"texts: {len(texts):,} texts; a request may hold at most {limits.max_texts:,}")
+    for index, text in enumerate(texts):
         if len(text) > limits.max_chars:
-            raise HTTPException(413, f"texts[{at}]: {len(text):,} characters; at most {limits.max_chars:,}")
-        if fault := text_fault(text, f"texts[{at}]"):
+            raise HTTPException(
+                413, f"texts[{index}]: {len(text):,} characters; a text may have at most {limits.max_chars:,}"
+            )
+        if fault := text_fault(text, f"texts[{index}]"):
             raise HTTPException(422, f"{fault}; send whole characters")
 
 
-def _shares(answers: Predictions, at: int) -> dict[str, Any]:
-    line = answers.to_dict(at)
-    return {"label": line["label"], "probabilities": line["probabilities"]}
-
-
-def _add_watching(app: FastAPI, metrics: ServerMetrics) -> None:
+def _add_monitoring(app: FastAPI, metrics: ServerMetrics) -> None:
     @app.get("/health", tags=["watch"], response_class=PlainTextResponse)
     async def health() -> str:
-        """The process is there."""
+        """Report that the process runs."""
         return "ok"
 
     @app.get("/ready", tags=["watch"], response_class=PlainTextResponse)
     async def ready() -> Response:
-        """Texts are being answered."""
+        """Report whether the server accepts texts."""
         running = app.state.batcher.running
-        return PlainTextResponse("ready" if running else "not answering", 200 if running else 503)
+        return PlainTextResponse("ready" if running else "not ready", 200 if running else 503)
 
     @app.get("/metrics", tags=["watch"], response_class=PlainTextResponse)
     async def prometheus() -> Response:
-        """For Prometheus."""
+        """Return the metrics for Prometheus."""
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.middleware("http")
     async def watch(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         started = time.perf_counter()
         response = await call_next(request)
-        # The route and not the address, which anyone can make up.
+        # The route, and not the address: clients could make up any number of addresses.
         path = getattr(request.scope.get("route"), "path", "other")
         metrics.requests.labels(path, str(response.status_code)).inc()
         metrics.seconds.labels(path).observe(time.perf_counter() - started)
@@ -211,40 +224,40 @@ def _add_pages(app: FastAPI, pages: RunPages) -> None:
 
     @app.get("/runs/{name}/card", include_in_schema=False)
     async def card(name: str) -> HTMLResponse:
-        return HTMLResponse(_found(pages.card(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
+        return HTMLResponse(_or_404(pages.card(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/report", include_in_schema=False)
     async def report(name: str) -> FileResponse:
-        return FileResponse(_found(pages.report(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
+        return FileResponse(_or_404(pages.report(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/figures/{file}", include_in_schema=False)
     async def figure(name: str, file: str) -> FileResponse:
-        return FileResponse(_found(pages.figure(name, file)))
+        return FileResponse(_or_404(pages.figure(name, file)))
 
 
-def _found(thing: T | None) -> T:
-    if thing is None:
-        raise HTTPException(404, "nothing of that name here")
-    return thing
+def _or_404(page: T | None) -> T:
+    if page is None:
+        raise HTTPException(404, "there is no such page")
+    return page
 
 
 class _BodyLimit:
-    """Refuses bodies that are longer than any request that is allowed can be, before they are in memory."""
+    """Middleware that refuses a body longer than any allowed request, before the body is in memory."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
-        # JSON may take twelve bytes for a character.
-        texts = limits.max_texts * (limits.max_chars * 12 + 8) + 1024
-        self._most = {"/v1/classify": min(texts, 64_000_000), "/v1/table": limits.max_table_bytes}
+        # JSON takes up to twelve bytes for a character.
+        classify_bytes = limits.max_texts * (limits.max_chars * 12 + 8) + 1024
+        self._max_bytes = {"/v1/classify": min(classify_bytes, 64_000_000), "/v1/table": limits.max_table_bytes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = self._most.get(scope.get("path", ""))
-        if scope["type"] != "http" or most is None:
+        max_bytes = self._max_bytes.get(scope.get("path", ""))
+        if scope["type"] != "http" or max_bytes is None:
             await self._app(scope, receive, send)
             return
-        detail = f"the body is longer than {most:,} bytes; send less at once"
+        detail = f"the body is longer than {max_bytes:,} bytes; send less in one request"
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > most:
+        if length.isdigit() and int(length) > max_bytes:
             await JSONResponse({"detail": detail}, 413)(scope, receive, send)
             return
         seen = 0
@@ -253,7 +266,7 @@ class _BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > most:
+            if seen > max_bytes:
                 raise HTTPException(413, detail)
             return message
 

@@ -1,7 +1,7 @@
-"""Texts of requests that come at the same time, answered in common batches.
+"""Common batches for the texts of concurrent requests.
 
-While one batch is computed the next gathers, so a batch is as large as the load makes it, and nobody waits for others
-to come. Each request in turn puts one text into a batch: a long one does not hold up those beside it.
+While one batch is computed, the texts of the next one gather. So a batch is as large as the load makes it, and no text
+waits for further ones to arrive. Requests take turns, one text each, so a long request does not hold up a short one.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 from whinchat.inference.predictor import Predictions
 from whinchat.server.served_models import ModelKey
 
-Answer = Callable[[ModelKey, Sequence[str]], Predictions]
+PredictFunction = Callable[[ModelKey, Sequence[str]], Predictions]
 
 
 class QueueFullError(Exception):
-    """More texts are waiting than may."""
+    """As many texts are waiting as the limit allows."""
 
 
 @dataclass(eq=False)
-class _Waiting:
-    """A request's texts; the first ``taken`` of them are in batches already."""
+class _PendingRequest:
+    """A request of which some texts are not predicted yet; the first ``taken`` texts are in batches already."""
 
-    question: ModelKey
+    key: ModelKey
     texts: Sequence[str]
-    done: asyncio.Future[Predictions]
+    future: asyncio.Future[Predictions]
     taken: int = 0
-    answered: list[Predictions] = field(default_factory=list)
+    parts: list[Predictions] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -37,105 +37,113 @@ class _Waiting:
 
 
 class Batcher:
-    """Hands texts to ``answer``, one batch at a time, in a thread of its own.
+    """Calls ``predict`` with one batch after the other, in a thread of its own.
 
     Args:
-        answer: called with what one question asks of at most ``batch_size`` texts.
-        batch_size: texts in a batch, at most.
-        max_waiting: texts that may wait in all.
-        watch: called with the size of each batch before it is computed.
+        predict: predicts at most ``batch_size`` texts, all with the same classifier.
+        batch_size: most texts in a batch.
+        max_waiting: most texts that may wait, of all requests together.
+        on_batch: called with the size of each batch before it is computed.
     """
 
     def __init__(
-        self, answer: Answer, batch_size: int, max_waiting: int, watch: Callable[[int], None] = lambda size: None
+        self,
+        predict: PredictFunction,
+        batch_size: int,
+        max_waiting: int,
+        on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._answer = answer
-        self._size = batch_size
-        self._most = max_waiting
-        self._watch = watch
-        self._queue: list[_Waiting] = []
-        self._some = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._work: asyncio.Task[None] | None = None
+        self._predict = predict
+        self._batch_size = batch_size
+        self._max_waiting = max_waiting
+        self._on_batch = on_batch
+        self._queue: list[_PendingRequest] = []
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """Texts that are in no batch yet."""
-        return sum(one.left for one in self._queue)
+        """Number of texts that are in no batch yet."""
+        return sum(request.left for request in self._queue)
 
     @property
     def running(self) -> bool:
-        """Whether texts are being taken."""
-        return self._work is not None and not self._work.done()
+        """Whether the batcher accepts texts."""
+        return self._task is not None and not self._task.done()
 
     def start(self) -> None:
-        """Begin; inside a running event loop."""
-        self._work = asyncio.create_task(self._run())
+        """Start to compute batches. Call this inside a running event loop."""
+        self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Answer what was accepted, then end."""
+        """Finish all accepted requests, then end."""
         while self._queue:
-            await asyncio.wait([one.done for one in self._queue])
-        if self._work is not None:
-            self._work.cancel()
+            await asyncio.wait([request.future for request in self._queue])
+        if self._task is not None:
+            self._task.cancel()
         self._thread.shutdown()
 
-    async def ask(self, question: ModelKey, texts: Sequence[str], *, patient: bool = False) -> Predictions:
-        """Answers to ``texts``, one or more of them, in their order.
+    async def predict(self, key: ModelKey, texts: Sequence[str], *, bypass_queue_limit: bool = False) -> Predictions:
+        """Predict one or more texts; the predictions have the order of the texts.
 
         Args:
-            question: whom to ask.
+            key: the classifier to predict with.
             texts: the texts.
-            patient: wait where too many others do, for work that is not a request of its own.
+            bypass_queue_limit: accept the texts although the queue is full. For the pieces of a table: its request was
+                accepted already, and sends the next piece only when it has the last one.
 
         Raises:
-            QueueFullError: too many are waiting.
+            QueueFullError: too many texts are waiting.
         """
-        if not patient and self.waiting + len(texts) > self._most:
+        if not bypass_queue_limit and self.waiting + len(texts) > self._max_waiting:
             raise QueueFullError
-        one = _Waiting(question, texts, asyncio.get_running_loop().create_future())
-        self._queue.append(one)
-        self._some.set()
-        return await one.done
+        request = _PendingRequest(key, texts, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        self._arrived.set()
+        return await request.future
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            # Whoever asked may have gone meanwhile.
-            self._queue = [one for one in self._queue if one.left and not one.done.done()]
+            # A future is done early if its client has disconnected.
+            self._queue = [request for request in self._queue if request.left and not request.future.done()]
             if not self._queue:
-                self._some.clear()
-            await self._some.wait()
-            batch = self._next()
-            texts = [text for one, count in batch for text in one.texts[one.taken : one.taken + count]]
-            for one, count in batch:
-                one.taken += count
-            self._watch(len(texts))
-            computed = loop.run_in_executor(self._thread, self._answer, batch[0][0].question, texts)
+                self._arrived.clear()
+            await self._arrived.wait()
+            batch = self._next_batch()
+            texts = [text for request, count in batch for text in request.texts[request.taken : request.taken + count]]
+            for request, count in batch:
+                request.taken += count
+            self._on_batch(len(texts))
+            computed = loop.run_in_executor(self._thread, self._predict, batch[0][0].key, texts)
             await asyncio.wait([computed])
-            fault = computed.exception()
+            error = computed.exception()
             start = 0
-            for one, count in batch:
-                if fault is not None:
-                    one.taken = len(one.texts)
-                    if not one.done.done():
-                        one.done.set_exception(fault)
+            for request, count in batch:
+                if error is not None:
+                    request.taken = len(request.texts)
+                    if not request.future.done():
+                        request.future.set_exception(error)
                     continue
-                one.answered.append(computed.result()[start : start + count])
+                request.parts.append(computed.result()[start : start + count])
                 start += count
-                if not one.left and not one.done.done():
-                    one.done.set_result(Predictions.concatenate(one.answered))
-            # Those that have texts left go behind the others, so that each question has its turn.
-            served = {one for one, _ in batch}
-            self._queue = [one for one in self._queue if one not in served] + [one for one, _ in batch]
+                if not request.left and not request.future.done():
+                    request.future.set_result(Predictions.concatenate(request.parts))
+            # Requests with texts left go to the end of the queue, so that every classifier has its turn.
+            served = [request for request, _ in batch]
+            self._queue = [request for request in self._queue if request not in served] + served
 
-    def _next(self) -> list[tuple[_Waiting, int]]:
-        """Who is in the next batch, with how many texts: those that ask what the first asks, one text each in turn."""
-        asking = [one for one in self._queue if one.question == self._queue[0].question]
-        counts = dict.fromkeys(asking, 0)
-        room = self._size
-        while room and (open_ := [one for one in asking if counts[one] < one.left]):
-            for one in open_[:room]:
-                counts[one] += 1
-            room -= min(room, len(open_))
-        return [(one, count) for one, count in counts.items() if count]
+    def _next_batch(self) -> list[tuple[_PendingRequest, int]]:
+        """Return the requests of the next batch, all for the classifier of the first one, with their numbers of texts.
+
+        The places of the batch are dealt out one text at a time, to each request in turn.
+        """
+        requests = [request for request in self._queue if request.key == self._queue[0].key]
+        counts = dict.fromkeys(requests, 0)
+        free = self._batch_size
+        while free and (unfinished := [request for request in requests if counts[request] < request.left]):
+            for request in unfinished[:free]:
+                counts[request] += 1
+            free -= min(free, len(unfinished))
+        return [(request, count) for request, count in counts.items() if count]

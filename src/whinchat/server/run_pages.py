@@ -1,4 +1,4 @@
-"""The pages of a run that a browser can look at: its model card, its report and its figures."""
+"""What the server shows of a run: its model card, report and figures, and texts to try."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
+from whinchat.errors import RunError
 from whinchat.recipe.schema import method_name
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
@@ -25,6 +26,14 @@ FIGURE_CAPTIONS = {
     "training_curve": "Training loss over steps.",
 }
 
+# Number of example texts, and the examples of a classifier whose run left no samples.
+_EXAMPLES = 6
+_NEUTRAL_EXAMPLES = (
+    "What a lovely day!",
+    "The train was late again, and nobody told us why.",
+    "Where can I find the opening hours?",
+    "It works, but I expected more for the price.",
+)
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 _CARD = """<!doctype html>
 <html lang="en">
@@ -85,6 +94,17 @@ class RunPages:
             if self.figure(name, f"{figure}.svg") is not None
         ]
 
+    def examples(self, name: str, max_chars: int) -> list[str]:
+        """Return texts to try: samples of the run's evaluation, or neutral texts for a classifier without samples."""
+        try:
+            samples = self._folders[name].read_samples()
+        except RunError:
+            samples = ()
+        texts = dict.fromkeys(
+            sample.text for sample in samples if sample.text.strip() and len(sample.text) <= max_chars
+        )
+        return (list(texts) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
+
     def _card_body(self, name: str) -> str:
         """Return the card's Markdown without the front matter, which is for the hub."""
         text = self._folders[name].card.read_text(encoding="utf-8")
@@ -100,24 +120,24 @@ def _image_texts(markdown: str) -> dict[str, str]:
     }
 
 
-def model_info(one: ServedModel, pages: RunPages) -> ModelInfo:
-    """What is said of a classifier."""
-    predictor = one.predictor
-    recipe, calibrator = predictor.recipe, predictor.calibrator
-    address = f"/runs/{quote(one.name)}"
+def model_info(model: ServedModel, pages: RunPages, max_chars: int) -> ModelInfo:
+    """Describe a classifier; its examples have at most ``max_chars`` characters."""
+    recipe, calibrator = model.predictor.recipe, model.predictor.calibrator
+    address = f"/runs/{quote(model.name)}"
     return ModelInfo(
-        name=one.name,
+        name=model.name,
         description=recipe.description,
         task=recipe.task.name,
         labels=list(recipe.task.labels),
-        base_model=recipe.backbone.model if one.adapter is not None else "",
+        base_model=recipe.backbone.model if model.adapter is not None else "",
         method=method_name(recipe.adapter, recipe.backbone.load_in),
         metric=calibrator.metric,
         calibrated=calibrator.rows > 0,
         threshold=calibrator.threshold,
-        has_before=one.adapter is not None,
+        has_before=model.adapter is not None,
         text_column=recipe.data.text_column,
-        figures=pages.figures(one.name),
-        card=f"{address}/card" if pages.has_card(one.name) else None,
-        report=f"{address}/report" if pages.report(one.name) is not None else None,
+        examples=pages.examples(model.name, max_chars),
+        figures=pages.figures(model.name),
+        card=f"{address}/card" if pages.has_card(model.name) else None,
+        report=f"{address}/report" if pages.report(model.name) is not None else None,
     )

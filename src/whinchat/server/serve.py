@@ -1,4 +1,4 @@
-"""The server's process: load, listen, answer, and end without losing what was accepted."""
+"""Run the server: load the classifiers, listen, and stop without losing an accepted request."""
 
 from __future__ import annotations
 
@@ -15,59 +15,70 @@ from whinchat.server.served_models import ModelHost, ModelKey
 
 
 def parse_run_names(runs: Sequence[str]) -> dict[str, Path]:
-    """Runs by the names they are asked by: that of the folder, or the one before ``=``.
+    """Map the names of classifiers to their runs.
+
+    Args:
+        runs: ``NAME=RUN``, or ``RUN`` alone, which gets the name of its folder.
 
     Raises:
-        RunError: two of them have one name.
+        RunError: two runs have the same name.
     """
-    found: dict[str, Path] = {}
-    for one in runs:
-        name, told, path = one.partition("=")
-        folder = Path(path if told else one)
-        name = name if told else folder.resolve().name
-        if name in found:
-            raise RunError(f"{one}: {name!r} is the name of {found[name]} already; name it otherwise: OTHER={folder}")
-        found[name] = folder
-    return found
+    paths: dict[str, Path] = {}
+    for run in runs:
+        name, separator, path = run.partition("=")
+        folder = Path(path if separator else run)
+        name = name if separator else folder.resolve().name
+        if name in paths:
+            raise RunError(f"{run}: {name!r} is already the name of {paths[name]}; give another: OTHER={folder}")
+        paths[name] = folder
+    return paths
 
 
-def serve(
+def run_server(
     runs: Mapping[str, Path],
     host: str,
     port: int,
     limits: Limits,
     batch_size: int,
-    ready: Callable[[str], object],
+    on_ready: Callable[[str], object],
 ) -> None:
-    """Answer until the process is told to stop (SIGINT, SIGTERM); ``ready`` is told the address.
+    """Serve classifiers over HTTP until the process gets SIGINT or SIGTERM.
+
+    Args:
+        runs: the runs by the names of the classifiers; the first is the default.
+        host, port: the address to listen on; port 0 for any free port.
+        limits: what the server accepts.
+        batch_size: most texts computed together.
+        on_ready: called with the server's URL when it accepts requests.
 
     Raises:
-        RunError: the address cannot be had, or ``runs`` cannot be served together.
+        RunError: the address cannot be listened on, a run cannot be read, or the runs have different backbones.
+        HubError: the hub has no such classifier, or cannot be reached.
         ModelError: a model cannot be loaded.
     """
     listening = listen(host, port)
-    classifiers = ModelHost.load(runs)
-    for name in classifiers.hosted:
-        # What is loaded or compiled at the first text is so before anybody waits for it.
-        classifiers.answer(ModelKey(name), ["warm"])
-    app = create_app(classifiers.hosted, classifiers.answer, limits, batch_size)
+    models = ModelHost.load(runs)
+    for name in models.models:
+        # The first prediction loads and compiles things; here no client waits for that.
+        models.predict(ModelKey(name), ["warm"])
+    app = create_app(models.models, models.predict, limits, batch_size)
     config = uvicorn.Config(app, log_level="warning", lifespan="on")
-    shown = host if ":" not in host else f"[{host}]"
-    ready(f"http://{shown}:{listening.getsockname()[1]}")
+    url_host = host if ":" not in host else f"[{host}]"
+    on_ready(f"http://{url_host}:{listening.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket of that address, before minutes are spent on loading a model."""
+    """Return a socket that listens on the address, so that an unusable address is found before a model is loaded."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        # At once, so that nobody who is told the address comes too early.
-        made.listen(2048)
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        # Listening from now on: a client that connects as soon as it knows the address is not refused.
+        listening.listen(2048)
     except OSError as fault:
         raise RunError(
             f"{host}:{port}: cannot be listened on ({fault.strerror}); choose another --port or --host"
         ) from None
-    return made
+    return listening

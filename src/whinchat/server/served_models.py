@@ -1,4 +1,4 @@
-"""Classifiers in memory that share one backbone, told apart by name."""
+"""The classifiers of one server: adapters on a shared backbone, each with a name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from whinchat.storage.locate import SavedClassifier, find_classifier
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One classifier: what it answers with, where it came from, and its adapter's name in the shared model."""
+    """One classifier of the server.
+
+    Attributes:
+        name: the name that requests give.
+        path: the folder that the classifier was loaded from.
+        predictor: the classifier in memory.
+        adapter: name of its adapter in the shared model; None for merged weights.
+    """
 
     name: str
     path: Path
@@ -32,73 +39,75 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ModelKey:
-    """Which classifier is asked; ``before`` asks the model as it was before fine-tuning."""
+    """What a batch is computed with: a classifier, or its model as it was before fine-tuning."""
 
     name: str
     before: bool = False
 
 
 class ModelHost:
-    """Answers one batch of texts after the other; not for several threads at once.
+    """Predicts batches of texts with any of its classifiers. Only one thread at a time may call ``predict``.
 
     Attributes:
-        hosted: the classifiers by name, in the order they were given; the first is the default.
+        models: the classifiers by name, in the order of the command line; the first is the default.
     """
 
-    def __init__(self, model: Any, hosted: Mapping[str, ServedModel]) -> None:
-        self.hosted = dict(hosted)
+    def __init__(self, model: Any, models: Mapping[str, ServedModel]) -> None:
+        self.models = dict(models)
         self._model = model
         self._layers = lora_layers(model)
         self._prefixes: dict[ModelKey, PrefixCache | None] = {}
 
     @classmethod
     def load(cls, runs: Mapping[str, Path]) -> ModelHost:
-        """One backbone, and the adapter of each run on it.
+        """Load one backbone, and the adapter of each run.
 
         Raises:
-            HubError, RunError: nothing of the kind there, or the runs are of different backbones.
-            ModelError: the backbone cannot be had, or an adapter does not fit it.
+            HubError: the hub has no such classifier, or cannot be reached.
+            RunError: a folder holds no classifier, or the runs have different backbones.
+            ModelError: the backbone cannot be loaded, or an adapter does not fit it.
         """
-        runs = {name: fetch_classifier(path) for name, path in runs.items()}
-        found = {name: find_classifier(path) for name, path in runs.items()}
-        first = next(iter(found))
-        for name, one in found.items():
-            if _base(one) != _base(found[first]):
+        paths = {name: fetch_classifier(path) for name, path in runs.items()}
+        saved = {name: find_classifier(path) for name, path in paths.items()}
+        first = next(iter(saved))
+        for name, classifier in saved.items():
+            if _backbone_key(classifier) != _backbone_key(saved[first]):
                 raise RunError(
-                    f"{runs[name]}: its backbone is not that of {runs[first]}; one server holds one backbone, so start "
-                    "another for it"
+                    f"{paths[name]}: its backbone is not that of {paths[first]}; one server holds one backbone, so "
+                    "start another server for this run"
                 )
-        backbone = load_backbone(found[first].recipe.backbone)
+        backbone = load_backbone(saved[first].recipe.backbone)
         model: Any = backbone.model
-        hosted: dict[str, ServedModel] = {}
-        for name, one in found.items():
+        models: dict[str, ServedModel] = {}
+        for name, classifier in saved.items():
             adapter = None
-            if one.has_adapter:
-                # PEFT takes no dots in a name.
-                adapter = f"adapter-{len(hosted)}"
-                add = add_adapter if hosted else load_adapter
-                model = add(model, one.folder, adapter)
-            engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(one.recipe))
-            calibrator = Calibrator.load(one.folder, one.recipe.task.labels)
-            hosted[name] = ServedModel(name, runs[name], Predictor(one.recipe, engine, calibrator), adapter)
+            if classifier.has_adapter:
+                # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
+                adapter = f"adapter-{len(models)}"
+                add = add_adapter if models else load_adapter
+                model = add(model, classifier.folder, adapter)
+            engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(classifier.recipe))
+            calibrator = Calibrator.load(classifier.folder, classifier.recipe.task.labels)
+            predictor = Predictor(classifier.recipe, engine, calibrator)
+            models[name] = ServedModel(name, paths[name], predictor, adapter)
         cast_lora_factors(model, backbone.plan.torch_dtype)
-        return cls(model, hosted)
+        return cls(model, models)
 
-    def answer(self, question: ModelKey, texts: Sequence[str]) -> Predictions:
-        """Answers to N texts; those from before fine-tuning are plain scores, for nothing was calibrated then."""
-        one = self.hosted[question.name]
-        if one.adapter is not None and self._model.active_adapter != one.adapter:
-            self._model.set_adapter(one.adapter)
-        plain = question.before and one.adapter is not None
-        with adapters_disabled(self._layers) if plain else nullcontext():
-            if question not in self._prefixes:
-                self._prefixes[question] = one.predictor.engine.read_prefix()
-            scores = one.predictor.score(texts, bar=SilentProgress(), prefix=self._prefixes[question])
+    def predict(self, key: ModelKey, texts: Sequence[str]) -> Predictions:
+        """Predict the labels of N texts; predictions from before fine-tuning are not calibrated."""
+        model = self.models[key.name]
+        if model.adapter is not None and self._model.active_adapter != model.adapter:
+            self._model.set_adapter(model.adapter)
+        without_adapter = key.before and model.adapter is not None
+        with adapters_disabled(self._layers) if without_adapter else nullcontext():
+            if key not in self._prefixes:
+                self._prefixes[key] = model.predictor.engine.read_prefix()
+            scores = model.predictor.score(texts, bar=SilentProgress(), prefix=self._prefixes[key])
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
-        calibrator = Calibrator(one.predictor.recipe.task.labels) if question.before else one.predictor.calibrator
+        calibrator = Calibrator(model.predictor.recipe.task.labels) if key.before else model.predictor.calibrator
         return Predictions.from_scores(scores, calibrator)
 
 
-def _base(found: SavedClassifier) -> Any:
-    """What two classifiers must have in common to share weights; where a prompt is cut is each one's own."""
-    return found.recipe.backbone.model_copy(update={"max_prompt_tokens": 0}), found.has_adapter or found.folder
+def _backbone_key(saved: SavedClassifier) -> Any:
+    """Return what two classifiers must have in common to share weights; each may cut prompts at its own length."""
+    return saved.recipe.backbone.model_copy(update={"max_prompt_tokens": 0}), saved.has_adapter or saved.folder

@@ -1,35 +1,38 @@
-"""What Prometheus is told."""
+"""What the server counts for Prometheus."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServerMetrics:
-    """Counters of one server."""
+    """Counters, histograms and gauges of one server."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "whinchat_requests", "Requests by path and status.", ["path", "status"], registry=self._registry
+            "whinchat_requests", "Requests, by path and status.", ["path", "status"], registry=self._registry
         )
         self.seconds = Histogram(
-            "whinchat_request_seconds", "Time of a request.", ["path"], buckets=_SECONDS, registry=self._registry
+            "whinchat_request_seconds", "Duration of a request.", ["path"], buckets=_SECONDS, registry=self._registry
         )
         self.answers = Counter(
-            "whinchat_answers", "Texts answered, by model and label.", ["model", "label"], registry=self._registry
+            "whinchat_answers", "Texts classified, by model and label.", ["model", "label"], registry=self._registry
         )
         self.unsure = Counter(
-            "whinchat_unsure", "Answers below the threshold, by model.", ["model"], registry=self._registry
+            "whinchat_unsure",
+            "Texts whose label is below the threshold, by model.",
+            ["model"],
+            registry=self._registry,
         )
         self.batches = Histogram(
-            "whinchat_batch_texts", "Texts computed together.", buckets=_SIZES, registry=self._registry
+            "whinchat_batch_texts", "Texts computed in one batch.", buckets=_BATCH_SIZES, registry=self._registry
         )
         self.waiting = Gauge("whinchat_waiting_texts", "Texts that are in no batch yet.", registry=self._registry)
 
     def page(self) -> bytes:
-        """The text format that Prometheus reads."""
+        """Return all values in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""A table that was sent, labelled piece by piece."""
+"""Label a table from the body of a request, and send it back piece by piece."""
 
 from __future__ import annotations
 
@@ -25,48 +25,62 @@ from whinchat.inference.prediction_columns import (
 from whinchat.inference.predictor import Predictions
 from whinchat.server.api_schema import TableEvent
 
-# Small enough that a bar moves, large enough to fill a batch.
+# Few enough rows that a progress bar keeps moving, enough to fill a batch.
 ROWS_PER_PIECE = 64
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A table on disk; ``kept`` deletes it when closed."""
+    """A table in a temporary folder.
+
+    Attributes:
+        table: the table.
+        blocks: where its pieces lie in the file.
+        labels: the labels of the classifier.
+        column_types: the columns that labelling adds.
+        cleanup: deletes the temporary folder when closed.
+    """
 
     table: TextFormat
-    places: tuple[BlockLocation, ...]
+    blocks: tuple[BlockLocation, ...]
     labels: tuple[str, ...]
-    kinds: ColumnTypes
-    kept: ExitStack
+    column_types: ColumnTypes
+    cleanup: ExitStack
 
 
 async def store_upload(body: AsyncIterator[bytes], name: str, column: str, labels: Sequence[str]) -> Upload:
-    """Keep what is sent, and find its rows.
+    """Store the body of a request as a table, and find its rows.
+
+    Args:
+        body: the bytes of the file.
+        name: name of the file; its suffix gives the format.
+        column: name of the column that holds the texts.
+        labels: the labels of the classifier.
 
     Raises:
-        HTTPException: 422 where it is of no kind that can be labelled line by line, or has no such column.
+        HTTPException: status 422 if the format cannot be labelled in pieces, or the table cannot be read.
     """
-    ending = Path(name).suffix.lower()
-    if not _is_text_format(ending):
-        taken = ", ".join(filter(_is_text_format, table_suffixes()))
-        raise HTTPException(422, f"{name}: send a {taken} file; `whinchat predict` takes Parquet, too")
-    with ExitStack() as kept:
-        path = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="whinchat-"))) / f"table{ending}"
+    suffix = Path(name).suffix.lower()
+    if not _is_text_format(suffix):
+        suffixes = ", ".join(filter(_is_text_format, table_suffixes()))
+        raise HTTPException(422, f"{name}: send a {suffixes} file; for Parquet use `whinchat predict`")
+    with ExitStack() as cleanup:
+        path = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="whinchat-"))) / f"table{suffix}"
         with path.open("wb") as file:
             async for chunk in body:
                 file.write(chunk)
-        kinds = added_column_types(labels)
+        column_types = added_column_types(labels)
 
-        def look() -> tuple[TextFormat, tuple[BlockLocation, ...]]:
-            table = open_unlabeled(path, column, kinds)
-            assert isinstance(table, TextFormat)  # as its ending says
+        def open_table_and_find_rows() -> tuple[TextFormat, tuple[BlockLocation, ...]]:
+            table = open_unlabeled(path, column, column_types)
+            assert isinstance(table, TextFormat)  # because of its suffix
             return table, tuple(table.locate_blocks(ROWS_PER_PIECE, lambda seen: None))
 
         try:
-            table, places = await asyncio.to_thread(look)
+            table, blocks = await asyncio.to_thread(open_table_and_find_rows)
         except DataError as fault:
             raise HTTPException(422, str(fault).replace(str(path), name)) from None
-        return Upload(table, places, tuple(labels), kinds, kept.pop_all())
+        return Upload(table, blocks, tuple(labels), column_types, cleanup.pop_all())
 
 
 def _is_text_format(suffix: str) -> bool:
@@ -75,26 +89,35 @@ def _is_text_format(suffix: str) -> bool:
     return table_format is not None and issubclass(table_format, TextFormat)
 
 
-async def label_upload(upload: Upload, answer: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
-    """An event a line: one at the start, with the head of the table, and one for each piece."""
-    table, kinds = upload.table, upload.kinds
-    total = sum(place.rows for place in upload.places)
-    tallies = [LabelCounts(0, 0, 0, {})]
+async def label_upload(upload: Upload, predict: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
+    """Yield the lines of the response: first an event with the table's header, then an event for each labelled piece."""
+    table, column_types = upload.table, upload.column_types
+    total = sum(location.rows for location in upload.blocks)
+    counts = [LabelCounts(0, 0, 0, {})]
 
     def event(piece: bytes) -> bytes:
-        now = LabelCounts.total(tallies, upload.labels)
-        line = TableEvent(
-            done=now.rows, total=total, labels=now.labels, unsure=now.unsure, bad=now.bad, table=piece.decode()
+        so_far = LabelCounts.total(counts, upload.labels)
+        return (
+            TableEvent(
+                done=so_far.rows,
+                total=total,
+                labels=so_far.labels,
+                unsure=so_far.unsure,
+                bad=so_far.bad,
+                table=piece.decode(),
+            )
+            .model_dump_json()
+            .encode()
+            + b"\n"
         )
-        return line.model_dump_json().encode() + b"\n"
 
-    with upload.kept:
-        yield event(table.header(tuple(kinds)))
-        for place in upload.places:
-            block = await asyncio.to_thread(table.read_block, place)
+    with upload.cleanup:
+        yield event(table.header(tuple(column_types)))
+        for location in upload.blocks:
+            block = await asyncio.to_thread(table.read_block, location)
             texts = readable_texts(block)
-            columns = added_columns(block, kinds, await answer(texts) if texts else None)
+            columns = added_columns(block, column_types, await predict(texts) if texts else None)
             part = table.path.with_suffix(".part")
-            await asyncio.to_thread(table.write_part, part, block, columns, kinds)
-            tallies.append(LabelCounts.of(columns))
+            await asyncio.to_thread(table.write_part, part, block, columns, column_types)
+            counts.append(LabelCounts.of(columns))
             yield event(part.read_bytes())

@@ -173,7 +173,7 @@ class RunFolder:
             after=self.read_evaluation(self.after),
             paired=self._read(self.paired, tuple[PairedTest, ...]),
             history=self.read_history(),
-            samples=self._read(self.samples, tuple[Sample, ...]),
+            samples=self.read_samples(),
             reliability=self._read(self.reliability, ReliabilityReport) if self.reliability.is_file() else None,
         )
 
@@ -198,6 +198,10 @@ class RunFolder:
     def read_history(self) -> tuple[TrainPoint, ...]:
         """The training log; raises RunError as ``read`` does."""
         return self._read(self.history, tuple[TrainPoint, ...])
+
+    def read_samples(self) -> tuple[Sample, ...]:
+        """Read the sample texts with their answers; raises RunError as ``read`` does."""
+        return self._read(self.samples, tuple[Sample, ...])
 
     def _read(self, path: Path, kind: type[T]) -> T:
         self._require(path)

@@ -204,18 +204,17 @@ def serve(
     `/ready` are for whoever watches over it. Without --host only this machine can reach it; there is no sign-in.
     """
     from whinchat.server.api_schema import Limits
-    from whinchat.server.serve import parse_run_names
-    from whinchat.server.serve import serve as answer
+    from whinchat.server.serve import parse_run_names, run_server
 
     limits = Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
 
-    def ready(address: str) -> None:
+    def show_address(address: str) -> None:
         if as_json:
             emit_json({"address": address})
         else:
             out.print(f"{address}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
 
-    answer(parse_run_names(runs), host, port, limits, batch_size, ready)
+    run_server(parse_run_names(runs), host, port, limits, batch_size, show_address)
 
 
 COMMANDS = (evaluate, calibrate, predict, export, serve)

@@ -1,26 +1,26 @@
-// The page of `whinchat serve`. It asks the same addresses as any other client.
+// The page of `whinchat serve`. It sends the same requests as any other client.
 
 const $ = (id) => document.getElementById(id);
-const WAIT = 120; // milliseconds without a key before a text is asked about
-const SPEAK_AFTER = 700; // and before a screen reader is told, so that it is not interrupted at every letter
+const TYPING_PAUSE = 120; // milliseconds without a key before the text is classified
+const SPEAKING_PAUSE = 700; // milliseconds before a screen reader reads the answer, so that no letter interrupts it
 
-let about; // what /v1/model says
+let server; // the response of /v1/model
 let current; // the chosen classifier
-let asking = false; // a request is under way
-let again = false; // and there is something newer to ask about
+let busy = false; // a request is under way
+let outdated = false; // the text or the classifier has changed since that request
 let timer, speaking;
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }
 
 function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-// Bars as a table: what a bar shows stands beside it as a number.
+// A bar chart as a table, which shows the number beside each bar.
 function bars(caption, entries, whole) {
   const rows = entries.map(([label, value, shown]) => {
     const bar = element("i");
@@ -33,7 +33,7 @@ function bars(caption, entries, whole) {
   return element("table", { className: "bars" }, element("caption", {}, caption), element("tbody", {}, ...rows));
 }
 
-function answer(title, result, kind) {
+function answerBox(title, result, kind) {
   const verdict = element("p", { className: "verdict" }, result.label);
   if (result.unsure) verdict.append(element("span", { className: "unsure" }, "unsure"));
   const shares = Object.entries(result.probabilities).map(([label, share]) => [label, share, percent(share)]);
@@ -42,41 +42,42 @@ function answer(title, result, kind) {
   );
 }
 
-async function fault(response) {
+async function errorMessage(response) {
   const body = await response.json().catch(() => ({}));
   const detail = body.detail;
-  if (Array.isArray(detail)) return detail.map((one) => `${one.loc.slice(1).join(".")}: ${one.msg}`).join("; ");
+  if (Array.isArray(detail)) return detail.map((error) => `${error.loc.slice(1).join(".")}: ${error.msg}`).join("; ");
   return detail || `the server answered ${response.status}`;
 }
 
-function complain(id, message) {
+function showError(id, message) {
   $(id).textContent = message;
   $(id).hidden = !message;
 }
 
-// One request at a time; what was typed meanwhile is asked about next.
+// Classify the text. One request at a time; a text that changes meanwhile is classified next.
 async function classify() {
   clearTimeout(speaking);
-  again = asking;
-  if (asking) return;
-  asking = true;
+  showPressedExample();
+  outdated = busy;
+  if (busy) return;
+  busy = true;
   $("answers").classList.add("stale");
   try {
     do {
-      again = false;
-      await ask($("text").value, current);
-    } while (again);
-    complain("fault", "");
-  } catch (problem) {
+      outdated = false;
+      await showAnswer($("text").value, current);
+    } while (outdated);
+    showError("fault", "");
+  } catch (error) {
     $("answers").replaceChildren();
-    complain("fault", problem.message);
+    showError("fault", error.message);
   } finally {
-    asking = false;
+    busy = false;
     $("answers").classList.remove("stale");
   }
 }
 
-async function ask(text, model) {
+async function showAnswer(text, model) {
   if (!text.trim()) {
     $("answers").replaceChildren();
     $("said").textContent = "";
@@ -87,20 +88,20 @@ async function ask(text, model) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ texts: text, model: model.name, before: model.has_before }),
   });
-  if (!response.ok) throw new Error(await fault(response));
+  if (!response.ok) throw new Error(await errorMessage(response));
   const [result] = (await response.json()).results;
-  const shown = [answer(result.before ? "After fine-tuning" : "Answer", result, "after")];
-  if (result.before) shown.push(answer("Before", result.before, "before"));
+  const shown = [answerBox(result.before ? "After fine-tuning" : "Answer", result, "after")];
+  if (result.before) shown.push(answerBox("Before", result.before, "before"));
   $("answers").replaceChildren(...shown);
   clearTimeout(speaking);
   speaking = setTimeout(() => {
-    const doubt = result.unsure ? ", unsure" : "";
+    const unsure = result.unsure ? ", unsure" : "";
     const before = result.before ? ` Before fine-tuning: ${result.before.label}.` : "";
-    $("said").textContent = `${result.label}${doubt}, ${percent(result.probabilities[result.label])}.${before}`;
-  }, SPEAK_AFTER);
+    $("said").textContent = `${result.label}${unsure}, ${percent(result.probabilities[result.label])}.${before}`;
+  }, SPEAKING_PAUSE);
 }
 
-// Lines of a response as they come.
+// Yield the lines of a response as they arrive.
 async function* lines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -119,12 +120,12 @@ async function labelTable(event) {
   if (!file) return;
   $("start").disabled = true;
   $("table-found").hidden = true;
-  complain("table-fault", "");
+  showError("table-fault", "");
   try {
-    const asked = new URLSearchParams({ name: file.name, model: current.name });
-    if ($("column").value.trim()) asked.set("column", $("column").value.trim());
-    const response = await fetch(`/v1/table?${asked}`, { method: "POST", body: file });
-    if (!response.ok) throw new Error(await fault(response));
+    const query = new URLSearchParams({ name: file.name, model: current.name });
+    if ($("column").value.trim()) query.set("column", $("column").value.trim());
+    const response = await fetch(`/v1/table?${query}`, { method: "POST", body: file });
+    if (!response.ok) throw new Error(await errorMessage(response));
     $("table-progress").hidden = false;
     const pieces = [];
     let last;
@@ -135,10 +136,10 @@ async function labelTable(event) {
       $("bar").value = last.done;
       $("bar-label").textContent = `Labelling: ${last.done} of ${last.total} rows`;
     }
-    if (!last || last.done < last.total) throw new Error("the server ended before the table was labelled; try again");
+    if (!last || last.done < last.total) throw new Error("the response ended before the whole table was labelled; try again");
     showTable(file, pieces, last);
-  } catch (problem) {
-    complain("table-fault", problem.message);
+  } catch (error) {
+    showError("table-fault", error.message);
   } finally {
     $("start").disabled = false;
     $("table-progress").hidden = true;
@@ -151,9 +152,9 @@ function showTable(file, pieces, last) {
   ]);
   const most = Math.max(...counts.map(([, count]) => count), 1);
   $("table-chart").replaceChildren(bars("Rows of each label", counts, most));
-  const parts = [`${last.done} rows labelled`];
+  const parts = [`${last.done} ${last.done === 1 ? "row" : "rows"} labelled`];
   if (last.unsure) parts.push(`${last.unsure} of them unsure`);
-  if (last.bad) parts.push(`${last.bad} could not be read: the column "error" says why`);
+  if (last.bad) parts.push(`${last.bad} could not be read; the column "error" gives the reason`);
   $("table-said").textContent = `${parts.join(", ")}.`;
   const [, stem, ending] = file.name.match(/^(.*?)(\.[^.]*)?$/);
   URL.revokeObjectURL($("download").href);
@@ -162,8 +163,35 @@ function showTable(file, pieces, last) {
   $("table-found").hidden = false;
 }
 
+function showPressedExample() {
+  for (const button of $("examples").children) button.setAttribute("aria-pressed", button.textContent === $("text").value);
+}
+
+function tryExample(text) {
+  $("text").value = text;
+  classify();
+}
+
+// Show the examples of a classifier. A text that somebody has typed stays; otherwise the first example is classified.
+function showExamples({ examples }, former) {
+  const typed = $("text").value.trim() && !former?.examples.includes($("text").value);
+  $("examples").replaceChildren(
+    ...examples.map((text) => {
+      const button = element("button", { type: "button", className: "example", title: text }, text);
+      button.addEventListener("click", () => tryExample(text));
+      return button;
+    }),
+  );
+  if (!typed && examples.length) {
+    $("text").value = examples[0];
+    // Selected, so that typing replaces the example.
+    $("text").select();
+  }
+}
+
 function choose(name) {
-  current = about.models.find((one) => one.name === name);
+  const former = current;
+  current = server.models.find((model) => model.name === name);
   document.title = `${current.name}: whinchat`;
   $("name").textContent = current.name;
   const tuned = current.base_model ? `${current.method} on ${current.base_model}. ` : "";
@@ -179,13 +207,14 @@ function choose(name) {
   $("run").hidden = !pages.length && !current.figures.length;
   const body = JSON.stringify({ texts: ["what a lovely day", "meh"], model: current.name });
   $("curl").textContent = `curl -s ${location.origin}/v1/classify --json '${body}'`;
+  showExamples(current, former);
   classify();
 }
 
 function listen() {
   $("text").addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(classify, WAIT);
+    timer = setTimeout(classify, TYPING_PAUSE);
   });
   $("model").addEventListener("change", () => choose($("model").value));
   $("table-form").addEventListener("submit", labelTable);
@@ -204,13 +233,13 @@ function listen() {
 
 async function start() {
   const response = await fetch("/v1/model");
-  if (!response.ok) throw new Error(await fault(response));
-  about = await response.json();
-  $("model").append(...about.models.map(({ name }) => element("option", { value: name }, name)));
-  $("choice").hidden = about.models.length < 2;
-  $("text").maxLength = about.limits.max_chars;
+  if (!response.ok) throw new Error(await errorMessage(response));
+  server = await response.json();
+  $("model").append(...server.models.map(({ name }) => element("option", { value: name }, name)));
+  $("choice").hidden = server.models.length < 2;
+  $("text").maxLength = server.limits.max_chars;
   listen();
-  choose(about.default);
+  choose(server.default);
 }
 
-start().catch((problem) => complain("fault", problem.message));
+start().catch((error) => showError("fault", error.message));
