@@ -7,7 +7,7 @@ RUN := $(BIN)/whinchat
 LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
 
-.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama format clean help
+.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama docs format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ bench-llama: $(VENV)/.bench  ## build llama.cpp's Python binding for the benchma
 	CMAKE_ARGS="$(LLAMA_OPTIONS)" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--no-binary llama-cpp-python llama-cpp-python
 
+docs: $(VENV)/.docs  ## the documentation site in build/site; a broken link fails
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(VENV)/.dev  ## put the code in its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -64,3 +68,8 @@ $(VENV)/.bench: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,121 @@
+"""Commands that the documentation shows exist, with every option they are shown with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+from whinchat.cli.app import app
+from whinchat.recipe.loader import RECIPES
+from whinchat.recipe.schema import Recipe
+
+# A fenced block, an indented one, or code within a line.
+_FENCE = re.compile(r"^```(?:bash|console|sh|text|dockerfile|)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^(?: {4}\S.*\n?)+", re.MULTILINE)
+_INLINE = re.compile(r"`([^`\n]+)`")
+_START = re.compile(r"(?:^|[\s/|&(;$])(?:-m )?whinchat ((?:(?!&&|[|;>#]).)+)")
+_RECIPE_KEY = re.compile(r"\b(task|data|backbone|adapter|train|evaluate)\.([a-z_]+)\b(?!\()")
+
+
+def shown_commands(text: str) -> list[list[str]]:
+    """Return the arguments of each ``whinchat`` call in the code of a Markdown text."""
+    fences = _FENCE.findall(text)
+    rest = _FENCE.sub("", text)
+    code = "\n".join([*fences, *_INDENTED.findall(rest), *_INLINE.findall(_INDENTED.sub("", rest))])
+    calls = []
+    for line in code.replace("\\\n", " ").splitlines():
+        for call in _START.findall(line):
+            try:
+                calls.append(shlex.split(call))
+            except ValueError:  # a quotation that ends on another line
+                calls.append(call.split())
+    return calls
+
+
+def find_command(arguments: list[str]) -> tuple[Any, list[str]] | None:
+    """Return the command that is called and what follows its name; None where no name is given."""
+    command: Any = typer.main.get_command(app)
+    rest = list(arguments)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        name = rest[0].rstrip(".,:")
+        if name not in command.commands:
+            # "whinchat 0.1.0", "whinchat RUN" in prose; a lower-case word is a command that should exist.
+            assert not re.fullmatch(r"[a-z]+", name), f"`whinchat {' '.join(arguments)}`: no command {name}"
+            return None
+        command, rest = command.commands[name], rest[1:]
+    return command, rest
+
+
+def test_shown_commands_and_options_exist(documents: list[Path], root: Path) -> None:
+    wrong = []
+    for document in documents:
+        for arguments in shown_commands(document.read_text(encoding="utf-8")):
+            try:
+                found = find_command(arguments)
+            except AssertionError as fault:
+                wrong.append(f"{document.relative_to(root)}: {fault}")
+                continue
+            if found is None:
+                continue
+            command, rest = found
+            known = {"--help", "-h"} | {name for one in command.params for name in one.opts}
+            options = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
+            wrong += [
+                f"{document.relative_to(root)}: `whinchat {' '.join(arguments)}`: no option {option}"
+                for option in options
+                if option not in known
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_shown_recipes_exist(documents: list[Path], root: Path) -> None:
+    wrong = []
+    for document in documents:
+        for arguments in shown_commands(document.read_text(encoding="utf-8")):
+            if arguments[0] not in {"run", "train", "inspect", "review"} or len(arguments) < 2:
+                continue
+            name = arguments[1]
+            if re.fullmatch(r"[a-z][a-z0-9-]*", name) and name not in RECIPES.names():
+                wrong.append(f"{document.relative_to(root)}: no recipe {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_shown_recipe_keys_exist(documents: list[Path], root: Path) -> None:
+    sections = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    wrong = []
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        for call in [*_FENCE.findall(text), *_INLINE.findall(text)]:
+            for section, key in _RECIPE_KEY.findall(call):
+                if key not in {"py", "yaml"} and key not in sections[section].model_fields:  # type: ignore[union-attr]  # these are sections
+                    wrong.append(f"{document.relative_to(root)}: no key {section}.{key}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("```bash\nwhinchat run demo --resume && ls\n```\n", [["run", "demo", "--resume"]]),
+        ("Say `whinchat runs`.\n", [["runs"]]),
+        ('    .venv/bin/whinchat predict RUN "a b" | head\n', [["predict", "RUN", "a b"]]),
+        ("whinchat is a program.\n", []),
+    ],
+)
+def test_calls_are_found(text: str, calls: list[list[str]]) -> None:
+    assert shown_commands(text) == calls
+
+
+def test_a_wrong_command_is_found() -> None:
+    with pytest.raises(AssertionError, match="no command ran"):
+        find_command(["ran", "demo"])
+
+
+def test_the_command_line_page_lists_every_command(generate: ModuleType) -> None:
+    names = {name for name, _ in generate.walk_commands(typer.main.get_command(app))}
+    assert {"run", "recipes show", "serve"} <= names
