@@ -6,6 +6,7 @@ python docs/generate.py --check   # exit code 1 if a page is not what the code s
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -67,6 +68,7 @@ def pages() -> dict[str, str]:
         "command-line.md": command_line_page(),
         "python.md": python_page(),
         "run-folder.md": run_folder_page(),
+        "modules.md": modules_page(),
     }
 
 
@@ -397,6 +399,29 @@ def _folder_table(layout: type[Any]) -> str:
             shown = path.relative_to(root).as_posix()
             rows.append((f"`{shown}{'' if path.suffix else '/'}`", inspect.getdoc(member) or "-"))
     return _table(("file", "contents"), rows)
+
+
+# Modules
+
+
+def modules_page() -> str:
+    """Return the page of all modules, with the first line of each docstring."""
+    source = Path(__file__).parents[1] / "src" / "whinchat"
+    text = """# Modules
+
+Every module of `src/whinchat/`, with the first line of its docstring. [Architecture](../architecture.md) describes how
+they work together.
+"""
+    folders = sorted({path.parent for path in source.rglob("*.py")})
+    for folder in folders:
+        rows = [
+            (f"`{path.name}`", (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "-").splitlines()[0])
+            for path in sorted(folder.glob("*.py"))
+            if path.name != "__init__.py" and path.stat().st_size
+        ]
+        if rows:
+            text += f"\n## {folder.relative_to(source.parent).as_posix()}/\n\n{_table(('module', 'job'), rows)}"
+    return _page(text, "src/whinchat/")
 
 
 # Markdown

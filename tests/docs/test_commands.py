@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,9 @@ from whinchat.cli.app import app
 from whinchat.recipe.loader import RECIPES
 from whinchat.recipe.schema import Recipe
 
-# A fenced block, an indented one, or code within a line.
-_FENCE = re.compile(r"^```(?:bash|console|sh|text|dockerfile|)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# A fenced block with its language, an indented one, or code within a line.
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_SHELLS = {"", "bash", "console", "text", "dockerfile"}
 _INDENTED = re.compile(r"^(?: {4}\S.*\n?)+", re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _START = re.compile(r"(?:^|[\s/|&(;$])(?:-m )?whinchat ((?:(?!&&|[|;>#]).)+)")
@@ -25,12 +27,12 @@ _RECIPE_KEY = re.compile(r"\b(task|data|backbone|adapter|train|evaluate)\.([a-z_
 
 def shown_commands(text: str) -> list[list[str]]:
     """Return the arguments of each ``whinchat`` call in the code of a Markdown text."""
-    fences = _FENCE.findall(text)
+    fences = [code for language, code in _FENCE.findall(text) if language in _SHELLS]
     rest = _FENCE.sub("", text)
     code = "\n".join([*fences, *_INDENTED.findall(rest), *_INLINE.findall(_INDENTED.sub("", rest))])
     calls = []
     for line in code.replace("\\\n", " ").splitlines():
-        for call in _START.findall(line):
+        for call in _START.findall(line.partition(" # ")[0]):
             try:
                 calls.append(shlex.split(call))
             except ValueError:  # a quotation that ends on another line
@@ -38,9 +40,15 @@ def shown_commands(text: str) -> list[list[str]]:
     return calls
 
 
+@cache
+def program() -> Any:
+    """Return the ``whinchat`` command with all its commands."""
+    return typer.main.get_command(app)
+
+
 def find_command(arguments: list[str]) -> tuple[Any, list[str]] | None:
     """Return the command that is called and what follows its name; None where no name is given."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     rest = list(arguments)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         name = rest[0].rstrip(".,:")
@@ -91,9 +99,9 @@ def test_shown_recipe_keys_exist(documents: list[Path], root: Path) -> None:
     wrong = []
     for document in documents:
         text = document.read_text(encoding="utf-8")
-        for call in [*_FENCE.findall(text), *_INLINE.findall(text)]:
-            for section, key in _RECIPE_KEY.findall(call):
-                if key not in {"py", "yaml"} and key not in sections[section].model_fields:  # type: ignore[union-attr]  # these are sections
+        for code in [*(code for _, code in _FENCE.findall(text)), *_INLINE.findall(_FENCE.sub("", text))]:
+            for section, key in _RECIPE_KEY.findall(code):
+                if key not in {"csv", "py", "yaml"} and key not in sections[section].model_fields:  # type: ignore[union-attr]  # these are sections
                     wrong.append(f"{document.relative_to(root)}: no key {section}.{key}")
     assert not wrong, "\n".join(wrong)
 
@@ -117,5 +125,5 @@ def test_a_wrong_command_is_found() -> None:
 
 
 def test_the_command_line_page_lists_every_command(generate: ModuleType) -> None:
-    names = {name for name, _ in generate.walk_commands(typer.main.get_command(app))}
+    names = {name for name, _ in generate.walk_commands(program())}
     assert {"run", "recipes show", "serve"} <= names
