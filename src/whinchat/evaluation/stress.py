@@ -1,73 +1,90 @@
-"""Edits that change no meaning, and how often they change the answer. N: rows."""
+"""Edits that leave the meaning of a text as it is, and how often they change the answer. N: rows."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.evaluation.results import StressResult
+from whinchat.recipe.schema import StressEditName
 
 Ints = NDArray[np.int64]
 
 
-def typo(text: str, draw: random.Random) -> str:
-    """Two neighbouring letters inside one word of four letters or more change places."""
+@dataclass(frozen=True)
+class StressEdit:
+    """One edit: ``title`` names it in tables and seeds its random draws, ``apply`` edits a text."""
+
+    title: str
+    apply: Callable[[str, random.Random], str]
+
+
+def swap_two_letters(text: str, generator: random.Random) -> str:
+    """Swap two neighbouring letters inside one word of at least four letters; a text without such a word stays."""
     words = text.split(" ")
-    long = [at for at, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
+    long = [index for index, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
     if not long:
         return text
-    at = draw.choice(long)
-    word = words[at]
-    first = draw.randrange(1, len(word) - 2)
-    words[at] = word[:first] + word[first + 1] + word[first] + word[first + 2 :]
+    index = generator.choice(long)
+    word = words[index]
+    first = generator.randrange(1, len(word) - 2)
+    words[index] = word[:first] + word[first + 1] + word[first] + word[first + 2 :]
     return " ".join(words)
 
 
-EDITS: dict[str, Callable[[str, random.Random], str]] = {
-    "one typo": typo,
-    "lower case": lambda text, _: text.lower(),
-    "a mention in front": lambda text, _: f"@user {text}",
-    "a link at the end": lambda text, _: f"{text} http",
-    "a full stop at the end": lambda text, _: f"{text.rstrip()}.",
-    "doubled spaces": lambda text, _: text.replace(" ", "  "),
+STRESS_EDITS: dict[StressEditName, StressEdit] = {
+    "typo": StressEdit("one typo", swap_two_letters),
+    "lower_case": StressEdit("lower case", lambda text, _: text.lower()),
+    "mention": StressEdit("a mention in front", lambda text, _: f"@user {text}"),
+    "link": StressEdit("a link at the end", lambda text, _: f"{text} http"),
+    "full_stop": StressEdit("a full stop at the end", lambda text, _: f"{text.rstrip()}."),
+    "doubled_spaces": StressEdit("doubled spaces", lambda text, _: text.replace(" ", "  ")),
 }
 
 
-def apply_edit(texts: Sequence[str], name: str, seed: int) -> list[str]:
-    """The texts after one edit of each; a row's own draw does not depend on the other rows."""
-    return [EDITS[name](text, random.Random(f"{seed}-{name}-{text}")) for text in texts]
+def apply_edit(texts: Sequence[str], edit: StressEdit, seed: int) -> list[str]:
+    """Return the edited texts. The random draws of a text do not depend on the other texts."""
+    return [edit.apply(text, random.Random(f"{seed}-{edit.title}-{text}")) for text in texts]
 
 
 def run_stress_test(
-    texts: Sequence[str], expected: Ints, predicted: Ints, answer: Callable[[Sequence[str]], Ints], seed: int = 0
+    texts: Sequence[str],
+    expected: Ints,
+    predicted: Ints,
+    answer: Callable[[Sequence[str]], Ints],
+    names: Sequence[StressEditName],
+    seed: int = 0,
 ) -> tuple[StressResult, ...]:
-    """Every edit on every text that it changes.
+    """Make each edit on every text that it changes, and answer the edited texts.
 
     Args:
         texts: N texts.
-        expected: their true labels, (N,).
-        predicted: the labels they were given as they stand, (N,).
-        answer: from texts to label indices.
-        seed: of the edits.
+        expected: true labels, (N,).
+        predicted: labels predicted for the texts before the edits, (N,).
+        answer: predicts the labels of the edited texts.
+        names: the edits to make, in the order of the result.
+        seed: seed of the edits' random draws.
     """
-    found = []
-    for name in EDITS:
-        changed_texts = apply_edit(texts, name, seed)
-        rows = [at for at, (old, new) in enumerate(zip(texts, changed_texts, strict=True)) if old != new]
+    results = []
+    for name in names:
+        edit = STRESS_EDITS[name]
+        edited = apply_edit(texts, edit, seed)
+        rows = [row for row, (old, new) in enumerate(zip(texts, edited, strict=True)) if old != new]
         if not rows:
             continue
-        answers = answer([changed_texts[at] for at in rows])
+        answers = answer([edited[row] for row in rows])
         before, truth = predicted[rows], expected[rows]
-        found.append(
+        results.append(
             StressResult(
-                name,
+                edit.title,
                 len(rows),
                 float((answers != before).mean()),
                 float((before == truth).mean()),
                 float((answers == truth).mean()),
             )
         )
-    return tuple(found)
+    return tuple(results)
