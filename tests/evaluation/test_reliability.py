@@ -15,7 +15,9 @@ from whinchat.evaluation.results import ReliabilityReport
 from whinchat.recipe.schema import EvaluateConfig
 from whinchat.storage.json_records import from_json, to_json
 
-SETTINGS = EvaluateConfig(metric="macro_recall", wanted_accuracy=0.85, stress_rows=40)
+SETTINGS = EvaluateConfig(
+    metric="macro_recall", wanted_accuracy=0.85, stress_rows=40, stress_edits=("typo", "mention", "full_stop")
+)
 
 
 def scored(name: str, rows: int, seed: int, sharpness: float = 3.0) -> ScoredSplit:

@@ -28,8 +28,7 @@ from transformers import (
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import PromptTemplate
-from whinchat.recipe.schema import Recipe
-from whinchat.recipe.task import Task
+from whinchat.recipe.schema import Recipe, Task
 
 # TinyLlama-1.1B-Chat-v1.0's own template, letter for letter.
 ZEPHYR = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,8 +12,8 @@ import yaml
 from tests.data.test_reading import SHARED
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
-from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
-from whinchat.recipe.schema import Recipe
+from whinchat.recipe.loader import RECIPES, conflicting_keys, differences, load_recipe, recipe_to_yaml
+from whinchat.recipe.schema import Recipe, SliceName, StressEditName
 
 SHIPPED = (
     "demo",
@@ -255,10 +256,36 @@ def test_an_override_with_a_mistyped_key(small: Path) -> None:
     ]
 
 
+def test_slices_and_edits_are_chosen_by_name(small: Path) -> None:
+    defaults = load_recipe(str(small)).evaluate
+    assert defaults.slices == ("length", "negation", "capitals", "question_mark")
+    assert defaults.stress_edits == ("typo", "lower_case", "full_stop", "doubled_spaces")
+    chosen = load_recipe(str(small), ["evaluate.slices=[mention]", "evaluate.stress_edits=[]"]).evaluate
+    assert (chosen.slices, chosen.stress_edits) == (("mention",), ())
+    (fault,) = faults(small, "evaluate.slices=[length, hashtags]")
+    assert fault.startswith(f"{small}: evaluate.slices.1: input should be 'length', 'negation'")
+    assert fault.endswith("found 'hashtags'; did you mean hashtag?")
+    (fault,) = faults(small, "evaluate.stress_edits=[lowercase]")
+    assert fault.endswith("found 'lowercase'; did you mean lower_case?")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_recipes_for_tweets_measure_what_tweets_hold(name: str) -> None:
+    settings = load_recipe(name).evaluate
+    assert set(settings.slices) == set(get_args(SliceName))
+    assert set(settings.stress_edits) == set(get_args(StressEditName))
+
+
+def test_what_is_only_reported_does_not_keep_a_run_from_being_resumed(small: Path) -> None:
+    old, new = load_recipe(str(small)), load_recipe(str(small), ["evaluate.slices=[mention]", "train.seed=1"])
+    assert differences(old, new) == ["evaluate.slices", "train.seed"]
+    assert conflicting_keys(old, new) == ["train.seed"]
+
+
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="neither a recipe file nor a shipped recipe; did you mean demo"):
         load_recipe("dmeo")
-    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat recipes list` shows the shipped ones"):
+    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat recipes list` lists the shipped ones"):
         load_recipe(str(tmp_path / "gone.yaml"))
     bad = tmp_path / "bad.yaml"
     for content, message in (

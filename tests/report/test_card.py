@@ -13,8 +13,7 @@ from markdown_it import MarkdownIt
 
 from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
 from whinchat.evaluation.results import SliceMetrics, StressResult
-from whinchat.recipe.schema import AdapterConfig, DataConfig
-from whinchat.recipe.task import Task
+from whinchat.recipe.schema import AdapterConfig, DataConfig, Task
 from whinchat.report.card import build_card, card_data, hub_model, write_card
 from whinchat.report.limits import limits
 from whinchat.report.markdown import escape, fence

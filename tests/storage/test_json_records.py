@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from whinchat.storage.training_result import TrainPoint
 
 # Written by commit c263cb3, before records were read and written by pydantic.
 GOLDEN = Path(__file__).parent / "golden"
+
+# A stored recipe spells out every default, so that keys which came later are written with it.
+NEW_RECIPE_KEYS = re.compile(r'^ +"(slices|stress_edits)": \[\n(?: +"\w+",?\n)+ +\],\n', re.MULTILINE)
 
 KINDS = {
     "before.json": Evaluation,
@@ -38,7 +42,8 @@ KINDS = {
 def test_stored_json_comes_back_byte_for_byte(name: str, tmp_path: Path) -> None:
     record = read_json_record(GOLDEN / name, KINDS[name], "")
     write_json_record(tmp_path / name, record)
-    assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
+    written = (tmp_path / name).read_text(encoding="utf-8")
+    assert NEW_RECIPE_KEYS.sub("", written) == (GOLDEN / name).read_text(encoding="utf-8")
 
 
 def test_a_stored_run_comes_back_byte_for_byte(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RunError
-from whinchat.recipe.loader import differences
+from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
 from whinchat.report.formatting import format_bytes, format_duration, format_number
 from whinchat.storage.atomic import write_json, write_text
@@ -145,7 +145,7 @@ def _kept_records(
     kept, changed = {}, []
     for trial, record in folder.read(list(jobs)).items():
         then, now = record.job, jobs[trial]
-        keys = differences(then.recipe, now.recipe)
+        keys = conflicting_keys(then.recipe, now.recipe)
         keys += [key for key in ("kind", "shots") if getattr(then.method, key) != getattr(now.method, key)]
         if record.error is None and keys:
             changed.append(f"{trial} ({', '.join(keys)})")

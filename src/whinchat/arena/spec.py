@@ -14,8 +14,7 @@ from whinchat.arena.contestant_registry import Family, contestant_kinds, find_ki
 from whinchat.errors import RecipeError, nearest
 from whinchat.recipe.loader import explain_faults, load_recipe, read_mapping
 from whinchat.recipe.presets import PresetRegistry
-from whinchat.recipe.schema import Recipe
-from whinchat.recipe.task import NonEmpty, Section
+from whinchat.recipe.schema import NonEmpty, Recipe, Section
 
 ARENAS = PresetRegistry("an arena", "whinchat arena --list")
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
 from whinchat.errors import DataError, nearest
-from whinchat.recipe.task import Task
+from whinchat.recipe.schema import Task
 
 _SHOWN = 10
 

@@ -14,7 +14,7 @@ from whinchat.models.forward import Engine, autocast, inference, layout_batch, p
 from whinchat.progress import progress
 from whinchat.prompts.batching import by_length, collate
 from whinchat.prompts.template import Prompt
-from whinchat.recipe.task import Task
+from whinchat.recipe.schema import Task
 
 INVALID = -1
 

@@ -93,7 +93,7 @@ def analyze(
         ),
         coverage=coverage_curve(confidence, right),
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= threshold_of, right),
-        slices=compute_slices(evaluated.split.texts, expected, answers, len(calibrator.labels)),
+        slices=compute_slices(evaluated.split.texts, expected, answers, len(calibrator.labels), settings.slices),
         stress=_stress(calibrator, evaluated, settings, answer),
         errors=_errors(evaluated.split.texts, expected, answers, confidence, calibrator.labels),
     )
@@ -139,7 +139,12 @@ def _stress(
     few = evaluated.split.head(settings.stress_rows)
     predicted = calibrator.decide(evaluated.log_probs[: len(few)])
     return run_stress_test(
-        few.texts, np.array(few.labels), predicted, lambda texts: calibrator.decide(answer(texts)), settings.seed
+        few.texts,
+        np.array(few.labels),
+        predicted,
+        lambda texts: calibrator.decide(answer(texts)),
+        settings.stress_edits,
+        settings.seed,
     )
 
 

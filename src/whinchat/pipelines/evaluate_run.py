@@ -23,7 +23,13 @@ from whinchat.storage.json_records import to_json
 from whinchat.storage.run_folder import RunFolder
 
 # What an evaluation cannot change: calibration, or what is measured once when it is fitted.
-_FITTED = {"evaluate.metric", "evaluate.wanted_accuracy", "evaluate.stress_rows"}
+_FITTED = {
+    "evaluate.metric",
+    "evaluate.wanted_accuracy",
+    "evaluate.slices",
+    "evaluate.stress_edits",
+    "evaluate.stress_rows",
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from whinchat.evaluation.results import ReliabilityReport
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
 from whinchat.pipelines.record import make_record, tracker_metrics
-from whinchat.recipe.loader import differences
+from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
@@ -131,9 +131,7 @@ def check_run_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolde
             raise RunError(
                 f"{path}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
             )
-        changed = differences(folder.read_recipe(), recipe) if existing == "resume" else []
-        # Who is told of a run does not change it.
-        if changed := [key for key in changed if key != "train.report_to"]:
+        if existing == "resume" and (changed := conflicting_keys(folder.read_recipe(), recipe)):
             raise RunError(
                 f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
                 f"different: {', '.join(changed)}; use --overwrite or another --out"

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from whinchat.recipe.task import Cleaning
+from whinchat.recipe.schema import Cleaning
 
 _ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _QUOTES = re.compile(r'(?:\\?"){2,}|\\"')

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from whinchat.errors import PromptError
 from whinchat.prompts.cleaning import clean
-from whinchat.recipe.task import TEXT_SLOT, Task
+from whinchat.recipe.schema import TEXT_SLOT, Task
 
 # Stands in for a text while the answers are worked out; any ordinary word would do.
 _PROBE = "word"

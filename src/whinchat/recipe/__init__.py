@@ -1,1 +1,1 @@
-"""Recipes: what a run is asked to do."""
+"""Recipes: the settings of a run, read from YAML and checked."""

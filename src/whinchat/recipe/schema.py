@@ -1,66 +1,153 @@
-"""What a recipe says: one frozen record for each of its six sections.
+"""The recipe: one frozen record for each of its sections, and the checks between their keys.
 
-Names are those of transformers, PEFT and TRL wherever they have one. A default here is what most users want; the
-shipped recipes in ``whinchat/recipes`` spell out what they depend on.
+Keys have the names of transformers, PEFT and TRL wherever those libraries have one. The descriptions of the fields are
+the reference of the recipe's keys (``docs/reference/recipe.md``).
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from whinchat.recipe.task import NonEmpty, Section, Task
+TEXT_SLOT = "{text}"
 
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Cleaning = Literal["html_entities", "json_escapes", "spaces"]
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["validation", "test"]
+# The metrics for which ``evaluation.calibration`` has a decision rule.
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
+SliceName = Literal["length", "negation", "emoji", "capitals", "hashtag", "question_mark", "mention"]
+StressEditName = Literal["typo", "lower_case", "mention", "link", "full_stop", "doubled_spaces"]
+
+
+class Section(BaseModel):
+    """Base of every section of a recipe: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Task(Section):
+    """What the classifier decides about a text.
+
+    The order of ``labels`` is the order of every column, row and axis that whinchat writes.
+    """
+
+    name: NonEmpty = Field(description="Short name of the task, used in titles and file names.")
+    labels: tuple[NonEmpty, ...] = Field(
+        min_length=2, description="Names of the labels. Every table, figure and file lists them in this order."
+    )
+    instruction: NonEmpty = Field(
+        description="System prompt that tells the model what to decide. For a model whose chat template has no system "
+        "role, it stands before the text in the user turn."
+    )
+    user_template: str = Field(TEXT_SLOT, description="User turn of the prompt; {text} stands for the text.")
+    answers: dict[str, NonEmpty] = Field(
+        default_factory=dict,
+        description="Label -> the word with which the model answers, for labels whose answer is not their name.",
+    )
+    clean: tuple[Cleaning, ...] = Field(
+        (),
+        description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
+        "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
+    )
+    language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if repeated:
+            raise ValueError(f"labels: {', '.join(repeated)} listed more than once; list each label once")
+        unknown = sorted(set(self.answers) - set(self.labels))
+        if unknown:
+            raise ValueError(f"answers: {', '.join(unknown)} not in labels; labels are {', '.join(self.labels)}")
+        if self.user_template.count(TEXT_SLOT) != 1:
+            raise ValueError(f"user_template: must contain {TEXT_SLOT} exactly once, found {self.user_template!r}")
+        words = self.answer_words
+        if len({word.casefold() for word in words}) < len(words):
+            raise ValueError(f"answers: two labels share an answer word in {', '.join(words)}; give each its own")
+        return self
+
+    @property
+    def answer_words(self) -> tuple[str, ...]:
+        """The word with which the model answers for each label, in the order of ``labels``."""
+        return tuple(self.answers.get(label, label) for label in self.labels)
 
 
 class DataConfig(Section):
-    """Where the texts come from and how they are divided."""
+    """Where the labelled texts come from, and how they are split."""
 
     source: NonEmpty = Field(
-        description="A folder, a file, hub:OWNER/NAME, or package:NAME for a file inside a PyPI package."
+        description="A folder, a file, hub:OWNER/NAME for a data set on the Hugging Face hub, or package:NAME for a "
+        "file inside a PyPI package."
     )
-    format: DataFormat = Field("auto", description="How to read the source; auto looks at it.")
+    format: DataFormat = Field("auto", description="Format of the source; auto detects the format.")
     config: str | None = Field(None, description="Configuration of a hub data set, such as sentiment.")
-    revision: str | None = Field(None, description="Commit, tag or branch of a hub data set.")
-    text_column: str = Field("text", description="Column that holds the text (CSV, JSONL, Parquet, hub).")
-    label_column: str = Field("label", description="Column that holds the label (CSV, JSONL, Parquet, hub).")
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a hub data set; null for its default branch."
+    )
+    text_column: str = Field("text", description="Column with the text (CSV, JSONL, Parquet, hub).")
+    label_column: str = Field("label", description="Column with the label (CSV, JSONL, Parquet, hub).")
     label_map: dict[str, str] = Field(
-        default_factory=dict, description="Value in the source -> label of the task, where they differ."
+        default_factory=dict,
+        description="Value in the source -> label of the task, for values that are not themselves a label.",
     )
     train_rows: int | None = Field(None, ge=1, description="Use only the first N training rows; null for all.")
     validation_rows: int | None = Field(
-        None, ge=1, description="First N validation rows; where the source has no such split, rows taken from train."
+        None,
+        ge=1,
+        description="Use only the first N validation rows; null for all. For a source without a validation split, the "
+        "number of rows to take from the training rows.",
     )
     test_rows: int | None = Field(
-        None, ge=1, description="First N test rows; where the source has no such split, rows taken from train."
+        None,
+        ge=1,
+        description="Use only the first N test rows; null for all. For a source without a test split, the number of "
+        "rows to take from the training rows.",
     )
-    split_seed: int = Field(0, ge=0, description="Seed of the split, where whinchat makes it.")
-    drop_leaked: bool = Field(True, description="Drop from train what also stands in validation or test.")
-    drop_duplicates: bool = Field(False, description="Keep only the first of equal texts within train.")
+    split_seed: int = Field(
+        0, ge=0, description="Seed with which rows are drawn for splits that the source does not have."
+    )
+    drop_leaked: bool = Field(
+        True, description="Drop training rows whose text also occurs in the validation or test split."
+    )
+    drop_duplicates: bool = Field(False, description="Keep only the first of several equal texts in the training rows.")
 
 
 class BackboneConfig(Section):
-    """The chat model, and how its weights are held."""
+    """The chat model that is adapted, and the data types of its weights and products."""
 
-    model: NonEmpty = Field(description="A hub id, a local folder, or package:NAME for a file inside a PyPI package.")
-    revision: str | None = Field(None, description="Commit, tag or branch on the hub; the resolved one is recorded.")
+    model: NonEmpty = Field(
+        description="A model on the Hugging Face hub (OWNER/NAME), a local folder, or package:NAME for a file inside a "
+        "PyPI package."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of the model on the hub; the run records the commit."
+    )
     load_in: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
-        "auto", description="How frozen weights are held; auto takes bfloat16 where the machine multiplies it fast."
+        "auto",
+        description="Data type of the frozen weights in memory. auto takes bfloat16 on a machine that multiplies "
+        "bfloat16 fast, and float32 elsewhere; nf4 is the 4-bit type of QLoRA.",
     )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Data type of the products; auto follows load_in and the machine."
+        "auto", description="Data type of matrix products; auto follows load_in and the machine."
     )
-    double_quant: bool = Field(True, description="Quantize NF4's own scales once more (QLoRA, section 3).")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes an accelerator if there is.")
+    double_quant: bool = Field(
+        True, description="With load_in: nf4, also quantize the quantization constants (QLoRA, section 3)."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Device to compute on; auto takes an accelerator when the machine has one."
+    )
     attn_implementation: Literal["auto", "eager", "sdpa"] = Field(
-        "auto", description="auto takes eager on a CPU, where it is faster on short texts, and sdpa elsewhere."
+        "auto",
+        description="Attention implementation of transformers; auto takes eager on a CPU, where eager is faster on "
+        "short texts, and sdpa on accelerators.",
     )
     max_prompt_tokens: int = Field(
-        512, ge=16, description="Longest prompt; a longer text is shortened at its end, instruction and answer never."
+        512,
+        ge=16,
+        description="Longest prompt in tokens. A longer text is truncated at its end; the rest stays whole.",
     )
 
     @model_validator(mode="after")
@@ -74,19 +161,25 @@ class BackboneConfig(Section):
 
 
 class AdapterConfig(Section):
-    """What is trained."""
+    """The adapter that is trained; the names are those of ``peft.LoraConfig``."""
 
     method: Literal["lora", "dora", "rslora"] = Field(
-        "lora", description="Together with load_in: nf4, QLoRA and so on."
+        "lora", description="Kind of adapter. With backbone.load_in: nf4, lora is QLoRA and dora is QDoRA."
     )
     init: Literal["default", "pissa"] = Field(
-        "default", description="pissa starts from the weight's top singular vectors."
+        "default",
+        description="Start of the adapter's weights: default leaves the model unchanged at first (B = 0), pissa takes "
+        "the principal singular vectors of each weight.",
     )
-    r: int = Field(16, ge=1, le=1024, description="Rank.")
-    lora_alpha: float = Field(32, gt=0, description="Scale: the update is multiplied by lora_alpha / r.")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input while training.")
+    r: int = Field(16, ge=1, le=1024, description="Rank of the adapter.")
+    lora_alpha: float = Field(
+        32, gt=0, description="Scale of the adapter: its update is multiplied by lora_alpha / r (rslora: / sqrt(r))."
+    )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input during training.")
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", description="Names of the linear layers that get an adapter, or all-linear."
+        "all-linear",
+        description="Names of the linear layers that get an adapter, or all-linear for every linear layer but the "
+        "output layer.",
     )
 
     @model_validator(mode="after")
@@ -97,66 +190,83 @@ class AdapterConfig(Section):
 
 
 class TrainConfig(Section):
-    """How it is trained; the names and meanings are those of ``transformers.TrainingArguments``."""
+    """How the adapter is trained; names and meanings are those of ``transformers.TrainingArguments``."""
 
     loss: Literal["completion", "choice"] = Field(
         "completion",
-        description="completion: answer and end of turn, over the whole vocabulary; choice: softmax over the labels' "
-        "sequence probabilities alone, so that free generation is left as it was.",
+        description="completion: cross entropy of the answer and the end of turn over the whole vocabulary. choice: "
+        "cross entropy over the labels alone, on log-probabilities of their answers; free generation stays untrained.",
     )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none", description="balanced weighs each label by 1 / its share; or one weight for each label."
+        "none",
+        description="Weight of each label in the loss: none for equal weights, balanced for weights inverse to the "
+        "label's share of the training rows, or a mapping from label to weight.",
     )
     logit_adjustment: float = Field(
         0.0,
         ge=0,
         le=2,
-        description="For choice: train on scores plus so many times the log-share of each label, so that the scores "
-        "themselves treat labels alike; 1 serves macro-recall.",
+        description="With loss: choice, train on scores plus this factor times the log of each label's share, so that "
+        "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 serves macro-recall, 0 is off.",
     )
-    learning_rate: float = Field(5e-4, gt=0, le=1)
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="Highest learning rate of the schedule.")
     loraplus_lr_ratio: float = Field(
-        1.0, ge=1, le=64, description="LoRA+: B learns so many times faster than A; 1 for plain LoRA."
+        1.0, ge=1, le=64, description="LoRA+: learning rate of B divided by that of A; 1 for plain LoRA."
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
-        "linear"
+        Field("linear", description="Schedule of the learning rate.")
     )
-    warmup_steps: float = Field(0.03, ge=0, description="Steps of warm-up; below 1, that share of all steps.")
-    num_train_epochs: float = Field(1.0, gt=0)
-    max_steps: int = Field(-1, ge=-1, description="Stop after so many steps; -1 for num_train_epochs.")
-    per_device_train_batch_size: int = Field(16, ge=1)
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    optim: str = "adamw_torch_fused"
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: float = Field(0.03, ge=0, description="Steps of warm-up; a value below 1 is a share of all steps.")
+    num_train_epochs: float = Field(1.0, gt=0, description="Passes over the training rows.")
+    max_steps: int = Field(
+        -1, ge=-1, description="Stop after this number of optimizer steps; -1 to train for num_train_epochs."
+    )
+    per_device_train_batch_size: int = Field(16, ge=1, description="Texts in a batch of one process.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches whose gradients make one optimizer step.")
+    optim: str = Field("adamw_torch_fused", description="Optimizer, by its name in transformers.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the optimizer.")
     max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this norm; 0 for no clipping.")
-    seed: int = Field(42, ge=0)
-    logging_steps: int = Field(10, ge=1)
+    seed: int = Field(42, ge=0, description="Seed of the adapter's start, dropout and the order of the rows.")
+    logging_steps: int = Field(10, ge=1, description="Log the loss every N steps.")
     eval_steps: float | None = Field(
-        None, gt=0, description="Score validation every so many steps (below 1, that share); null for never."
+        None,
+        gt=0,
+        description="Score the validation rows every N steps; a value below 1 is a share of all steps, null for never.",
     )
-    eval_rows: int | None = Field(None, ge=1, description="First N validation rows while training; null for all.")
-    save_steps: float = Field(0.25, gt=0, description="Write a checkpoint so often; below 1, that share of all steps.")
-    save_total_limit: int = Field(2, ge=1)
-    keep: Literal["last", "best"] = Field("last", description="best keeps the checkpoint with the best macro-F1.")
+    eval_rows: int | None = Field(
+        None, ge=1, description="Score only the first N validation rows during training; null for all."
+    )
+    save_steps: float = Field(
+        0.25, gt=0, description="Write a checkpoint every N steps; a value below 1 is a share of all steps."
+    )
+    save_total_limit: int = Field(2, ge=1, description="Number of checkpoints to keep; older checkpoints are deleted.")
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="Adapter to keep: last for the end of training, best for the checkpoint with the best validation "
+        "macro-F1 (needs eval_steps).",
+    )
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after so many evaluations without a better macro-F1."
+        None,
+        ge=1,
+        description="Stop after N evaluations without a better validation macro-F1 (needs eval_steps); null for never.",
     )
     report_to: tuple[str, ...] = Field(
         (),
-        description="Trackers, told of training and of the figures after it: tensorboard (in RUN/trackers), mlflow, "
-        "wandb, trackio, or any other that transformers knows; each takes settings from its own environment variables.",
+        description="Experiment trackers that receive the training log and the final metrics: tensorboard (writes to "
+        "RUN/trackers), mlflow, wandb, trackio, or any other integration of transformers. Each tracker reads its own "
+        "environment variables.",
     )
 
     @field_validator("report_to", mode="before")
     @classmethod
-    def _names(cls, given: object) -> object:
-        names = [given] if isinstance(given, str) else given
+    def _tracker_names(cls, value: object) -> object:
+        names = [value] if isinstance(value, str) else value
         return () if names == ["none"] else names
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wanted = {"keep: best": self.keep == "best", "early_stopping_patience": self.early_stopping_patience}
-        needs_eval = [name for name, value in wanted.items() if value]
+        requested = {"keep: best": self.keep == "best", "early_stopping_patience": self.early_stopping_patience}
+        needs_eval = [name for name, value in requested.items() if value]
         if needs_eval and self.eval_steps is None:
             raise ValueError(f"eval_steps: {' and '.join(needs_eval)} need it; set eval_steps, for instance to 0.25")
         if self.logit_adjustment and self.loss != "choice":
@@ -173,49 +283,73 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """How before and after are measured."""
+    """How the classifier is measured before and after training."""
 
-    split: SplitName = Field("validation", description="Split that before and after are measured on.")
-    rows: int | None = Field(None, ge=1, description="First N rows of that split; null for all.")
-    generate: bool = Field(True, description="Also let the model answer freely, and report the invalid rate.")
-    max_new_tokens: int = Field(16, ge=1, description="Longest free answer.")
-    per_device_eval_batch_size: int = Field(64, ge=1)
-    bootstrap_resamples: int = Field(2000, ge=100, description="Resamples behind each 95 % interval.")
+    split: SplitName = Field("validation", description="Split that is measured before and after training.")
+    rows: int | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
+    generate: bool = Field(
+        True, description="Also let the model write its answer freely, and report how often the answer is no label."
+    )
+    max_new_tokens: int = Field(16, ge=1, description="Longest freely written answer in tokens.")
+    per_device_eval_batch_size: int = Field(64, ge=1, description="Texts in a batch of scoring or generation.")
+    bootstrap_resamples: int = Field(
+        2000, ge=100, description="Number of bootstrap resamples behind each 95 % interval."
+    )
     metric: MetricName = Field(
-        "macro_f1", description="What calibrated answers shall be best at; labels are weighed by their shares for it."
+        "macro_f1",
+        description="Metric for which the calibrated classifier chooses its answers: accuracy takes the most probable "
+        "label, macro_recall divides each probability by the label's share first, macro_f1 by a power of the share "
+        "that is fitted on validation rows.",
     )
     wanted_accuracy: float | None = Field(
-        None, gt=0, lt=1, description='Answer "unsure" below the confidence that reaches this accuracy; null for never.'
+        None,
+        gt=0,
+        lt=1,
+        description='Answer "unsure" below the confidence from which answers to validation rows reach it; '
+        "null to always answer.",
+    )
+    slices: tuple[SliceName, ...] = Field(
+        ("length", "negation", "capitals", "question_mark"),
+        description="Kinds of text to measure separately: length (thirds by number of words), negation, "
+        "emoji (or emoticon), capitals (a word in capitals), hashtag, question_mark, mention.",
+    )
+    stress_edits: tuple[StressEditName, ...] = Field(
+        ("typo", "lower_case", "full_stop", "doubled_spaces"),
+        description="Edits that should change no answer, of which the report tells how many they change: typo, "
+        "lower_case, mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
     )
     stress_rows: int = Field(
-        200, ge=0, description="First N rows that are edited harmlessly and answered again; 0 for none."
+        200, ge=0, description="Number of rows, from the first, that are edited and answered again; 0 for none."
     )
-    seed: int = Field(0, ge=0, description="Seed of resampling, folds and edits.")
+    seed: int = Field(
+        0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and the draws of stress edits."
+    )
 
 
 class Reference(Section):
-    """Published figures that the report sets beside what was measured."""
+    """Published results that card and report show beside the measured ones."""
 
-    title: NonEmpty
-    before_macro_f1: float | None = Field(None, ge=0, le=1)
-    after_macro_f1: float | None = Field(None, ge=0, le=1)
-    url: str | None = None
+    title: NonEmpty = Field(description="Name of the publication, as shown.")
+    before_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 before training.")
+    after_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 after training.")
+    url: str | None = Field(None, description="Web address of the publication.")
 
 
 class Recipe(Section):
-    """One recipe: everything that decides the outcome of a run."""
+    """Everything that decides the outcome of a run."""
 
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")] = Field(
-        description="Name of the run folder, unless --out says otherwise: letters, digits, dots, dashes, underscores."
+        description="Name of the recipe and, unless --out names another, of the run folder: letters, digits, dots, "
+        "dashes, underscores."
     )
-    description: str = Field("", description="One line, shown by `whinchat recipes list`.")
-    task: Task
-    data: DataConfig
-    backbone: BackboneConfig
-    adapter: AdapterConfig = AdapterConfig()
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    reference: Reference | None = None
+    description: str = Field("", description="One line that `whinchat recipes list` shows.")
+    task: Task = Field(description="What the classifier decides about a text.")
+    data: DataConfig = Field(description="Where the labelled texts come from, and how they are split.")
+    backbone: BackboneConfig = Field(description="The chat model that is adapted.")
+    adapter: AdapterConfig = Field(AdapterConfig(), description="The adapter that is trained.")
+    train: TrainConfig = Field(TrainConfig(), description="How the adapter is trained.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="How the classifier is measured.")
+    reference: Reference | None = Field(None, description="Published results to show beside the measured ones.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

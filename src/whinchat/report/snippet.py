@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from whinchat.recipe.schema import Recipe
-from whinchat.recipe.task import TEXT_SLOT
+from whinchat.recipe.schema import TEXT_SLOT, Recipe
 
 
 def python_snippet(recipe: Recipe, load_in: str, compute_dtype: str, adapter: str, base: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
-from whinchat.recipe.loader import differences
+from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import replace_file
 from whinchat.storage.json_records import read_json_record, write_json_record
@@ -223,7 +223,7 @@ def check_review_folder(recipe: Recipe, folds: int, path: Path, existing: str) -
             f"{path}: already holds a review; --resume goes on with it, --overwrite starts again, --out names another"
         )
     stored = folder.read_plan()
-    changed = differences(stored.recipe, recipe)
+    changed = conflicting_keys(stored.recipe, recipe)
     if stored.folds != folds:
         changed.append(f"--folds ({stored.folds} there, {folds} now)")
     if changed:
