@@ -140,6 +140,7 @@ class TestJsonl:
         ("line", "message"),
         [
             ('{"text": "a", "label"}', r"my\.jsonl:2: not valid JSON at column \d+ \(Expecting"),
+            ('{"text": "a", "label": ' + "9" * 5000 + "}", r"my\.jsonl:2: holds a number that cannot be read"),
             ("[1]", r"my\.jsonl:2: holds a list; each line must hold one object"),
             ("[" * 200_000, r"my\.jsonl:2: JSON nested too deeply"),
             ('{"txt": "a", "label": "b"}', r"my\.jsonl:2: no column 'text'; did you mean txt\?"),
@@ -172,7 +173,7 @@ class TestVader:
 class TestFolders:
     def test_formats_and_names(self, tmp_path: Path) -> None:
         write(tmp_path / "train.csv", "text,label\na,b\n")
-        write(tmp_path / "dev.jsonl", '{"text": "c", "label": "b"}\n')
+        write(tmp_path / "dev.NDJSON", '{"text": "c", "label": "b"}\n')
         write(tmp_path / "Test.tsv", "text\tlabel\nd\tb\n")
         write(tmp_path / "notes.txt", "no data")
         splits = read_split_folder(tmp_path, data())

@@ -144,6 +144,36 @@ def test_jsonl_never_writes_over_a_key(tmp_path: Path) -> None:
         labelled(path)
 
 
+def test_a_header_is_repeated_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "in.CSV"
+    path.write_bytes(b"\xef\xbb\xbf\r\n id,text ,id\r\n1,a,2\r\n")
+    assert labelled(path).read_text(encoding="utf-8") == (" id,text ,id,label,unsure,p_a,error\n1,a,2,a,false,0.25,\n")
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".NDJSON"])
+def test_ndjson_is_jsonl(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in{suffix}"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"text": "b"}')
+    assert [json.loads(line)["label"] for line in labelled(path).read_text(encoding="utf-8").splitlines()] == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"[" * 200_000, "not JSON (nested too deeply)"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "not JSON (Exceeds the limit"),
+        (b"\xff\xfe[\x001\x00]\x00", "a list, not an object"),
+    ],
+)
+def test_odd_json_is_kept_and_explained(tmp_path: Path, line: bytes, fault: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(line + b'\n{"text": "a"}\n')
+    odd, plain = [json.loads(row) for row in labelled(path).read_text(encoding="utf-8").splitlines()]
+    assert odd["line"] == line.decode("utf-8", "backslashreplace")
+    assert odd["error"].startswith(fault)
+    assert plain["label"] == "a"
+
+
 @pytest.mark.parametrize("group", [3, 7, 100])
 def test_parquet_in_row_groups_of_any_size(tmp_path: Path, group: int) -> None:
     path = tmp_path / "in.parquet"
@@ -187,12 +217,17 @@ def test_blocks_are_found_by_their_place_alone(tmp_path: Path) -> None:
     [
         ("in.csv", "id,words\n1,a\n", "no column 'text'.*--text-column"),
         ("in.csv", "", "the file is empty"),
+        ("in.csv", "\ufeff", "the file is empty"),
+        ("in.csv", "id;text\n1;a\n", "the header 'id;text' is not separated by commas"),
+        ("in.csv", "id,text,text\n1,a,b\n", "2 columns are called 'text'"),
+        ("in.csv", "text\ra\rb\r", "the header cannot be read: not CSV .*; save the file as UTF-8"),
+        ("in.csv", "text\na\n".encode("utf-16"), r"the header cannot be read: not UTF-8 \(byte 0xff\); save"),
         ("in.xlsx", "?", "not a table whinchat labels"),
         ("in.parquet", "no", "cannot be read as Parquet"),
     ],
 )
-def test_what_cannot_be_labelled(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content, encoding="utf-8")
+def test_what_cannot_be_labelled(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         open_table(tmp_path / name, "text")
     with pytest.raises(DataError, match="no such file"):

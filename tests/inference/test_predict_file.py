@@ -113,10 +113,10 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     folder = tmp_path / "tables"
     (folder / "deep").mkdir(parents=True)
     source.rename(folder / "a.csv")
-    (folder / "deep" / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
+    (folder / "deep" / "b.NDJSON").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     (folder / "notes.txt").write_text("no table", encoding="utf-8")
     found = predict_tables(plan_jobs(trained, folder, tmp_path / "out"), predict_in_process(trained))
-    assert list(found) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.jsonl")]
+    assert list(found) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.NDJSON")]
     assert [one.rows for one in found.values()] == [ROWS, 2]
     with pytest.raises(DataError, match="lies inside"):
         plan_jobs(trained, folder, folder / "out")

@@ -185,8 +185,9 @@ def test_tables_that_are_refused(client: TestClient) -> None:
         response = client.post("/v1/table", params={"name": name}, content=body)
         assert response.status_code == 422
         assert response.json()["detail"].startswith(words)
-    found = client.post("/v1/table?name=t.jsonl&column=body&model=second", content=b'{"body": "a"}\n')
-    assert json.loads(json.loads(found.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
+    for name in ("t.jsonl", "t.NDJSON"):
+        found = client.post(f"/v1/table?name={name}&column=body&model=second", content=b'{"body": "a"}\n')
+        assert json.loads(json.loads(found.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
 
 
 def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:

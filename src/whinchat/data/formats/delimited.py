@@ -65,10 +65,14 @@ class CsvFormat(TextFormat):
     @classmethod
     def _read_header(cls, fields: list[str], data: DataConfig, path: Path) -> list[str]:
         header = [name.strip() for name in fields]
-        if len(header) == 1 and any(other in header[0] for other in ",;\t|"):
-            raise DataError(f"{path}:1: the header {header[0]!r} is not separated by {cls.delimiter_name}; save it so")
+        cls._require_delimiter(header, f"{path}:1")
         require_columns(data, header, f"{path}:1")
         return header
+
+    @classmethod
+    def _require_delimiter(cls, header: Sequence[str], where: str) -> None:
+        if len(header) == 1 and any(other in header[0] for other in ",;\t|"):
+            raise DataError(f"{where}: the header {header[0]!r} is not separated by {cls.delimiter_name}; save it so")
 
     def read_columns(self) -> tuple[str, ...]:
         with self.path.open("rb") as file:
@@ -76,10 +80,15 @@ class CsvFormat(TextFormat):
         if fields is None:
             raise DataError(f"{self.path}: the file is empty; give one with a header and rows")
         if fault:
-            raise DataError(f"{self.path}: its header is broken: {fault[:_MESSAGE_CHARS]}")
+            raise DataError(
+                f"{self.path}: the header cannot be read: {fault[:_MESSAGE_CHARS]}; save the file as UTF-8 text with "
+                "line breaks as Linux or Windows writes them"
+            )
         # A labelled table repeats the header as it was written; names are compared without the space around them.
         self._fields = tuple(fields)
         names = tuple(name.strip() for name in fields)
+        if self.text_column not in names:
+            self._require_delimiter(names, str(self.path))
         require_column(self.text_column, names, "--text-column", str(self.path))
         return names
 
