@@ -86,7 +86,7 @@ def test_no_runs(whinchat: Whinchat, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     said = whinchat("runs")
     assert said.code == 2
-    assert said.err.startswith("error: runs: no such folder; runs go to runs/ by default")
+    assert said.err.startswith("error: runs: there is no such folder; runs are written to runs/ by default")
     assert "no runs; make one" in whinchat("runs", ".").out
     assert json.loads(whinchat("runs", ".", "--json").out) == []
 

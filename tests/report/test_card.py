@@ -14,10 +14,11 @@ from markdown_it import MarkdownIt
 from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
 from whinchat.evaluation.results import SliceMetrics, StressResult
 from whinchat.recipe.schema import AdapterConfig, DataConfig, Task
-from whinchat.report.card import build_card, card_data, hub_model, write_card
-from whinchat.report.limits import limits
+from whinchat.report.card import build_card, card_data, write_card
+from whinchat.report.limitations import limitations
 from whinchat.report.markdown import escape, fence
 from whinchat.report.snippet import python_snippet
+from whinchat.report.titles import hub_model
 from whinchat.storage.run_record import RunRecord
 
 
@@ -110,7 +111,7 @@ def test_only_a_model_of_the_hub_becomes_base_model(source: str, commit: str | N
     metadata = card_data(record).to_dict()
     assert metadata.get("base_model") == wanted
     assert ("base_model_relation" in metadata) == (wanted is not None)
-    assert f"A DoRA adapter for {'[' if wanted else source}" in build_card(record).text
+    assert f"This is a DoRA adapter for {'[' if wanted else source}" in build_card(record).text
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_what_is_missing_is_called_not_measured() -> None:
     assert "| free generation | macro-F1 | not measured | not measured |" in text
     assert "| training speed | not measured |" in text
     assert "| peak memory of the process | not measured |" in text
-    assert "Paired test of before against after: not measured." in text
+    assert "Paired test of the predictions before and after training: not measured." in text
     assert "Training loss over steps: not measured." in text
     assert "confusion_generate" not in text
     assert "None" not in text
@@ -208,16 +209,16 @@ def test_snippet_is_python_that_holds_instruction_and_model() -> None:
 
 def test_limits_follow_from_the_record() -> None:
     record = run_record()
-    assert "optimistic" not in " ".join(limits(record))
-    notes = " ".join(limits(with_manifest(record, selected_on="validation", load_in="nf4")))
-    assert "chosen on validation, the split these figures were measured on, so they are optimistic" in notes
+    assert "optimistic" not in " ".join(limitations(record))
+    notes = " ".join(limitations(with_manifest(record, selected_on="validation", load_in="nf4")))
+    assert "selected on validation, the split that these metrics were measured on, so they are optimistic" in notes
     assert "NF4" in notes
     score = record.after.score
     wide = {**score.intervals, "macro_f1": replace(score.intervals["macro_f1"], low=0.1, high=0.9)}
     after = replace(record.after, score=replace(score, intervals=wide), split_fingerprint="other")
-    notes = " ".join(limits(replace(record, after=after)))
-    assert "is wide (0.100 to 0.900): 600 rows are few" in notes
-    assert "measured on different rows" in notes
+    notes = " ".join(limitations(replace(record, after=after)))
+    assert "is wide (0.100 to 0.900), because only 600 texts were evaluated" in notes
+    assert "evaluated on different texts before and after training" in notes
 
 
 def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
@@ -227,12 +228,12 @@ def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
     shifted = replace(facts, counts=dict.fromkeys(facts.counts, 0) | {record.recipe.task.labels[0]: facts.rows})
     record = with_manifest(replace(record, recipe=recipe), splits={**record.manifest.splits, "validation": shifted})
     worse = replace(record.paired[0], interval=replace(record.paired[0].interval, low=-0.1))
-    notes = " ".join(limits(replace(record, paired=(worse,))))
+    notes = " ".join(limitations(replace(record, paired=(worse,))))
     for part in (
-        "3 texts of validation also stand in train",
-        "fewer than 30 rows",
-        "no reliable gain",
-        "not spread alike",
+        "3 texts of validation also occur in train",
+        "fewer than 30 texts",
+        "A reliable gain in macro-F1 was not shown",
+        "label shares of train and validation differ clearly",
     ):
         assert part in notes
 
@@ -251,11 +252,13 @@ def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
         ),
         stress=(StressResult("lower case", 200, 0.25, 0.7, 0.6), StressResult("one typo", 200, 0.02, 0.7, 0.7)),
     )
-    notes = " ".join(limits(replace(record, reliability=trust)))
-    assert f"({accuracy:.3f}): with a hashtag ({accuracy - 0.1:.3f})." in notes, "too few rows, or none the worse"
-    assert "lower case (25.0 % of answers changed)." in notes
-    assert "calibrated on 90 rows" in notes
-    assert "clearly lower" not in " ".join(limits(replace(record, reliability=None)))
+    notes = " ".join(limitations(replace(record, reliability=trust)))
+    assert f"overall {accuracy:.3f} on these texts: with a hashtag ({accuracy - 0.1:.3f})." in notes, (
+        "too few, or not worse"
+    )
+    assert "lower case (25.0 % of predictions changed)." in notes
+    assert "fitted on only 90 texts" in notes
+    assert "clearly lower" not in " ".join(limitations(replace(record, reliability=None)))
 
 
 def test_method_names_and_figures_folder(tmp_path: Path) -> None:
@@ -263,6 +266,6 @@ def test_method_names_and_figures_folder(tmp_path: Path) -> None:
     recipe = record.recipe.model_copy(update={"adapter": AdapterConfig(method="lora", init="pissa")})
     path = write_card(replace(record, recipe=recipe), tmp_path / "README.md", adapter="me/x", figures="pictures/")
     text = path.read_text(encoding="utf-8")
-    assert "A QLoRA from PiSSA adapter for" in text
+    assert "This is a QLoRA from PiSSA adapter for" in text
     assert "(pictures/per_label.png)" in text
     assert 'adapter = "HuggingFaceTB/SmolLM2-135M-Instruct", "me/x"' in text

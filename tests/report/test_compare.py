@@ -49,15 +49,17 @@ def test_runs_measured_on_different_rows_are_told_apart() -> None:
     other = replace(record, after=replace(record.after, split_fingerprint="other"))
     comparison = compare_records({"a": record, "b": other, "c": record})
     assert [row.measured_on for row in comparison.rows] == [1, 2, 1]
-    assert comparison.notes == ("Not measured on the same rows, so compare only within a group: [1] a, c; [2] b.",)
+    assert comparison.notes == (
+        "The runs were evaluated on different rows; compare only runs within a group: [1] a, c; [2] b.",
+    )
     assert [row[0] for row in comparison.table().rows] == ["a [1]", "b [2]", "c [1]"]
 
 
 def test_other_obstacles_are_noted() -> None:
     chosen = with_manifest(run_record(), selected_on="validation", device="cuda (H100)")
     notes = " ".join(compare_records({"a": chosen, "b": run_record(labels_of(2))}).notes)
-    assert "do not have the same labels" in notes
-    assert "so optimistic: a" in notes
+    assert "have different labels" in notes
+    assert "so their metrics are optimistic: a" in notes
     assert "different devices: cpu, cuda (H100)" in notes
 
 
@@ -78,7 +80,7 @@ def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:
     assert first.paired.interval.high < 0
     assert comparison.pairs[1].paired.macro_f1_gain == 0.0
     assert comparison.pair_table().rows[0][:3] == ("a", "b", "-0.250")
-    assert "3 pairs were tested" in " ".join(comparison.notes)
+    assert "the 3 paired tests are not corrected" in " ".join(comparison.notes)
     other = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
     assert compare_records({"a": run_record(), "b": other}, {"a": sides["a"], "b": sides["b"]}).pairs == ()
 
@@ -124,10 +126,10 @@ def test_numbers_in_words() -> None:
 
 
 def test_a_change_that_may_be_chance_is_called_so() -> None:
-    said = paired_sentence(PairedTest("score", 1200, 5, 9, 0.424, -0.012, Interval(-0.03, 0.01)))
-    assert "5 of 1,200 rows turned from wrong to right and 9 from right to wrong" in said
-    assert "Macro-F1 fell by 0.012 (95 % interval of the change: -0.030 to 0.010)" in said
-    assert said.endswith("may be chance.")
+    sentence = paired_sentence(PairedTest("score", 1200, 5, 9, 0.424, -0.012, Interval(-0.03, 0.01)))
+    assert "5 of 1,200 texts changed from wrong to correct and 9 from correct to wrong" in sentence
+    assert "Macro-F1 fell by 0.012 (95 % interval of the change: -0.030 to 0.010)" in sentence
+    assert sentence.endswith("may be due to chance.")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from tests.helpers.run_records import history, labels_of, run_record
 from whinchat.errors import RunError
 from whinchat.report.figures.curves import series, smooth
-from whinchat.report.figures.run_figures import compare_figure, run_figures, write_figures
+from whinchat.report.figures.run_figures import run_figures, write_comparison_figure, write_figures
 from whinchat.report.figures.style import DARK, LIGHT, shorten
 from whinchat.storage.training_result import TrainPoint
 
@@ -88,7 +88,7 @@ def test_smoothing_keeps_ends_and_straight_lines() -> None:
 def test_comparison_is_drawn(number: int, tmp_path: Path) -> None:
     records = {f"run-{index}": run_record() for index in range(number)}
     records["run-1"] = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
-    png, svg = compare_figure(records, tmp_path / "deep" / "comparison.png")
+    png, svg = write_comparison_figure(records, tmp_path / "deep" / "comparison.png")
     assert png.name == "comparison.png"
     assert svg.exists()
     assert not is_blank(png)
@@ -96,7 +96,7 @@ def test_comparison_is_drawn(number: int, tmp_path: Path) -> None:
 
 def test_comparing_nothing_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="name at least one run folder"):
-        compare_figure({}, tmp_path / "x.png")
+        write_comparison_figure({}, tmp_path / "x.png")
 
 
 def test_long_names_are_cut_with_an_ellipsis() -> None:

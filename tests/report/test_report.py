@@ -77,7 +77,7 @@ def test_every_figure_in_the_report_is_in_the_record(html: str) -> None:
     record = run_record()
     text = Page(html).text
     assert numbers(text.split("The recipe")[0]) <= numbers_of(record)
-    assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval 0.312 to 0.423)" in text
+    assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval: 0.312 to 0.423)" in text
 
 
 def test_hostile_text_stays_text() -> None:
@@ -94,7 +94,7 @@ def test_what_is_missing_is_called_not_measured() -> None:
     record = replace(run_record(generate=False, points=0), paired=(), samples=())
     text = Page(render_report(record)).text
     assert "Free generation: not measured." in text
-    assert "Paired test of before against after: not measured." in text
+    assert "Paired test of the predictions before and after training: not measured." in text
     assert "None" not in text
 
 

@@ -14,8 +14,8 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.pipelines.evaluate_run import RunEvaluation
 from whinchat.report.formatting import (
-    DECIDED,
-    MODES,
+    CALIBRATED_NAME,
+    MODE_NAMES,
     format_bytes,
     format_count,
     format_duration,
@@ -36,9 +36,9 @@ def print_run(record: RunRecord, path: Path) -> None:
     for mode in ("score", "generate"):
         for when, evaluation in (("before", record.before), ("after", record.after)):
             if (measured := getattr(evaluation, mode)) is not None:
-                table.add_row(MODES[mode], when, *_figures(measured))
+                table.add_row(MODE_NAMES[mode], when, *_figures(measured))
     if record.reliability is not None:
-        table.add_row(DECIDED, "after", *_figures(record.reliability.calibrated))
+        table.add_row(CALIBRATED_NAME, "after", *_figures(record.reliability.calibrated))
     out.print(table)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
         out.print(f"{reference.title}: macro-F1 {format_number(reference.after_macro_f1)} after training", markup=False)
@@ -59,15 +59,15 @@ def print_evaluation(found: RunEvaluation) -> None:
     for column in ("measured by", *_metric_columns(), "invalid"):
         table.add_column(column)
     ways = {
-        MODES["score"]: evaluation.score,
-        MODES["generate"]: evaluation.generate,
-        DECIDED: found.calibrated,
+        MODE_NAMES["score"]: evaluation.score,
+        MODE_NAMES["generate"]: evaluation.generate,
+        CALIBRATED_NAME: found.calibrated,
     }
     for name, measured in ways.items():
         if measured is not None:
             table.add_row(name, *_figures(measured))
     out.print(table)
-    best = MODES["score"] if found.calibrated is None else DECIDED
+    best = MODE_NAMES["score"] if found.calibrated is None else CALIBRATED_NAME
     labels = Table("label", "precision", "recall", "F1", "rows", title=f"Each label, {best}")
     for one in (found.calibrated or evaluation.score).per_label:
         labels.add_row(
@@ -100,14 +100,14 @@ def print_comparison(paths: Sequence[Path], folder: Path, as_json: bool) -> None
     if as_json:
         emit_json(comparison.to_dict())
         return
-    from whinchat.report.figures.run_figures import compare_figure
+    from whinchat.report.figures.run_figures import write_comparison_figure
 
     for content in (comparison.table(), comparison.pair_table()):
         print_table(content)
     for note in comparison.notes:
         out.print(note, soft_wrap=True, markup=False)
     folder.mkdir(parents=True, exist_ok=True)
-    figure, _ = compare_figure(records, folder / "comparison.png")
+    figure, _ = write_comparison_figure(records, folder / "comparison.png")
     out.print(f"Figure: {figure}", soft_wrap=True, markup=False)
 
 

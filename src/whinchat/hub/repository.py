@@ -12,10 +12,11 @@ from whinchat.errors import HubError
 from whinchat.hub.client import CARD, HUB_ID, RepositoryFile
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe
-from whinchat.report.card import build_card, hub_model
+from whinchat.report.card import build_card
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.html import render_report
 from whinchat.report.short_card import build_short_card
+from whinchat.report.titles import hub_model
 from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import model_files
 from whinchat.storage.run_folder import RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whinchat.errors import RunError
 from whinchat.report.comparison import RunComparison, compare_records
-from whinchat.report.figures.run_figures import compare_figure
+from whinchat.report.figures.run_figures import write_comparison_figure
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_folder import RunFolder
 
@@ -30,7 +30,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> R
     predictions = {name: read_predictions(RunFolder(path).predictions) for name, path in zip(names, paths, strict=True)}
     comparison = compare_records(records, predictions)
     if out is not None:
-        compare_figure(records, Path(out) / "comparison.png")
+        write_comparison_figure(records, Path(out) / "comparison.png")
     return comparison
 
 

@@ -1,1 +1,1 @@
-"""Publishing: the run folder, its figures, report and model card."""
+"""Figures, model cards and HTML reports, all drawn from the stored record of a run."""

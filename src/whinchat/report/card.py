@@ -1,4 +1,4 @@
-"""The model card: metadata the Hugging Face hub understands, and a body in which every number was measured."""
+"""Build the model card: metadata for the Hugging Face hub, and a text whose numbers all come from the run's record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from whinchat.data.packages import PREFIX, catalog_entry
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.hub.client import HUB_ID
@@ -17,42 +16,31 @@ from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report import tables
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.formatting import (
-    MODES,
+    MODE_NAMES,
     abstention_sentence,
     calibrated_sentence,
-    format_count,
+    format_texts,
     paired_sentence,
 )
-from whinchat.report.limits import limits
+from whinchat.report.limitations import limitations
 from whinchat.report.markdown import Markdown, escape, fence, markdown_table
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
+from whinchat.report.titles import hub_model, macro_f1_title, run_title
+from whinchat.storage.atomic import write_text
 from whinchat.storage.run_record import Manifest, RunRecord
 
-# Licences the hub knows by name; any other goes in as "other" with its name beside it.
+# Licence ids of the hub. Any other licence is entered as "other" with its name in license_name.
 HUB_LICENSES = frozenset({
     "agpl-3.0", "apache-2.0", "artistic-2.0", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd-2-clause",
     "bsd-3-clause", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-3.0",
     "cc-by-sa-4.0", "cc0-1.0", "creativeml-openrail-m", "gemma", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "llama2", "llama3",
     "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "other", "unlicense",
 })  # fmt: skip
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def hub_model(manifest: Manifest) -> str | None:
-    """Hub id of the base model; None where it came from elsewhere.
-
-    A folder called ``models/tiny`` reads like a hub id, so a name counts as one only with a hub commit beside it.
-    """
-    source = manifest.model_source
-    if source.startswith(PREFIX):
-        return catalog_entry(source).hub_id
-    on_hub = HUB_ID.fullmatch(source) and _COMMIT.fullmatch(manifest.model_commit or "")
-    return source if on_hub else None
 
 
 def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
-    """The card's metadata; what is not known is left out. ``base`` as in ``build_card``."""
+    """Return the metadata of the card, without the fields that are not known; ``base`` as in ``build_card``."""
     recipe, manifest = record.recipe, record.manifest
     base = base or hub_model(manifest)
     data_id = _hub_data(manifest)
@@ -65,7 +53,7 @@ def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
         library_name="peft",
         base_model=base,
         pipeline_tag="text-classification",
-        tags=tags_of(recipe, manifest.load_in, base),
+        tags=hub_tags(recipe, manifest.load_in, base),
         datasets=None if data_id is None else [data_id],
         metrics=[metric.hub_id or name for name, metric in METRICS.items()],
         model_name=recipe.name,
@@ -74,32 +62,32 @@ def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
     )
 
 
-def tags_of(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
-    """Words that the hub finds an adapter by."""
+def hub_tags(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
+    """Return the tags by which the hub lists an adapter."""
     tags = ["whinchat", "peft", "transformers", recipe.adapter.method]
     tags += ["4-bit"] if load_in == "nf4" else []
     return tags + ([] if base is None else [f"base_model:adapter:{base}"])
 
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
-    """The figures after training, for the card's model-index."""
+    """Return the metrics after training, for the model-index of the card."""
     return [
         result
-        for measured in (record.after.score, record.after.generate)
-        if measured is not None
-        for result in _results_of(record, measured)
+        for metrics in (record.after.score, record.after.generate)
+        if metrics is not None
+        for result in _eval_results(record, metrics)
     ]
 
 
-def _results_of(record: RunRecord, measured: Metrics) -> list[EvalResult]:
-
+def _eval_results(record: RunRecord, metrics: Metrics) -> list[EvalResult]:
+    """The results of one mode."""
     recipe, data_id = record.recipe, _hub_data(record.manifest)
     results = []
     for name, metric in METRICS.items():
-        if name not in measured.values:
+        if name not in metrics.values:
             continue
-        interval = measured.intervals.get(name)
-        arguments: dict[str, Any] = {"answered_by": MODES[measured.mode], **metric.hub_arguments}
+        interval = metrics.intervals.get(name)
+        arguments: dict[str, Any] = {"answered_by": MODE_NAMES[metrics.mode], **metric.hub_arguments}
         if interval is not None:
             arguments["interval_95"] = [interval.low, interval.high]
         results.append(
@@ -112,8 +100,8 @@ def _results_of(record: RunRecord, measured: Metrics) -> list[EvalResult]:
                 dataset_revision=record.manifest.data_revision if data_id else None,
                 dataset_split=record.after.split,
                 metric_type=metric.hub_id or name,
-                metric_value=measured.values[name],
-                metric_name=f"{metric.title}, {MODES[measured.mode]}",
+                metric_value=metrics.values[name],
+                metric_name=f"{metric.title}, {MODE_NAMES[metrics.mode]}",
                 metric_args=arguments,
             )
         )
@@ -128,14 +116,14 @@ def build_card(
     run: str = "RUN",
     base: str | None = None,
 ) -> ModelCard:
-    """The card of a run.
+    """Return the card of a run.
 
     Args:
         record: the run.
-        adapter: what a reader gives PEFT to load the adapter: a folder, or the hub id it is uploaded as.
-        figures: where the card finds its PNG figures.
-        run: what a reader gives whinchat.
-        base: hub id of the base model, where the record does not know it.
+        adapter: the folder or hub id that a reader passes to PEFT to load the adapter.
+        figures: the folder of the PNG figures, relative to the card.
+        run: the folder or hub id that a reader passes to whinchat.
+        base: hub id of the base model; None takes the one that the record names.
     """
     metadata = card_data(record, base)
     body = _body(record, adapter, figures, run, base or hub_model(record.manifest))
@@ -143,33 +131,34 @@ def build_card(
 
 
 def write_card(record: RunRecord, path: Path, *, adapter: str = "adapter", figures: str = "figures") -> Path:
-    """Write the card to ``path``; ``adapter`` and ``figures`` as in ``build_card``."""
-    build_card(record, adapter=adapter, figures=figures).save(path)
+    """Write the card to ``path``, and return the path; ``adapter`` and ``figures`` as in ``build_card``."""
+    write_text(path, str(build_card(record, adapter=adapter, figures=figures)))
     return path
 
 
 def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | None) -> str:
     manifest = record.manifest
     images = {
-        plot.name: Markdown(f"![{escape(plot.alt)}]({figures.rstrip('/')}/{plot.name}.png)")
-        for plot in run_figures(record)
+        figure.name: Markdown(f"![{escape(figure.alt)}]({figures.rstrip('/')}/{figure.name}.png)")
+        for figure in run_figures(record)
     }
     return render_template(
         "card.md.jinja",
         escape,
+        title=run_title(record, base),
+        summary=f"{macro_f1_title(record)} (label scoring).",
         record=record,
         recipe=record.recipe,
         manifest=manifest,
-        base=base or manifest.model_source,
         base_link=hub_link(base) if base else escape(manifest.model_source),
         method=method_name(record.recipe.adapter, manifest.load_in),
         labels=tables.label_list(record.recipe),
-        rows=format_count(record.after.score.n),
+        texts=format_texts(record.after.score.n),
         reference=_reference(record),
-        paired=[paired_sentence(one) for one in record.paired],
+        paired=[paired_sentence(paired) for paired in record.paired],
         calibrated=None if record.reliability is None else calibrated_sentence(record.reliability),
         abstention=None if record.reliability is None else abstention_sentence(record.reliability),
-        limits=limits(record),
+        limitations=limitations(record),
         images=images,
         table=markdown_table,
         tables=tables,
@@ -185,25 +174,27 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
 
 
 def hub_link(model: str) -> Markdown:
-    """A link to ``model`` on the hub."""
+    """Return a link to ``model`` on the hub."""
     return Markdown(f"[{escape(model)}](https://huggingface.co/{model})")
 
 
 def _reference(record: RunRecord) -> Markdown | None:
-    published = record.recipe.reference
-    if published is None or not re.fullmatch(r"https?://[^\s()<>\"]+", published.url or ""):
+    """A link to the published figures; None without a usable address."""
+    reference = record.recipe.reference
+    if reference is None or not re.fullmatch(r"https?://[^\s()<>\"]+", reference.url or ""):
         return None
-    return Markdown(f"[{escape(published.title)}]({published.url})")
+    return Markdown(f"[{escape(reference.title)}]({reference.url})")
 
 
 def _hub_data(manifest: Manifest) -> str | None:
+    """The hub id of the data set; None if it did not come from the hub."""
     name = manifest.data_source.removeprefix("hub:")
     return name if manifest.data_source.startswith("hub:") and HUB_ID.fullmatch(name) else None
 
 
 def _license(name: str | None) -> tuple[str | None, str | None]:
-    """The hub's ``license``, and ``license_name`` where it has no id of its own."""
+    """``license`` as the hub knows it, and ``license_name`` for a licence without an id of the hub."""
     if name is None or not name.strip():
         return None, None
-    known = re.sub(r"\s+", "-", name.strip().lower())
-    return (known, None) if known in HUB_LICENSES else ("other", known)
+    license_id = re.sub(r"\s+", "-", name.strip().lower())
+    return (license_id, None) if license_id in HUB_LICENSES else ("other", license_id)

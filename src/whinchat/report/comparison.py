@@ -1,4 +1,4 @@
-"""Several runs side by side, and a warning where they cannot be compared."""
+"""Compare several runs, and note what keeps the comparison from being fair."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from whinchat.report.formatting import (
     format_bytes,
     format_count,
     format_duration,
+    format_estimate,
     format_interval,
     format_number,
     format_p_value,
@@ -30,11 +31,15 @@ from whinchat.storage.run_record import RunRecord
 
 
 @dataclass(frozen=True)
-class CompareRow:
-    """One run. Figures are those of label scoring unless their name says ``generate``; None: not measured.
+class ComparisonRow:
+    """The metrics of one run, with label scoring unless the name says otherwise; None if not measured.
 
-    ``measured_on`` numbers the rows it was measured on, from 1: only runs with equal numbers compare fairly.
-    ``other_metrics`` holds every registered metric but macro-F1 after training; in JSON its keys stand one level up.
+    Attributes:
+        measured_on: number of the set of evaluated rows, from 1; only runs with equal numbers compare fairly.
+        rows: number of evaluated rows.
+        other_metrics: every registered metric but macro-F1, after training; in JSON its keys stand one level up.
+        generate_macro_f1: macro-F1 with free generation.
+        invalid_rate: share of generated answers that are not a label.
     """
 
     name: str
@@ -58,7 +63,7 @@ class CompareRow:
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two runs on the same rows; ``paired`` is ``second`` against ``first`` in label scoring."""
+    """A paired test of two runs on the same rows, ``second`` against ``first``, with label scoring."""
 
     first: str
     second: str
@@ -67,31 +72,40 @@ class RunPair:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Rows in the order given; ``notes`` says what keeps them from being compared fairly."""
+    """A comparison of runs.
 
-    rows: tuple[CompareRow, ...]
+    Attributes:
+        rows: one row for each run, in the order of the arguments.
+        pairs: the paired tests of all runs that were evaluated on the same rows.
+        notes: what a reader must know to compare the runs fairly.
+    """
+
+    rows: tuple[ComparisonRow, ...]
     pairs: tuple[RunPair, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         record = asdict(self)
         record["rows"] = [_flat(row) for row in record["rows"]]
         return record
 
     def table(self) -> TextTable:
-        """The rows as text cells, for a terminal or a page."""
+        """Return the metrics of the runs as a table of text cells."""
         columns = (
-            "run", "model", "method", "trainable", "macro-F1 before", "macro-F1 after",
-            *(METRICS[name].heading for name in _other_metrics()), "generate macro-F1",
-            "invalid", "training", "peak memory",
+            "run", "base model", "method", "trainable parameters", "macro-F1 before", "macro-F1 after",
+            *(METRICS[name].heading for name in _other_metrics()), "macro-F1, free generation", "invalid answers",
+            "training time", "peak memory",
         )  # fmt: skip
-        marked = any(row.measured_on > 1 for row in self.rows)
-        return TextTable("Runs compared", columns, tuple(_cells(row, marked) for row in self.rows))
+        numbered = any(row.measured_on > 1 for row in self.rows)
+        return TextTable("Comparison of runs", columns, tuple(_cells(row, numbered) for row in self.rows))
 
     def pair_table(self) -> TextTable:
-        """The paired tests as text cells."""
-        columns = ("against", "run", "macro-F1 gain", "95 % interval", "newly right", "newly wrong", "McNemar")
+        """Return the paired tests as a table of text cells."""
+        columns = (
+            "first run", "second run", "macro-F1, second minus first", "95 % interval", "only second correct",
+            "only first correct", "McNemar test",
+        )  # fmt: skip
         rows = tuple(
             (
                 pair.first,
@@ -104,17 +118,17 @@ class RunComparison:
             )
             for pair in self.pairs
         )
-        return TextTable("Two by two, on the same rows", columns, rows, heads=2)
+        return TextTable("Paired tests of two runs on the same rows", columns, rows, heads=2)
 
 
 def compare_records(
     records: Mapping[str, RunRecord], predictions: Mapping[str, StoredPredictions] | None = None
 ) -> RunComparison:
-    """Compare runs by name.
+    """Compare runs.
 
     Args:
-        records: the runs.
-        predictions: what their rows were given, for the paired tests; those without are left out of them.
+        records: the runs by name.
+        predictions: the stored predictions by name of the run; a run without them is in no paired test.
 
     Raises:
         RunError: there is no run to compare.
@@ -124,33 +138,33 @@ def compare_records(
     groups = row_groups(records)
     rows = tuple(_row(name, record, groups[name]) for name, record in records.items())
     pairs = tuple(
-        _pair(one, other, records[one], (predictions[one], predictions[other]))
-        for one, other in combinations(predictions or {}, 2)
-        if predictions and groups[one] == groups[other] and predictions[one].labels == predictions[other].labels
+        _pair(first, second, records[first], (predictions[first], predictions[second]))
+        for first, second in combinations(predictions or {}, 2)
+        if predictions and groups[first] == groups[second] and predictions[first].labels == predictions[second].labels
     )
     return RunComparison(rows, pairs, _notes(records, rows, pairs))
 
 
 def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
-    """A number for each run, from 1, that is equal exactly where runs were measured on the same rows."""
-    order = list(dict.fromkeys(record.after.split_fingerprint for record in records.values()))
-    return {name: order.index(record.after.split_fingerprint) + 1 for name, record in records.items()}
+    """Return a number for each run, from 1; runs have the same number if they were evaluated on the same rows."""
+    fingerprints = list(dict.fromkeys(record.after.split_fingerprint for record in records.values()))
+    return {name: fingerprints.index(record.after.split_fingerprint) + 1 for name, record in records.items()}
 
 
 def _pair(first: str, second: str, record: RunRecord, sides: tuple[StoredPredictions, StoredPredictions]) -> RunPair:
-    """Both on the same rows, as their fingerprints say."""
-    answers = [np.array([one.best for one in side.after]) for side in sides]
+    """The paired test of two runs whose fingerprints say that they were evaluated on the same rows."""
+    answers = [np.array([prediction.best for prediction in side.after]) for side in sides]
     settings = record.recipe.evaluate
     expected, size = np.array(sides[0].expected), len(sides[0].labels)
-    found = paired_test(
+    paired = paired_test(
         "score", expected, *answers, size=size, resamples=settings.bootstrap_resamples, seed=settings.seed
     )
-    return RunPair(first, second, found)
+    return RunPair(first, second, paired)
 
 
-def _row(name: str, record: RunRecord, group: int) -> CompareRow:
+def _row(name: str, record: RunRecord, group: int) -> ComparisonRow:
     before, after, generate, manifest = record.before.score, record.after.score, record.after.generate, record.manifest
-    return CompareRow(
+    return ComparisonRow(
         name=name,
         measured_on=group,
         split=record.after.split,
@@ -172,7 +186,7 @@ def _row(name: str, record: RunRecord, group: int) -> CompareRow:
 
 
 def _notes(
-    records: Mapping[str, RunRecord], rows: tuple[CompareRow, ...], pairs: tuple[RunPair, ...]
+    records: Mapping[str, RunRecord], rows: tuple[ComparisonRow, ...], pairs: tuple[RunPair, ...]
 ) -> tuple[str, ...]:
     notes = []
     groups: dict[int, list[str]] = {}
@@ -180,30 +194,37 @@ def _notes(
         groups.setdefault(row.measured_on, []).append(row.name)
     if len(groups) > 1:
         listed = "; ".join(f"[{group}] {', '.join(names)}" for group, names in groups.items())
-        notes.append(f"Not measured on the same rows, so compare only within a group: {listed}.")
+        notes.append(f"The runs were evaluated on different rows; compare only runs within a group: {listed}.")
     if len({record.recipe.task.labels for record in records.values()}) > 1:
-        notes.append("The runs do not have the same labels, so their macro-F1 do not mean the same.")
-    chosen = [name for name, record in records.items() if record.manifest.selected_on == record.after.split]
-    if chosen:
-        notes.append(f"Checkpoint chosen on the rows measured on, so optimistic: {', '.join(chosen)}.")
+        notes.append("The runs have different labels, so their macro-F1 cannot be compared.")
+    selected = [name for name, record in records.items() if record.manifest.selected_on == record.after.split]
+    if selected:
+        notes.append(
+            "These runs selected their checkpoint on the evaluated rows, so their metrics are optimistic: "
+            f"{', '.join(selected)}."
+        )
     devices = {record.manifest.device for record in records.values()}
     if len(devices) > 1:
-        notes.append(f"Times and memory come from different devices: {', '.join(sorted(devices))}.")
+        notes.append(f"Times and memory were measured on different devices: {', '.join(sorted(devices))}.")
     if len(pairs) > 1:
-        notes.append(f"{format_count(len(pairs))} pairs were tested and their p-values are not corrected for that.")
+        notes.append(
+            f"The p-values of the {format_count(len(pairs))} paired tests are not corrected for multiple comparisons."
+        )
     if pairs:
-        notes.append("A pair of runs says nothing about their methods: that takes several seeds of each.")
+        notes.append(
+            "A difference between two runs does not show which method is better; compare several seeds of each method."
+        )
     return tuple(notes)
 
 
-def _cells(row: CompareRow, marked: bool) -> tuple[str, ...]:
+def _cells(row: ComparisonRow, numbered: bool) -> tuple[str, ...]:
     return (
-        f"{row.name} [{row.measured_on}]" if marked else row.name,
+        f"{row.name} [{row.measured_on}]" if numbered else row.name,
         row.model,
         row.method,
         format_count(row.trainable_parameters),
-        _figure(row.before_macro_f1, row.before_interval),
-        _figure(row.after_macro_f1, row.after_interval),
+        format_estimate(row.before_macro_f1, row.before_interval),
+        format_estimate(row.after_macro_f1, row.after_interval),
         *(format_number(row.other_metrics.get(name)) for name in _other_metrics()),
         format_number(row.generate_macro_f1),
         format_percent(row.invalid_rate),
@@ -217,16 +238,8 @@ def _other_metrics() -> list[str]:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its ``other_metrics`` in place of their key."""
+    """The row with the entries of ``other_metrics`` in place of that key."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         flat |= value if key == "other_metrics" else {key: value}
     return flat
-
-
-def _figure(value: float, interval: Interval | None) -> str:
-    return (
-        format_number(value)
-        if interval is None
-        else f"{format_number(value)} ({format_number(interval.low)}–{format_number(interval.high)})"
-    )

@@ -1,4 +1,4 @@
-"""How figures are put into words: one format for each kind of number, and "not measured" where there is none."""
+"""Put numbers and findings into words: one format for each kind of number, and "not measured" for a missing value."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Interval, Metrics, Mode, PairedTest, ReliabilityReport
 
 NOT_MEASURED = "not measured"
-# What both evaluations are measured by; the calibrated decision is measured after training alone.
-MODES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
-DECIDED = "calibrated answers"
+# The modes of both evaluations. Calibrated predictions exist only after training.
+MODE_NAMES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
+CALIBRATED_NAME = "calibrated answers"
 
 MINUTE, HOUR = 60, 3600
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A figure with a fixed number of decimals."""
+    """Return a number with a fixed number of decimals."""
     if value is None or not math.isfinite(value):
         return NOT_MEASURED
     rounded = f"{value:.{digits}f}"
@@ -24,37 +24,45 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_signed(value: float, digits: int = 3) -> str:
-    """A difference, its sign always shown."""
+    """Return a difference with its sign, plus or minus."""
     rounded = format_number(value, digits)
     return rounded if rounded.startswith("-") or rounded == NOT_MEASURED else f"+{rounded}"
 
 
 def format_percent(share: float | None) -> str:
-    """A share between 0 and 1 as a percentage."""
+    """Return a share between 0 and 1 as a percentage."""
     return NOT_MEASURED if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 
 def format_count(value: int | None) -> str:
-    """A whole number, thousands set apart by commas."""
+    """Return a whole number with commas between thousands."""
     return NOT_MEASURED if value is None else f"{value:,}"
 
 
+def format_texts(count: int) -> str:
+    """Return a number of texts, such as "1 text" or "1,200 texts"."""
+    return f"{format_count(count)} {'text' if count == 1 else 'texts'}"
+
+
 def format_interval(interval: Interval, digits: int = 3) -> str:
-    """The two ends of an interval."""
+    """Return both ends of an interval, such as "0.312 to 0.423"."""
     return f"{format_number(interval.low, digits)} to {format_number(interval.high, digits)}"
 
 
-def format_metric(measured: Metrics | None, name: str) -> str:
-    """Return the value of the metric ``name``, followed by its 95 % interval in brackets."""
-    if measured is None:
-        return NOT_MEASURED
-    value = format_number(measured.values.get(name))
-    interval = measured.intervals.get(name)
-    return value if interval is None else f"{value} ({format_number(interval.low)}–{format_number(interval.high)})"
+def format_estimate(value: float | None, interval: Interval | None) -> str:
+    """Return a value followed by its interval in brackets, such as "0.790 (0.759–0.819)"."""
+    if interval is None:
+        return format_number(value)
+    return f"{format_number(value)} ({format_number(interval.low)}–{format_number(interval.high)})"
+
+
+def format_metric(metrics: Metrics | None, name: str) -> str:
+    """Return the metric of that name, such as ``macro_f1``, with its 95 % interval in brackets."""
+    return NOT_MEASURED if metrics is None else format_estimate(metrics.values.get(name), metrics.intervals.get(name))
 
 
 def format_duration(seconds: float | None) -> str:
-    """Wall-clock time in the two largest units that matter."""
+    """Return a wall-clock time in its two largest units, such as "1 h 06 min"."""
     if seconds is None or not math.isfinite(seconds):
         return NOT_MEASURED
     if seconds < 10:
@@ -68,61 +76,61 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_bytes(size: int | None) -> str:
-    """Bytes in GiB, or MiB where it is less than one."""
+    """Return a size in GiB, or in MiB if it is below one GiB."""
     if size is None or size <= 0:
         return NOT_MEASURED
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def format_p_value(p: float) -> str:
-    """A p-value; below 0.001 its size is no longer worth telling."""
+    """Return a p-value, such as "p = 0.040"; below 0.001 only the bound."""
     return "p < 0.001" if p < 0.001 else f"p = {format_number(p)}"
 
 
 def paired_sentence(paired: PairedTest) -> str:
-    """What the paired test found, in words."""
+    """Describe the paired test of one mode, after training against before."""
     verb = "rose" if paired.macro_f1_gain >= 0 else "fell"
-    settled = paired.interval.low > 0 or paired.interval.high < 0
-    verdict = "" if settled else " The interval contains zero, so the change in macro-F1 may be chance."
+    conclusive = paired.interval.low > 0 or paired.interval.high < 0
+    caveat = "" if conclusive else " The interval contains zero, so the change in macro-F1 may be due to chance."
     return (
-        f"In {MODES[paired.mode]}, {format_count(paired.fixed)} of {format_count(paired.n)} rows turned from wrong "
-        "to right and "
-        f"{format_count(paired.broken)} from right to wrong (exact McNemar test, "
-        f"{format_p_value(paired.mcnemar_p)}). Macro-F1 "
-        f"{verb} by {format_number(abs(paired.macro_f1_gain))} (95 % interval of the change: "
-        f"{format_interval(paired.interval)}).{verdict}"
+        f"With {MODE_NAMES[paired.mode]}, {format_count(paired.fixed)} of {format_texts(paired.n)} changed from wrong "
+        f"to correct and {format_count(paired.broken)} from correct to wrong (exact McNemar test, "
+        f"{format_p_value(paired.mcnemar_p)}). Macro-F1 {verb} by {format_number(abs(paired.macro_f1_gain))} "
+        f"(95 % interval of the change: {format_interval(paired.interval)}).{caveat}"
     )
 
 
-def calibrated_sentence(trust: ReliabilityReport) -> str:
-    """What was fitted, on what, and how that was kept honest."""
+def calibrated_sentence(reliability: ReliabilityReport) -> str:
+    """Describe how the calibrated probabilities were fitted, and how the predicted label follows from them."""
+    tau = format_number(reliability.tau, 2)
     rule = {
-        "accuracy": "the most probable label is the answer",
-        "macro_recall": "each probability is divided by its label's share before the highest is taken",
-        "macro_f1": f"each probability is divided by its label's share to the power {format_number(trust.tau, 2)} "
-        "before the "
-        "highest is taken",
-    }[trust.metric]
-    honest = (
-        " The figures are measured on the same split, each row's with a calibration fitted on other rows."
-        if trust.cross_fitted
+        "accuracy": "the predicted label is the most probable one",
+        "macro_recall": "each probability is divided by the label's share of the texts, and the label with the highest "
+        "result is predicted",
+        "macro_f1": f"each probability is divided by the label's share of the texts to the power of {tau}, and the "
+        "label with the highest result is predicted",
+    }[reliability.metric]
+    cross_fitting = (
+        " The same texts are used for the evaluation, so each of them is calibrated by parameters fitted on other "
+        "texts (cross-fitting)."
+        if reliability.cross_fitted
         else ""
     )
+    temperature = format_number(reliability.temperature, 2)
     return (
-        f"Calibration: scores are divided by a temperature of {format_number(trust.temperature, 2)} and shifted by "
-        "label, as "
-        f"fitted on {format_count(trust.fitted_rows)} rows of {trust.fitted_on}; for {METRICS[trust.metric].title}, "
-        f"{rule}.{honest}"
+        f"For calibration, the label scores are divided by a temperature of {temperature} and shifted by a bias for "
+        f"each label, both fitted on {format_texts(reliability.fitted_rows)} of the {reliability.fitted_on} split. To "
+        f"maximize {METRICS[reliability.metric].title}, {rule}.{cross_fitting}"
     )
 
 
-def abstention_sentence(trust: ReliabilityReport) -> str | None:
-    """What the threshold for the wanted accuracy came to; None where none was set."""
-    if (chosen := trust.abstention) is None:
+def abstention_sentence(reliability: ReliabilityReport) -> str | None:
+    """Describe the confidence threshold and its effect; None if no threshold was set."""
+    if (abstention := reliability.abstention) is None:
         return None
     return (
-        f'Below a confidence of {format_number(chosen.threshold)} the answer is "unsure", so that '
-        f"{format_percent(chosen.wanted)} of "
-        f"the others be right. Measured: {format_percent(chosen.coverage)} answered, "
-        f"{format_percent(chosen.accuracy)} of them right."
+        f'Predictions with a confidence below {format_number(abstention.threshold)} are reported as "unsure". The '
+        f"threshold was chosen for an accuracy of {format_percent(abstention.wanted)} on the other texts. Measured: "
+        f"{format_percent(abstention.coverage)} of the texts are answered (accuracy: "
+        f"{format_percent(abstention.accuracy)})."
     )

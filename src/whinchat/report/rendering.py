@@ -1,4 +1,4 @@
-"""Jinja templates of the report and the cards."""
+"""Render the Jinja templates of report and cards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_template(template: str, escape: Callable[[Any], Any] | None, /, **values: Any) -> str:
-    """A template with ``values``; what it does not find among them is an error.
+    """Render a template; a name that ``values`` does not hold raises an error.
 
     Args:
-        template: a file of ``templates/``.
-        escape: done to each value that is written; None escapes HTML.
-        values: by the names that the template uses.
+        template: name of a file in ``templates/``.
+        escape: applied to every value that the template writes; None escapes for HTML.
+        values: the variables of the template.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -1,4 +1,4 @@
-"""The runs in a folder, each in a line."""
+"""List the runs in a folder, one line each."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ RunState = Literal["finished", "trained", "begun", "unreadable"]
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run; None where it is not known.
+    """One run of a folder; a field is None if it is not known.
 
     Attributes:
-        name: of its folder.
-        state: finished; trained and not measured; begun, so neither; unreadable.
-        created: when it was finished, or begun.
-        task, method: as its recipe has them.
-        rows: that it was trained on.
-        before, after: macro-F1 by label scores.
-        seconds: of all stages; None for a resumed run, part of whose time went with an earlier process.
-        bytes: on disk.
-        problem: why it cannot be read.
+        name: name of the run folder.
+        state: ``finished``; ``trained`` but not evaluated; ``begun``, so not trained yet; or ``unreadable``.
+        created: when the run was finished, or begun if it is not finished; ISO 8601.
+        bytes: size on disk.
+        task: name of the task.
+        method: name of the fine-tuning method.
+        rows: number of training rows.
+        before: macro-F1 with label scoring before training.
+        after: macro-F1 with label scoring after training.
+        seconds: time of all stages; None for a resumed run, whose earlier processes were not timed.
+        problem: why the run cannot be read.
     """
 
     name: str
@@ -46,37 +48,40 @@ class RunSummary:
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
-    """The runs in ``folder``, the newest first; one that cannot be read is among them and says why.
+    """Return the runs in ``folder``, the newest first; a run that cannot be read is listed with its problem.
 
     Raises:
-        RunError: no such folder.
+        RunError: there is no such folder.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder; runs go to runs/ by default, so look from where you started them")
-    found = [one for one in map(RunFolder, folder.iterdir()) if one.recipe.is_file() and not one.is_model]
-    return sorted(map(_listed, found), key=lambda one: one.created, reverse=True)
+        raise RunError(
+            f"{folder}: there is no such folder; runs are written to runs/ by default, so start from the folder that "
+            "holds runs/, or name another folder"
+        )
+    folders = [run for run in map(RunFolder, folder.iterdir()) if run.recipe.is_file() and not run.is_model]
+    return sorted(map(_summarize, folders), key=lambda run: run.created, reverse=True)
 
 
 def runs_table(runs: list[RunSummary]) -> TextTable:
-    """The runs as cells of text."""
+    """Return the runs as a table of text cells."""
     columns = ("run", "task", "method", "rows", "macro-F1", "time", "size")
     rows = tuple(
         (
-            one.name,
-            one.task or "",
-            one.method or "",
-            "" if one.rows is None else format_count(one.rows),
-            " → ".join(format_number(value) for value in (one.before, one.after) if value is not None),
-            format_duration(one.seconds) if one.state == "finished" else one.state,
-            format_bytes(one.bytes),
+            run.name,
+            run.task or "",
+            run.method or "",
+            "" if run.rows is None else format_count(run.rows),
+            " → ".join(format_number(value) for value in (run.before, run.after) if value is not None),
+            format_duration(run.seconds) if run.state == "finished" else run.state,
+            format_bytes(run.bytes),
         )
-        for one in runs
+        for run in runs
     )
     return TextTable("Runs", columns, rows)
 
 
-def _listed(folder: RunFolder) -> RunSummary:
-    name, size = folder.path.name, sum(one.stat().st_size for one in folder.path.rglob("*") if one.is_file())
+def _summarize(folder: RunFolder) -> RunSummary:
+    name, size = folder.path.name, sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
     begun = datetime.fromtimestamp(folder.recipe.stat().st_mtime, UTC).isoformat(timespec="seconds")
     try:
         recipe = folder.read_recipe()
@@ -99,8 +104,8 @@ def _listed(folder: RunFolder) -> RunSummary:
                 after,
                 sum(times.values()) if "train" in times else None,
             )
-    except WhinchatError as fault:
-        return RunSummary(name, "unreadable", begun, size, problem=str(fault))
+    except WhinchatError as error:
+        return RunSummary(name, "unreadable", begun, size, problem=str(error))
     state: RunState = "trained" if folder.adapter.is_dir() else "begun"
     return RunSummary(
         name,

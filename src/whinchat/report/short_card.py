@@ -1,4 +1,4 @@
-"""The card of a classifier that was measured nowhere: what it is and how it is used, and no figure."""
+"""Build the card of a classifier without an evaluation: what it is and how to use it, without metrics."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from whinchat.models.device import plan_device
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report import tables
-from whinchat.report.card import hub_link, tags_of
+from whinchat.report.card import hub_link, hub_tags
 from whinchat.report.markdown import Markdown, escape, fence
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
+from whinchat.report.titles import model_title
 
 
 def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
-    """The card of the adapter that ``recipe`` made, in the repository ``repo_id``.
+    """Return the card of an adapter that ``recipe`` trained.
 
     Args:
-        recipe: how it was trained.
-        repo_id: what readers load it by.
-        base: hub id of its base model.
+        recipe: the recipe of the training.
+        repo_id: the repository from which readers load the adapter, OWNER/NAME.
+        base: hub id of the base model.
     """
     plan = plan_device(recipe.backbone)
     metadata = ModelCardData(
@@ -30,13 +31,13 @@ def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
         base_model=base,
         base_model_relation="adapter",
         pipeline_tag="text-classification",
-        tags=tags_of(recipe, plan.load_in, base),
+        tags=hub_tags(recipe, plan.load_in, base),
         model_name=repo_id.partition("/")[2],
     )
     body = render_template(
         "short_card.md.jinja",
         escape,
-        name=metadata.model_name,
+        title=model_title(recipe, plan.load_in, base),
         method=method_name(recipe.adapter, plan.load_in),
         base_link=hub_link(base),
         labels=tables.label_list(recipe),

@@ -1,4 +1,4 @@
-"""The Python code of the card: the adapter with plain transformers and PEFT, without whinchat."""
+"""The Python code of the card: use the adapter with transformers and PEFT alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from whinchat.recipe.schema import TEXT_SLOT, Recipe
 
 
 def python_snippet(recipe: Recipe, load_in: str, compute_dtype: str, adapter: str, base: str) -> str:
-    """Code that answers one text freely, with the prompt the model was trained on.
+    """Return code that generates the answer for one text, with the prompt that the model was trained on.
 
     Args:
-        recipe: how the adapter was trained.
-        load_in, compute_dtype: how the base model was held and multiplied.
-        adapter, base: what ``from_pretrained`` takes.
+        recipe: the recipe of the training.
+        load_in: the dtype of the stored weights, or ``nf4``.
+        compute_dtype: the dtype of the computation.
+        adapter: folder or hub id of the adapter.
+        base: folder or hub id of the base model.
     """
     task, four_bit = recipe.task, load_in == "nf4"
     imports = "AutoModelForCausalLM, AutoTokenizer" + (", BitsAndBytesConfig" if four_bit else "")
@@ -29,13 +31,13 @@ tokenizer = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained({_loading(recipe, load_in, compute_dtype)})
 model = PeftModel.from_pretrained(model, adapter).eval()
 
-# If the chat template has no system role, instruction, an empty line and text make one user turn.
+# For a chat template without a system role: put instruction, an empty line and the text into one user message.
 messages = [
     {{"role": "system", "content": instruction}},
     {{"role": "user", "content": user_template.replace({_quoted(TEXT_SLOT)}, text)}},
 ]
 prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-# Exactly one beginning-of-sequence token: the template's own, or else the tokenizer's.
+# The prompt needs exactly one beginning-of-sequence token; add it unless the chat template has done so.
 has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
 inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=not has_bos).to(model.device)
 output = model.generate(**inputs, max_new_tokens={recipe.evaluate.max_new_tokens}, do_sample=False)
@@ -44,7 +46,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def _loading(recipe: Recipe, load_in: str, compute: str) -> str:
-    """Arguments that hold the base model as it was held in training."""
+    """The arguments that load the base model as in training."""
     if load_in != "nf4":
         return f"base, dtype={_quoted(load_in)}"
     return f"""
@@ -60,5 +62,5 @@ def _loading(recipe: Recipe, load_in: str, compute: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A Python literal in double quotes; every JSON string is one."""
+    """The text as a Python literal in double quotes; a JSON string is one."""
     return json.dumps(text, ensure_ascii=False)

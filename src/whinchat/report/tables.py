@@ -1,15 +1,16 @@
-"""Every table of card and report, as plain text cells; each template only sets them."""
+"""The tables of card and report, as cells of text; the templates only set them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import CalibrationMetrics, Mode, ReliabilityReport
+from whinchat.evaluation.results import Mode, ReliabilityReport
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report.formatting import (
-    MODES,
+    MODE_NAMES,
     NOT_MEASURED,
     format_bytes,
     format_count,
@@ -24,266 +25,280 @@ from whinchat.report.text_table import TextTable
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
 LONGEST_SAMPLE = 220  # characters
+MOST_LABELS = 20  # listed in a sentence
+COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25)
 STAGES = {
-    "load": "load",
-    "before": "measure before",
-    "train": "train",
-    "after": "measure after",
-    "trust": "calibrate and examine",
-    "publish": "publish",
+    "load": "loading data and model",
+    "before": "evaluation before training",
+    "train": "training",
+    "after": "evaluation after training",
+    "trust": "calibration and reliability checks",
+    "publish": "figures, card and report",
 }
 
 
 def headline_table(record: RunRecord) -> TextTable:
-    """Before and after in both ways of answering, and the published figures under them."""
+    """Return the metrics of every mode before and after training, and published figures where the recipe has them."""
     rows: list[tuple[str, ...]] = []
-    for mode, words in MODES.items():
+    for mode, mode_name in MODE_NAMES.items():
         before, after = getattr(record.before, mode), getattr(record.after, mode)
         for name, metric in METRICS.items():
-            rows.append((words, metric.heading, format_metric(before, name), format_metric(after, name)))
+            rows.append((mode_name, metric.heading, format_metric(before, name), format_metric(after, name)))
         if mode == "generate":
-            rates = (format_percent(None if one is None else one.invalid_rate) for one in (before, after))
-            rows.append((words, "invalid answers", *rates))
-    if (trust := record.reliability) is not None:
-        words = f"calibrated, for {METRICS[trust.metric].title}"
+            rates = (format_percent(None if metrics is None else metrics.invalid_rate) for metrics in (before, after))
+            rows.append((mode_name, "invalid answers", *rates))
+    if (reliability := record.reliability) is not None:
+        mode_name = f"calibrated, for {METRICS[reliability.metric].title}"
         rows += [
-            (words, metric.heading, NOT_MEASURED, format_metric(trust.calibrated, name))
+            (mode_name, metric.heading, NOT_MEASURED, format_metric(reliability.calibrated, name))
             for name, metric in METRICS.items()
         ]
-    if (published := record.recipe.reference) is not None:
-        figures = (published.before_macro_f1, published.after_macro_f1)
-        shown = (NOT_MEASURED if value is None else f"{value:g}" for value in figures)
-        rows.append((f"published: {published.title}", "macro-F1", *shown))
-    return TextTable("Before and after", ("answered by", "figure", "before", "after"), tuple(rows), heads=2)
+    if (reference := record.recipe.reference) is not None:
+        values = (reference.before_macro_f1, reference.after_macro_f1)
+        cells = (NOT_MEASURED if value is None else f"{value:g}" for value in values)
+        rows.append((f"published: {reference.title}", "macro-F1", *cells))
+    columns = ("mode", "metric", "before training", "after training")
+    return TextTable("Metrics before and after training", columns, tuple(rows), heads=2)
 
 
 def per_label_table(record: RunRecord, mode: Mode = "score") -> TextTable:
-    """Precision, recall and F1 of each label, before and after."""
+    """Return precision, recall and F1 of each label before and after training."""
     before, after = getattr(record.before, mode), getattr(record.after, mode)
-    columns = ["label", "rows"]
-    columns += [f"{figure} {when}" for figure in ("precision", "recall", "F1") for when in ("before", "after")]
+    columns = ["label", "texts"]
+    columns += [f"{metric} {when}" for metric in ("precision", "recall", "F1") for when in ("before", "after")]
     rows = []
     for old, new in zip(before.per_label, after.per_label, strict=True):
-        figures = (getattr(one, figure) for figure in ("precision", "recall", "f1") for one in (old, new))
-        rows.append((new.label, format_count(new.support), *map(format_number, figures)))
-    return TextTable(f"Each label, {MODES[mode]}", tuple(columns), tuple(rows))
+        values = (getattr(label, metric) for metric in ("precision", "recall", "f1") for label in (old, new))
+        rows.append((new.label, format_count(new.support), *map(format_number, values)))
+    caption = f"Metrics of each label before and after training, with {MODE_NAMES[mode]}"
+    return TextTable(caption, tuple(columns), tuple(rows))
 
 
 def calibration_table(record: RunRecord) -> TextTable:
-    """How far the probabilities of label scoring can be believed."""
+    """Return how well the probabilities of label scoring fit the outcomes."""
     names = {
-        "ece": "expected calibration error (15 bins)",
-        "brier": "Brier score (0 to 2)",
-        "log_loss": "log loss (nats)",
-        "label_mass": "probability on the labels' answers",
+        "ece": "expected calibration error (15 bins; lower is better)",
+        "brier": "Brier score (0 to 2; lower is better)",
+        "log_loss": "log loss (nats; lower is better)",
+        "label_mass": "total probability of the label answers",
     }
-
-    def cell(found: CalibrationMetrics | None, field: str) -> str:
-        return format_number(None if found is None else getattr(found, field))
-
-    columns = {"before": record.before.score.calibration, "after": record.after.score.calibration}
+    columns = {"before training": record.before.score.calibration, "after training": record.after.score.calibration}
     if record.reliability is not None:
-        columns["after, calibrated"] = record.reliability.calibrated.calibration
-    rows = tuple((name, *(cell(found, field) for found in columns.values())) for field, name in names.items())
-    return TextTable("Calibration", ("figure", *columns), rows)
-
-
-def coverage_table(trust: ReliabilityReport) -> TextTable:
-    """Accuracy where only the surest answers count."""
-    wanted = (1.0, 0.9, 0.75, 0.5, 0.25)
-    chosen = {min(trust.coverage, key=lambda one: abs(one.coverage - share)): None for share in wanted}
+        columns["after training, calibrated"] = record.reliability.calibrated.calibration
     rows = tuple(
-        (format_percent(one.coverage), format_number(one.accuracy), format_number(one.threshold)) for one in chosen
+        (name, *(format_number(None if metrics is None else getattr(metrics, field)) for metrics in columns.values()))
+        for field, name in names.items()
     )
-    return TextTable(
-        "Answering only where the confidence is high", ("share answered", "accuracy", "confidence from"), rows
+    return TextTable("Calibration of the predicted probabilities", ("metric", *columns), rows)
+
+
+def coverage_table(reliability: ReliabilityReport) -> TextTable:
+    """Return the accuracy that remains if only the most confident predictions are kept."""
+    points = [min(reliability.coverage, key=lambda point: abs(point.coverage - share)) for share in COVERAGES]
+    rows = tuple(
+        (format_percent(point.coverage), format_number(point.accuracy), format_number(point.threshold))
+        for point in dict.fromkeys(points)
     )
+    columns = ("share of texts answered", "accuracy", "confidence threshold")
+    return TextTable("Accuracy if only the most confident predictions are kept", columns, rows)
 
 
-def slices_table(trust: ReliabilityReport) -> TextTable:
-    """Where the classifier is weaker."""
-    whole = trust.calibrated
-    rows = [
-        (
-            "all",
-            format_count(whole.n),
-            format_percent(1.0),
-            format_number(whole.accuracy),
-            format_number(whole.macro_f1),
-        )
-    ]
-    rows += [
-        (
-            one.name,
-            format_count(one.n),
-            format_percent(one.share),
-            format_number(one.accuracy),
-            format_number(one.macro_f1),
-        )
-        for one in trust.slices
-    ]
-    return TextTable("Kinds of text", ("texts", "rows", "share", "accuracy", "macro-F1"), tuple(rows))
+def slices_table(reliability: ReliabilityReport) -> TextTable:
+    """Return the metrics on each kind of text, under those on all texts."""
+    overall = reliability.calibrated
+    metrics = [("all texts", overall.n, 1.0, overall.accuracy, overall.macro_f1)]
+    metrics += [(part.name, part.n, part.share, part.accuracy, part.macro_f1) for part in reliability.slices]
+    rows = tuple(
+        (name, format_count(n), format_percent(share), format_number(accuracy), format_number(macro_f1))
+        for name, n, share, accuracy, macro_f1 in metrics
+    )
+    columns = ("kind of text", "texts", "share of texts", "accuracy", "macro-F1")
+    return TextTable("Metrics on kinds of text", columns, rows)
 
 
-def stress_table(trust: ReliabilityReport) -> TextTable:
-    """Edits that change no meaning."""
+def stress_table(reliability: ReliabilityReport) -> TextTable:
+    """Return how edits that keep the meaning of a text change the predictions."""
     rows = tuple(
         (
-            one.name,
-            format_count(one.n),
-            format_percent(one.changed),
-            format_number(one.accuracy_before),
-            format_number(one.accuracy_after),
+            result.name,
+            format_count(result.n),
+            format_percent(result.changed),
+            format_number(result.accuracy_before),
+            format_number(result.accuracy_after),
         )
-        for one in trust.stress
+        for result in reliability.stress
     )
-    return TextTable(
-        "Harmless edits",
-        ("edit", "texts it changes", "answers changed", "accuracy before it", "accuracy after it"),
-        rows,
-    )
+    columns = ("edit", "texts edited", "predictions changed", "accuracy without edit", "accuracy with edit")
+    return TextTable("Robustness to edits that keep the meaning", columns, rows)
 
 
-def errors_table(trust: ReliabilityReport) -> TextTable:
-    """The wrong answers given with the most confidence: some are the model's mistakes, some the data's."""
+def errors_table(reliability: ReliabilityReport) -> TextTable:
+    """Return the wrong predictions with the highest confidence; some of them may be label errors in the data."""
     rows = tuple(
-        (one_line(one.text), one.expected, one.answered, format_number(one.confidence, 2)) for one in trust.errors
+        (one_line(error.text), error.expected, error.answered, format_number(error.confidence, 2))
+        for error in reliability.errors
     )
-    return TextTable("The surest errors", ("text", "true label", "answered", "confidence"), rows, numeric=False)
+    columns = ("text", "true label", "predicted label", "confidence")
+    return TextTable("Wrong predictions with the highest confidence", columns, rows, numeric=False)
 
 
 def settings_table(record: RunRecord) -> TextTable:
-    """What was trained, and how."""
+    """Return the hyperparameters of the training."""
     adapter, train, manifest = record.recipe.adapter, record.recipe.train, record.manifest
     targets = adapter.target_modules if isinstance(adapter.target_modules, str) else ", ".join(adapter.target_modules)
     share = manifest.trainable_parameters / manifest.parameters if manifest.parameters else None
+    trainable, total = format_count(manifest.trainable_parameters), format_count(manifest.parameters)
     weights = train.class_weights
+    limit = f", at most {train.max_steps} steps" if train.max_steps > 0 else ""
+    selected = f", selected on {manifest.selected_on}" if manifest.selected_on else ""
     rows = (
         ("method", method_name(adapter, manifest.load_in)),
-        ("rank r, lora_alpha, lora_dropout", f"{adapter.r}, {adapter.lora_alpha:g}, {adapter.lora_dropout:g}"),
+        ("rank r", f"{adapter.r}"),
+        ("lora_alpha", f"{adapter.lora_alpha:g}"),
+        ("lora_dropout", f"{adapter.lora_dropout:g}"),
         ("target modules", targets),
-        (
-            "trainable parameters",
-            f"{format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} "
-            f"({format_percent(share)})",
-        ),
+        ("trainable parameters", f"{trainable} of {total} ({format_percent(share)})"),
         ("loss", train.loss),
-        ("class weights", weights if isinstance(weights, str) else _pairs(weights)),
-        ("learning rate", f"{train.learning_rate:g}, {train.lr_scheduler_type}, warm-up {train.warmup_steps:g}"),
-        (
-            "epochs",
-            f"{train.num_train_epochs:g}" + (f", at most {train.max_steps} steps" if train.max_steps > 0 else ""),
-        ),
-        ("batch", f"{train.per_device_train_batch_size} × {train.gradient_accumulation_steps} accumulated"),
-        (
-            "optimizer",
-            f"{train.optim}, weight decay {train.weight_decay:g}, gradient norm at most {train.max_grad_norm:g}",
-        ),
-        ("optimizer steps taken", format_count(manifest.train_steps)),
-        ("checkpoint kept", train.keep + (f", chosen on {manifest.selected_on}" if manifest.selected_on else "")),
+        ("class weights", weights if isinstance(weights, str) else _joined(weights)),
+        ("learning rate", f"{train.learning_rate:g}"),
+        ("learning rate schedule", f"{train.lr_scheduler_type}, warm-up {_warmup(train.warmup_steps)}"),
+        ("epochs", f"{train.num_train_epochs:g}{limit}"),
+        ("batch size per device", f"{train.per_device_train_batch_size}"),
+        ("gradient accumulation steps", f"{train.gradient_accumulation_steps}"),
+        ("optimizer", train.optim),
+        ("weight decay", f"{train.weight_decay:g}"),
+        ("maximum gradient norm", f"{train.max_grad_norm:g}"),
+        ("optimizer steps", format_count(manifest.train_steps)),
+        ("checkpoint kept", f"{train.keep}{selected}"),
     )
-    return TextTable("Training settings", ("setting", "value"), rows, numeric=False)
+    return TextTable("Training hyperparameters", ("hyperparameter", "value"), rows, numeric=False)
+
+
+def _warmup(steps: float) -> str:
+    """``train.warmup_steps``: a share of all steps below 1, else a number of steps."""
+    return f"of {100 * steps:g} % of the steps" if steps < 1 else f"of {steps:g} steps"
 
 
 def cost_table(manifest: Manifest) -> TextTable:
-    """Where it ran, for how long, and in how much memory."""
+    """Return the device, the time of each stage and the memory of the run."""
     speed = manifest.train_examples_per_second
     rows = [
         ("device", manifest.device),
-        ("weights held in, multiplied in", f"{manifest.load_in}, {manifest.compute_dtype}"),
+        ("dtype of the stored weights", manifest.load_in),
+        ("dtype of the computation", manifest.compute_dtype),
         *(
-            (f"time to {STAGES[stage]}", format_duration(seconds))
+            (f"time for {STAGES.get(stage, stage)}", format_duration(seconds))
             for stage, seconds in manifest.timings_seconds.items()
         ),
-        ("training speed", f"{format_number(speed, 1)} examples per second" if speed is not None else NOT_MEASURED),
+        ("training speed", NOT_MEASURED if speed is None else f"{format_number(speed, 1)} examples per second"),
         ("peak memory of the process", format_bytes(manifest.peak_memory_bytes)),
     ]
-    return TextTable("Cost", ("what", "measured"), tuple(rows), numeric=False)
+    return TextTable("Time and memory", ("quantity", "value"), tuple(rows), numeric=False)
 
 
 def origin_table(manifest: Manifest) -> TextTable:
-    """What is needed to find the same model, data and software again."""
+    """Return the exact model, data and software versions of the run."""
     rows = (
-        ("created", manifest.created),
-        ("model", f"{manifest.model_source} ({manifest.model_architecture})"),
-        ("model commit or checksum", manifest.model_commit or NOT_MEASURED),
-        ("data", manifest.data_source),
+        ("finished", manifest.created),
+        ("base model", f"{manifest.model_source} ({manifest.model_architecture})"),
+        ("commit or checksum of the base model", manifest.model_commit or NOT_MEASURED),
+        ("data source", manifest.data_source),
         ("data revision", manifest.data_revision or NOT_MEASURED),
-        ("seeds", _pairs(manifest.seeds)),
-        ("whinchat", manifest.whinchat_version),
-        ("other versions", _pairs(manifest.versions)),
-        ("platform", _pairs(manifest.platform)),
-        *((f"split {name}", facts.fingerprint) for name, facts in manifest.splits.items()),
+        ("seeds", _joined(manifest.seeds)),
+        ("whinchat version", manifest.whinchat_version),
+        ("versions of other packages", _joined(manifest.versions)),
+        ("platform", _joined(manifest.platform)),
+        *((f"fingerprint of the {name} split", facts.fingerprint) for name, facts in manifest.splits.items()),
     )
-    return TextTable("Origin", ("what", "value"), rows, numeric=False)
+    return TextTable("Versions and sources", ("item", "value"), rows, numeric=False)
 
 
 def label_counts_table(record: RunRecord) -> TextTable:
-    """Rows of each label in each split."""
+    """Return the number of texts of each label in each split."""
     splits = record.manifest.splits
     rows = [
         (label, *(format_count(facts.counts.get(label)) for facts in splits.values()))
         for label in record.recipe.task.labels
     ]
-    rows.append(("all", *(format_count(facts.rows) for facts in splits.values())))
-    return TextTable("Rows of each split", ("label", *splits), tuple(rows))
+    rows.append(("all labels", *(format_count(facts.rows) for facts in splits.values())))
+    return TextTable("Number of texts in each split", ("label", *splits), tuple(rows))
 
 
 def data_checks_table(manifest: Manifest) -> TextTable:
-    """What the checks of the data found."""
+    """Return what the checks of the data found."""
     report = manifest.data_report
     leaked = report.get("leaked")
     rows = (
-        ("equal texts within train", format_count(report.get("duplicates_in_train"))),
-        ("of these, with different labels", format_count(report.get("conflicting_duplicates"))),
-        ("evaluation texts also in train", NOT_MEASURED if leaked is None else _pairs(leaked) or "none"),
-        ("rows dropped from train", format_count(report.get("dropped_from_train"))),
-        *((name, format_count(rows)) for name, rows in manifest.prompt_notes.items()),
+        ("texts that repeat an earlier text of train", format_count(report.get("duplicates_in_train"))),
+        ("repeated texts with conflicting labels", format_count(report.get("conflicting_duplicates"))),
+        (
+            "evaluation texts that also occur in train",
+            NOT_MEASURED if leaked is None else _joined(leaked) or "none",
+        ),
+        ("texts removed from train", format_count(report.get("dropped_from_train"))),
+        *((name, format_count(count)) for name, count in manifest.prompt_notes.items()),
     )
-    return TextTable("Checks of the data", ("check", "rows"), rows)
+    return TextTable("Data checks", ("check", "texts"), rows)
 
 
-def samples_table(rows: tuple[Sample, ...]) -> TextTable:
-    """Texts with what the model answered; a tick or cross tells whether label scoring found the true label."""
-    columns = ("text", "true label", "free answer before", "free answer after", "scored before", "scored after")
-    return TextTable("Sample answers", columns, tuple(map(_sample_row, rows)), numeric=False)
+def samples_table(samples: tuple[Sample, ...]) -> TextTable:
+    """Return sample texts with their predictions; a tick or a cross marks each label as correct or wrong."""
+    columns = (
+        "text", "true label", "generated before", "generated after", "label scoring before", "label scoring after",
+    )  # fmt: skip
+    return TextTable("Sample predictions", columns, tuple(map(_sample_row, samples)), numeric=False)
 
 
 def _sample_row(sample: Sample) -> tuple[str, ...]:
-    answers = (NOT_MEASURED if one is None else one_line(one) or "(nothing)" for one in (sample.before, sample.after))
-    scored = (f"{one} {'✓' if one == sample.expected else '✗'}" for one in (sample.before_scored, sample.after_scored))
-    return one_line(sample.text), sample.expected, *answers, *scored
+    generated = (
+        NOT_MEASURED if answer is None else one_line(answer) or "(empty)" for answer in (sample.before, sample.after)
+    )
+    scored = (
+        f"{label} {'✓' if label == sample.expected else '✗'}" for label in (sample.before_scored, sample.after_scored)
+    )
+    return one_line(sample.text), sample.expected, *generated, *scored
 
 
 def one_line(text: str, longest: int = LONGEST_SAMPLE) -> str:
-    """The text on one line, without control characters, cut with an ellipsis where it is long."""
+    """Return the text on one line, without control characters, cut with an ellipsis after ``longest`` characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
-def headline_changes(record: RunRecord) -> tuple[dict[str, Any], ...]:
-    """The headline of each way of answering: macro-F1 before and after, and the gain where it was tested."""
-    gains = {paired.mode: paired for paired in record.paired}
+@dataclass(frozen=True)
+class Headline:
+    """Macro-F1 of one mode at the top of the report, as text; ``interval`` is None if the change was not tested."""
+
+    mode: str
+    before: str
+    after: str
+    gain: str
+    interval: str | None
+
+
+def headlines(record: RunRecord) -> tuple[Headline, ...]:
+    """Return macro-F1 of each mode before and after training, and its change where that was tested."""
+    tests = {paired.mode: paired for paired in record.paired}
     found = []
-    for mode, words in MODES.items():
-        measured = (getattr(record.before, mode), getattr(record.after, mode))
-        gain = gains.get(mode)
-        found.append(
-            {
-                "mode": words,
-                "values": [format_number(None if one is None else one.macro_f1) for one in measured],
-                "gain": NOT_MEASURED if gain is None else format_signed(gain.macro_f1_gain),
-                "interval": None if gain is None else format_interval(gain.interval),
-            }
+    for mode, mode_name in MODE_NAMES.items():
+        before, after = (
+            format_number(None if metrics is None else metrics.macro_f1)
+            for metrics in (getattr(record.before, mode), getattr(record.after, mode))
         )
+        paired = tests.get(mode)
+        gain = NOT_MEASURED if paired is None else format_signed(paired.macro_f1_gain)
+        interval = None if paired is None else format_interval(paired.interval)
+        found.append(Headline(mode_name, before, after, gain, interval))
     return tuple(found)
 
 
 def label_list(recipe: Recipe) -> str:
-    """The labels in their order, in one sentence part."""
-    *most, last = recipe.task.labels
-    return f"{', '.join(most)} and {last}"
+    """Return the labels in their order as part of a sentence; of a long list, the first ones and how many follow."""
+    labels = recipe.task.labels
+    if len(labels) > MOST_LABELS:
+        return f"{', '.join(labels[:MOST_LABELS])} and {len(labels) - MOST_LABELS} more"
+    return f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""A table of text cells, as cards, reports and the terminal print it."""
+"""A table of text cells, which cards, reports and the terminal print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TextTable:
-    """Cells of text under named columns; the first ``heads`` cells of a row name it."""
+    """A table of text cells.
+
+    Attributes:
+        caption: what the table shows.
+        columns: the heading of each column.
+        rows: the cells of each row, as many as there are columns.
+        numeric: whether the cells hold numbers, which are aligned to the right.
+        heads: how many cells at the start of a row are its headings.
+    """
 
     caption: str
     columns: tuple[str, ...]

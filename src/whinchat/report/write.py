@@ -1,4 +1,4 @@
-"""Everything that is published from a finished run."""
+"""Write everything that a finished run publishes: figures, card, report and sample predictions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from whinchat.storage.run_record import RunRecord
 
 
 def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]:
-    """Write figures, card, report and sample answers into the run folder; returns the first three in that order."""
+    """Write figures, card, report and sample predictions into the run folder; each file is replaced whole.
+
+    Returns:
+        The paths of the figures, the card and the report, in this order.
+    """
     body = markdown_table(samples_table(record.samples)) if record.samples else "Not measured."
-    write_text(folder.samples_markdown, f"# Sample answers\n\n{body}\n")
+    write_text(folder.samples_markdown, f"# Sample predictions\n\n{body}\n")
     return (
         *write_figures(record, folder.figures),
         write_card(record, folder.card),

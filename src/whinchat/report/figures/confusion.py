@@ -1,6 +1,6 @@
 """Confusion matrices side by side, on one colour scale.
 
-K: labels. Rows are true labels, columns are answers; a last column holds answers that were no label.
+K: labels. Rows are true labels, columns predicted labels; a last column counts invalid answers, which are no label.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from whinchat.evaluation.results import Metrics
-from whinchat.report.figures.style import Theme, new_figure, shorten
-from whinchat.report.formatting import MODES, format_count, format_number
+from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
+from whinchat.report.formatting import format_count, format_number
 
 INVALID_GAP = 0.3  # cells between the labels and the invalid column
 SMALLEST_CELL_WITH_COUNT = 0.6  # inches
@@ -22,12 +22,18 @@ CHARACTER_WIDTH = 0.085  # inches at the size of a tick label
 Shares = NDArray[np.float64]
 
 
-def draw_confusion(panels: tuple[tuple[str, Metrics], ...], split: str, theme: Theme) -> Figure:
-    """One matrix for each titled measurement, all of the same labels and mode."""
+def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: Theme) -> Figure:
+    """Draw one confusion matrix for each panel.
+
+    Args:
+        panels: the heading and the metrics of each panel; all have the same labels and the same mode.
+        title: the title of the figure.
+        theme: the colours.
+    """
     first = panels[0][1]
     labels = len(first.labels)
     cell = cell_size(labels)
-    has_invalid = any(sum(measured.invalid) for _, measured in panels)
+    has_invalid = any(sum(metrics.invalid) for _, metrics in panels)
     columns = labels + (1 + INVALID_GAP if has_invalid else 0)
     figure_gap = 0.45 if has_invalid else 0.3
     names = CHARACTER_WIDTH * max(len(shorten(label)) for label in first.labels)
@@ -35,39 +41,38 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], split: str, theme: T
     figure = new_figure(width, labels * cell + (names if _turned(first, cell) else 0.3) + 1.5, layout="compressed")
     figure.get_layout_engine().set(w_pad=figure_gap / 2)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for index, (ax, (title, measured)) in enumerate(zip(axes, panels, strict=True)):
-        _draw_matrix(ax, measured, cell, has_invalid, theme)
-        ax.set_title(f"{title}: macro-F1 {format_number(measured.macro_f1)}")
-        ax.set_xlabel("answer")
+    for index, (ax, (heading, metrics)) in enumerate(zip(axes, panels, strict=True)):
+        _draw_matrix(ax, metrics, cell, has_invalid, theme)
+        ax.set_title(f"{heading}: macro-F1 {format_number(metrics.macro_f1)}")
+        ax.set_xlabel("predicted label")
         if index == 0:
-            ax.set_ylabel("true label · rows")
+            ax.set_ylabel("true label · number of texts")
         else:
             ax.set_yticklabels([])
     bar = figure.colorbar(axes[-1].collections[0], ax=list(axes), shrink=0.7, aspect=26, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
-    bar.set_label("share of the true label", color=theme.muted)
-    heading = f"{MODES[first.mode].capitalize()} on {shorten(split)}, {format_count(first.n)} rows"
-    figure.suptitle(heading, x=0.0, ha="left")
+    bar.set_label("share of the texts with this true label", color=theme.muted)
+    set_title(figure, title)
     return figure
 
 
 def cell_size(labels: int) -> float:
-    """Side of a cell in inches: large enough to read for few labels, small enough to print for many."""
+    """Return the side of a cell in inches: readable for few labels, printable for many."""
     return float(np.clip(3.6 / labels**0.82, 0.24, 1.25))
 
 
-def _turned(measured: Metrics, cell: float) -> bool:
-    """Whether names on the x axis are too wide to stand level."""
-    return max(len(shorten(label)) for label in measured.labels) * CHARACTER_WIDTH > cell * 0.95
+def _turned(metrics: Metrics, cell: float) -> bool:
+    """Whether the label names are too wide to be written horizontally below their cells."""
+    return max(len(shorten(label)) for label in metrics.labels) * CHARACTER_WIDTH > cell * 0.95
 
 
-def _draw_matrix(ax: Axes, measured: Metrics, cell: float, has_invalid: bool, theme: Theme) -> None:
-    labels = len(measured.labels)
-    support = np.array(measured.confusion).sum(axis=1) + np.array(measured.invalid)  # (K,)
-    counts = np.column_stack([np.array(measured.confusion), np.array(measured.invalid)])  # (K, K + 1)
+def _draw_matrix(ax: Axes, metrics: Metrics, cell: float, has_invalid: bool, theme: Theme) -> None:
+    labels = len(metrics.labels)
+    support = np.array(metrics.confusion).sum(axis=1) + np.array(metrics.invalid)  # (K,)
+    counts = np.column_stack([np.array(metrics.confusion), np.array(metrics.invalid)])  # (K, K + 1)
     with np.errstate(invalid="ignore"):
-        shares: Shares = counts / support[:, None]  # NaN where the split has no such row
+        shares: Shares = counts / support[:, None]  # NaN where the split has no text with this label
     starts = np.append(np.arange(labels), labels + INVALID_GAP)
     for block in (slice(0, labels), slice(labels, labels + 1))[: 1 + has_invalid]:
         edges = np.append(starts[block], starts[block][-1] + 1)
@@ -84,12 +89,12 @@ def _draw_matrix(ax: Axes, measured: Metrics, cell: float, has_invalid: bool, th
     shown = labels + int(has_invalid)
     if cell >= SMALLEST_CELL_WITH_SHARE:
         _write_cells(ax, counts[:, :shown], shares[:, :shown], starts, cell, theme)
-    names = [shorten(label) for label in measured.labels]
+    names = [shorten(label) for label in metrics.labels]
     ax.set_xticks(starts[:shown] + 0.5, [*names, "invalid"][:shown])
     ax.set_yticks(
         np.arange(labels) + 0.5, [f"{name} · {format_count(int(n))}" for name, n in zip(names, support, strict=True)]
     )
-    if _turned(measured, cell):
+    if _turned(metrics, cell):
         steep = labels > 12
         ax.tick_params(axis="x", labelrotation=90 if steep else 40)
         for tick in ax.get_xticklabels():
@@ -102,7 +107,7 @@ def _draw_matrix(ax: Axes, measured: Metrics, cell: float, has_invalid: bool, th
 def _write_cells(
     ax: Axes, counts: NDArray[np.int64], shares: Shares, starts: Shares, cell: float, theme: Theme
 ) -> None:
-    """The share in each cell, and the count beneath where there is room."""
+    """Write the share into each cell, and the count below it if there is room."""
     room_for_count = cell >= SMALLEST_CELL_WITH_COUNT
     size = float(np.clip(cell * 11.5, 6.5, 12))
     for (row, column), share in np.ndenumerate(shares):
@@ -113,15 +118,15 @@ def _write_cells(
         color = _readable_on(theme.colormap(float(share)))
         if room_for_count:
             ax.text(x, y - 0.1, f"{100 * share:.0f} %", ha="center", va="center", color=color, fontsize=size)
-            number_of = format_count(int(counts[row, column]))
-            ax.text(x, y + 0.22, number_of, ha="center", va="center", color=color, fontsize=size * 0.78)
+            count = format_count(int(counts[row, column]))
+            ax.text(x, y + 0.22, count, ha="center", va="center", color=color, fontsize=size * 0.78)
         else:
             ax.text(x, y, f"{100 * share:.0f}", ha="center", va="center", color=color, fontsize=size)
 
 
 def _readable_on(background: tuple[float, float, float, float]) -> str:
-    """Dark or light ink, whichever has the higher contrast (relative luminance, WCAG 2.2)."""
+    """Return dark or light ink, whichever has the higher contrast (relative luminance, WCAG 2.2)."""
     channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
     luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-    # Ink #101820 has luminance 0.009, white 1; the two contrasts are equal at about 0.2.
+    # Ink #101820 has a luminance of 0.009 and white of 1; their contrasts are equal at about 0.2.
     return "#101820" if luminance > 0.2 else "#ffffff"

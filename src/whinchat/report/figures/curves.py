@@ -1,8 +1,8 @@
-"""Curves: training over its steps, and confidence against accuracy."""
+"""Curves: training loss, accuracy against coverage, and accuracy against confidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,20 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from whinchat.evaluation.results import CalibrationMetrics, ReliabilityReport
-from whinchat.report.figures.style import Theme, new_figure, write_message
+from whinchat.evaluation.results import CalibrationMetrics, ReliabilityBin, ReliabilityReport
+from whinchat.report.figures.style import Theme, new_figure, set_title, write_message
 from whinchat.report.formatting import NOT_MEASURED, format_number
 from whinchat.storage.training_result import TrainPoint
 
 FEWEST_POINTS_TO_SMOOTH = 12
-# Losses further apart than this factor get a logarithmic axis: the first steps would flatten all that follows.
+FEWEST_BIN_TEXTS = 10  # a bin with fewer texts is not joined to the reliability curve
+# A loss that falls by more than this factor gets a logarithmic axis; a linear one would flatten the later steps.
 STEEP = 5.0
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def draw_training_curve(history: tuple[TrainPoint, ...], theme: Theme) -> Figure:
-    """Loss over steps; beneath it macro-F1 on the validation split and the learning rate, where the log has them."""
+def draw_training_curve(history: tuple[TrainPoint, ...], title: str, theme: Theme) -> Figure:
+    """Draw the loss over the steps, and below it macro-F1 on validation and the learning rate, if the log has them."""
     panels: list[tuple[float, Callable[[Axes], None]]] = [
         (3.0 if history else 1.2, lambda ax: _draw_loss(ax, history, theme))
     ]
@@ -41,41 +42,40 @@ def draw_training_curve(history: tuple[TrainPoint, ...], theme: Theme) -> Figure
     steps = [point.step for point in history]
     if steps:
         axes[-1].set_xlim(0, 1.03 * max(1, *steps))
-        axes[-1].set_xlabel("step")
+        axes[-1].set_xlabel("optimizer step")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    figure.suptitle("Training", x=0.0, ha="left")
+    set_title(figure, title)
     return figure
 
 
 def series(history: tuple[TrainPoint, ...], field: str) -> Series:
-    """Steps and values of one field, in the order of the log; steps that did not measure it, or found no number, are
-    left out."""
-    found = [(point.step, getattr(point, field)) for point in history]
-    kept = [(step, value) for step, value in found if value is not None and np.isfinite(value)]
-    return np.array([step for step, _ in kept], dtype=float), np.array([value for _, value in kept], dtype=float)
+    """Return the steps and values of one field of the log, without missing values and those that are not finite."""
+    values = [(point.step, getattr(point, field)) for point in history]
+    finite = [(step, value) for step, value in values if value is not None and np.isfinite(value)]
+    return np.array([step for step, _ in finite], dtype=float), np.array([value for _, value in finite], dtype=float)
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a window about each point; the window narrows evenly towards the ends, so the curve does not lag."""
+    """Return the mean over a window around each value; the window narrows towards both ends, to avoid a lag."""
     half = max(1, len(values) // 24)
     total = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
-    return np.asarray((total[places + reach + 1] - total[places - reach]) / (2 * reach + 1))
+    indices = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(indices, len(values) - 1 - indices))
+    return np.asarray((total[indices + reach + 1] - total[indices - reach]) / (2 * reach + 1))
 
 
 def _draw_loss(ax: Axes, history: tuple[TrainPoint, ...], theme: Theme) -> None:
     steps, losses = series(history, "loss")
     if not len(steps):
-        write_message(ax, f"loss: {NOT_MEASURED}", theme)
+        write_message(ax, f"training loss: {NOT_MEASURED}", theme)
         return
     if len(steps) >= FEWEST_POINTS_TO_SMOOTH:
-        ax.plot(steps, losses, color=theme.before, linewidth=0.8, alpha=0.75, label="as logged")
+        ax.plot(steps, losses, color=theme.before, linewidth=0.8, alpha=0.75, label="logged")
         ax.plot(steps, smooth(losses), color=theme.after, linewidth=2.2, label="smoothed")
     else:
-        ax.plot(steps, losses, color=theme.after, linewidth=1.8, marker="o", markersize=5, label="training")
-    # The validation loss is not drawn here: it is per text, the training loss per supervised token.
-    ax.set_ylabel("loss")
+        ax.plot(steps, losses, color=theme.after, linewidth=1.8, marker="o", markersize=5, label="logged")
+    # The validation loss is not drawn here: it is a mean over texts, the training loss a mean over supervised tokens.
+    ax.set_ylabel("training loss")
     if losses.min() > 0 and losses.max() > STEEP * losses.min():
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -84,7 +84,7 @@ def _draw_loss(ax: Axes, history: tuple[TrainPoint, ...], theme: Theme) -> None:
     else:
         ax.set_ylim(bottom=min(0.0, float(losses.min())))
     ax.grid(axis="y")
-    # Above the axes: wherever the curve goes, it is never covered.
+    # Above the axes, where it never covers the curve.
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=3, borderpad=0.1)
 
 
@@ -101,7 +101,7 @@ def _draw_scores(ax: Axes, scores: Series, theme: Theme) -> None:
         color=theme.accent,
         fontweight="bold",
     )
-    ax.set_ylabel("macro-F1")
+    ax.set_ylabel("validation\nmacro-F1")
     ax.margins(y=0.35)
     ax.grid(axis="y")
     ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -115,41 +115,82 @@ def _draw_rates(ax: Axes, rates: Series, theme: Theme) -> None:
     ax.set_yticks([0, float(rates[1].max())], ["0", f"{rates[1].max():.2g}"])
 
 
-def draw_coverage(trust: ReliabilityReport, split: str, theme: Theme) -> Figure:
-    """Accuracy of the surest answers against their share of all texts."""
+def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> Figure:
+    """Draw the accuracy of the most confident predictions against their share of all texts."""
     figure = new_figure(5.6, 4.2)
     ax = figure.subplots()
-    points = trust.coverage
-    ax.plot([one.coverage for one in points], [one.accuracy for one in points], color=theme.after, linewidth=2.0)
-    ax.axhline(trust.calibrated.accuracy, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
-    if (chosen := trust.abstention) is not None and chosen.accuracy is not None:
-        ax.plot(chosen.coverage, chosen.accuracy, color=theme.accent, marker="D", markersize=8, linestyle="")
+    points = reliability.coverage
+    ax.plot(
+        [point.coverage for point in points], [point.accuracy for point in points], color=theme.after, linewidth=2.0
+    )
+    overall = reliability.calibrated.accuracy
+    ax.axhline(overall, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
+    ax.text(0.02, overall, "accuracy on all texts", color=theme.muted, fontsize=8.5, ha="left", va="bottom")
+    if (abstention := reliability.abstention) is not None and abstention.accuracy is not None:
+        ax.plot(abstention.coverage, abstention.accuracy, color=theme.accent, marker="D", markersize=8, linestyle="")
         ax.annotate(
-            f"threshold for {format_number(chosen.wanted, 2)}",
-            (chosen.coverage, chosen.accuracy),
+            f"threshold for an accuracy of {format_number(abstention.wanted, 2)}",
+            (abstention.coverage, abstention.accuracy),
             xytext=(0, 10),
             textcoords="offset points",
             ha="center",
             fontsize=9,
             color=theme.accent,
+            bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1},
         )
-    ax.set(xlim=(0, 1.02), xlabel="share of texts answered, surest first", ylabel="accuracy of these answers")
+    ax.set(
+        xlim=(0, 1.02),
+        xlabel="share of texts answered, most confident first",
+        ylabel="accuracy on these texts",
+    )
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
     ax.margins(y=0.15)
     ax.grid()
-    figure.suptitle(f"What abstaining would gain on {split}", x=0.0, ha="left")
+    set_title(figure, title)
     return figure
 
 
-def draw_reliability(reliabilities: Mapping[str, CalibrationMetrics | None], split: str, theme: Theme) -> Figure:
-    """Accuracy against confidence in each bin, and how many rows each bin holds; the last series is drawn solid."""
+def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str, theme: Theme) -> Figure:
+    """Draw accuracy against confidence in each bin, and below it the share of texts in each bin.
+
+    Args:
+        curves: calibration metrics by name, at most three; the last ones are drawn filled, the others hollow.
+        title: the title of the figure.
+        theme: the colours.
+    """
     figure = new_figure(5.6, 6.0)
-    curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
-    curve.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
-    curve.text(
+    curve_ax, histogram_ax = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
+    _draw_diagonal(curve_ax, theme)
+    colors = (theme.before, theme.accent, theme.after) if len(curves) > 2 else (theme.before, theme.after)
+    width = 0.88 / len(curves)
+    for index, ((name, calibration), color) in enumerate(zip(curves.items(), colors, strict=True)):
+        if calibration is None:
+            curve_ax.plot([], [], color=color, label=f"{name}: {NOT_MEASURED}")
+            continue
+        face = color if index == len(curves) - 1 else theme.paper
+        label = f"{name}: calibration error {format_number(calibration.ece)}"
+        _draw_reliability_curve(curve_ax, calibration.bins, color, face, label)
+        _draw_histogram(histogram_ax, calibration.bins, 0.06 + width * index, width - 0.04, color, face)
+    if any(0 < part.n < FEWEST_BIN_TEXTS for metrics in curves.values() if metrics for part in metrics.bins):
+        label = f"bin with fewer than {FEWEST_BIN_TEXTS} texts"
+        curve_ax.plot([], [], "o", color=theme.muted, markersize=4, alpha=0.5, label=label)
+    curve_ax.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    curve_ax.grid()
+    curve_ax.legend(loc="upper left")
+    histogram_ax.set(xlabel="confidence (probability of the predicted label)", ylabel="share of texts")
+    histogram_ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    histogram_ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
+    figure.align_ylabels([curve_ax, histogram_ax])
+    set_title(figure, title)
+    return figure
+
+
+def _draw_diagonal(ax: Axes, theme: Theme) -> None:
+    ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
+    ax.text(
         0.8,
         0.82,
-        "as sure as right",
+        "perfect calibration",
         color=theme.muted,
         fontsize=8.5,
         rotation=45,
@@ -157,43 +198,39 @@ def draw_reliability(reliabilities: Mapping[str, CalibrationMetrics | None], spl
         transform_rotates_text=True,
         ha="center",
     )
-    colors = (theme.before, theme.accent, theme.after) if len(reliabilities) > 2 else (theme.before, theme.after)
-    width = 0.88 / len(reliabilities)
-    for offset, ((name, calibration), color) in enumerate(zip(reliabilities.items(), colors, strict=True)):
-        solid = offset == len(reliabilities) - 1
-        if calibration is None:
-            curve.plot([], [], color=color, label=f"{name}: {NOT_MEASURED}")
-            continue
-        bins = [one for one in calibration.bins if one.n]
-        curve.plot(
-            [one.confidence for one in bins],
-            [one.accuracy for one in bins],
-            color=color,
-            linewidth=1.8,
-            marker="o",
-            markersize=6,
-            markerfacecolor=color if solid else theme.paper,
-            markeredgewidth=1.6,
-            label=f"{name}: ECE {format_number(calibration.ece)}",
-        )
-        rows = max(1, sum(one.n for one in bins))
-        lefts = [one.low + (one.high - one.low) * (0.08 + width * offset) for one in bins]
-        widths = [(one.high - one.low) * (width - 0.04) for one in bins]
-        histogram.bar(
-            lefts,
-            [one.n / rows for one in bins],
-            widths,
-            align="edge",
-            facecolor=color if solid else theme.paper,
-            edgecolor=color,
-            linewidth=1.1,
-        )
-    curve.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy in the bin")
-    curve.grid()
-    curve.legend(loc="upper left")
-    histogram.set(xlabel="confidence of the answer", ylabel="share of rows")
-    histogram.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    histogram.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
-    figure.align_ylabels([curve, histogram])
-    figure.suptitle(f"Reliability of label scoring on {split}", x=0.0, ha="left")
-    return figure
+
+
+def _draw_reliability_curve(ax: Axes, bins: Sequence[ReliabilityBin], color: str, face: str, label: str) -> None:
+    """A line through neighbouring bins with enough texts; bins with fewer texts are faint points beside it."""
+    style = {"color": color, "marker": "o", "markerfacecolor": face}
+    # NaN breaks the line, so that it does not run across a bin with few texts or none.
+    full = [part.n >= FEWEST_BIN_TEXTS for part in bins]
+    confidence = [part.confidence if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
+    accuracy = [part.accuracy if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
+    ax.plot(confidence, accuracy, linewidth=1.8, markersize=6, markeredgewidth=1.6, label=label, **style)
+    sparse = [part for part in bins if 0 < part.n < FEWEST_BIN_TEXTS]
+    ax.plot(
+        [part.confidence for part in sparse],
+        [part.accuracy for part in sparse],
+        linestyle="",
+        markersize=4,
+        alpha=0.5,
+        **style,
+    )
+
+
+def _draw_histogram(
+    ax: Axes, bins: Sequence[ReliabilityBin], offset: float, width: float, color: str, face: str
+) -> None:
+    """Bars of the share of texts in each bin; ``offset`` and ``width`` are shares of a bin's width."""
+    texts = max(1, sum(part.n for part in bins))
+    filled = [part for part in bins if part.n]
+    ax.bar(
+        [part.low + (part.high - part.low) * offset for part in filled],
+        [part.n / texts for part in filled],
+        [(part.high - part.low) * width for part in filled],
+        align="edge",
+        facecolor=face,
+        edgecolor=color,
+        linewidth=1.1,
+    )

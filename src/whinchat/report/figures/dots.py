@@ -1,4 +1,4 @@
-"""Before and after as two dots on a line: for each label of a run, and for each of several runs."""
+"""Dot plots of values before and after training: for each label of a run, and for each of several runs."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from matplotlib.figure import Figure
 
 from whinchat.evaluation.results import Interval, Metrics
 from whinchat.report.comparison import row_groups
-from whinchat.report.figures.style import Theme, new_figure, shorten
+from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
 from whinchat.storage.run_record import RunRecord
 
 ROW_HEIGHT = 0.36  # inches
 CHARACTER_WIDTH, MARGIN, NARROWEST_COLUMN = 0.082, 0.2, 0.62  # inches, for the columns beside the plot
 POINTS = 72  # in an inch
-OVERLAP_SHIFT = 0.17  # rows; two intervals on one line would cover each other
+OVERLAP_SHIFT = 0.17  # rows; moves two intervals apart that would cover each other
 
 
-def draw_per_label(before: Metrics, after: Metrics, split: str, theme: Theme) -> Figure:
-    """F1 of each label before and after, with macro-F1 and its 95 % intervals on top."""
-    names = [f"{shorten(one.label)} · {format_count(one.support)}" for one in after.per_label]
+def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) -> Figure:
+    """Draw F1 of each label before and after training, with macro-F1 and its 95 % intervals on top."""
+    names = [f"{shorten(label.label)} · {format_count(label.support)}" for label in after.per_label]
     figure = new_figure(7.4, 1.5 + ROW_HEIGHT * (len(names) + 1.6))
     ax = figure.subplots()
     overall = -1.4
-    _pair(ax, overall, _macro_f1(before), _macro_f1(after), theme)
+    _draw_pair(ax, overall, _macro_f1(before), _macro_f1(after), theme)
     for y, (old, new) in enumerate(zip(before.per_label, after.per_label, strict=True)):
-        _pair(ax, y, (old.f1, None), (new.f1, None), theme)
+        _draw_pair(ax, y, (old.f1, None), (new.f1, None), theme)
     values = [(before.macro_f1, after.macro_f1)]
     values += [(old.f1, new.f1) for old, new in zip(before.per_label, after.per_label, strict=True)]
-    places = [overall, *range(len(names))]
-    _columns(
+    positions = [overall, *range(len(names))]
+    _draw_columns(
         ax,
-        places,
+        positions,
         {"before": [format_number(old) for old, _ in values], "after": [format_number(new) for _, new in values]},
         theme,
     )
     ax.axhline(-0.7, color=theme.line, linewidth=0.8)
-    _finish(ax, places, ["macro-F1 (95 % interval)", *names], theme)
+    _finish_axes(ax, positions, ["macro-F1 (95 % interval)", *names], theme)
     ax.get_yticklabels()[0].set_fontweight("bold")
-    ax.set_xlabel("F1 (beside each label: its rows)")
-    figure.suptitle(f"F1 of each label, label scoring on {shorten(split)}", x=0.0, ha="left")
+    ax.set_xlabel("F1 with label scoring (beside each label: number of its texts)")
+    set_title(figure, title)
     return figure
 
 
 def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
-    """Macro-F1 of each run before and after with 95 % intervals, beside training time and memory."""
+    """Draw macro-F1 of each run before and after training, with 95 % intervals, beside training time and memory."""
     figure = new_figure(9.2, 1.5 + (ROW_HEIGHT + 0.12) * len(records))
     ax = figure.subplots()
     for y, record in enumerate(records.values()):
-        _pair(ax, y, _macro_f1(record.before.score), _macro_f1(record.after.score), theme)
+        _draw_pair(ax, y, _macro_f1(record.before.score), _macro_f1(record.after.score), theme)
     columns = {
         "before": [format_number(record.before.score.macro_f1) for record in records.values()],
         "after": [format_number(record.after.score.macro_f1) for record in records.values()],
         "training": [format_duration(record.manifest.timings_seconds.get("train")) for record in records.values()],
         "peak memory": [format_bytes(record.manifest.peak_memory_bytes) for record in records.values()],
     }
-    _columns(ax, list(range(len(records))), columns, theme)
+    _draw_columns(ax, list(range(len(records))), columns, theme)
     groups = row_groups(records)
     several = len(set(groups.values())) > 1
     names = [shorten(name) + (f" [{groups[name]}]" if several else "") for name in records]
-    _finish(ax, list(range(len(records))), names, theme)
+    _finish_axes(ax, list(range(len(records))), names, theme)
     ax.set_xlabel(
-        "macro-F1, label scoring, 95 % intervals"
-        + ("\nin brackets: which rows a run was measured on; compare only equal numbers" if several else "")
+        "macro-F1 with label scoring, and its 95 % interval"
+        + ("\nRuns with different numbers in brackets were evaluated on different texts." if several else "")
     )
-    figure.suptitle("Runs compared", x=0.0, ha="left")
+    set_title(figure, "Macro-F1 of each run before and after training")
     return figure
 
 
@@ -74,41 +74,41 @@ def _macro_f1(measured: Metrics) -> tuple[float, Interval | None]:
     return measured.macro_f1, measured.intervals.get("macro_f1")
 
 
-def _pair(
+def _draw_pair(
     ax: Axes,
     y: float,
     before: tuple[float, Interval | None],
     after: tuple[float, Interval | None],
     theme: Theme,
 ) -> None:
-    """A hollow dot, a filled dot, the way from one to the other, and an interval about each where there is one."""
+    """A hollow dot, a filled dot, a line between them, and the interval of each value that has one."""
     shift = OVERLAP_SHIFT if _overlap(before[1], after[1]) else 0.0
     ax.plot([before[0], after[0]], [y + shift, y - shift], color=theme.line, linewidth=4, zorder=1)
-    for (value, interval), place, edge, face in (
+    for (value, interval), height, edge, face in (
         (before, y + shift, theme.before, theme.paper),
         (after, y - shift, theme.after, theme.after),
     ):
         if interval is not None:
             ends = [interval.low, interval.high]
-            ax.plot(ends, [place, place], "-|", color=edge, linewidth=2, markersize=9, markeredgewidth=1.6, zorder=2)
-        # Whole dots at 0 and 1, too.
+            ax.plot(ends, [height, height], "-|", color=edge, linewidth=2, markersize=9, markeredgewidth=1.6, zorder=2)
+        # Not clipped, so that dots at 0 and 1 are whole.
         ax.plot(
-            value, place, "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, zorder=3,
+            value, height, "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, zorder=3,
             clip_on=False,
         )  # fmt: skip
 
 
-def _overlap(one: Interval | None, other: Interval | None) -> bool:
-    return one is not None and other is not None and one.low <= other.high and other.low <= one.high
+def _overlap(first: Interval | None, second: Interval | None) -> bool:
+    return first is not None and second is not None and first.low <= second.high and second.low <= first.high
 
 
-def _columns(ax: Axes, places: list[float], columns: dict[str, list[str]], theme: Theme) -> None:
-    """Figures in columns to the right of the plot, one heading each."""
+def _draw_columns(ax: Axes, positions: list[float], columns: dict[str, list[str]], theme: Theme) -> None:
+    """Columns of numbers with a heading, to the right of the plot."""
     right = 0.0
     for heading, cells in columns.items():
         right += POINTS * max(MARGIN + CHARACTER_WIDTH * max(map(len, [heading, *cells])), NARROWEST_COLUMN)
         color = {"before": theme.muted, "after": theme.after}.get(heading, theme.ink)
-        for y, cell in zip(places, cells, strict=True):
+        for y, cell in zip(positions, cells, strict=True):
             ax.annotate(
                 cell,
                 (1, y),
@@ -130,14 +130,18 @@ def _columns(ax: Axes, places: list[float], columns: dict[str, list[str]], theme
         )
 
 
-def _finish(ax: Axes, places: list[float], names: list[str], theme: Theme) -> None:
-    ax.set_yticks(places, names)
-    ax.set(xlim=(-0.01, 1.01), ylim=(max(places) + 0.7, min(places) - 0.7))
+def _finish_axes(ax: Axes, positions: list[float], names: list[str], theme: Theme) -> None:
+    """Names, limits, grid and legend."""
+    ax.set_yticks(positions, names)
+    ax.set(xlim=(-0.01, 1.01), ylim=(max(positions) + 0.7, min(positions) - 0.7))
     ax.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     ax.tick_params(length=0, pad=7)
     ax.grid(axis="x")
     ax.spines["left"].set_visible(False)
-    for name, edge, face in (("before", theme.before, theme.paper), ("after", theme.after, theme.after)):
+    for name, edge, face in (
+        ("before training", theme.before, theme.paper),
+        ("after training", theme.after, theme.after),
+    ):
         ax.plot([], [], "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, label=name)
     ax.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.2, borderpad=0.1

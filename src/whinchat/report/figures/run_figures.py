@@ -1,4 +1,4 @@
-"""Every figure of a run: what it shows, in words and as files."""
+"""The figures of a run: file names, alternative texts and how to draw them."""
 
 from __future__ import annotations
 
@@ -14,102 +14,135 @@ from whinchat.report.figures.confusion import draw_confusion
 from whinchat.report.figures.curves import draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
 from whinchat.report.figures.style import LIGHT, Theme, figure_theme, save_figure, to_svg
-from whinchat.report.formatting import MODES, NOT_MEASURED, format_number
+from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_number
+from whinchat.report.titles import (
+    accuracy_title,
+    coverage_title,
+    macro_f1_title,
+    reliability_title,
+    training_title,
+)
 from whinchat.storage.run_record import RunRecord
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """One figure: its file name without suffix, what a reader who cannot see it is told, and how to draw it."""
+    """One figure.
+
+    Attributes:
+        name: file name without suffix.
+        alt: alternative text for readers who cannot see the figure.
+        draw: draws the figure in a theme.
+    """
 
     name: str
     alt: str
     draw: Callable[[Theme], Figure]
 
     def svg(self, theme: Theme = LIGHT) -> str:
-        """The figure as SVG text."""
+        """Return the figure as SVG text."""
         with figure_theme(theme):
             return to_svg(self.draw(theme))
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """The figure as PNG and SVG in ``folder``."""
+        """Write the figure into ``folder`` as PNG and SVG, and return both paths."""
         with figure_theme(LIGHT):
             return save_figure(self.draw(LIGHT), folder / self.name)
 
 
 def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
-    """The figures this record has, in the order of card and report."""
-    before, after, split = record.before.score, record.after.score, record.after.split
-    trust = record.reliability
-    reliabilities = {"before": before.calibration, "after": after.calibration}
-    if trust is not None:
-        reliabilities["after, calibrated"] = trust.calibrated.calibration
-    errors = ", ".join(
-        f"{format_number(None if one is None else one.ece)} {name}" for name, one in reliabilities.items()
-    )
-    losses = [point.loss for point in record.history if point.loss is not None]
-    loss = f"from {format_number(losses[0])} to {format_number(losses[-1])}" if losses else NOT_MEASURED
+    """Return the figures of a run, in the order of card and report."""
+    confusions = (_confusion_figure(record, mode) for mode in MODE_NAMES)
     return (
-        FigureSpec(
-            "per_label",
-            f"F1 of each label before and after. Macro-F1 {_change(before, after)}.",
-            lambda theme: draw_per_label(before, after, split, theme),
-        ),
-        *(plot for mode in MODES if (plot := _confusion(record, mode)) is not None),
-        FigureSpec(
-            "reliability",
-            f"Accuracy against confidence. Expected calibration error: {errors}.",
-            lambda theme: draw_reliability(reliabilities, split, theme),
-        ),
-        *([] if trust is None else [_coverage(trust, split)]),
-        FigureSpec(
-            "training_curve",
-            f"Training loss over steps: {loss}.",
-            lambda theme: draw_training_curve(record.history, theme),
-        ),
+        _per_label_figure(record),
+        *(figure for figure in confusions if figure is not None),
+        _reliability_figure(record),
+        *([] if record.reliability is None else [_coverage_figure(record.reliability)]),
+        _training_figure(record),
     )
 
 
-def _coverage(trust: ReliabilityReport, split: str) -> FigureSpec:
+def _per_label_figure(record: RunRecord) -> FigureSpec:
+    before, after, title = record.before.score, record.after.score, macro_f1_title(record)
     return FigureSpec(
-        "coverage",
-        f"Accuracy against the share of texts answered, surest first; "
-        f"{format_number(trust.calibrated.accuracy)} for all.",
-        lambda theme: draw_coverage(trust, split, theme),
+        "per_label",
+        f"F1 of each label with label scoring, before and after training. Macro-F1: {_change(before, after)}.",
+        lambda theme: draw_per_label(before, after, title, theme),
     )
 
 
-def _confusion(record: RunRecord, mode: Mode) -> FigureSpec | None:
-    """The confusion figure of one mode, or None where neither evaluation measured it."""
+def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec | None:
+    """The confusion matrices of one mode, or None if neither evaluation measured it."""
     before, after = getattr(record.before, mode), getattr(record.after, mode)
-    panels = tuple((title, one) for title, one in (("Before", before), ("After", after)) if one is not None)
+    evaluations = (("Before training", before), ("After training", after))
+    panels = tuple((heading, metrics) for heading, metrics in evaluations if metrics is not None)
     if not panels:
         return None
+    title = accuracy_title(record, MODE_NAMES[mode], before, after)
     return FigureSpec(
         f"confusion_{mode}",
-        f"Confusion matrices of {MODES[mode]} before and after. Macro-F1 {_change(before, after)}.",
-        lambda theme: draw_confusion(panels, record.after.split, theme),
+        f"Confusion matrices of {MODE_NAMES[mode]} before and after training. Macro-F1: {_change(before, after)}.",
+        lambda theme: draw_confusion(panels, title, theme),
+    )
+
+
+def _reliability_figure(record: RunRecord) -> FigureSpec:
+    curves = {"before training": record.before.score.calibration, "after training": record.after.score.calibration}
+    if record.reliability is not None:
+        curves["after training, calibrated"] = record.reliability.calibrated.calibration
+    errors = ", ".join(
+        f"{format_number(None if metrics is None else metrics.ece)} {name}" for name, metrics in curves.items()
+    )
+    title = reliability_title(record, [metrics.ece for metrics in curves.values() if metrics is not None])
+    return FigureSpec(
+        "reliability",
+        f"Reliability diagram: accuracy against confidence. Expected calibration error: {errors}.",
+        lambda theme: draw_reliability(curves, title, theme),
+    )
+
+
+def _coverage_figure(reliability: ReliabilityReport) -> FigureSpec:
+    title = coverage_title(reliability)
+    return FigureSpec(
+        "coverage",
+        "Accuracy against the share of texts answered, most confident first. Accuracy on all texts: "
+        f"{format_number(reliability.calibrated.accuracy)}.",
+        lambda theme: draw_coverage(reliability, title, theme),
+    )
+
+
+def _training_figure(record: RunRecord) -> FigureSpec:
+    losses = [point.loss for point in record.history if point.loss is not None]
+    loss = f"from {format_number(losses[0])} to {format_number(losses[-1])}" if losses else NOT_MEASURED
+    title = training_title(record)
+    return FigureSpec(
+        "training_curve",
+        f"Training loss over steps: {loss}.",
+        lambda theme: draw_training_curve(record.history, title, theme),
     )
 
 
 def _change(before: Metrics | None, after: Metrics | None) -> str:
-    return " to ".join(format_number(None if one is None else one.macro_f1) for one in (before, after))
+    """Macro-F1 before and after training, such as "0.214 to 0.790"."""
+    return " to ".join(format_number(None if metrics is None else metrics.macro_f1) for metrics in (before, after))
 
 
 def write_figures(record: RunRecord, folder: Path) -> tuple[Path, ...]:
-    """Write every figure of ``record`` into ``folder`` as PNG and SVG; returns the files in order."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return tuple(path for plot in run_figures(record) for path in plot.write(folder))
+    """Write every figure of a run into ``folder`` as PNG and SVG, and return the paths in order."""
+    return tuple(path for figure in run_figures(record) for path in figure.write(folder))
 
 
-def compare_figure(records: Mapping[str, RunRecord], path: Path) -> tuple[Path, Path]:
-    """Write the comparison of several runs, by name, as PNG and SVG; the suffix of ``path`` is replaced.
+def write_comparison_figure(records: Mapping[str, RunRecord], path: Path) -> tuple[Path, Path]:
+    """Write the comparison of several runs as PNG and SVG, and return both paths.
+
+    Args:
+        records: the runs by name.
+        path: where the files go; their suffixes replace that of ``path``.
 
     Raises:
         RunError: there is no run to compare.
     """
     if not records:
         raise RunError("compare: no runs given; name at least one run folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with figure_theme(LIGHT):
         return save_figure(draw_comparison(records, LIGHT), path.with_suffix(""))

@@ -1,12 +1,13 @@
-"""The one look of every figure: two themes, and how a figure becomes a file.
+"""The common style of all figures: two themes, titles, and files.
 
-Colours are told apart by lightness as well as hue, so they hold in print and for colour-blind readers; before is
-always hollow, after always filled.
+Colours differ in lightness as well as in hue, so that they work in print and for colour-blind readers. Values before
+training are always drawn hollow, values after training filled.
 """
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,16 +20,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from whinchat.storage.atomic import replace_file, write_text
+
 PNG_DPI = 200
 LONGEST_NAME = 30
+TITLE_CHARACTER_WIDTH = 0.108  # inches, at the font size of a title
 
-# DejaVu Sans comes with matplotlib; the others are asked for only where they are installed.
+# DejaVu Sans comes with matplotlib; the other fonts are used only if they are installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Noto Sans Arabic")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours as hex strings; ``ramp`` runs from a share of 0 to a share of 1."""
+    """The colours of a theme as hex strings; ``ramp`` runs from a share of 0 to a share of 1."""
 
     paper: str
     ink: str
@@ -41,7 +45,7 @@ class Theme:
 
     @property
     def colormap(self) -> Colormap:
-        """The ramp as a continuous colour map; a share that was not measured takes the paper's colour."""
+        """The ramp as a continuous colour map; a missing share (NaN) takes the colour of the paper."""
         return LinearSegmentedColormap.from_list("share", self.ramp).with_extremes(bad=self.paper)
 
 
@@ -69,7 +73,7 @@ DARK = Theme(
 
 @contextmanager
 def figure_theme(theme: Theme) -> Iterator[None]:
-    """matplotlib's settings for one theme; a figure is drawn and saved inside."""
+    """Apply the settings of a theme to matplotlib; draw and save figures inside the block."""
     installed = set(font_manager.get_font_names())
     settings: Any = {
         "font.family": [name for name in FONTS if name in installed] or ["sans-serif"],
@@ -113,33 +117,44 @@ def figure_theme(theme: Theme) -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
-    """A figure of that size in inches, tied to no window and no global state."""
+    """Return an empty figure, without a window or global state; ``width`` and ``height`` in inches."""
     return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
 
 
+def set_title(figure: Figure, title: str) -> None:
+    """Put the title above the figure, aligned to the left and wrapped at the width of the figure."""
+    characters = max(20, int(figure.get_figwidth() / TITLE_CHARACTER_WIDTH))
+    figure.suptitle(textwrap.fill(" ".join(title.split()), characters), x=0.0, ha="left")
+
+
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
-    """The name on one line, cut with an ellipsis where it is longer than ``longest`` characters."""
+    """Return the name on one line, cut with an ellipsis if it has more than ``longest`` characters."""
     name = " ".join(name.split())
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
 def write_message(ax: Axes, message: str, theme: Theme) -> None:
-    """Put a message where a plot would have been."""
+    """Write a message in place of a plot."""
     ax.text(0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", color=theme.muted, fontsize=11)
     ax.set(xticks=[], yticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
 def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write ``stem`` as PNG and SVG; call inside ``drawing``."""
+    """Write the figure to ``stem`` as PNG and SVG, and return both paths; call inside ``figure_theme``."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    figure.savefig(png, dpi=PNG_DPI, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
-    svg.write_text(to_svg(figure), encoding="utf-8")
+    replace_file(
+        png,
+        lambda draft: figure.savefig(
+            draft, format="png", dpi=PNG_DPI, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None}
+        ),
+    )
+    write_text(svg, to_svg(figure))
     return png, svg
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as SVG text; call inside ``drawing``."""
+    """Return the figure as SVG text; call inside ``figure_theme``."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.15, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
