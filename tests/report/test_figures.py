@@ -11,7 +11,8 @@ from matplotlib.image import imread
 
 from tests.helpers.run_records import history, labels_of, run_record
 from whinchat.errors import RunError
-from whinchat.report.figures.curves import series, smooth
+from whinchat.evaluation.results import CalibrationMetrics, ReliabilityBin
+from whinchat.report.figures.curves import draw_reliability, series, smooth
 from whinchat.report.figures.run_figures import run_figures, write_comparison_figure, write_figures
 from whinchat.report.figures.style import DARK, LIGHT, shorten
 from whinchat.storage.training_result import TrainPoint
@@ -70,6 +71,26 @@ def test_alternative_text_tells_the_figures_of_the_record() -> None:
     assert texts["training_curve"].startswith("Training loss over steps: from")
     without = {plot.name: plot.alt for plot in run_figures(replace(record, history=()))}
     assert without["training_curve"] == "Training loss over steps: not measured."
+
+
+def test_bins_with_few_texts_are_not_joined_to_the_reliability_curve() -> None:
+    counts = (0, 30, 40, 9, 12, 1)
+    bins = tuple(ReliabilityBin(i / 6, (i + 1) / 6, n, (i + 0.5) / 6, i / 10) for i, n in enumerate(counts))
+    calibration = CalibrationMetrics(ece=0.1, brier=0.2, log_loss=0.3, label_mass=0.4, bins=bins)
+    figure = draw_reliability({"after training": calibration}, "A title", LIGHT)
+    _, curve, sparse, _ = figure.axes[0].lines
+    # NaN breaks the line: the second and third bin are joined, the fifth stands alone.
+    np.testing.assert_equal(curve.get_ydata(), [np.nan, 0.1, 0.2, np.nan, 0.4, np.nan])
+    assert list(sparse.get_ydata()) == [0.3, 0.5]
+    assert sparse.get_linestyle() == "None"
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "after training: calibration error 0.100",
+        "bin with fewer than 10 texts",
+    ]
+    full = replace(calibration, bins=tuple(part for part in bins if part.n >= 10))
+    legend = draw_reliability({"after training": full}, "A title", LIGHT).axes[0].get_legend()
+    assert len(legend.get_texts()) == 1
 
 
 def test_series_leaves_out_what_was_not_measured_or_is_no_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -162,6 +163,7 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
     curve_ax, histogram_ax = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     _draw_diagonal(curve_ax, theme)
     colors = (theme.before, theme.accent, theme.after) if len(curves) > 2 else (theme.before, theme.after)
+    colors = colors[-len(curves) :]
     width = 0.88 / len(curves)
     for index, ((name, calibration), color) in enumerate(zip(curves.items(), colors, strict=True)):
         if calibration is None:
@@ -202,7 +204,7 @@ def _draw_diagonal(ax: Axes, theme: Theme) -> None:
 
 def _draw_reliability_curve(ax: Axes, bins: Sequence[ReliabilityBin], color: str, face: str, label: str) -> None:
     """A line through neighbouring bins with enough texts; bins with fewer texts are faint points beside it."""
-    style = {"color": color, "marker": "o", "markerfacecolor": face}
+    style: dict[str, Any] = {"color": color, "marker": "o", "markerfacecolor": face}
     # NaN breaks the line, so that it does not run across a bin with few texts or none.
     full = [part.n >= FEWEST_BIN_TEXTS for part in bins]
     confidence = [part.confidence if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
