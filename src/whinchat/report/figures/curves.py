@@ -162,7 +162,7 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
     figure = new_figure(5.6, 6.0)
     curve_ax, histogram_ax = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     _draw_diagonal(curve_ax, theme)
-    colors = (theme.before, theme.accent, theme.after) if len(curves) > 2 else (theme.before, theme.after)
+    colors = [theme.before, theme.after] if len(curves) <= 2 else [theme.before, theme.accent, theme.after]
     colors = colors[-len(curves) :]
     width = 0.88 / len(curves)
     for index, ((name, calibration), color) in enumerate(zip(curves.items(), colors, strict=True)):
