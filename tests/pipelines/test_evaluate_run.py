@@ -72,7 +72,9 @@ def test_calibrating_anew_is_as_if_it_had_been_asked_for(folder: Path, mine: Pat
     assert recipe.evaluate.metric != asked["metric"]
     whole = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=asked)})
     run(whole, tmp_path / "whole")
+    manifest = (mine / "manifest.json").stat().st_mtime_ns
     record = calibrate_run(mine, "macro_recall", 0.4)
+    assert (mine / "manifest.json").stat().st_mtime_ns == manifest, "written once"
     assert record == RunFolder(mine).read()
     for name in ("trust.json", "adapter/calibration.json", "recipe.yaml", "adapter/recipe.yaml"):
         if name.endswith("json"):

@@ -156,7 +156,7 @@ def test_the_manifest_says_where_the_numbers_come_from(folder: Path, tiny_llama:
     assert manifest["device"] == "cpu"
     assert manifest["seeds"] == {"train": 42, "split": 0, "bootstrap": 0}
     assert manifest["train_steps"] == 60
-    assert manifest["timings_seconds"].keys() == {"load", "before", "train", "after", "trust", "publish"}
+    assert manifest["timings_seconds"].keys() == {"load", "before", "train", "after", "trust"}
     assert manifest["peak_memory_bytes"] > 1e8
     assert {"torch", "transformers", "peft", "bitsandbytes", "python"} <= manifest["versions"].keys()
     adapter = load_file(folder / "adapter" / "adapter_model.safetensors")

@@ -6,6 +6,7 @@ and reads the records as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -92,12 +93,12 @@ class Metrics:
     mode: StoredMode
     n: int
     labels: tuple[str, ...]
-    values: dict[str, float]
+    values: Mapping[str, float]
     invalid_rate: float
     per_label: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     invalid: tuple[int, ...]
-    intervals: dict[str, Interval]
+    intervals: Mapping[str, Interval]
     calibration: CalibrationMetrics | None
     seconds: float
 

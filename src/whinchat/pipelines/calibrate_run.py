@@ -48,6 +48,6 @@ def calibrate_run(path: Path, metric: MetricName | None = None, wanted_accuracy:
     after = EvaluationOutcome(record.after, read_predictions(folder.predictions).after)
     record = replace(record, recipe=recipe, reliability=analyze_run(recipe, corpus, engine, split, after, folder))
     write_recipe(recipe, folder.adapter)
-    folder.write(record)
+    folder.write_calibration(record)
     write_report_files(record, folder)
     return record

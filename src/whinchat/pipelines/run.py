@@ -89,12 +89,10 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     record = make_record(recipe, corpus, backbone, training, split, (before, after), trust, clock.seconds)
     told.log(tracker_metrics(record))
     told.finish()
-    with clock.stage("publish"):
-        write_predictions(
-            folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
-        )
-        write_report_files(record, folder)
-    record.manifest.timings_seconds["publish"] = clock.seconds["publish"]
+    write_predictions(
+        folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
+    )
+    write_report_files(record, folder)
     folder.write(record)
     folder.sweep()
     return record

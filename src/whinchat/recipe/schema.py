@@ -305,8 +305,8 @@ class EvaluateConfig(Section):
         None,
         gt=0,
         lt=1,
-        description='Answer "unsure" below the confidence from which answers to validation rows reach it; '
-        "null to always answer.",
+        description='Answer "unsure" below a confidence that is chosen so that all other answers reach this accuracy '
+        "on validation rows; null to always answer.",
     )
     slices: tuple[SliceName, ...] = Field(
         ("length", "negation", "capitals", "question_mark"),

@@ -128,15 +128,19 @@ class RunFolder:
 
         The manifest comes last: a folder that has one is a finished run.
         """
-        self.write_recipe(record.recipe)
+        self.write_calibration(record)
         write_json_record(self.before, record.before)
         write_json_record(self.after, record.after)
         write_json_record(self.paired, record.paired)
-        if record.reliability is not None:
-            write_json_record(self.reliability, record.reliability)
         write_json_record(self.history, record.history)
         write_json_record(self.samples, record.samples)
         write_json_record(self.manifest, record.manifest)
+
+    def write_calibration(self, record: RunRecord) -> None:
+        """Write the parts of ``record`` that a new calibration changes: the recipe and the reliability report."""
+        self.write_recipe(record.recipe)
+        if record.reliability is not None:
+            write_json_record(self.reliability, record.reliability)
 
     def sweep(self) -> None:
         """Remove what only an unfinished run needs: checkpoints, and the rows that ``predictions`` now holds too."""

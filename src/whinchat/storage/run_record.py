@@ -1,10 +1,11 @@
-"""The record of a whole run: all that figures, report and card may say.
+"""The record of a whole run: everything that figures, report and card may show.
 
-The publish stage is pure: it reads this record and nothing else, and says "not measured" where a field is None.
+Figures, report and card are pure functions of this record. A field that is None was not measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,31 +16,50 @@ from whinchat.storage.training_result import TrainPoint
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """One split as the run used it."""
+    """One split as the run used it: its rows, their fingerprint, and the rows of each label."""
 
     rows: int
     fingerprint: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Where a run's numbers come from.
+    """Where a run's numbers come from. It is written once, after the card, and never changes.
 
-    ``timings_seconds`` holds load, before, train, after, trust, publish; ``peak_memory_bytes`` is the process's largest
-    resident size. ``model_source`` is the hub id, folder or package; ``model_commit`` the commit or checksum that was
-    resolved. ``resumed_from_step`` is above 0 where a killed run was taken up; stages that an earlier try began have
-    no time then. ``prompt_notes`` says what the template stage did beyond the ordinary (a text shortened, say).
+    Attributes:
+        whinchat_version: version of whinchat that made the run.
+        created: end of the run, UTC, ISO 8601.
+        versions: distribution -> version, of the libraries that can change a result.
+        platform: operating system, processor and cores.
+        device, load_in, compute_dtype: what ``auto`` in the recipe came to.
+        seeds: purpose -> seed.
+        model_source: hub id, folder or package of the base model.
+        model_commit: commit on the hub, or SHA-256 of the file or folder that holds the model.
+        model_license: license of the base model; None when unknown.
+        model_architecture: class of the base model in transformers.
+        parameters, trainable_parameters: of the model with its adapter.
+        data_source, data_revision: source of the data, and its commit or version.
+        splits: split -> rows as used.
+        data_report: what the checks of the data found (see ``data.checks``).
+        prompt_notes: event -> number of texts, such as texts that were truncated.
+        selected_on: split on which the checkpoint was chosen; None when the last one was kept.
+        train_steps: optimizer steps taken.
+        train_examples_per_second: training speed; None where a resumed run measured only a part.
+        timings_seconds: stage -> wall-clock seconds, for load, before, train, after and trust; a stage that an earlier
+            try began is missing.
+        peak_memory_bytes: largest resident size of the process.
+        resumed_from_step: step at which training was resumed; 0 for a run in one piece.
     """
 
     whinchat_version: str
     created: str
-    versions: dict[str, str]
-    platform: dict[str, str]
+    versions: Mapping[str, str]
+    platform: Mapping[str, str]
     device: str
     load_in: str
     compute_dtype: str
-    seeds: dict[str, int]
+    seeds: Mapping[str, int]
     model_source: str
     model_commit: str | None
     model_license: str | None
@@ -48,20 +68,24 @@ class Manifest:
     trainable_parameters: int
     data_source: str
     data_revision: str | None
-    splits: dict[str, SplitFacts]
-    data_report: dict[str, Any]
-    prompt_notes: dict[str, int]
+    splits: Mapping[str, SplitFacts]
+    data_report: Mapping[str, Any]
+    prompt_notes: Mapping[str, int]
     selected_on: str | None
     train_steps: int
     train_examples_per_second: float | None
-    timings_seconds: dict[str, float]
+    timings_seconds: Mapping[str, float]
     peak_memory_bytes: int
     resumed_from_step: int = 0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A text, its true label, and what the model answered before and after; None where not generated."""
+    """A text with its true label and the answers before and after training.
+
+    ``before`` and ``after`` were freely generated (None when the recipe turns generation off); ``before_scored`` and
+    ``after_scored`` are the labels with the highest score.
+    """
 
     text: str
     expected: str
@@ -73,7 +97,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a run folder holds, as one value; ``reliability`` is None for a run without a validation split."""
+    """Everything that a run folder holds; ``reliability`` is None for a run without a validation split."""
 
     recipe: Recipe
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""What training leaves behind, besides the adapter."""
+"""What training returns besides the adapter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainPoint:
-    """One line of the training log; a value is None where that step did not measure it."""
+    """One line of the training log; None for a value that was not measured at that step."""
 
     step: int
     epoch: float
@@ -20,7 +20,11 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training left behind, besides the adapter."""
+    """The size, speed and log of a training.
+
+    ``truncated_texts`` and ``escaped_texts`` count the training texts whose prompt was changed; see ``Prompt``.
+    ``examples_per_second`` is None where a resumed training measured only a part.
+    """
 
     steps: int
     examples_per_second: float | None
