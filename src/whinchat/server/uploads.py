@@ -90,7 +90,7 @@ def _is_text_format(suffix: str) -> bool:
 
 
 async def label_upload(upload: Upload, predict: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
-    """Yield the lines of the response: first an event with the table's header, then an event for each labelled piece."""
+    """Yield the lines of the response: an event with the table's header, then an event for each labelled piece."""
     table, column_types = upload.table, upload.column_types
     total = sum(location.rows for location in upload.blocks)
     counts = [LabelCounts(0, 0, 0, {})]

@@ -91,7 +91,7 @@ async function showAnswer(text, model) {
   if (!response.ok) throw new Error(await errorMessage(response));
   const [result] = (await response.json()).results;
   const shown = [answerBox(result.before ? "After fine-tuning" : "Answer", result, "after")];
-  if (result.before) shown.push(answerBox("Before", result.before, "before"));
+  if (result.before) shown.push(answerBox("Before fine-tuning", result.before, "before"));
   $("answers").replaceChildren(...shown);
   clearTimeout(speaking);
   speaking = setTimeout(() => {
