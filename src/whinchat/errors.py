@@ -1,7 +1,7 @@
 """Errors that a user can act on.
 
-Every message says what was found, where, and what to do. The command line prints it on one line and exits with
-``exit_code``; a traceback is for our own mistakes only.
+Every message names what failed and where, and says what to do about it. The command line prints the message as it is
+and exits with ``exit_code``; a traceback means a bug in whinchat.
 """
 
 from __future__ import annotations
@@ -11,36 +11,42 @@ from collections.abc import Iterable
 
 
 class WhinchatError(Exception):
-    """Base of every error whinchat raises on purpose."""
+    """Base class of all errors that whinchat raises on purpose."""
 
     exit_code = 2
 
 
 class RecipeError(WhinchatError):
-    """The recipe or an override is wrong; the message lists every fault, one a line."""
+    """A recipe or an override is not valid; the message lists every fault on a line of its own."""
 
 
 class DataError(WhinchatError):
-    """A data source cannot be read, or what it holds does not fit the task."""
+    """Data cannot be read, or does not fit the task."""
 
 
 class ModelError(WhinchatError):
-    """A model cannot be loaded, or cannot do what the recipe asks of it."""
+    """A model cannot be loaded, or cannot do what the recipe asks for."""
 
 
 class PromptError(WhinchatError):
-    """A prompt cannot be built: no chat template, or no room for the text."""
+    """A prompt cannot be built: the tokenizer has no chat template, or the prompt leaves no room for the text."""
 
 
 class RunError(WhinchatError):
-    """A run folder is missing, unfinished, or in the way."""
+    """A run folder is missing or unfinished, or holds something that may not be overwritten."""
 
 
 class HubError(WhinchatError):
-    """The Hugging Face hub cannot be reached, or refuses what was asked of it."""
+    """The Hugging Face hub cannot be reached, or refuses a request."""
 
 
 def nearest(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
-    """``; did you mean X?`` for the closest choice, else a full stop."""
+    """Return ``; did you mean CHOICE?`` for the choice that is spelled most like ``word``, or a full stop if none is.
+
+    Args:
+        word: what the user wrote.
+        choices: the valid words.
+        cutoff: least similarity of a choice to be suggested, from 0 to 1; see ``difflib.get_close_matches``.
+    """
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else "."

@@ -201,17 +201,20 @@ def test_folder_in_the_way(fails: Fails, mine: Path, tmp_path: Path, option: lis
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.txt").write_text("miaow", encoding="utf-8")
     said = fails("run", mine, "--out", tmp_path / "photos", *option)
-    assert said == f"{tmp_path / 'photos'}: is there and is no run folder; choose another with --out"
+    assert said == f"{tmp_path / 'photos'}: already exists and is not a run folder; choose another with --out"
 
 
 def test_file_in_the_way(fails: Fails, mine: Path, source: Path) -> None:
-    assert fails("train", mine, "--out", source).endswith("is there and is no run folder; choose another with --out")
+    assert fails("train", mine, "--out", source).endswith(
+        "already exists and is not a run folder; choose another with --out"
+    )
 
 
 def test_run_in_the_way(fails: Fails, a_run: Path) -> None:
     said = fails("run", a_run, "--out", a_run)
     assert said == (
-        f"{a_run}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
+        f"{a_run}: already holds a run; continue it with --resume, replace it with --overwrite, or choose another "
+        "folder with --out"
     )
 
 
@@ -288,7 +291,9 @@ def test_pissa_with_more_vectors_than_a_layer_has(fails: Fails, mine: Path, tmp_
 
 def test_evaluate_takes_no_other_override(fails: Fails, a_run: Path) -> None:
     said = fails("evaluate", a_run, "--set", "train.seed=1")
-    assert said == "--set train.seed=1: an evaluation takes data.* and evaluate.* only; the rest is trained in"
+    assert (
+        said == "--set train.seed=1: an evaluation takes data.* and evaluate.* only; other keys take effect in training"
+    )
     assert "data.text_colum: unknown key" in fails("evaluate", a_run, "--data", "x.csv", "--set", "data.text_colum=b")
 
 

@@ -44,7 +44,7 @@ def test_what_it_refuses(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None
         assert "Traceback" not in said.err
         return said.err
 
-    assert "--folds 1: a fold is judged by a model trained on the others" in error("--folds", "1")
+    assert "--folds 1: each fold is scored by a model trained on the other folds" in error("--folds", "1")
     assert "66 training rows give 7 folds of fewer than 10 rows; use fewer folds" in error("--folds", "7")
     assert "--resume and --overwrite: choose one" in error("--resume", "--overwrite")
     assert "is there and is no review folder; choose another with --out" in error("--out", tmp_path)

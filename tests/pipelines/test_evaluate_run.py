@@ -99,11 +99,13 @@ def test_data_that_has_changed(mine: Path, tmp_path: Path) -> None:
     other = recipe.data.model_copy(update={"source": str(finished_runs.write_csv(tmp_path / "other.csv", seed=5))})
     RunFolder(mine).write_recipe(recipe.model_copy(update={"data": other}))
     stamps = {path: path.stat().st_mtime_ns for path in mine.rglob("*")}
-    with pytest.raises(RunError, match=r"other\.csv is no longer what the run was measured on"):
+    with pytest.raises(RunError, match=r"other\.csv has changed since this run was evaluated"):
         calibrate_run(mine, "accuracy")
     assert {path: path.stat().st_mtime_ns for path in mine.rglob("*")} == stamps
 
 
 def test_an_evaluation_fits_nothing(folder: Path) -> None:
-    with pytest.raises(RecipeError, match=r"answers are fitted already; `whinchat calibrate .+` fits them anew"):
+    with pytest.raises(
+        RecipeError, match=r"takes effect in calibration; `whinchat calibrate .+` calibrates the run again"
+    ):
         evaluate_run(folder, overrides=["evaluate.metric=accuracy"])

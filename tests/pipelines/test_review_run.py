@@ -213,7 +213,7 @@ def test_what_is_in_the_way(whole: Path, tiny_llama: Path, noisy: Path, tmp_path
     for existing in ("refuse", "resume", "overwrite"):
         with pytest.raises(RunError, match="is there and is no review folder; choose another with --out"):
             review_run(recipe, tmp_path / "photos", existing=existing)  # type: ignore[arg-type]
-    with pytest.raises(RunError, match="--folds 1: a fold is judged by a model trained on the others"):
+    with pytest.raises(RunError, match="--folds 1: each fold is scored by a model trained on the other folds"):
         review_run(recipe, tmp_path / "new", folds=1)
     with pytest.raises(DataError, match="156 training rows give 20 folds of fewer than 10 rows"):
         review_run(recipe, tmp_path / "new", folds=20)

@@ -267,7 +267,7 @@ def test_a_recipe_that_fails_leaves_no_folder_in_the_way(tiny_llama: Path, tmp_p
 
 def test_a_folder_that_cannot_be_made_is_named(tiny_llama: Path, tmp_path: Path) -> None:
     source = finished_runs.write_csv(tmp_path / "texts.csv")
-    with pytest.raises(RunError, match=r"texts\.csv/run: cannot be made \(.+\); choose another with --out"):
+    with pytest.raises(RunError, match=r"texts\.csv/run: cannot be created \(.+\); choose another with --out"):
         run(finished_runs.recipe_for(tiny_llama, source), source / "run")
 
 

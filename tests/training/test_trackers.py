@@ -172,7 +172,7 @@ def test_figures_of_a_run_that_was_killed_after_training(
 
     recipe, path = recipe_for(tiny_llama, tmp_path, "tensorboard"), tmp_path / "run"
     with monkeypatch.context() as here:
-        here.setattr("whinchat.pipelines.run.analyze_run", killed)
+        here.setattr("whinchat.pipelines.run.calibrate_and_analyze", killed)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, path)
     record = run(recipe, path, "resume")

@@ -1,4 +1,4 @@
-"""What may be done to a finished run without training: measure it again, fit its answers anew."""
+"""Evaluate a trained classifier again, on its own split or on other data."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from whinchat.recipe.schema import DataConfig, Recipe
 from whinchat.storage.json_records import to_json
 from whinchat.storage.run_folder import RunFolder
 
-# What an evaluation cannot change: calibration, or what is measured once when it is fitted.
-_FITTED = {
+# Keys that take effect when the calibrator is fitted, not when a run is evaluated.
+_CALIBRATION_KEYS = {
     "evaluate.metric",
     "evaluate.wanted_accuracy",
     "evaluate.slices",
@@ -34,12 +34,13 @@ _FITTED = {
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """A trained classifier, measured again.
+    """The evaluation of a trained classifier.
 
     Attributes:
-        evaluation: by plain scores and by free generation.
-        calibrated: the calibrated answers that ``predict`` gives; None for a run without a fitted calibrator.
-        in_sample: calibration was fitted on these very rows, so that it looks better than it is.
+        evaluation: metrics of label scoring and, if the recipe asks for it, of free generation.
+        calibrated: metrics of the calibrated answers, which ``whinchat predict`` gives; None for a run without a
+            calibrator.
+        in_sample: whether the calibrator was fitted on these same rows, so that ``calibrated`` is too good.
     """
 
     evaluation: Evaluation
@@ -47,7 +48,7 @@ class RunEvaluation:
     in_sample: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``evaluation`` stands at the top level."""
+        """Return plain JSON types: the keys of ``evaluation``, with ``decide`` and ``in_sample`` beside them."""
         return {
             **to_json(self.evaluation),
             "decide": None if self.calibrated is None else to_json(self.calibrated),
@@ -55,28 +56,30 @@ class RunEvaluation:
         }
 
 
-def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str] = ()) -> RunEvaluation:
-    """Measure a trained run again: on its own split, or on every row of ``source``.
+def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence[str] = ()) -> RunEvaluation:
+    """Evaluate a trained classifier on the split that its recipe evaluates, or on every row of ``source``.
 
     Args:
-        path: the run folder, an adapter's, or OWNER/NAME on the hub.
-        source: a file, folder, hub data set or package; its own splits, limits and columns are then the defaults of
-            ``data``, not those of the run's recipe.
-        overrides: ``data.KEY=VALUE`` and ``evaluate.KEY=VALUE``.
+        run: a run folder, an adapter folder, or OWNER/NAME on the Hugging Face hub.
+        source: a file, folder, hub data set or package to evaluate on. The recipe's own data section is then left
+            out: columns, label names and limits of ``source`` come from ``overrides``.
+        overrides: recipe keys to change, as ``data.KEY=VALUE`` or ``evaluate.KEY=VALUE``.
 
     Raises:
-        RecipeError: an override of anything else, which the trained adapter could not follow.
-        WhinchatError: the run or the data cannot be read.
+        RecipeError: an override is not valid, or changes a key that takes effect in training or calibration.
+        RunError: ``run`` is not a trained classifier.
+        DataError: the data cannot be read, or does not fit the task.
+        HubError: the classifier cannot be fetched from the hub.
     """
-    path = fetch_classifier(path)
-    recipe, split = _to_measure(path, source, overrides)
-    trained, engine = load_engine(path)
-    calibrator = load_calibrator(path, trained)
+    path = fetch_classifier(run)
+    recipe, split = _recipe_and_split(path, source, overrides)
+    trained_recipe, engine = load_engine(path)
+    calibrator = load_calibrator(path, trained_recipe)
     split = split.head(recipe.evaluate.rows)
     outcome = evaluate(engine, split, recipe.evaluate, "after")
     if not calibrator.rows:
         return RunEvaluation(outcome.evaluation, None, in_sample=False)
-    log_probs = np.array([one.log_probs for one in outcome.predictions], dtype=np.float32)
+    log_probs = np.array([prediction.log_probs for prediction in outcome.predictions], dtype=np.float32)
     expected = np.array(split.labels)
     probabilities, answers = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
     return RunEvaluation(
@@ -84,34 +87,36 @@ def evaluate_run(path: Path, source: str | None = None, overrides: Sequence[str]
         compute_calibrated_metrics(
             calibrator.labels, LabelScores(log_probs, probabilities), answers, expected, recipe.evaluate
         ),
-        # Calibrators are fitted on the run's own validation split.
+        # The calibrator of a run is fitted on the run's own validation split.
         in_sample=source is None and split.name == "validation",
     )
 
 
-def _to_measure(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
-    """The recipe to evaluate by, and the rows."""
-    asked = {override.partition("=")[0].strip(): override for override in overrides}
-    for key, override in asked.items():
+def _recipe_and_split(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
+    """Return the recipe that the evaluation follows, and the split to evaluate."""
+    override_of = {override.partition("=")[0].strip(): override for override in overrides}
+    for key, override in override_of.items():
         if not key.startswith(("data.", "evaluate.")):
             raise RecipeError(
-                f"--set {override}: an evaluation takes data.* and evaluate.* only; the rest is trained in"
+                f"--set {override}: an evaluation takes data.* and evaluate.* only; other keys take effect in training"
             )
-        if key in _FITTED:
+        if key in _CALIBRATION_KEYS:
             raise RecipeError(
-                f"--set {override}: answers are fitted already; `whinchat calibrate {path}` fits them anew"
+                f"--set {override}: takes effect in calibration; `whinchat calibrate {path}` calibrates the run again"
             )
-    RunFolder(path).read_recipe()  # says what a run folder is, where this is none
-    recipe = load_recipe(str(RunFolder(path).recipe), overrides)
-    if source is not None:
-        parts = [key.split(".") for key in asked]
-        fresh = {key: getattr(recipe.data, key) for section, key, *_ in parts if section == "data"}
-        limits = {} if "evaluate.rows" in asked else {"rows": None}
-        recipe = recipe.model_copy(
-            update={
-                "data": DataConfig.model_validate(fresh | {"source": source}),
-                "evaluate": recipe.evaluate.model_copy(update=limits),
-            }
-        )
-        return recipe, load_split(recipe)
-    return recipe, load_corpus(recipe).split(recipe.evaluate.split)
+    folder = RunFolder(path)
+    folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
+    recipe = load_recipe(str(folder.recipe), overrides)
+    if source is None:
+        return recipe, load_corpus(recipe).split(recipe.evaluate.split)
+    # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.
+    changed = {key.split(".")[1] for key in override_of if key.startswith("data.")}
+    data = {key: getattr(recipe.data, key) for key in changed}
+    rows = recipe.evaluate.rows if "evaluate.rows" in override_of else None
+    recipe = recipe.model_copy(
+        update={
+            "data": DataConfig.model_validate(data | {"source": source}),
+            "evaluate": recipe.evaluate.model_copy(update={"rows": rows}),
+        }
+    )
+    return recipe, load_split(recipe)

@@ -1,4 +1,4 @@
-"""From what happened to the record of a run: manifest, samples, counts."""
+"""Build the record of a run from the results of its stages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.storage.training_result import TrainingResult
 
-# Distributions whose versions can change a result.
-_VERSIONED = (
+# Packages whose version can change a result.
+_RECORDED_PACKAGES = (
     "whinchat",
     "torch",
     "transformers",
@@ -40,55 +40,58 @@ def make_record(
     training: TrainingResult,
     split: Split,
     outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
-    trust: ReliabilityReport | None,
+    reliability: ReliabilityReport | None,
     seconds: dict[str, float],
 ) -> RunRecord:
-    """The record of a run.
+    """Build the record of a run.
 
     Args:
-        recipe: what was asked.
-        corpus: the data it was done with.
-        backbone: the model it was done to.
-        training: what training left.
-        split: the rows that were evaluated.
-        outcomes: before and after, on ``split``.
-        trust: what was examined beyond them.
+        recipe: the recipe that was run.
+        corpus: the data set.
+        backbone: the model that was fine-tuned, with its device plan and source.
+        training: the training log with step and parameter counts.
+        split: the evaluated rows.
+        outcomes: the evaluations of ``split`` before and after training.
+        reliability: the reliability report; None for a data set without a validation split.
         seconds: wall-clock seconds of each stage so far.
     """
     before, after = outcomes
     return RunRecord(
         recipe=recipe,
-        manifest=_manifest(recipe, corpus, backbone, training, seconds, _notes(training, after)),
+        manifest=_manifest(recipe, corpus, backbone, training, seconds, _prompt_notes(training, after)),
         before=before.evaluation,
         after=after.evaluation,
         paired=paired_tests(split, before, after, recipe.evaluate),
         history=training.history,
         samples=_samples(split, recipe, before, after),
-        reliability=trust,
+        reliability=reliability,
     )
 
 
 def tracker_metrics(record: RunRecord) -> dict[str, float]:
-    """What trackers are told of a finished run: ``eval_after_macro_f1``, or ``test_...`` where test was evaluated."""
-    before, after, trust = record.before, record.after, record.reliability
-    kind = "test" if after.split == "test" else "eval"
-    measured = {
+    """Return the metrics of a finished run that experiment trackers log, such as ``eval_after_macro_f1``.
+
+    Names of metrics on the test split start with ``test_``, those on any other split with ``eval_``.
+    """
+    before, after, reliability = record.before, record.after, record.reliability
+    prefix = "test" if after.split == "test" else "eval"
+    metrics_of = {
         "before": before.score,
         "after": after.score,
         "before_generated": before.generate,
         "after_generated": after.generate,
-        "calibrated": None if trust is None else trust.calibrated,
+        "calibrated": None if reliability is None else reliability.calibrated,
     }
     return {
-        f"{kind}_{when}_{name}": metrics.values[name]
-        for when, metrics in measured.items()
+        f"{prefix}_{when}_{name}": metrics.values[name]
+        for when, metrics in metrics_of.items()
         if metrics is not None
         for name in METRICS
         if name in metrics.values
     }
 
 
-def _notes(training: TrainingResult, after: EvaluationOutcome) -> dict[str, int]:
+def _prompt_notes(training: TrainingResult, after: EvaluationOutcome) -> dict[str, int]:
     return {
         "training texts shortened": training.truncated_texts,
         "evaluated texts shortened": after.truncated_texts,
@@ -98,10 +101,10 @@ def _notes(training: TrainingResult, after: EvaluationOutcome) -> dict[str, int]
 
 
 def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: EvaluationOutcome) -> tuple[Sample, ...]:
-    """The first few rows of each label in turn, so that every label is seen."""
+    """Return the first rows of each label, the labels taking turns, so that the samples show every label."""
     labels = recipe.task.labels
-    by_label = [[row for row, label in enumerate(split.labels) if label == index] for index in range(len(labels))]
-    in_turn = [rows[at] for at in range(_SAMPLES) for rows in by_label if at < len(rows)]
+    rows_of = [[row for row, label in enumerate(split.labels) if label == index] for index in range(len(labels))]
+    rows_in_turn = [rows[turn] for turn in range(_SAMPLES) for rows in rows_of if turn < len(rows)]
     return tuple(
         Sample(
             text=split.texts[row],
@@ -111,7 +114,7 @@ def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: Eva
             before_scored=labels[before.predictions[row].best],
             after_scored=labels[after.predictions[row].best],
         )
-        for row in in_turn[:_SAMPLES]
+        for row in rows_in_turn[:_SAMPLES]
     )
 
 
@@ -127,7 +130,7 @@ def _manifest(
     return Manifest(
         whinchat_version=version("whinchat"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
+        versions={"python": platform.python_version()} | {name: version(name) for name in _RECORDED_PACKAGES},
         platform={
             "system": platform.platform(),
             "processor": processor_name(),

@@ -1,8 +1,8 @@
-"""Label noise: each row of train is judged by a model that was trained without it, and the worst are listed.
+"""Review the labels of the training split: find rows whose label is probably wrong.
 
-Whoever is to look labels over wants to begin where an error is likely. Train is parted into folds; for each, an
-adapter is trained on the others by the recipe's own settings, and scores the fold. A killed review goes on where it
-was, inside a fold too.
+The training split is divided into folds. For each fold, a model is fine-tuned on the other folds with the recipe's own
+settings and scores the fold, so that no row is scored by a model that has seen it. A review that was killed resumes at
+the last checkpoint of the fold that was being trained.
 """
 
 from __future__ import annotations
@@ -33,86 +33,91 @@ from whinchat.evaluation.label_noise import (
 )
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.backbone import Backbone
-from whinchat.pipelines.run import Existing
+from whinchat.pipelines.output_folder import IfExists
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.review_folder import FoldFolder, ReviewFolder, ReviewPlan, check_review_folder
 from whinchat.training.prepare import prepare_training
 from whinchat.training.train import train
 
-Judged = tuple[NDArray[np.float32], FoldRecord]
+# The label scores of one fold, (rows of the fold, labels), and how they were computed.
+FoldResult = tuple[NDArray[np.float32], FoldRecord]
 
 
 def review_run(
-    recipe: Recipe, path: Path, folds: int = 3, existing: Existing = "refuse"
+    recipe: Recipe, path: str | Path, folds: int = 3, existing: IfExists = "refuse"
 ) -> tuple[Review, list[ReviewedRow]]:
-    """Judge every label of train out of fold, and write what was found into the folder ``path``.
+    """Score every training row with a model that was trained without it, and list the rows whose label looks wrong.
 
     Args:
-        recipe: how a model is trained; its train split is what is reviewed.
-        path: the review folder.
-        folds: parts of train, two or more: more of them train on more rows each, and take longer.
-        existing: what to do where ``path`` already holds a review: refuse, resume it, or overwrite it.
+        recipe: data, model and training settings; its training split is reviewed.
+        path: the review folder to write to.
+        folds: number of parts that the training split is divided into, at least 2. With more folds, each model is
+            trained on more rows, and the review takes longer.
+        existing: what to do if ``path`` already holds a review: "refuse" raises an error, "resume" continues the
+            review, or reads it if it is finished, and "overwrite" replaces it.
 
     Returns:
-        The findings, and every row, those whose label the model disagrees with most first.
+        The summary of the review, and all training rows. The rows that the models disagree with most come first.
 
     Raises:
-        WhinchatError: see its children; nothing that was already written is lost.
+        RunError: ``folds`` is too small, the review folder may not be used, or model or data have changed since the
+            review began.
+        WhinchatError: the recipe cannot be run, as in ``run``.
     """
     if folds < 2:
-        raise RunError(f"--folds {folds}: a fold is judged by a model trained on the others, so give 2 or more")
-    folder = check_review_folder(recipe, folds, path, existing)
+        raise RunError(f"--folds {folds}: each fold is scored by a model trained on the other folds; give 2 or more")
+    folder = check_review_folder(recipe, folds, Path(path), existing)
     if existing != "overwrite" and folder.review.is_file():
         return folder.read(), list(folder.read_rows())
     corpus = load_corpus(recipe)
-    rows = source_rows(recipe, corpus.train)
-    parts = make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source)
-    plan, judged = _judge_all(recipe, corpus, parts, folder, existing)
-    found, table = _conclude(recipe, corpus, rows, parts, plan, judged)
-    folder.write(found, table)
-    return found, list(table)
+    row_numbers = source_rows(recipe, corpus.train)
+    fold_rows = make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source)
+    plan, results = _score_folds(recipe, corpus, fold_rows, folder, existing)
+    review, reviewed = _review_labels(recipe, corpus, row_numbers, fold_rows, plan, results)
+    folder.write(review, reviewed)
+    return review, list(reviewed)
 
 
-def _judge_all(
-    recipe: Recipe, corpus: Corpus, parts: Sequence[Sequence[int]], folder: ReviewFolder, existing: Existing
-) -> tuple[ReviewPlan, list[Judged]]:
-    """The scores of every fold: those that an earlier try stored, and the others' made now."""
-    stored = None if existing == "overwrite" else _stored(corpus, folder, len(parts))
-    # Loaded before anything is written or deleted, so that a mistake in the recipe costs nothing.
-    loaded = prepare_training(recipe, corpus) if stored is None or None in stored[1] else None
+def _score_folds(
+    recipe: Recipe, corpus: Corpus, fold_rows: Sequence[Sequence[int]], folder: ReviewFolder, existing: IfExists
+) -> tuple[ReviewPlan, list[FoldResult]]:
+    """Return the result of every fold: the stored one where an earlier process finished the fold, else a new one."""
+    stored = None if existing == "overwrite" else _read_stored(corpus, folder, len(fold_rows))
+    # Prepared before anything is written or deleted, so that an error in the recipe loses nothing.
+    prepared = prepare_training(recipe, corpus) if stored is None or None in stored[1] else None
     if stored is not None:
-        plan, judged = stored
-        if loaded is not None and loaded[0].source.commit != plan.model_commit:
+        plan, stored_results = stored
+        if prepared is not None and prepared[0].source.commit != plan.model_commit:
             raise RunError(
                 f"{folder.path}: {recipe.backbone.model} has changed since the review began; use --overwrite"
             )
     else:
-        assert loaded is not None
-        plan, judged = _plan(recipe, corpus, loaded[0], len(parts)), [None] * len(parts)
+        assert prepared is not None
+        train_fingerprint, model_commit = corpus.train.fingerprint(), prepared[0].source.commit
+        plan = ReviewPlan(recipe, len(fold_rows), train_fingerprint, corpus.revision, model_commit)
+        stored_results = [None] * len(fold_rows)
         if existing == "overwrite":
             folder.clear()
         folder.open(plan)
-    done: list[Judged] = []
-    for number, rows in enumerate(parts):
-        if (one := judged[number]) is None:
-            # An adapter changes the model it is put on: each fold begins with a fresh one.
-            one = _judge(recipe, corpus, rows, folder.fold(number), *(loaded or prepare_training(recipe, corpus)))
-            loaded = None
-            folder.write_fold(number, *one)
-            # Trainer and model refer to each other; the next fold needs their memory.
+    results: list[FoldResult] = []
+    for number, rows in enumerate(fold_rows):
+        result = stored_results[number]
+        if result is None:
+            # An adapter changes the model that it is attached to, so every fold loads the model anew.
+            backbone, template = prepared or prepare_training(recipe, corpus)
+            prepared = None
+            result = _score_fold(recipe, corpus, rows, folder.fold(number), backbone, template)
+            folder.write_fold(number, *result)
+            # Trainer and model refer to each other, so their memory is freed by the garbage collector only.
+            del backbone, template
             gc.collect()
-        done.append(one)
-    return plan, done
+        results.append(result)
+    return plan, results
 
 
-def _plan(recipe: Recipe, corpus: Corpus, backbone: Backbone, folds: int) -> ReviewPlan:
-
-    return ReviewPlan(recipe, folds, corpus.train.fingerprint(), corpus.revision, backbone.source.commit)
-
-
-def _stored(corpus: Corpus, folder: ReviewFolder, folds: int) -> tuple[ReviewPlan, list[Judged | None]] | None:
-    """What an earlier try left; None where there was none."""
+def _read_stored(corpus: Corpus, folder: ReviewFolder, folds: int) -> tuple[ReviewPlan, list[FoldResult | None]] | None:
+    """Return the plan of an earlier process, with None for each fold it did not finish; None if there is no plan."""
     if not folder.plan.is_file():
         return None
     plan = folder.read_plan()
@@ -121,71 +126,80 @@ def _stored(corpus: Corpus, folder: ReviewFolder, folds: int) -> tuple[ReviewPla
     return plan, [folder.read_fold(number) for number in range(folds)]
 
 
-def _judge(
+def _score_fold(
     recipe: Recipe,
     corpus: Corpus,
     rows: Sequence[int],
-    place: FoldFolder,
+    folder: FoldFolder,
     backbone: Backbone,
     template: PromptTemplate,
-) -> Judged:
-    """Train on all of train but ``rows``, and score those."""
+) -> FoldResult:
+    """Train on all training rows except ``rows``, and score ``rows``."""
     started = time.perf_counter()
-    held = set(rows)
-    others = corpus.train.take([row for row in range(len(corpus.train)) if row not in held])
-    inside = corpus.train.take(list(rows))
+    held_out = set(rows)
+    others = corpus.train.take([row for row in range(len(corpus.train)) if row not in held_out])
+    fold = corpus.train.take(list(rows))
     engine, training = train(
-        recipe, replace(corpus, train=others), backbone, template, place.checkpoints, place.adapter
+        recipe, replace(corpus, train=others), backbone, template, folder.checkpoints, folder.adapter
     )
     scores = score_prompts(
         engine,
-        template.encode(inside.texts),
+        template.encode(fold.texts),
         recipe.evaluate.per_device_eval_batch_size,
-        f"Judging fold {place.path.name}",
+        f"Scoring fold {folder.path.name}",
         labels_only=True,
     )
     seconds = None if training.resumed_from_step else time.perf_counter() - started
-    return scores, FoldRecord(len(inside), inside.fingerprint(), len(others), training.steps, seconds)
+    return scores, FoldRecord(len(fold), fold.fingerprint(), len(others), training.steps, seconds)
 
 
-def _conclude(
+def _review_labels(
     recipe: Recipe,
     corpus: Corpus,
-    rows: Sequence[int],
-    parts: Sequence[Sequence[int]],
+    row_numbers: Sequence[int],
+    fold_rows: Sequence[Sequence[int]],
     plan: ReviewPlan,
-    judged: Sequence[Judged],
+    results: Sequence[FoldResult],
 ) -> tuple[Review, tuple[ReviewedRow, ...]]:
-    """From the folds' scores to the findings, and to every row in the order in which to look at them."""
-    labels, given = recipe.task.labels, np.array(corpus.train.labels)
-    scores = np.empty((len(given), len(labels)))
-    for part, (one, _) in zip(parts, judged, strict=True):
-        scores[list(part)] = one
-    # One temperature on all rows: a number a label cannot learn a row by heart, so nothing is gained by fitting it on
-    # other rows than it is used on, and the folds stay comparable.
-    temperature, bias = fit_temperature(scores, given)
+    """Compare the labels of the training split with the out-of-fold scores.
+
+    Args:
+        recipe: the recipe of the review.
+        corpus: its data set.
+        row_numbers: the number of each training row in the data source.
+        fold_rows: indices of the training rows in each fold.
+        plan: the plan of the review.
+        results: the result of each fold.
+    """
+    labels, expected = recipe.task.labels, np.array(corpus.train.labels)
+    scores = np.empty((len(expected), len(labels)))
+    for rows, (fold_scores, _) in zip(fold_rows, results, strict=True):
+        scores[list(rows)] = fold_scores
+    # One temperature and one bias a label for all folds, fitted on the rows they are used on: so few parameters cannot
+    # memorize a row, and the probabilities of the folds stay comparable.
+    temperature, bias = fit_temperature(scores, expected)
     probabilities = Calibrator(labels, temperature, bias).probabilities(scores)
-    noise, answers = find_label_noise(probabilities, given), probabilities.argmax(axis=1)
-    facts = tuple(one for _, one in judged)
+    noise, answers = find_label_noise(probabilities, expected), probabilities.argmax(axis=1)
     pairs = label_pairs(noise, labels)
-    seconds = [one.seconds for one in facts if one.seconds is not None]
-    found = Review(
+    fold_records = tuple(record for _, record in results)
+    seconds = [record.seconds for record in fold_records if record.seconds is not None]
+    review = Review(
         whinchat_version=version("whinchat"),
         model_source=recipe.backbone.model,
         model_commit=plan.model_commit,
         data_source=recipe.data.source,
         data_revision=plan.data_revision,
         train_fingerprint=plan.train_fingerprint,
-        rows=len(given),
+        rows=len(expected),
         labels=labels,
-        folds=facts,
+        folds=fold_records,
         temperature=temperature,
-        accuracy=float(accuracy_score(given, answers)),
-        macro_f1=float(f1_score(given, answers, labels=range(len(labels)), average="macro", zero_division=0.0)),
+        accuracy=float(accuracy_score(expected, answers)),
+        macro_f1=float(f1_score(expected, answers, labels=range(len(labels)), average="macro", zero_division=0.0)),
         thresholds=tuple(noise.thresholds.tolist()),
         suspects=sum(pair.rows for pair in pairs),
         estimated_errors=sum(pair.estimated for pair in pairs),
         pairs=pairs,
-        seconds=sum(seconds) if len(seconds) == len(facts) else None,
+        seconds=sum(seconds) if len(seconds) == len(fold_records) else None,
     )
-    return found, reviewed_rows(noise, probabilities, given, corpus.train.texts, rows, labels)
+    return review, reviewed_rows(noise, probabilities, expected, corpus.train.texts, row_numbers, labels)

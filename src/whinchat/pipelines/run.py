@@ -1,28 +1,22 @@
-"""The whole story: from a recipe to a proven classifier in a run folder.
+"""Run a recipe from its data to a trained, measured and documented classifier in a run folder.
 
-Each stage leaves its record in the folder before the next one starts, so a run that was killed goes on where it was.
+Every stage stores its results in the run folder before the next stage starts, so a run that was killed resumes there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-
-from whinchat.data.dataset import Corpus, Split
-from whinchat.errors import RunError
+from whinchat.data.dataset import Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, evaluate
-from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
-from whinchat.evaluation.results import ReliabilityReport
-from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
+from whinchat.pipelines.output_folder import IfExists, check_run_folder, open_run_folder
 from whinchat.pipelines.record import make_record, tracker_metrics
-from whinchat.recipe.loader import conflicting_keys
+from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
@@ -36,59 +30,66 @@ from whinchat.training.prepare import prepare_run
 from whinchat.training.trackers import Trackers
 from whinchat.training.train import train
 
-Existing = Literal["refuse", "resume", "overwrite"]
-
 
 @dataclass
 class StageTimer:
-    """Wall-clock seconds of each stage of this process."""
+    """Measures the wall-clock seconds that this process spends in each stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Add the time spent inside the ``with`` block to stage ``name``."""
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
-    """Evaluate, train, evaluate again, and write everything a reader needs into the folder ``path``.
+def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunRecord:
+    """Evaluate a model, fine-tune it, evaluate it again, and write adapter, figures, report and model card.
 
     Args:
-        recipe: what to do.
-        path: the run folder.
-        existing: what to do where ``path`` already holds a run: refuse, resume it, or overwrite it.
+        recipe: task, data, model and training settings; see ``load_recipe``.
+        path: the run folder to write to.
+        existing: what to do if ``path`` already holds a run: "refuse" raises an error, "resume" continues the run, or
+            reads its record if it is finished, and "overwrite" replaces the run.
+
+    Returns:
+        The record of the run: everything that figures, report and model card are made from.
 
     Raises:
-        WhinchatError: see its children; nothing that was already written is lost.
+        RecipeError: the recipe cannot be run.
+        DataError: the data cannot be read, or does not fit the task.
+        ModelError: the model cannot be loaded, or this machine cannot hold it as the recipe asks.
+        RunError: the run folder may not be used, or cannot be created.
     """
-    clock, folder = StageTimer(), check_run_folder(recipe, path, existing)
-    if existing != "overwrite" and (finished := _finished(folder)) is not None:
-        return finished
-    with clock.stage("load"):
+    folder = check_run_folder(recipe, Path(path), existing)
+    if existing != "overwrite" and folder.manifest.is_file():
+        return folder.read()
+    timer = StageTimer()
+    with timer.stage("load"):
         corpus, backbone, template = prepare_run(recipe)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     open_run_folder(folder, recipe, existing)
-    before = _stored_before(folder, split)
+    before = _read_before(folder, split)
     if before is None:
-        with clock.stage("before"):
-            before = evaluate(Engine.build(backbone.model, backbone.plan, template), split, recipe.evaluate, "before")
-        _store_before(folder, recipe, split, before)
-    with clock.stage("train"):
-        told = Trackers(recipe.train.report_to, folder.trackers)
-        engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, told)
+        with timer.stage("before"):
+            untrained = Engine.build(backbone.model, backbone.plan, template)
+            before = evaluate(untrained, split, recipe.evaluate, "before")
+        _write_before(folder, recipe, split, before)
+    trackers = Trackers(recipe.train.report_to, folder.trackers)
+    with timer.stage("train"):
+        engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)
     if training.resumed_from_step:
-        # Part of the time is not the time: it counts as not measured.
-        del clock.seconds["train"]
-    with clock.stage("after"):
+        # An earlier process did a part of the training, so its total time counts as not measured.
+        del timer.seconds["train"]
+    with timer.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
-    with clock.stage("trust"):
-        trust = analyze_run(recipe, corpus, engine, split, after, folder)
-    record = make_record(recipe, corpus, backbone, training, split, (before, after), trust, clock.seconds)
-    told.log(tracker_metrics(record))
-    told.finish()
+    with timer.stage("trust"):
+        reliability = calibrate_and_analyze(recipe, corpus, engine, split, after, folder.adapter)
+    record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, timer.seconds)
+    trackers.log(tracker_metrics(record))
+    trackers.finish()
     write_predictions(
         folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
     )
@@ -98,86 +99,37 @@ def run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> RunRecord:
     return record
 
 
-def train_run(recipe: Recipe, path: Path, existing: Existing = "refuse") -> tuple[RunFolder, TrainingResult]:
-    """Train and save the adapter, measuring nothing; ``run`` with ``existing="resume"`` does the rest later.
+def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> tuple[RunFolder, TrainingResult]:
+    """Fine-tune a model and save the adapter, without any evaluation.
 
-    ``accelerate launch`` may run this in several processes, which then train together; the first one writes.
+    ``run(recipe, path, "resume")`` evaluates and documents the adapter later, without training again. Processes that
+    ``accelerate launch`` starts train together; the first of them writes the files.
+
+    Args:
+        recipe: task, data, model and training settings; see ``load_recipe``.
+        path: the run folder to write to.
+        existing: what to do if ``path`` already holds a run: "refuse", "resume" or "overwrite" it.
+
+    Returns:
+        The run folder, and the training log with step and parameter counts.
+
+    Raises:
+        WhinchatError: as ``run`` does.
     """
-    first = process_rank() == 0
-    folder = check_run_folder(recipe, path, existing) if first else RunFolder(path)
+    is_first = process_rank() == 0
+    folder = check_run_folder(recipe, Path(path), existing) if is_first else RunFolder(Path(path))
     distributed.init_processes(recipe.backbone.device)
     corpus, backbone, template = prepare_run(recipe)
-    if first:
+    if is_first:
         open_run_folder(folder, recipe, existing)
-    told = Trackers(recipe.train.report_to, folder.trackers)
-    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, told)
-    told.finish()
+    trackers = Trackers(recipe.train.report_to, folder.trackers)
+    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)
+    trackers.finish()
     return folder, training
 
 
-def check_run_folder(recipe: Recipe, path: Path, existing: Existing) -> RunFolder:
-    """The run folder, if this recipe may have it; nothing is made or deleted yet.
-
-    Raises:
-        RunError: the folder holds something else, or a run and ``existing`` is "refuse", or a run of another recipe.
-    """
-    folder = RunFolder(path)
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not folder.recipe.is_file())):
-        raise RunError(f"{path}: is there and is no run folder; choose another with --out")
-    if folder.recipe.is_file():
-        if existing == "refuse":
-            raise RunError(
-                f"{path}: already holds a run; --resume goes on with it, --overwrite starts again, --out names another"
-            )
-        if existing == "resume" and (changed := conflicting_keys(folder.read_recipe(), recipe)):
-            raise RunError(
-                f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
-                f"different: {', '.join(changed)}; use --overwrite or another --out"
-            )
-    return folder
-
-
-def open_run_folder(folder: RunFolder, recipe: Recipe, existing: Existing) -> None:
-    """Make the run folder, or take up the one that is there; only now does an overwritten run go.
-
-    Raises:
-        RunError: the folder cannot be made.
-    """
-    if existing == "overwrite":
-        folder.clear()
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise RunError(f"{folder.path}: cannot be made ({fault.strerror}); choose another with --out") from None
-    folder.write_recipe(recipe)
-
-
-def analyze_run(
-    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome, folder: RunFolder
-) -> ReliabilityReport | None:
-    """Fit the calibrator on validation, save it with the adapter, and examine the answers on ``split``."""
-    if corpus.validation is None:
-        return None
-
-    def answer(texts: Sequence[str]) -> Any:
-        prompts = engine.template.encode(texts)
-        return score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", labels_only=True)
-
-    evaluated = ScoredSplit(split, np.array([one.log_probs for one in after.predictions]))
-    validation = evaluated
-    if corpus.validation.fingerprint() != split.fingerprint():
-        validation = ScoredSplit(corpus.validation, answer(corpus.validation.texts).astype(np.float64))
-    calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
-    calibrator.save(folder.adapter)
-    return analyze(calibrator, validation, evaluated, recipe.evaluate, answer)
-
-
-def _finished(folder: RunFolder) -> RunRecord | None:
-    return folder.read() if folder.manifest.is_file() else None
-
-
-def _stored_before(folder: RunFolder, split: Split) -> EvaluationOutcome | None:
-    """The evaluation before training that an earlier try left, if it is of the same rows."""
+def _read_before(folder: RunFolder, split: Split) -> EvaluationOutcome | None:
+    """Return the stored evaluation of the untrained model, or None if there is none of the rows in ``split``."""
     if not (folder.before.is_file() and folder.before_predictions.is_file()):
         return None
     evaluation = folder.read_evaluation(folder.before)
@@ -186,8 +138,7 @@ def _stored_before(folder: RunFolder, split: Split) -> EvaluationOutcome | None:
     return EvaluationOutcome(evaluation, read_predictions(folder.before_predictions).after)
 
 
-def _store_before(folder: RunFolder, recipe: Recipe, split: Split, before: EvaluationOutcome) -> None:
-
+def _write_before(folder: RunFolder, recipe: Recipe, split: Split, before: EvaluationOutcome) -> None:
     write_predictions(
         folder.before_predictions, recipe.task.labels, split.texts, split.labels, None, before.predictions
     )

@@ -1,0 +1,52 @@
+"""Calibrate a trained classifier on its validation split, and measure how far its answers can be relied on.
+
+N: texts. K: labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.data.dataset import Corpus, Split
+from whinchat.evaluation.evaluate import EvaluationOutcome
+from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.results import ReliabilityReport
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.forward import Engine
+from whinchat.recipe.schema import Recipe
+
+
+def calibrate_and_analyze(
+    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome, adapter: Path
+) -> ReliabilityReport | None:
+    """Fit the calibrator on the validation split, save it beside the adapter, and analyze the answers on ``split``.
+
+    Args:
+        recipe: the recipe of the run.
+        corpus: the data set of the run.
+        engine: the trained model with its prompts.
+        split: the evaluated rows.
+        after: the evaluation of the trained model on ``split``.
+        adapter: the folder of the adapter; ``calibration.json`` goes there.
+
+    Returns:
+        The reliability report, or None for a data set without a validation split.
+    """
+    if corpus.validation is None:
+        return None
+
+    def score_texts(texts: Sequence[str]) -> NDArray[np.float32]:  # (N, K)
+        prompts = engine.template.encode(texts)
+        return score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", labels_only=True)
+
+    evaluated = ScoredSplit(split, np.array([prediction.log_probs for prediction in after.predictions]))
+    validation = evaluated
+    if corpus.validation.fingerprint() != split.fingerprint():
+        validation = ScoredSplit(corpus.validation, score_texts(corpus.validation.texts).astype(np.float64))
+    calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
+    calibrator.save(adapter)
+    return analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)
