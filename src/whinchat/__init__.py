@@ -1,25 +1,131 @@
 """whinchat: turn a small chat model into a text classifier that can be trusted, on the machine at hand.
 
-Importing this package loads no torch and touches no environment variable.
+Whatever a command of the command line does is one function of this package::
+
+    import whinchat
+
+    recipe = whinchat.load_recipe("demo")
+    record = whinchat.run(recipe, "runs/demo")
+    predictor = whinchat.Predictor.load("runs/demo")
+
+Importing whinchat loads neither torch nor numpy: each name is imported from its module when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from whinchat.errors import WhinchatError
-from whinchat.recipe.loader import load_recipe
-from whinchat.recipe.schema import Recipe
-
 if TYPE_CHECKING:
+    from whinchat.arena.arena_results import ArenaResults
+    from whinchat.arena.run_arena import run_arena, summarize_arena
+    from whinchat.arena.spec import load_arena
     from whinchat.classifier import Classifier
+    from whinchat.errors import WhinchatError
+    from whinchat.evaluation.label_noise import Review, ReviewedRow
+    from whinchat.export.export_run import export_run
+    from whinchat.export.exporter import ExportProof
+    from whinchat.inference.predict_file import predict_file
+    from whinchat.inference.prediction_columns import LabelCounts
+    from whinchat.inference.predictor import Predictions, Predictor
+    from whinchat.pipelines.calibrate_run import calibrate_run
+    from whinchat.pipelines.compare_runs import compare_runs
+    from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
+    from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
+    from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
+    from whinchat.pipelines.push_run import PushResult, push_run
+    from whinchat.pipelines.rebuild_report import rebuild_report
+    from whinchat.pipelines.review_run import review_run
+    from whinchat.pipelines.run import run, train_run
+    from whinchat.recipe.loader import load_recipe
+    from whinchat.recipe.schema import Recipe
+    from whinchat.report.comparison import RunComparison
+    from whinchat.report.run_list import RunSummary, list_runs
+    from whinchat.server.serve import run_server
+    from whinchat.storage.review_folder import ReviewFolder
+    from whinchat.storage.run_folder import RunFolder
+    from whinchat.storage.run_record import RunRecord
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier", "Recipe", "WhinchatError", "__version__", "load_recipe"]
+# The module of each public name; the imports above say the same to type checkers.
+_NAMES_OF_MODULES = {
+    "whinchat.arena.arena_results": ("ArenaResults",),
+    "whinchat.arena.run_arena": ("run_arena", "summarize_arena"),
+    "whinchat.arena.spec": ("load_arena",),
+    "whinchat.classifier": ("Classifier",),
+    "whinchat.errors": ("WhinchatError",),
+    "whinchat.evaluation.label_noise": ("Review", "ReviewedRow"),
+    "whinchat.export.export_run": ("export_run",),
+    "whinchat.export.exporter": ("ExportProof",),
+    "whinchat.inference.predict_file": ("predict_file",),
+    "whinchat.inference.prediction_columns": ("LabelCounts",),
+    "whinchat.inference.predictor": ("Predictions", "Predictor"),
+    "whinchat.pipelines.calibrate_run": ("calibrate_run",),
+    "whinchat.pipelines.compare_runs": ("compare_runs",),
+    "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
+    "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
+    "whinchat.pipelines.inspect_machine": ("MachineReport", "inspect_machine"),
+    "whinchat.pipelines.push_run": ("PushResult", "push_run"),
+    "whinchat.pipelines.rebuild_report": ("rebuild_report",),
+    "whinchat.pipelines.review_run": ("review_run",),
+    "whinchat.pipelines.run": ("run", "train_run"),
+    "whinchat.recipe.loader": ("load_recipe",),
+    "whinchat.recipe.schema": ("Recipe",),
+    "whinchat.report.comparison": ("RunComparison",),
+    "whinchat.report.run_list": ("RunSummary", "list_runs"),
+    "whinchat.server.serve": ("run_server",),
+    "whinchat.storage.review_folder": ("ReviewFolder",),
+    "whinchat.storage.run_folder": ("RunFolder",),
+    "whinchat.storage.run_record": ("RunRecord",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
+
+__all__ = [
+    "ArenaResults",
+    "Classifier",
+    "ExportProof",
+    "InspectedExample",
+    "LabelCounts",
+    "MachineReport",
+    "Predictions",
+    "Predictor",
+    "PushResult",
+    "Recipe",
+    "Review",
+    "ReviewFolder",
+    "ReviewedRow",
+    "RunComparison",
+    "RunEvaluation",
+    "RunFolder",
+    "RunRecord",
+    "RunSummary",
+    "WhinchatError",
+    "__version__",
+    "calibrate_run",
+    "compare_runs",
+    "evaluate_run",
+    "export_run",
+    "inspect_example",
+    "inspect_machine",
+    "list_runs",
+    "load_arena",
+    "load_recipe",
+    "predict_file",
+    "push_run",
+    "rebuild_report",
+    "review_run",
+    "run",
+    "run_arena",
+    "run_server",
+    "summarize_arena",
+    "train_run",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when it is asked for: it takes torch along.
-    if name == "Classifier":
-        return import_module("whinchat.classifier").Classifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

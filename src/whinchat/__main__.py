@@ -1,4 +1,4 @@
-"""``python -m whinchat``, which is how ``accelerate launch -m whinchat`` starts it."""
+"""Run the command line by ``python -m whinchat``, as ``accelerate launch -m whinchat`` does."""
 
 from whinchat.cli.app import main
 

@@ -17,8 +17,8 @@ import pytest
 
 from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
 from tests.helpers import tiny_models
+from whinchat.cli.options import parse_run_names
 from whinchat.errors import RunError
-from whinchat.server.serve import parse_run_names
 
 SECONDS = 120
 

@@ -1,4 +1,4 @@
-"""The program: its commands, what they all do first, and its exit codes."""
+"""The program ``whinchat``: its commands, what all of them do first, and its exit codes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 from rich.markup import escape
 
 from whinchat import __version__
-from whinchat.cli import recipes
-from whinchat.cli.commands import look, publish, train, use
+from whinchat.cli.commands import evaluate, explore, predict, publish, recipes, train
 from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
 from whinchat.training.launch import process_rank, world_size
@@ -23,16 +22,17 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `whinchat run demo`: it needs no model hub and takes minutes on two cores.",
+    epilog="Start with `whinchat run demo`: it needs no access to the Hugging Face hub and takes minutes on two cores.",
 )
-app.add_typer(recipes.app, name="recipes")
-for panel, group in (("Train", train), ("Use", use), ("Publish", publish), ("Look", look)):
-    for command in group.COMMANDS:
-        app.command(rich_help_panel=panel)(command)
+_PANELS = {"Train": train, "Evaluate": evaluate, "Predict": predict, "Publish": publish, "Explore": explore}
+for panel, module in _PANELS.items():
+    for name, command in module.COMMANDS.items():
+        app.command(name, rich_help_panel=panel)(command)
+app.add_typer(recipes.app, name="recipes", rich_help_panel="Explore")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         out.print(f"whinchat {__version__}")
         raise typer.Exit
 
@@ -41,18 +41,18 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the libraries log.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log messages of the libraries.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     if not verbose:
-        # Notes that libraries print for their own developers; --verbose shows them.
+        # Warnings that the libraries address to their own developers.
         logging.captureWarnings(True)
         for name in ("py.warnings", "transformers", "bitsandbytes", "kernels"):
             logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.stderr.isatty():
-        # A log is no place for bars of files that are loaded; transformers and the hub's client both look here.
+        # No bars in a log while files are loaded; transformers and the hub's client both read this variable.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if world_size() > 1:
         if context.invoked_subcommand != "train":
@@ -60,30 +60,29 @@ def _root(
                 f"accelerate launch: only `whinchat train` runs in several processes; start `whinchat "
                 f"{context.invoked_subcommand}` without it"
             )
-        # One voice for all of them.
+        # The first process speaks for all.
         if process_rank() > 0:
             out.quiet = True
             os.environ["TQDM_DISABLE"] = "1"
 
 
-# What typer turns Ctrl-C into.
+# The exit code into which typer turns Ctrl-C.
 _INTERRUPTED = 130
-_RESUMED = "What is stored is kept: the same command with --resume goes on from there."
-# What becomes of the work that Ctrl-C stops, by command; the others keep nothing.
-_KEPT = dict.fromkeys(("run", "train", "review"), _RESUMED) | dict.fromkeys(
-    ("arena", "predict"), "What is done is kept: the same command goes on from there."
-)
+_WITH_RESUME = "Finished work is kept: continue with the same command and --resume."
+_AGAIN = "Finished work is kept: the same command continues."
+# What to do after Ctrl-C; a command that is not listed keeps nothing.
+_CONTINUE = {"run": _WITH_RESUME, "train": _WITH_RESUME, "review": _WITH_RESUME, "arena": _AGAIN, "predict": _AGAIN}
 
 
 def main() -> None:
-    """Entry point: exit code 0, 2 for a mistake that can be mended, 130 for Ctrl-C."""
+    """Run the command line; exit with 0, with 2 after an error that the user can act on, or with 130 after Ctrl-C."""
     try:
         app()
     except WhinchatError as fault:
         err.print(f"[bold red]error:[/] {escape(str(fault))}", soft_wrap=True)
         sys.exit(fault.exit_code)
-    except SystemExit as leaving:
-        if leaving.code == _INTERRUPTED:
+    except SystemExit as exiting:
+        if exiting.code == _INTERRUPTED:
             command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-            err.print(f"Stopped. {_KEPT.get(command, '')}".strip(), soft_wrap=True)
+            err.print(f"Stopped. {_CONTINUE.get(command, '')}".strip(), soft_wrap=True)
         raise

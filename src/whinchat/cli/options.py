@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from whinchat.cli import recipes
-from whinchat.errors import WhinchatError
+from whinchat.errors import RunError, WhinchatError
+from whinchat.pipelines.output_folder import IfExists
+from whinchat.recipe.loader import RECIPES
 
-Engine = Literal["local", "ray"]
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the shipped recipes whose name starts with ``incomplete``, for tab completion."""
+    return [name for name in RECIPES.names() if name.startswith(incomplete)]
+
+
 RecipeArg = Annotated[
     str,
     typer.Argument(
-        help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=recipes.names
+        help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=complete_recipe
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.learning_rate=3e-4. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, as in train.learning_rate=3e-4. Repeatable."
+    ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and start again.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Run folder to write to.  [default: runs/NAME]")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder and start again.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ClassifierArg = Annotated[
-    Path, typer.Argument(help="A run folder, an adapter's folder, or OWNER/NAME on the hub.", metavar="RUN")
+    Path,
+    typer.Argument(help="A run folder, an adapter folder, or OWNER/NAME on the Hugging Face hub.", metavar="RUN"),
 ]
 RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
 
 
-def existing(resume: bool, overwrite: bool) -> Any:
+def parse_existing(resume: bool, overwrite: bool) -> IfExists:
+    """Return what ``--resume`` and ``--overwrite`` ask for.
+
+    Raises:
+        WhinchatError: both are given.
+    """
     if resume and overwrite:
-        raise WhinchatError("--resume and --overwrite: choose one; they ask for opposite things")
+        raise WhinchatError("--resume and --overwrite: exclude each other; choose one")
     return "resume" if resume else "overwrite" if overwrite else "refuse"
+
+
+def parse_run_names(runs: Sequence[str]) -> dict[str, Path]:
+    """Return the runs by name: ``NAME=RUN`` gives the name, and ``RUN`` alone is named after its folder.
+
+    Raises:
+        RunError: two runs have the same name.
+    """
+    paths: dict[str, Path] = {}
+    for run in runs:
+        name, equals, path = run.partition("=")
+        folder = Path(path if equals else run)
+        name = name if equals else folder.resolve().name
+        if name in paths:
+            raise RunError(f"{run}: {name!r} is already the name of {paths[name]}; give another: OTHER={folder}")
+        paths[name] = folder
+    return paths

@@ -1,4 +1,4 @@
-"""How the command line speaks: people read stderr and tables, programs read JSON on stdout."""
+"""Write to the terminal: results to standard output, progress and errors to standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -14,60 +14,63 @@ from rich.text import Text
 
 from whinchat.report.text_table import TextTable
 
-if TYPE_CHECKING:
-    pass
-
-# No emoji codes: ":train:" in a text or a path is what it is.
+# emoji=False: ":train:" in a text or a path stays as it is.
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def emit_json(content: Any) -> None:
-    """One JSON document on standard output, with nothing else beside it."""
+    """Write ``content`` to standard output as one JSON document."""
     if not out.quiet:
         sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
+def print_line(text: str) -> None:
+    """Print ``text`` as it is: markup in it is not interpreted, and long lines are not broken."""
+    out.print(text, soft_wrap=True, markup=False)
+
+
 def progress_on_stderr() -> AbstractContextManager[TextIO]:
-    """Inside, what libraries print goes to standard error, so that standard output holds the result alone."""
+    """Send what libraries print to standard error, so that standard output holds nothing but the result."""
     return redirect_stdout(sys.stderr)
 
 
-def print_shipped(found: Mapping[str, str], as_json: bool) -> None:
-    """What comes with whinchat, by name, with its description."""
+def print_shipped(descriptions: Mapping[str, str], as_json: bool) -> None:
+    """Print the names and descriptions of recipes or arenas that come with whinchat."""
     if as_json:
-        emit_json([{"name": name, "description": description} for name, description in found.items()])
+        emit_json([{"name": name, "description": description} for name, description in descriptions.items()])
         return
-    width = max(map(len, found))
-    for name, description in found.items():
+    width = max(map(len, descriptions))
+    for name, description in descriptions.items():
         out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
 
 
 def print_table(content: TextTable, title: str | None = None) -> None:
-    """A table of text cells as it stands, markup in it taken literally; nothing where it has no rows.
+    """Print a table of text cells without interpreting markup in them; print nothing if it has no rows.
 
-    Where its lines are too long for the terminal it is laid on its side, if that makes them shorter.
+    A table that is too wide for the terminal is transposed if that makes it narrower.
     """
     if not content.rows:
         return
     lines = [content.columns, *content.rows]
-    table = _set(lines, title)
-    if _width(table) > out.width:
-        table = min(table, _set(list(zip(*lines, strict=True)), title), key=_width)
+    table = _rich_table(lines, title)
+    if _unbroken_width(table) > out.width:
+        transposed = _rich_table(list(zip(*lines, strict=True)), title)
+        table = min(table, transposed, key=_unbroken_width)
     out.print(table)
 
 
-def _set(lines: Sequence[Sequence[str]], title: str | None) -> Table:
-    """``lines`` as a table, the first of them on top."""
+def _rich_table(lines: Sequence[Sequence[str]], title: str | None) -> Table:
+    """Return ``lines`` as a table whose first line is the heading."""
     (first, *others), *rows = lines
-    # What tells a row from the others is never cut.
-    named = (Column(Text(name), overflow="fold") for name in others)
-    table = Table(Column(first, no_wrap=True), *named, title=title)
+    # The first column names the rows and is never broken.
+    columns = (Column(Text(name), overflow="fold") for name in others)
+    table = Table(Column(first, no_wrap=True), *columns, title=title)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
-def _width(table: Table) -> int:
-    """Columns of the terminal that it takes where no cell is broken."""
+def _unbroken_width(table: Table) -> int:
+    """Return how many terminal columns the table takes if no cell is broken."""
     return out.measure(table, options=out.options.update(width=10_000)).maximum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -12,26 +12,6 @@ from whinchat.errors import RunError
 from whinchat.server.api_schema import Limits
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost, ModelKey
-
-
-def parse_run_names(runs: Sequence[str]) -> dict[str, Path]:
-    """Map the names of classifiers to their runs.
-
-    Args:
-        runs: ``NAME=RUN``, or ``RUN`` alone, which gets the name of its folder.
-
-    Raises:
-        RunError: two runs have the same name.
-    """
-    paths: dict[str, Path] = {}
-    for run in runs:
-        name, separator, path = run.partition("=")
-        folder = Path(path if separator else run)
-        name = name if separator else folder.resolve().name
-        if name in paths:
-            raise RunError(f"{run}: {name!r} is already the name of {paths[name]}; give another: OTHER={folder}")
-        paths[name] = folder
-    return paths
 
 
 def run_server(

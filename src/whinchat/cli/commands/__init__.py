@@ -1,1 +1,1 @@
-"""The commands. Each parses, calls one function, prints; what takes long to import is imported inside."""
+"""The commands of the command line, by what they are for. ``COMMANDS`` of a module maps names to functions."""

@@ -1,29 +1,90 @@
-"""The command that shows a run to others."""
+"""Commands that hand a classifier on: exports to other formats, and the Hugging Face hub."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from whinchat.cli.options import JsonOption, RunArg
-from whinchat.cli.output import emit_json, out, print_table, progress_on_stderr
+import whinchat
+from whinchat.cli.options import ClassifierArg, JsonOption, RunArg
+from whinchat.cli.output import emit_json, progress_on_stderr
+from whinchat.cli.printing.predictions import print_export, print_push
+from whinchat.export.export_registry import DEFAULT_TOLERANCE, export_names
 
 
-def push(
+def export_command(
+    run_folder: ClassifierArg,
+    kind: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(export_names())}.", metavar="FORMAT")],
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="New folder to write to.  [default: RUN/export/FORMAT; NAME-FORMAT for a run on the hub]",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Table of texts to check the export on.  [default: the validation split]"),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of labels that may differ from the classifier's own.")
+    ] = DEFAULT_TOLERANCE,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a classifier to another format, and check that it gives the same answers.
+
+    Examples:
+
+        whinchat export runs/demo --to merged
+
+        whinchat export runs/demo --to classifier --out sentiment
+
+        whinchat export runs/demo --to gguf && cd runs/demo/export/gguf && ollama create demo -f Modelfile
+
+    Formats:
+
+    **merged**: one model without an adapter. Every command that takes a run takes it, too.
+
+    **classifier**: for transformers' `pipeline("text-classification", FOLDER)` and any server of such models.
+
+    **onnx**: the classifier as `model.onnx` with its tokenizer, for onnxruntime (`pip install 'whinchat[onnx]'`).
+
+    **gguf**: for llama.cpp and Ollama, as float16 and Q8_0, with a `Modelfile`. Free generation does not use the
+    calibration; `proof.json` counts separately how many labels differ because of that.
+
+    The export labels up to 500 texts. `proof.json` says how many labels and how much the probabilities differ from the
+    classifier's own. If more labels differ than --tolerance allows, no folder is left.
+    """
+    # Not RUN's own name alone: a folder called OWNER/NAME would be taken for the repository from then on.
+    default = run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}")
+    folder = out_folder or default
+    with progress_on_stderr():
+        proof = whinchat.export_run(run_folder, kind, folder, data=data, tolerance=tolerance)
+    if as_json:
+        emit_json({"out": str(folder), **asdict(proof)})
+    else:
+        print_export(proof, folder)
+
+
+def push_command(
     run_folder: RunArg,
-    repo_id: Annotated[str, typer.Argument(help="The repository on the hub: OWNER/NAME.", metavar="REPO_ID")],
-    private: Annotated[bool, typer.Option("--private", help="Make it for your eyes only.")] = False,
+    repo_id: Annotated[str, typer.Argument(help="Repository on the hub: OWNER/NAME.", metavar="REPO_ID")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", metavar="OWNER/NAME", help="The base model on the hub, if the run took it from a folder."
+            "--base", metavar="OWNER/NAME", help="Base model on the hub, if the run loaded it from a local folder."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and ask nobody.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without contacting the hub.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a run on the Hugging Face hub: adapter, model card, figures, report, results, in one commit.
+    """Push a finished run to the Hugging Face hub: adapter, model card, figures, report and results.
 
     Examples:
 
@@ -31,40 +92,19 @@ def push(
 
         whinchat push runs/demo ann/tweet-sentiment --private
 
-    The adapter lies at the root: `whinchat predict ann/tweet-sentiment "a text"`,
-    `Classifier.from_pretrained("ann/tweet-sentiment")` and plain PEFT take it from there.
+    All files go up in one commit, with the adapter at the root. `whinchat predict ann/tweet-sentiment "a text"`,
+    `Classifier.from_pretrained("ann/tweet-sentiment")` and plain PEFT can load it from there.
 
-    The card and the report quote a few texts of the data. The other evaluated texts (predictions.parquet) stay here,
-    and so do the names of your folders. A card that the hub refuses is not pushed. The token is the hub library's own:
-    `hf auth login`, or HF_TOKEN.
+    The card and the report quote a few texts of the data. The other evaluated texts (predictions.parquet) and the names
+    of your folders are not uploaded. A card that the hub rejects is not pushed. Log in with `hf auth login`, or set
+    HF_TOKEN.
     """
-    from whinchat.hub.client import connect_to_hub, require_repo_id, upload_files
-    from whinchat.hub.repository import repository_of_run
-    from whinchat.report.formatting import format_bytes
-    from whinchat.report.text_table import TextTable
-
-    require_repo_id(repo_id)
-    api = None if dry_run else connect_to_hub(repo_id)
-    package = repository_of_run(run_folder, repo_id, base)
-    url = None
-    if api is not None:
-        with progress_on_stderr():
-            url = upload_files(
-                api, repo_id, package.files, f"whinchat push of {run_folder.resolve().name}", private or None
-            )
+    with progress_on_stderr():
+        result = whinchat.push_run(run_folder, repo_id, private=private or None, base_model=base, dry_run=dry_run)
     if as_json:
-        files = [{"path": one.path, "bytes": one.size} for one in package.files]
-        emit_json({"url": url, "bytes": package.size, "quoted_texts": package.quoted_texts, "files": files})
-        return
-    if url is None:
-        print_table(TextTable("", ("file", "bytes"), tuple((one.path, f"{one.size:,}") for one in package.files)))
-    done = f"Would push to {repo_id}" if url is None else f"Pushed to {url}"
-    out.print(
-        f"{done}: {len(package.files)} files, {format_bytes(package.size)}; they quote {package.quoted_texts} texts of "
-        "the data",
-        soft_wrap=True,
-        markup=False,
-    )
+        emit_json(result.to_dict())
+    else:
+        print_push(result, repo_id)
 
 
-COMMANDS = (push,)
+COMMANDS = {"export": export_command, "push": push_command}

@@ -1,16 +1,25 @@
-"""Commands that train."""
+"""Commands that train a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from whinchat.cli.options import JsonOption, OutOption, OverwriteOption, RecipeArg, ResumeOption, SetOption, existing
-from whinchat.cli.output import emit_json, out, progress_on_stderr
-from whinchat.recipe.loader import load_recipe
+import whinchat
+from whinchat.cli.options import (
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    RecipeArg,
+    ResumeOption,
+    SetOption,
+    parse_existing,
+)
+from whinchat.cli.output import emit_json, print_line, progress_on_stderr
+from whinchat.cli.printing.results import print_run
 from whinchat.storage.json_records import to_json
 
 
-def run(
+def run_command(
     recipe: RecipeArg,
     overrides: SetOption = None,
     out_folder: OutOption = None,
@@ -18,7 +27,9 @@ def run(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Do everything: evaluate, train, evaluate again, write figures, report and model card.
+    """Fine-tune a model, measure it before and after, and write adapter, report and model card.
+
+    Everything goes into one run folder. A run that was stopped continues with --resume.
 
     Examples:
 
@@ -26,20 +37,17 @@ def run(
 
         whinchat run smollm2-lora-tweeteval --set data.source=tweets/ --set data.train_rows=10000
     """
-    from whinchat.cli.summary import print_run
-    from whinchat.pipelines import run as pipeline
-
-    chosen = load_recipe(recipe, overrides or ())
-    folder = out_folder or Path("runs") / chosen.name
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    folder = out_folder or Path("runs") / loaded.name
     with progress_on_stderr():
-        record = pipeline.run(chosen, folder, existing(resume, overwrite))
+        record = whinchat.run(loaded, folder, parse_existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(folder), "before": to_json(record.before), "after": to_json(record.after)})
     else:
         print_run(record, folder)
 
 
-def train(
+def train_command(
     recipe: RecipeArg,
     overrides: SetOption = None,
     out_folder: OutOption = None,
@@ -47,11 +55,11 @@ def train(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Only train: leaves the adapter and measures nothing.
+    """Fine-tune a model and save the adapter, without measuring anything.
 
-    `whinchat run RECIPE --out FOLDER --resume` measures and reports later, without training again.
+    `whinchat run RECIPE --out FOLDER --resume` measures and documents the adapter later, without training it again.
 
-    Several processes, on one machine or many, train together; the batch is theirs together, too.
+    With `accelerate launch`, several processes on one or more machines train together and share each batch.
 
     Examples:
 
@@ -59,16 +67,14 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 2 -m whinchat train demo --out runs/quick
     """
-    from whinchat.pipelines import run as pipeline
-
-    chosen = load_recipe(recipe, overrides or ())
-    path = out_folder or Path("runs") / chosen.name
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    path = out_folder or Path("runs") / loaded.name
     with progress_on_stderr():
-        folder, training = pipeline.train_run(chosen, path, existing(resume, overwrite))
+        folder, training = whinchat.train_run(loaded, path, parse_existing(resume, overwrite))
     if as_json:
         emit_json({"run": str(path), "adapter": str(folder.adapter), "steps": training.steps})
     else:
-        out.print(f"Trained {training.steps} steps; adapter in {folder.adapter}", soft_wrap=True, markup=False)
+        print_line(f"Trained {training.steps} steps; adapter in {folder.adapter}")
 
 
-COMMANDS = (run, train)
+COMMANDS = {"run": run_command, "train": train_command}

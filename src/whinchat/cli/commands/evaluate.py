@@ -1,0 +1,191 @@
+"""Commands that measure: classifiers, labels and methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import whinchat
+from whinchat.arena.arena_folder import default_arena_folder
+from whinchat.arena.spec import ARENAS
+from whinchat.cli.options import ClassifierArg, JsonOption, RecipeArg, RunArg, SetOption, parse_existing
+from whinchat.cli.output import emit_json, err, print_shipped, progress_on_stderr
+from whinchat.cli.printing.arena import print_arena
+from whinchat.cli.printing.results import print_comparison, print_evaluation, print_review, print_run
+from whinchat.errors import RunError
+from whinchat.recipe.schema import MetricName
+from whinchat.storage.json_records import to_json
+
+
+def evaluate_command(
+    run_folder: ClassifierArg,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="Evaluate on every row of this file, folder or hub data set."),
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a trained classifier again, on its own evaluation split or on other data.
+
+    Examples:
+
+        whinchat evaluate runs/demo
+
+        whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
+    """
+    with progress_on_stderr():
+        evaluation = whinchat.evaluate_run(run_folder, data, overrides or ())
+    if as_json:
+        emit_json(evaluation.to_dict())
+    else:
+        print_evaluation(evaluation)
+
+
+def calibrate_command(
+    run_folder: RunArg,
+    metric: Annotated[
+        MetricName | None, typer.Option(help="Metric that the answers maximize.  [default: as in the run]")
+    ] = None,
+    wanted_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help='Accuracy to reach by answering "unsure" below a threshold; 0: never.  [default: as in the run]',
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate a finished run again, for another metric or accuracy; nothing is trained.
+
+    Calibration, report and model card are written again. Exports are not; export again if you need to.
+
+    Examples:
+
+        whinchat calibrate runs/demo --metric macro_recall
+
+        whinchat calibrate runs/demo --wanted-accuracy 0.9
+    """
+    with progress_on_stderr():
+        record = whinchat.calibrate_run(run_folder, metric, wanted_accuracy)
+    if as_json:
+        assert record.reliability is not None
+        emit_json(to_json(record.reliability))
+    else:
+        print_run(record, run_folder)
+
+
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the figure.")] = Path(
+        "runs/comparison"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare finished runs: a table, a test for every two runs on the same rows, and a figure.
+
+    Example:
+
+        whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
+    """
+    comparison = whinchat.compare_runs(runs, None if as_json else out_folder)
+    if as_json:
+        emit_json(comparison.to_dict())
+    else:
+        print_comparison(comparison, out_folder / "comparison.png")
+
+
+def review_command(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Review folder to write to.  [default: runs/NAME-review]"),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds; one model is trained for each.")] = 3,
+    top: Annotated[int, typer.Option(help="Number of rows to print.", min=0)] = 20,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the review in the folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the review in the folder and start again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find training rows whose label is probably wrong.
+
+    Each fold of the training split is scored by a model that was trained on the other folds. This takes about FOLDS - 1
+    times as long as training once.
+
+    Example:
+
+        whinchat review demo --folds 3 --top 50
+    """
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    path = out_folder or Path("runs") / f"{loaded.name}-review"
+    with progress_on_stderr():
+        review, rows = whinchat.review_run(loaded, path, folds, parse_existing(resume, overwrite))
+    if as_json:
+        emit_json({"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]})
+    else:
+        print_review(review, rows[:top], whinchat.ReviewFolder(path).table)
+
+
+def arena_command(
+    spec: Annotated[
+        str | None, typer.Argument(help="A shipped arena, a YAML file, or the folder of an arena.", metavar="SPEC")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena. Repeatable.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write to.  [default: runs/arena/NAME]"),
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the arenas that come with whinchat.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the results so far and run nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare methods on the same rows, with several training set sizes and seeds, and what each costs.
+
+    Each trial (method, size, seed) runs in a process of its own. Finished trials are kept: the same command continues
+    an arena that was stopped.
+
+    Examples:
+
+        whinchat arena --list
+
+        whinchat arena vader-curve --out runs/arena/vader
+
+        whinchat arena tweeteval-small --set data.source=tweets/ --json
+    """
+    if listing:
+        print_shipped({name: whinchat.load_arena(name).description for name in ARENAS.names()}, as_json)
+        return
+    if spec is None:
+        raise RunError("arena: no SPEC given; `whinchat arena --list` lists the arenas that come with whinchat")
+    if show and retry:
+        raise RunError("--show and --retry: exclude each other; choose one")
+    loaded = whinchat.load_arena(spec, overrides or ())
+    folder = out_folder or default_arena_folder(loaded)
+
+    def notify(line: str) -> None:
+        err.print(line, soft_wrap=True, markup=False)
+
+    with progress_on_stderr():
+        if show:
+            results = whinchat.summarize_arena(loaded, folder)
+        else:
+            results = whinchat.run_arena(loaded, folder, retry=retry, notify=notify)
+    print_arena(results, folder, as_json)
+
+
+COMMANDS = {
+    "evaluate": evaluate_command,
+    "calibrate": calibrate_command,
+    "compare": compare_command,
+    "review": review_command,
+    "arena": arena_command,
+}

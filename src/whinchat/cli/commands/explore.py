@@ -1,0 +1,105 @@
+"""Commands that show what is there: runs, reports, training examples, this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import whinchat
+from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption
+from whinchat.cli.output import emit_json, print_line
+from whinchat.cli.printing.inspection import print_example, print_machine, print_runs
+
+
+def runs_command(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds the run folders.")] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs in a folder with their macro-F1 before and after training, the newest first.
+
+    Unfinished runs are listed, too, with how far they are.
+
+    Example:
+
+        whinchat runs --json
+    """
+    runs = whinchat.list_runs(folder)
+    if as_json:
+        emit_json([vars(run) for run in runs])
+    else:
+        print_runs(runs, folder)
+
+
+def report_command(
+    run_folder: RunArg,
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite", help="Write figures, report and model card again from the stored results.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open the report of a run in the browser, and print its path.
+
+    With --json, or on a machine without a screen, the report is not opened.
+
+    Examples:
+
+        whinchat report runs/demo
+
+        whinchat report runs/demo --rewrite
+    """
+    folder = whinchat.RunFolder(run_folder)
+    if rewrite or not folder.report.is_file():
+        whinchat.rebuild_report(run_folder)
+    if as_json:
+        emit_json({"report": str(folder.report), "card": str(folder.card)})
+        return
+    is_open = _has_screen() and webbrowser.open(folder.report.resolve().as_uri())
+    print_line(f"{'Opened' if is_open else 'Report:'} {folder.report}")
+
+
+def inspect_command(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    row: Annotated[int, typer.Option(help="Index of the training row to show, from 0.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a training example token by token: what the model reads, and what it is trained to answer.
+
+    Example:
+
+        whinchat inspect demo --row 3
+    """
+    example = whinchat.inspect_example(whinchat.load_recipe(recipe, overrides or ()), row)
+    if as_json:
+        emit_json(example.to_dict())
+    else:
+        print_example(example)
+
+
+def doctor_command(as_json: JsonOption = False) -> None:
+    """Show what this machine can do, and which recipes fit into its memory.
+
+    Example:
+
+        whinchat doctor --json
+    """
+    report = whinchat.inspect_machine()
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        print_machine(report)
+
+
+def _has_screen() -> bool:
+    """Return whether a browser can show pictures; without a screen, Python would open one inside the terminal."""
+    if sys.platform in {"win32", "darwin"}:
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+COMMANDS = {"runs": runs_command, "report": report_command, "inspect": inspect_command, "doctor": doctor_command}

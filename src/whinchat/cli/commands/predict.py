@@ -1,0 +1,143 @@
+"""Commands that use a trained classifier."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import whinchat
+from whinchat.cli.options import ClassifierArg, JsonOption, parse_run_names
+from whinchat.cli.output import emit_json, err, print_line, progress_on_stderr
+from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
+from whinchat.errors import DataError
+from whinchat.server.api_schema import Limits
+
+
+def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
+    run_folder: ClassifierArg,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts to label; without any, each line of standard input. With --out, a table or folder."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUTPUT", help="Label a table, or each table in a folder, into this path."),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--text-column", metavar="NAME", help="Column with the texts.  [default: as in the recipe]"),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Prefix for the names of the added columns.")] = "",
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Label in this process, or with Ray in several.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes for --engine ray.  [default: one for each core or GPU]", min=1)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete OUTPUT first, and label everything.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Label texts, or tables of any size (CSV, TSV, JSONL, Parquet).
+
+    Examples:
+
+        whinchat predict runs/demo "what a lovely day" "meh"
+
+        cat tweets.txt | whinchat predict runs/demo --json > labelled.jsonl
+
+        whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
+
+    With --json, texts give one JSON object a line, in the order of the texts.
+
+    With --out, the labelled table has the rows of the input in their order, and these columns more: label, unsure, the
+    probability of each label, and error, which says why a row could not be read. Finished parts are kept: the same
+    command continues where it was stopped. With `--engine ray` (`pip install 'whinchat[ray]'`) several processes share
+    the work, on this machine or on the cluster that RAY_ADDRESS names; the output is the same, byte for byte.
+    """
+    if output is None:
+        texts = texts or _read_lines()
+        if not texts:
+            raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
+        print_predictions(texts, whinchat.Predictor.load(run_folder).predict(texts), as_json)
+        return
+    if texts is None or len(texts) != 1:
+        count = len(texts or ())
+        raise DataError(f"--out: takes one table or folder to label, not {count}; leave --out away to label texts")
+    started = time.perf_counter()
+    with progress_on_stderr():
+        counts = whinchat.predict_file(
+            run_folder,
+            texts[0],
+            output,
+            text_column=column,
+            prefix=prefix,
+            engine=engine,
+            workers=workers,
+            overwrite=overwrite,
+        )
+    print_labelled_files(counts, f"{prefix}error", time.perf_counter() - started, as_json)
+
+
+def serve_command(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub; NAME=RUN gives one a name.",
+            metavar="RUN...",
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network interface.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")] = 8000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Maximum number of texts in a batch.")] = 32,
+    max_chars: Annotated[int, typer.Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
+    max_texts: Annotated[int, typer.Option(min=1, help="Maximum number of texts in a request.")] = 512,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve classifiers over HTTP, with a page to try them in the browser.
+
+    Examples:
+
+        whinchat serve runs/demo
+
+        whinchat serve tweets=runs/demo feelings=runs/five-labels --port 8080
+
+        curl -s localhost:8000/v1/classify --json '{"texts": ["what a lovely day", "meh"]}'
+
+    Several runs share one backbone in memory. The first run is the default; `"model": "feelings"` in a request asks
+    another one. Texts of requests that arrive at the same time are computed in one batch.
+
+    `/openapi.json` describes the API, `/metrics` is for Prometheus, `/health` and `/ready` are for load balancers.
+    There is no authentication: with the default --host, only this machine can reach the server.
+    """
+    limits = Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
+
+    def print_address(address: str) -> None:
+        if as_json:
+            emit_json({"address": address})
+        else:
+            print_line(f"{address}  (press Ctrl-C to stop)")
+
+    whinchat.run_server(parse_run_names(runs), host, port, limits, batch_size, print_address)
+
+
+def _read_lines() -> list[str]:
+    """Return the lines of standard input. Only ``\\n`` and ``\\r\\n`` end a line, not other Unicode separators."""
+    if sys.stdin.isatty():
+        err.print("Type texts, one a line; end with Ctrl-D.")
+    raw = sys.stdin.buffer.read()
+    try:
+        lines = raw.decode("utf-8").split("\n")
+    except UnicodeDecodeError as fault:
+        line = raw.count(b"\n", 0, fault.start) + 1
+        raise DataError(f"standard input:{line}: byte {fault.start} is not UTF-8; convert the text to UTF-8") from None
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+COMMANDS = {"predict": predict_command, "serve": serve_command}

@@ -1,0 +1,1 @@
+"""What the command line prints of the records that the functions of whinchat return."""

@@ -1,0 +1,77 @@
+"""Print what there is to look at: a training example, the runs in a folder, this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Column, Table
+from rich.text import Text
+
+import whinchat
+from whinchat.cli.output import out, print_line, print_table
+from whinchat.report.run_list import runs_table
+
+
+def print_example(example: whinchat.InspectedExample) -> None:
+    """Print a training example with its token borders; the supervised tokens are green."""
+    shown = Text()
+    for position, (token, supervised) in enumerate(zip(example.tokens, example.supervised, strict=True)):
+        # Alternating shades make the borders of tokens visible. A line end is drawn, and then breaks the line.
+        shades = ("white on grey23", "white on grey35")
+        style = "bold black on green" if supervised else shades[position % 2]
+        shown.append(token.replace("\n", "⏎"), style=style)
+        if token.endswith("\n"):
+            shown.append("\n")
+    out.print(shown, soft_wrap=True)
+    supervised_tokens = sum(example.supervised)
+    out.print(
+        f"\nlabel {example.label}; {len(example.tokens) - supervised_tokens} tokens read, "
+        f"{supervised_tokens} supervised (green)",
+        markup=False,
+    )
+    if example.truncated_tokens:
+        out.print(f"{example.truncated_tokens} tokens of the text were cut to fit backbone.max_prompt_tokens")
+    if example.escaped_control_tokens:
+        out.print(f"{example.escaped_control_tokens} control tokens in the text were broken up")
+
+
+def print_runs(runs: Sequence[whinchat.RunSummary], folder: Path) -> None:
+    """Print the runs in ``folder``, and why a run cannot be read."""
+    print_table(runs_table(list(runs)))
+    for run in runs:
+        if run.problem is not None:
+            print_line(run.problem)
+    if not runs:
+        print_line(f"{folder}: no runs; make one with `whinchat run demo`")
+
+
+def print_machine(report: whinchat.MachineReport) -> None:
+    """Print what this machine can do, and which recipes fit."""
+    table = Table(title="This machine", show_header=False)
+    rows = (
+        ("processor", f"{report.processor}, {report.cores} cores"),
+        ("memory", f"{report.memory_bytes / 1e9:.1f} GB, {report.memory_free_bytes / 1e9:.1f} GB free"),
+        ("disk free", f"{report.disk_free_bytes / 1e9:.0f} GB"),
+        ("accelerator", report.accelerator or "none: models run on the CPU"),
+        ("bfloat16", "fast" if report.fast_bfloat16 else "slow here: float32 is used instead"),
+        ("float16", "fast" if report.fast_float16 else "slow here: bfloat16 or float32 is used instead"),
+        ("4-bit (NF4)", "works" if report.four_bit else "does not work: bitsandbytes has no kernels for this machine"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
+    )
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    recipes = Table(
+        Column("recipe", no_wrap=True), "weights as", "needs about", "fits", "hub", title="Recipes (estimates)"
+    )
+    for fit in report.recipes:
+        needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
+        fits = "unknown" if fit.fits is None else "yes" if fit.fits else "no"
+        recipes.add_row(fit.recipe, fit.held_as, needed, fits, "yes" if fit.needs_hub else "no")
+    out.print(recipes)
+    if any(fit.parameters is None for fit in report.recipes):
+        print_line("unknown: the model's configuration is not on this machine yet.")
+    for fit in report.recipes:
+        if fit.note:
+            print_line(f"{fit.recipe}: {fit.note}")

@@ -1,0 +1,86 @@
+"""Print predictions, and what became of labelled files, exports and pushes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+import whinchat
+from whinchat.cli.output import emit_json, out, print_line, print_table
+from whinchat.report.formatting import format_bytes
+from whinchat.report.text_table import TextTable
+
+
+def print_predictions(texts: Sequence[str], predictions: whinchat.Predictions, as_json: bool) -> None:
+    """Print the label and the probabilities of each text: a table, or one JSON object on each line."""
+    if as_json:
+        for row, text in enumerate(texts):
+            sys.stdout.write(json.dumps({"text": text, **predictions.to_dict(row)}, ensure_ascii=False) + "\n")
+        return
+    # Brackets in a label or a text must not be read as markup.
+    table = Table("label", *map(escape, predictions.labels), "text")
+    for row, text in enumerate(texts):
+        label = predictions.label_names[row]
+        probabilities = (
+            Text(f"{probability:.3f}", style="bold" if index == predictions.label_indices[row] else "")
+            for index, probability in enumerate(predictions.probabilities[row])
+        )
+        table.add_row(Text(f"unsure ({label})" if predictions.unsure[row] else label), *probabilities, Text(text))
+    out.print(table)
+
+
+def print_labelled_files(
+    counts_of: dict[str, whinchat.LabelCounts], error_column: str, seconds: float, as_json: bool
+) -> None:
+    """Print how many rows of each file got which label.
+
+    Args:
+        counts_of: the path of each labelled file, with its counts.
+        error_column: the column that says why a row could not be read.
+        seconds: how long the labelling took.
+        as_json: print one JSON document instead.
+    """
+    counts = list(counts_of.values())
+    labels = list(counts[0].labels)
+    total = whinchat.LabelCounts.total(counts, labels)
+    if as_json:
+        emit_json({**vars(total), "files": [{"out": path, **vars(count)} for path, count in counts_of.items()]})
+        return
+    table = Table("", *map(escape, labels), "unsure", "could not be read", "rows")
+    for name, count in {**counts_of, **({"all": total} if len(counts) > 1 else {})}.items():
+        cells = (*(count.labels.get(label, 0) for label in labels), count.unsure, count.bad, count.rows)
+        table.add_row(Text(name), *(f"{cell:,}" for cell in cells))
+    out.print(table)
+    if total.bad:
+        print_line(f"{total.bad:,} rows could not be read; their column {error_column} says why.")
+    print_line(f"{total.rows:,} rows in {seconds:,.0f} s")
+
+
+def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
+    """Print how far the answers of each exported file differ from those of the classifier."""
+    for file in proof.files:
+        print_line(
+            f"{folder / file.file}: {file.flipped} of {proof.texts} labels differ from the classifier's own, "
+            f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
+        )
+        if file.flipped_uncalibrated is not None:
+            print_line(f"  without calibration.json, as in free generation: {file.flipped_uncalibrated} labels differ")
+    if proof.not_carried:
+        print_line(f"The export does not clean its texts; do these steps before it: {', '.join(proof.not_carried)}")
+
+
+def print_push(result: whinchat.PushResult, repo_id: str) -> None:
+    """Print what was pushed, or after a dry run what would be."""
+    if result.url is None:
+        print_table(TextTable("", ("file", "bytes"), tuple((file.path, f"{file.size:,}") for file in result.files)))
+    done = f"Would push to {repo_id}" if result.url is None else f"Pushed to {result.url}"
+    print_line(
+        f"{done}: {len(result.files)} files, {format_bytes(result.size)}; they quote {result.quoted_texts} texts of "
+        "the data"
+    )
