@@ -131,4 +131,4 @@ def test_the_command(
     assert len(ran) == 2
     assert "vader-curve" in whinchat("arena", "--list").out
     assert {one["name"] for one in json.loads(whinchat("arena", "--list", "--json").out)} >= {"tweeteval-small"}
-    assert "arena: none named; `whinchat arena --list` shows" in whinchat("arena").err
+    assert "arena: no SPEC given; `whinchat arena --list` lists" in whinchat("arena").err

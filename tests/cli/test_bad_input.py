@@ -228,7 +228,7 @@ def test_resume_with_another_recipe(fails: Fails, a_run: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "train"])
 def test_resume_and_overwrite(fails: Fails, mine: Path, command: str) -> None:
     said = fails(command, mine, "--resume", "--overwrite")
-    assert said == "--resume and --overwrite: choose one; they ask for opposite things"
+    assert said == "--resume and --overwrite: exclude each other; choose one"
 
 
 @pytest.mark.parametrize("arguments", [["evaluate"], ["predict"], ["compare"]])
@@ -326,7 +326,9 @@ def test_settings_that_transformers_refuses(fails: Fails, mine: Path, override: 
 
 
 def test_row_beyond_the_end(fails: Fails, mine: Path) -> None:
-    assert re.fullmatch(r"--row 999: train has \d+ rows, numbered from 0", fails("inspect", mine, "--row", "999"))
+    assert re.fullmatch(
+        r"--row 999: the training split has \d+ rows, numbered from 0", fails("inspect", mine, "--row", "999")
+    )
 
 
 def test_the_same_run_twice(fails: Fails, a_run: Path) -> None:

@@ -25,4 +25,4 @@ def test_every_file_of_a_gguf_export_is_told(whinchat: Whinchat, a_run: Path, tm
     assert said.code == 0
     assert "tiny-f16.gguf: 0 of 12 labels differ" in said.out
     assert "tiny-q8_0.gguf: " in said.out
-    assert "as freely generated, without calibration.json: " in said.out
+    assert "without calibration.json, as in free generation: " in said.out

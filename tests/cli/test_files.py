@@ -30,8 +30,8 @@ def test_a_table_in_and_a_table_out(whinchat: Whinchat, a_run: Path, tmp_path: P
 def test_what_does_not_go_with_out(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
     source = finished_runs.write_csv(tmp_path / "in.csv", rows=3)
     for wrong, message in (
-        ((source, source), "takes one file or folder to label, not 2"),
-        ((), "takes one file or folder to label, not 0"),
+        ((source, source), "takes one table or folder to label, not 2"),
+        ((), "takes one table or folder to label, not 0"),
         ((source,), "has a column 'label' already; choose a prefix"),
         ((tmp_path / "none.csv",), "no such file"),
     ):

@@ -115,7 +115,9 @@ def test_report(whinchat: Whinchat, runs: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_report_written_anew(whinchat: Whinchat, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
-    monkeypatch.setattr("whinchat.report.write.write_report_files", lambda _, folder: written.append(folder.path))
+    monkeypatch.setattr(
+        "whinchat.pipelines.rebuild_report.write_report_files", lambda _, folder: written.append(folder.path)
+    )
     assert whinchat("report", runs / "done", "--rewrite", "--json").code == 0
     assert written == [runs / "done"]
     said = whinchat("report", runs / "begun", "--rewrite")
