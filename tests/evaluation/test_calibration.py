@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from whinchat.errors import ModelError
-from whinchat.evaluation.calibration import FILE, Calibrator, fit_calibrator, fit_temperature
+from whinchat.evaluation.calibration import CALIBRATION_FILE, Calibrator, fit_calibrator, fit_temperature
 
 LABELS = ("a", "b", "c")
 PRIOR = (0.15, 0.45, 0.40)
@@ -90,8 +90,8 @@ def test_saved_beside_the_adapter(tmp_path: Path) -> None:
     assert Calibrator.load(tmp_path, LABELS) == fitted
     with pytest.raises(ModelError, match="made for the labels a, b, c, the task has a, b"):
         Calibrator.load(tmp_path, ("a", "b"))
-    (tmp_path / FILE).write_text("{", encoding="utf-8")
+    (tmp_path / CALIBRATION_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="not a calibration"):
         Calibrator.load(tmp_path, LABELS)
-    (tmp_path / FILE).unlink()
+    (tmp_path / CALIBRATION_FILE).unlink()
     assert Calibrator.load(tmp_path, LABELS) == Calibrator(LABELS)

@@ -1,4 +1,7 @@
-"""When to answer "unsure": accuracy against coverage, and the threshold for a wanted accuracy. N: rows."""
+"""When to answer "unsure": accuracy against coverage, and the threshold for a wanted accuracy.
+
+N: rows. T: distinct confidences. Coverage is the share of rows that get an answer.
+"""
 
 from __future__ import annotations
 
@@ -11,43 +14,53 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _POINTS = 50
-# An accuracy over fewer rows is an accident.
+# The accuracy of fewer rows is too rough to choose a threshold by.
 _FEWEST_ROWS = 30
 
 
-def coverage_curve(confidence: Floats, right: Bools) -> tuple[CoveragePoint, ...]:
-    """Accuracy at up to 50 coverages, from few rows to all; ``confidence`` and ``right`` are (N,).
+def coverage_curve(confidence: Floats, correct: Bools) -> tuple[CoveragePoint, ...]:
+    """Return the accuracy at up to 50 coverages, from the most confident rows to all rows.
+
+    Args:
+        confidence: probability of each answer, (N,).
+        correct: whether each answer is right, (N,).
 
     Source: selective classification, Geifman and El-Yaniv 2017, section 2.
     """
-    thresholds, answered, accuracy = _by_threshold(confidence, right)
-    usable = np.flatnonzero(answered >= min(_FEWEST_ROWS, len(right)))
-    # Evenly over the rows answered, and never the same point twice.
+    thresholds, answered, accuracy = _by_threshold(confidence, correct)
+    usable = np.flatnonzero(answered >= min(_FEWEST_ROWS, len(correct)))
     if not len(usable):
         return ()
-    wanted = np.linspace(answered[usable[0]], len(right), _POINTS)
-    chosen = sorted({int(usable[0] + np.searchsorted(answered[usable], rows)) for rows in wanted})
+    # Spread the points evenly over the rows answered, and take no point twice.
+    targets = np.linspace(answered[usable[0]], len(correct), _POINTS)
+    chosen = sorted({int(usable[0] + np.searchsorted(answered[usable], rows)) for rows in targets})
     return tuple(
-        CoveragePoint(float(answered[at] / len(right)), float(accuracy[at]), float(thresholds[at])) for at in chosen
+        CoveragePoint(float(answered[index] / len(correct)), float(accuracy[index]), float(thresholds[index]))
+        for index in chosen
     )
 
 
-def threshold_for(wanted: float, confidence: Floats, right: Bools) -> float | None:
-    """The lowest confidence from which on the answers to validation rows (N,) are right as often as ``wanted``.
+def threshold_for(wanted_accuracy: float, confidence: Floats, correct: Bools) -> float | None:
+    """Return the lowest confidence from which on the answers to validation rows reach ``wanted_accuracy``.
+
+    Args:
+        wanted_accuracy: share of answers that must be right.
+        confidence: probability of each answer, (N,).
+        correct: whether each answer is right, (N,).
 
     Returns:
-        The threshold; None where no threshold reaches that on enough rows.
+        The threshold, or None when no threshold reaches the accuracy on enough rows.
     """
-    thresholds, answered, accuracy = _by_threshold(confidence, right)
-    reached = np.flatnonzero((accuracy >= wanted) & (answered >= min(_FEWEST_ROWS, len(right))))
+    thresholds, answered, accuracy = _by_threshold(confidence, correct)
+    reached = np.flatnonzero((accuracy >= wanted_accuracy) & (answered >= min(_FEWEST_ROWS, len(correct))))
     return float(thresholds[reached[-1]]) if len(reached) else None
 
 
-def _by_threshold(confidence: Floats, right: Bools) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Every distinct confidence from high to low, with the rows at or above it and their accuracy."""
+def _by_threshold(confidence: Floats, correct: Bools) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Return every distinct confidence in falling order, with the number and accuracy of rows at or above it, (T,)."""
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence = confidence[order]
     # Rows of equal confidence are answered together or not at all.
     last = np.append(np.flatnonzero(np.diff(sorted_confidence)), len(order) - 1) if len(order) else np.array([], int)
     answered = last + 1
-    return sorted_confidence[last], answered, np.cumsum(right[order])[last] / answered
+    return sorted_confidence[last], answered, np.cumsum(correct[order])[last] / answered

@@ -1,4 +1,4 @@
-"""One split, measured: the same code before and after training."""
+"""Measure a model on one split, by the same code before and after training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,14 @@ class EvaluationOutcome:
 def evaluate(
     engine: Engine, split: Split, settings: EvaluateConfig, when: Literal["before", "after"]
 ) -> EvaluationOutcome:
-    """Measure ``engine`` on ``split`` by label scores and, if asked, by free generation."""
+    """Measure ``engine`` on ``split`` by label scores and, where ``settings`` ask for it, by free generation.
+
+    Args:
+        engine: the model with its prompt template.
+        split: the rows.
+        settings: the recipe's ``evaluate``.
+        when: names the stage in progress messages.
+    """
     split = split.head(settings.rows)
     task = engine.template.task
     expected = np.array(split.labels)
@@ -42,7 +49,7 @@ def evaluate(
     log_probs = score_prompts(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
     scored_seconds = time.perf_counter() - started
 
-    def measured(mode: Mode, predicted: list[int], seconds: float) -> Metrics:
+    def measure(mode: Mode, predicted: list[int], seconds: float) -> Metrics:
         return compute_metrics(
             mode,
             task.labels,
@@ -54,21 +61,21 @@ def evaluate(
             seconds=seconds,
         )
 
-    by_score = measured("score", log_probs.argmax(axis=1).tolist(), scored_seconds)
-    said: list[str | None] = [None] * len(split)
+    by_score = measure("score", log_probs.argmax(axis=1).tolist(), scored_seconds)
+    answers: list[str | None] = [None] * len(split)
     parsed: list[int | None] = [None] * len(split)
     by_generation = None
     if settings.generate:
         started = time.perf_counter()
-        answers = generate(
+        generated = generate(
             engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
         )
-        labels = [parse_answer(answer, task) for answer in answers]
-        by_generation = measured("generate", labels, time.perf_counter() - started)
-        said, parsed = [*answers], [*labels]
+        labels = [parse_answer(answer, task) for answer in generated]
+        by_generation = measure("generate", labels, time.perf_counter() - started)
+        answers, parsed = [*generated], [*labels]
     predictions = tuple(
         Prediction(tuple(row), answer, label)
-        for row, answer, label in zip(log_probs.tolist(), said, parsed, strict=True)
+        for row, answer, label in zip(log_probs.tolist(), answers, parsed, strict=True)
     )
     return EvaluationOutcome(
         Evaluation(split.name, split.fingerprint(), by_score, by_generation),
@@ -81,11 +88,12 @@ def evaluate(
 def paired_tests(
     split: Split, before: EvaluationOutcome, after: EvaluationOutcome, settings: EvaluateConfig
 ) -> tuple[PairedTest, ...]:
-    """After against before, for each way of answering that both were measured by."""
+    """Test the predictions ``after`` training against those ``before``, for each way of answering."""
     expected = np.array(split.head(settings.rows).labels)
+    sides = (before.predictions, after.predictions)
     answers = {
-        "score": [np.array([one.best for one in side.predictions]) for side in (before, after)],
-        "generate": [np.array([one.generated_label for one in side.predictions]) for side in (before, after)],
+        "score": [np.array([prediction.best for prediction in side]) for side in sides],
+        "generate": [np.array([prediction.generated_label for prediction in side]) for side in sides],
     }
     modes: tuple[Mode, ...] = ("score", "generate") if settings.generate else ("score",)
     size = len(before.evaluation.score.labels)

@@ -1,4 +1,4 @@
-"""How far a trained classifier can be trusted: calibrated answers, abstention, weak spots, its surest mistakes.
+"""The reliability report of a trained classifier: calibrated answers, abstention, slices, stress tests, errors.
 
 N: rows. K: labels.
 """
@@ -34,7 +34,7 @@ _ERRORS = 20
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """A split with the scores of its rows, (N, K)."""
+    """A split with the scores of its rows: log-probabilities of the labels over all strings, (N, K)."""
 
     split: Split
     log_probs: NDArray[np.float64]
@@ -46,7 +46,7 @@ class ScoredSplit:
 
 
 def fit_with_threshold(validation: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> Calibrator:
-    """The calibrator to save: temperature, decision, and the threshold for ``wanted_accuracy``."""
+    """Fit the calibrator to save: temperature, bias, decision, and the threshold for ``settings.wanted_accuracy``."""
     calibrator = fit_calibrator(validation.log_probs, validation.expected, labels, settings.metric)
     probabilities, answers = calibrator.probabilities(validation.log_probs), calibrator.decide(validation.log_probs)
     confidence = probabilities[np.arange(len(answers)), answers]
@@ -63,24 +63,27 @@ def analyze(
     settings: EvaluateConfig,
     answer: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> ReliabilityReport:
-    """Measure calibrated answers on ``evaluated``.
+    """Measure the calibrated answers to the rows of ``evaluated``.
+
+    When ``evaluated`` is the split of the fit, each row is answered by a calibrator that was fitted on other rows
+    (5-fold cross-fitting), so that the report is not flattered.
 
     Args:
         calibrator: fitted on ``validation``.
-        validation: the rows it was fitted on.
-        evaluated: the rows to measure, the same split as ``validation`` or another.
-        settings: the recipe's.
-        answer: from texts to scores, (N, K), for the edited texts of the stress test.
+        validation: the rows of the fit.
+        evaluated: the rows to measure, of the same split or another.
+        settings: the recipe's ``evaluate``.
+        answer: returns the scores of texts, (N, K); the stress test calls it on edited texts.
     """
     same = validation.split.name == evaluated.split.name
     if same:
-        probabilities, answers, threshold_of = _cross_fitted(evaluated, calibrator.labels, settings)
+        probabilities, answers, thresholds = _cross_fitted(evaluated, calibrator.labels, settings)
     else:
         probabilities, answers = calibrator.probabilities(evaluated.log_probs), calibrator.decide(evaluated.log_probs)
-        threshold_of = np.full(len(answers), np.nan if calibrator.threshold is None else calibrator.threshold)
+        thresholds = np.full(len(answers), np.nan if calibrator.threshold is None else calibrator.threshold)
     expected, rows = evaluated.expected, np.arange(len(answers))
     confidence = probabilities[rows, answers]
-    right = answers == expected
+    correct = answers == expected
     return ReliabilityReport(
         metric=calibrator.metric,
         temperature=calibrator.temperature,
@@ -91,8 +94,8 @@ def analyze(
         calibrated=compute_calibrated_metrics(
             calibrator.labels, LabelScores(evaluated.log_probs, probabilities), answers, expected, settings
         ),
-        coverage=coverage_curve(confidence, right),
-        abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= threshold_of, right),
+        coverage=coverage_curve(confidence, correct),
+        abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= thresholds, correct),
         slices=compute_slices(evaluated.split.texts, expected, answers, len(calibrator.labels), settings.slices),
         stress=_stress(calibrator, evaluated, settings, answer),
         errors=_errors(evaluated.split.texts, expected, answers, confidence, calibrator.labels),
@@ -102,13 +105,13 @@ def analyze(
 def _cross_fitted(
     scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig
 ) -> tuple[Floats, Ints, Floats]:
-    """Probabilities (N, K), answers (N,) and thresholds (N,), each row's from a calibrator that did not see it."""
+    """Return probabilities (N, K), answers (N,) and thresholds (N,), of each row by a calibrator fitted without it."""
     rows = len(scored.split)
     fold = np.random.default_rng(settings.seed).permutation(rows) % min(_FOLDS, rows)
     probabilities, answers = np.empty(scored.log_probs.shape), np.empty(rows, dtype=np.int64)
     thresholds = np.full(rows, np.nan)
-    for number in range(int(fold.max()) + 1):
-        inside = fold == number
+    for index in range(int(fold.max()) + 1):
+        inside = fold == index
         others = [int(row) for row in np.flatnonzero(~inside)]
         fitted = fit_with_threshold(ScoredSplit(scored.split.take(others), scored.log_probs[others]), labels, settings)
         probabilities[inside] = fitted.probabilities(scored.log_probs[inside])
@@ -119,12 +122,12 @@ def _cross_fitted(
 
 
 def _abstention(
-    wanted: float | None, threshold: float | None, answered: NDArray[np.bool_], right: NDArray[np.bool_]
+    wanted: float | None, threshold: float | None, answered: NDArray[np.bool_], correct: NDArray[np.bool_]
 ) -> Abstention | None:
     if wanted is None or threshold is None:
         return None
     return Abstention(
-        wanted, threshold, float(answered.mean()), float(right[answered].mean()) if answered.any() else None
+        wanted, threshold, float(answered.mean()), float(correct[answered].mean()) if answered.any() else None
     )
 
 
@@ -136,11 +139,11 @@ def _stress(
 ) -> tuple[StressResult, ...]:
     if not settings.stress_rows:
         return ()
-    few = evaluated.split.head(settings.stress_rows)
-    predicted = calibrator.decide(evaluated.log_probs[: len(few)])
+    rows = evaluated.split.head(settings.stress_rows)
+    predicted = calibrator.decide(evaluated.log_probs[: len(rows)])
     return run_stress_test(
-        few.texts,
-        np.array(few.labels),
+        rows.texts,
+        np.array(rows.labels),
         predicted,
         lambda texts: calibrator.decide(answer(texts)),
         settings.stress_edits,
@@ -152,8 +155,8 @@ def _errors(
     texts: Sequence[str], expected: Ints, answers: Ints, confidence: Floats, labels: tuple[str, ...]
 ) -> tuple[ConfidentError, ...]:
     wrong = np.flatnonzero(answers != expected)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:_ERRORS]
+    most_confident = wrong[np.argsort(-confidence[wrong], kind="stable")][:_ERRORS]
     return tuple(
         ConfidentError(texts[row], labels[expected[row]], labels[answers[row]], float(confidence[row]))
-        for row in surest.tolist()
+        for row in most_confident.tolist()
     )

@@ -33,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Figures of one label; ``support`` is its rows in the split."""
+    """Precision, recall and F1 of one label; ``support`` counts its rows in the split."""
 
     label: str
     precision: float
@@ -44,7 +44,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose highest probability fell in [low, high): their mean confidence and their accuracy."""
+    """The n rows whose highest probability lies in [low, high): their mean confidence and their accuracy."""
 
     low: float
     high: float
@@ -55,12 +55,14 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class CalibrationMetrics:
-    """How far probabilities can be believed.
+    """How well the probabilities fit the outcomes. Probabilities are normalized over the labels, but for label_mass.
 
-    ``ece``: expected calibration error, confidence of the top label in 15 equal bins (Guo et al. 2017, section 2).
-    ``brier``: mean squared distance of the K probabilities from the truth, 0 to 2 (Brier 1950).
-    ``log_loss``: mean negative log-probability of the true label, in nats.
-    ``label_mass``: mean share of all probability that falls on the labels' answers rather than on other words.
+    Attributes:
+        ece: expected calibration error of the top label in 15 equal bins (Guo et al. 2017, section 2).
+        brier: mean squared distance of the K probabilities from the truth, 0 to 2 (Brier 1950).
+        log_loss: mean negative log-probability of the true label, in nats.
+        label_mass: mean probability, over all strings, that the model answers with a label.
+        bins: the bins of the reliability diagram.
     """
 
     ece: float
@@ -148,10 +150,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """After against before on the same rows.
+    """Answers after training against answers before, on the same rows.
 
-    ``mcnemar_p``: exact two-sided McNemar test on rows that only one of the two got right (``fixed``, ``broken``).
-    ``macro_f1_gain``: after minus before, with its paired-bootstrap interval.
+    Attributes:
+        mode: the way of answering.
+        n: rows.
+        fixed, broken: rows that only the answer after training, or only the answer before, got right.
+        mcnemar_p: p-value of the exact two-sided McNemar test on ``fixed`` and ``broken``.
+        macro_f1_gain: macro-F1 after minus before.
+        interval: 95 % paired-bootstrap interval of the gain.
     """
 
     mode: StoredMode
@@ -165,10 +172,13 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one row was given: log-probabilities of the K answers, and the free answer where there was one.
+    """The prediction for one row.
 
-    ``log_probs[k]`` is log P(answer k | prompt) over all strings, so they need not add up to one.
-    ``generated_label`` indexes labels, -1 for an invalid answer.
+    Attributes:
+        log_probs: log P(answer of label k | prompt) over all strings, (K,); not normalized over the labels, so the
+            probabilities may sum to less than one.
+        generated: the freely generated answer; None where generation was off.
+        generated_label: index of the label that ``generated`` names, -1 for none; None where generation was off.
     """
 
     log_probs: tuple[float, ...]
@@ -177,13 +187,13 @@ class Prediction:
 
     @property
     def best(self) -> int:
-        """Index of the label with the highest score, the first one on a tie."""
+        """Index of the label with the highest score; the first of several on a tie."""
         return max(range(len(self.log_probs)), key=self.log_probs.__getitem__)
 
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Answering only from a confidence of ``threshold`` on: the share answered, and how much of it is right."""
+    """When only rows with a confidence of at least ``threshold`` are answered: share answered, and its accuracy."""
 
     coverage: float
     accuracy: float
@@ -192,7 +202,7 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class SliceMetrics:
-    """Figures of the rows of one kind; ``share`` is theirs of all rows."""
+    """Metrics of the n rows of one slice; ``share`` is n as a share of all rows."""
 
     name: str
     n: int
@@ -203,7 +213,7 @@ class SliceMetrics:
 
 @dataclass(frozen=True)
 class StressResult:
-    """One edit: how many rows it could be made on, the share whose label changed, and the accuracy before and after."""
+    """One edit: the n rows that it changes, the share whose answer changed, and the accuracy before and after it."""
 
     name: str
     n: int
@@ -214,9 +224,13 @@ class StressResult:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Answering only where the confidence reaches ``threshold``, chosen for the accuracy ``wanted``.
+    """The threshold that was chosen for a wanted accuracy, measured on the evaluated rows.
 
-    ``coverage`` and ``accuracy`` were measured on the evaluated rows; ``accuracy`` is None where none was answered.
+    Attributes:
+        wanted: the recipe's ``evaluate.wanted_accuracy``.
+        threshold: confidence below which the answer is "unsure".
+        coverage: share of rows with an answer.
+        accuracy: accuracy of those answers; None when there are none.
     """
 
     wanted: float
@@ -227,7 +241,7 @@ class Abstention:
 
 @dataclass(frozen=True)
 class ConfidentError:
-    """A wrong answer that the model was sure of."""
+    """A wrong answer with a high confidence."""
 
     text: str
     expected: str
@@ -237,16 +251,20 @@ class ConfidentError:
 
 @dataclass(frozen=True)
 class ReliabilityReport:
-    """What was measured beyond the plain figures, on the evaluated rows after training.
+    """How the calibrated classifier answers the evaluated rows after training.
 
     Attributes:
-        metric, temperature, tau: those of the calibrator that is saved with the adapter.
-        fitted_on, fitted_rows: the split it was fitted on.
-        cross_fitted: that split is the evaluated one; each row's figures then come from a calibrator fitted on others.
-        calibrated: figures of calibrated answers by the decision for ``metric``.
-        coverage: accuracy against coverage of those answers.
-        abstention: the threshold for ``evaluate.wanted_accuracy``; None where none was wanted or none reaches it.
-        slices, stress, errors: see their modules.
+        metric, temperature, tau: of the calibrator that is saved with the adapter.
+        fitted_on, fitted_rows: split and number of rows on which the calibrator was fitted.
+        cross_fitted: whether ``fitted_on`` is the evaluated split. Each row is then answered by a calibrator that was
+            fitted on other rows.
+        calibrated: metrics of the calibrated answers.
+        coverage: accuracy of the calibrated answers against coverage.
+        abstention: the threshold for ``evaluate.wanted_accuracy``; None when no accuracy is wanted or no threshold
+            reaches it.
+        slices: metrics of kinds of text (``evaluation.slices``).
+        stress: effect of harmless edits (``evaluation.stress``).
+        errors: the wrong answers with the highest confidence.
     """
 
     metric: MetricName

@@ -63,7 +63,7 @@ def export_run(
             saved=saved,
             predictor=predictor,
             predictions=Predictions.from_scores(scores, predictor.calibrator),
-            decision_shares=softmax(predictor.calibrator.weighed(scores), axis=1),
+            decision_shares=softmax(predictor.calibrator.decision_scores(scores), axis=1),
             texts=texts[:count],
             more_texts=texts[count : count + MORE_ROWS],
             folder=unproved,

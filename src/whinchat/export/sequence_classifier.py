@@ -100,7 +100,7 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
 
 def _decision_bias(calibrator: Calibrator) -> Tensor:
     """Return what the decision adds to the scores after the temperature, (K,)."""
-    bias = calibrator.weighed(np.zeros((1, len(calibrator.labels))))[0]
+    bias = calibrator.decision_scores(np.zeros((1, len(calibrator.labels))))[0]
     # A constant for all labels changes nothing.
     return torch.tensor(bias - bias.mean(), dtype=torch.float32)
 
