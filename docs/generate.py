@@ -128,14 +128,12 @@ def _key_table(fields: dict[str, FieldInfo], prefix: str) -> str:
     rows = [
         (
             f"`{prefix}{name}`" + _anchor(f"{prefix}{name}"),
-            _type_name(field.annotation),
-            _default(field),
-            _range(field),
+            ", ".join([_type_name(field.annotation), *_range(field)]) + "<br>" + _default(field),
             field.description or _fallback(name, prefix),
         )
         for name, field in fields.items()
     ]
-    return _table(("key", "type", "default", "range", "description"), rows)
+    return _table(("key", "type, range, default", "description"), rows)
 
 
 def _fallback(name: str, prefix: str) -> str:
@@ -175,6 +173,10 @@ def _plural(name: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    return f"default {_yaml(field)}"
+
+
+def _yaml(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "`null`"
@@ -183,7 +185,7 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value!r}`".replace("'", '"')
 
 
-def _range(field: FieldInfo) -> str:
+def _range(field: FieldInfo) -> list[str]:
     signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
     bounds = [
         f"{sign} {getattr(rule, name)}"
@@ -194,8 +196,7 @@ def _range(field: FieldInfo) -> str:
     shortest = [rule.min_length for rule in field.metadata if isinstance(rule, annotated_types.MinLen)]
     patterns = [rule.pattern for rule in field.metadata if getattr(rule, "pattern", None)]
     bounds += [f"{length} or more entries" for length in shortest]
-    bounds += [f"`{pattern}`" for pattern in patterns]
-    return ", ".join(bounds) or "-"
+    return bounds + [f"`{pattern}`" for pattern in patterns]
 
 
 # Shipped files
@@ -337,7 +338,7 @@ may. All errors that whinchat raises on purpose derive from `WhinchatError`, and
 """
     records = {"Recipe"}
     for name in sorted(whinchat.__all__, key=str.lower):
-        if name.startswith("__"):
+        if name in {"__version__", "WhinchatError"}:  # the second stands below, with its children
             continue
         text += f"::: whinchat.{name}\n"
         if name in records:

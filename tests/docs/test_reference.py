@@ -18,7 +18,7 @@ def test_every_recipe_key_is_described(generate: ModuleType) -> None:
     keys = [f"{name}.{key}" for name in ("task", "data", "train") for key in sections[name].model_fields]  # type: ignore[union-attr]  # these three are sections
     assert all(f"| `{key}`" in page for key in keys)
     row = next(line for line in page.splitlines() if line.startswith("| `adapter.lora_dropout`"))
-    assert "| number | `0.0` | ≥ 0, < 1 |" in row
+    assert "| number, ≥ 0, < 1<br>default `0.0` |" in row
 
 
 def test_every_command_has_a_section(generate: ModuleType) -> None:
