@@ -206,10 +206,14 @@ def presets_page() -> str:
     """Return the page of shipped recipes, arenas and package files."""
     recipes = [(name, load_recipe(name)) for name in RECIPES.names()]
     recipe_rows = [
-        (f"`{name}`", recipe.description, f"`{recipe.backbone.model}`",
-         method_name(recipe.adapter, recipe.backbone.load_in), f"`{recipe.data.source}`")
+        (
+            f"`{name}`",
+            recipe.description,
+            f"{method_name(recipe.adapter, recipe.backbone.load_in)} on `{recipe.backbone.model}`"
+            f"<br>`{recipe.data.source}`",
+        )
         for name, recipe in recipes
-    ]  # fmt: skip
+    ]
     arenas = [(name, load_arena(name)) for name in ARENAS.names()]
     arena_rows = [
         (f"`{name}`", arena.description, f"`{arena.recipe}`", ", ".join(map(str, arena.rows)),
@@ -229,7 +233,7 @@ def presets_page() -> str:
 runs it. Sources that begin with `hub:` and models without `package:` come from the Hugging Face hub;
 `--set data.source=FOLDER` reads a folder instead.
 
-{_table(("recipe", "description", "model", "method", "data"), recipe_rows)}
+{_table(("recipe", "description", "method, model, data"), recipe_rows)}
 ## Arenas
 
 {_table(("arena", "description", "recipe", "training rows", "methods"), arena_rows)}

@@ -22,7 +22,7 @@ _SHELLS = {"", "bash", "console", "text", "dockerfile"}
 _INDENTED = re.compile(r"^(?: {4}\S.*\n?)+", re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _START = re.compile(r"(?:^|[\s/|&(;$])(?:-m )?whinchat ((?:(?!&&|[|;>#]).)+)")
-_RECIPE_KEY = re.compile(r"\b(task|data|backbone|adapter|train|evaluate)\.([a-z_]+)\b(?!\()")
+_RECIPE_KEY = re.compile(r"(?<![\w.])(task|data|backbone|adapter|train|evaluate)\.([a-z_]+)\b(?!\()")
 
 
 def shown_commands(text: str) -> list[list[str]]:
