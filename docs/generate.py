@@ -337,21 +337,42 @@ def python_page() -> str:
     text = """# Python API
 
 Every name on this page can be imported from `whinchat`. Importing `whinchat` loads no torch; the first use of a name
-may. All errors that whinchat raises on purpose derive from `WhinchatError`, and their messages say what to do.
+may.
+
+```python
+import whinchat
+
+recipe = whinchat.load_recipe("demo", ["train.learning_rate=3e-4"])
+record = whinchat.run(recipe, "runs/demo")
+predictor = whinchat.Predictor.load("runs/demo")
+```
 
 """
-    records = {"Recipe"}
-    for name in sorted(whinchat.__all__, key=str.lower):
-        if name in {"__version__", "WhinchatError"}:  # the second stands below, with its children
-            continue
-        text += f"::: whinchat.{name}\n"
-        if name in records:
-            text += "    options:\n      members: false\n"
-            text += "\nEvery key is described under [Recipe keys](recipe.md).\n"
-        text += "\n"
-    text += "## Errors\n\n::: whinchat.errors\n    options:\n      heading_level: 3\n      show_root_heading: false\n"
-    text += "      show_root_toc_entry: false\n      filters: [Error$]\n"
+    names = sorted(set(whinchat.__all__) - {"__version__", "WhinchatError"})  # the second stands among the errors
+    classifiers = [name for name in ("Classifier", "Predictor", "Predictions") if name in names]
+    functions = [name for name in names if name.islower()]
+    records = [name for name in names if name not in {*classifiers, *functions}]
+    for title, group in (("Classifiers", classifiers), ("Functions", functions), ("Records", records)):
+        text += f"## {title}\n\n" + "".join(map(_python_entry, group))
+    text += """## Errors
+
+All errors that whinchat raises on purpose derive from `WhinchatError`, and their messages say what to do.
+
+::: whinchat.errors
+    options:
+      heading_level: 3
+      show_root_heading: false
+      show_root_toc_entry: false
+      filters: [Error$]
+"""
     return _page(text, "src/whinchat/__init__.py")
+
+
+def _python_entry(name: str) -> str:
+    entry = f"::: whinchat.{name}\n    options:\n      heading_level: 3\n"
+    if name != "Recipe":
+        return f"{entry}\n"
+    return f"{entry}      members: false\n\nEvery key is described under [Recipe keys](recipe.md).\n\n"
 
 
 # Folders
