@@ -1,1 +1,1 @@
-"""whinchat and its peers, measured side by side on this machine: ``make bench``, or ``python -m benchmarks --help``."""
+"""Measures whinchat and its peers side by side on this machine: ``make bench``, or ``python -m benchmarks --help``."""

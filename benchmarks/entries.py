@@ -1,34 +1,46 @@
-"""What is to be measured, and what was: the records between plan, driver, ratios and tables."""
-
-from __future__ import annotations
+"""The records between plan, driver, ratios and tables."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from whinchat.data.dataset import Split
+
+
+class UnavailableError(Exception):
+    """A contestant cannot run on this machine; the message says why. It is left out, which is no failure."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round: ``examples`` done in ``seconds`` of wall-clock time, and further facts."""
+
+    examples: float
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One contestant of a group.
+    """A contestant in a group.
 
     Attributes:
-        name: key in the results.
-        kind: what the worker runs; see ``contestants.KINDS``.
-        title: for tables and figures.
-        options: for the worker.
-        seconds: a round's expected duration, and ``preparing`` that of loading and warming up; for the estimate only.
-        ours: whether it is whinchat itself.
-        unit: what its "examples" are.
-        count_flops: whether to count its products after the last round.
+        name: its key in the results.
+        kind: a name in ``worker.KINDS``, or a class as ``package.module:Class``.
+        title: its name in tables and figures.
+        options: what the class is created with, beside the texts.
+        split: the texts of a round; None for a contestant without any.
+        ours: whether it is whinchat.
+        unit: what its rounds count, ``examples`` or ``GFLOP``.
+        count_flops: whether the matrix products of a round are counted after the last round.
     """
 
     name: str
     kind: str
     title: str
     options: dict[str, Any]
-    seconds: float
-    preparing: float = 12.0
+    split: Split | None = None
     ours: bool = False
     unit: str = "examples"
     count_flops: bool = False
@@ -36,7 +48,10 @@ class Contest:
 
 @dataclass
 class Entry:
-    """A contestant's results; ``error`` or ``unavailable`` where it could not go on, with the rounds until then."""
+    """The results of a contestant. One that failed keeps its error and the rounds before it.
+
+    ``total_seconds`` is the time from the start of its process to the end of its first round.
+    """
 
     contest: Contest
     group: str
@@ -44,43 +59,31 @@ class Entry:
     facts: dict[str, Any] = field(default_factory=dict)
     loaded_bytes: int | None = None
     peak_bytes: int | None = None
-    flops: float | None = None
+    total_seconds: float | None = None
+    flops_per_round: float | None = None
     error: str | None = None
     unavailable: str | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether it can run another round."""
+        """Whether the contestant can run another round."""
         return self.error is None and self.unavailable is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in the JSON; rates in examples a second."""
-        rates = [rate(one) for one in self.rounds]
+        """Return the entry as it stands in the JSON; rates are in examples a second."""
+        ours = ("group", "facts", "rounds", "loaded_bytes", "peak_bytes", "flops_per_round", "error", "unavailable")
         return {
-            "group": self.group,
-            "title": self.contest.title,
-            "ours": self.contest.ours,
-            "kind": self.contest.kind,
-            "unit": self.contest.unit,
-            "options": self.contest.options,
-            "facts": self.facts,
-            "rounds": self.rounds,
-            "per_second": spread(rates),
-            "loaded_bytes": self.loaded_bytes,
-            "peak_bytes": self.peak_bytes,
-            "flops_per_round": self.flops,
-            "error": self.error,
-            "unavailable": self.unavailable,
+            **{key: getattr(self.contest, key) for key in ("title", "ours", "kind", "unit", "options")},
+            **{key: getattr(self, key) for key in ours},
+            "per_second": spread([rate(one_round) for one_round in self.rounds]),
         }
 
 
-def rate(one_round: dict[str, Any]) -> float:
-    """Examples a second of one round."""
+def rate(one_round: Mapping[str, Any]) -> float:
+    """Return the examples a second of one round."""
     return float(one_round["examples"]) / float(one_round["seconds"])
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
-    """Median, least and greatest; None where nothing was measured."""
-    if not values:
-        return None
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    """Return median, least and greatest value; None where nothing was measured."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)} if values else None

@@ -1,6 +1,4 @@
-"""Floating-point operations of everything that is a matrix product, counted by torch as the program runs."""
-
-from __future__ import annotations
+"""Operations of everything that is a matrix product, counted by torch while a program runs."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -9,51 +7,34 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-# torch hands a formula the shapes of tensors and everything else as it is.
+# torch hands a formula the shapes of tensors, and everything else as it is.
 Shape = Sequence[int]
 
 
 def counted(program: Callable[[], None]) -> float:
-    """Operations of ``program``: 2 m n k for each product of (m, k) and (k, n), forward and backward.
+    """Return the operations of ``program``: 2 m n k for each product of (m, k) and (k, n), forward and backward.
 
-    Products inside compiled code are not seen; whinchat has none on this path.
+    Products inside compiled code are not seen; whinchat's training and scoring have none.
     """
-    with FlopCounterMode(display=False, custom_mapping=_missing_from_torch()) as counter:
+    # Products on CPUs that torch's own table lacks: in-place ones, oneDNN's linear layer, attention.
+    aten = torch.ops.aten
+    table: dict[Any, Callable[..., int]] = {
+        aten.addmm_: lambda added, a, b, *_, **__: 2 * prod(a) * b[-1],  # a (..., M, K) times b (..., K, N)
+        aten.baddbmm_: lambda added, a, b, *_, **__: 2 * prod(a) * b[-1],
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v, 1, 1),
+        # Scores once more, then the gradients of scores, values, queries and keys.
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: _attention(
+            q, k, v, 3, 2
+        ),
+    }
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        # x (..., I) times the transposed weight (O, I)
+        table[torch.ops.mkldnn._linear_pointwise] = lambda x, weight, *_, **__: 2 * prod(x) * weight[0]
+    with FlopCounterMode(display=False, custom_mapping=table) as counter:
         program()
     return float(counter.get_total_flops())
 
 
-def _missing_from_torch() -> dict[Any, Callable[..., int]]:
-    """Products on CPUs that torch's own table lacks: in-place ones, oneDNN's linear layer, CPU attention."""
-    aten = torch.ops.aten
-    table: dict[Any, Callable[..., int]] = {
-        aten.addmm_: _added_product,
-        aten.baddbmm_: _added_product,
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-    }
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        table[torch.ops.mkldnn._linear_pointwise] = _linear
-    return table
-
-
-def _added_product(_sum: Any, a: Shape, b: Shape, *_: Any, **__: Any) -> int:
-    """a (..., M, K) times b (..., K, N)."""
-    return 2 * prod(a) * b[-1]
-
-
-def _linear(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """x (..., I) times weight (O, I) transposed."""
-    return 2 * prod(x) * weight[0]
-
-
-def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Scores and sums: query (B, H, S, D), key (B, H, L, D), value (B, H, L, E)."""
-    rows = prod(query[:-1])
-    return 2 * rows * key[-2] * (query[-1] + value[-1])
-
-
-def _attention_backward(_grad: Any, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Scores once more, then the gradients of scores, values, queries and keys."""
-    rows = prod(query[:-1])
-    return 2 * rows * key[-2] * (3 * query[-1] + 2 * value[-1])
+def _attention(query: Shape, key: Shape, value: Shape, score_products: int, value_products: int) -> int:
+    """Products over query (B, H, S, D), key (B, H, L, D) and value (B, H, L, E)."""
+    return 2 * prod(query[:-1]) * key[-2] * (score_products * query[-1] + value_products * value[-1])

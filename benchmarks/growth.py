@@ -1,30 +1,30 @@
-"""How whinchat's time and memory grow: with batch size, text length, model size and number of texts.
+"""How whinchat's time and memory grow with batch size, text length, model size and number of texts.
 
-Every point is a process of its own, since a process's peak memory never goes down.
+Every point is a process of its own, since the peak memory of a process never goes down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entries import Contest
-from benchmarks.fits import MANY, line, power_law
-from benchmarks.interleave import TIMEOUT_SECONDS, Say
-from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN
-from benchmarks.process import WorkerFailedError, WorkerProcess, WorkerUnavailableError
-from benchmarks.workload import RECIPE
+import numpy as np
 
-AXES = ("batch", "length", "parameters", "texts")
-JOBS = ("train", "score")
+from benchmarks.entries import Contest, Entry
+from benchmarks.measure import Say
+from benchmarks.measure import measure as measure_group
+from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN
+from benchmarks.workload import RECIPE, evenly
+from whinchat.data.dataset import Split
+
+AXES = {"batch": "batch size", "length": "tokens of a text", "parameters": "parameters", "texts": "number of texts"}
+JOBS = {"train": "training", "score": "scoring"}
+MANY = {10_000_000: "ten million texts", 1_000_000_000: "one billion"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One process: ``job`` at ``x`` of ``axis``; for ``parameters`` the worker says what x is."""
+    """One process: a job at size ``x`` of an axis; for ``parameters``, the process reports the size."""
 
     axis: str
     job: str
@@ -35,10 +35,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a point came to.
+    """The result of a point.
 
-    ``seconds_a_text``: the fastest round's, without start-up. ``total_seconds``: from the start of the process to the
-    last answer of one round, loading included.
+    Attributes:
+        x: the size.
+        seconds_a_text: of the fastest round, without start-up.
+        total_seconds: from the start of the process to the last answer of its first round, loading included.
+        peak_bytes: peak memory of the process.
+        facts: facts of the contestant.
+        error: why the point has no result.
     """
 
     x: float
@@ -49,159 +54,128 @@ class Reading:
     error: str | None = None
 
 
-def plan(workload: Path, shapes: Mapping[str, Path], *, full: bool, measured_1b: bool) -> list[Point]:
-    """The points of the short version, or of the full one.
+def plan(split: Split, shapes: Mapping[str, Path], *, full: bool, measured_1b: bool) -> list[Point]:
+    """Return the points of the short version, or of the full one.
 
     Args:
-        workload: the texts.
-        shapes: model folders of random weights, by name.
-        full: all points.
-        measured_1b: the TinyLlama group has already trained the 1.1 B shape, with the same settings.
+        split: the texts.
+        shapes: model folders with random weights, by name.
+        full: whether all points are measured.
+        measured_1b: whether the TinyLlama group trains the 1.1 B shape with the same settings.
     """
-    make = _Maker(workload, rounds=2 if full else 1)
     points: list[Point] = []
+
+    def add(
+        axis: str, job: str, x: int, overrides: Sequence[str], texts: int, recipe: str = RECIPE, **options: Any
+    ) -> None:
+        chosen = {"recipe": recipe, "overrides": [*BF16, *overrides], **options}
+        name = f"growth-{axis}-{job}-{len(points) + 1}"
+        title = f"{JOBS[job]} by {AXES[axis]}{f', {x}' if x else ''}"
+        rows = split.head(texts) if axis == "parameters" and job == "train" else evenly(split, texts)
+        contest = Contest(name, f"whinchat-{job}", title, chosen, rows, ours=True)
+        points.append(Point(axis, job, x, contest, rounds=2 if full and axis != "texts" else 1))
+
+    def train(axis: str, x: int, *, batch: int, **options: Any) -> None:
+        overrides = [*TRAIN, *KV, *LONG, f"train.per_device_train_batch_size={batch}"]
+        add(axis, "train", x, overrides, **options)
+
+    def score(axis: str, x: int, *, batch: int, model: Path | None = None, **options: Any) -> None:
+        overrides = [*ALL, *LONG, f"evaluate.per_device_eval_batch_size={batch}"]
+        add(axis, "score", x, [*overrides, *([f"backbone.model={model}"] if model else [])], **options)
+
     for batch in (1, 2, 4, 8, 16, 32, 64) if full else (4, 16, 64):
-        points += make.both("batch", batch, texts=64 if batch < 64 else 128, batch=batch)
+        for job in (train, score):
+            job("batch", batch, batch=batch, texts=64 if batch < 64 else 128)
     for length in (16, 32, 64, 128, 256, 512) if full else (32, 128, 512):
-        # About as many tokens at every length; at least a batch of 16.
-        texts = min(64, max(16, 4096 // length))
-        points += make.both("length", length, texts=texts, batch=16, text_tokens=length)
+        for job in (train, score):
+            # About as many tokens at every length, and at least a batch of 16.
+            job("length", length, batch=16, texts=min(64, max(16, 4096 // length)), text_tokens=length)
     for name, folder in {"smollm2": None, **shapes}.items():
-        points.append(make.score("parameters", 0, texts=32, batch=32, model=folder))
+        score("parameters", 0, batch=32, texts=32, model=folder)
         if not (name == "tinyllama-shape" and measured_1b):
-            points.append(make.like_tinyllama(folder))
+            model = f"backbone.model={folder or 'package:smollm2-135m-instruct'}"
+            settings = [model, "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
+            add("parameters", "train", 0, settings, recipe=TINYLLAMA, texts=32, warm_up=8)
     for texts in (100, 300, 1000, 3000, 10000) if full else (100, 300, 1000):
-        points.append(make.score("texts", texts, texts=texts, batch=64, warm_up=1, tokenize=True))
+        score("texts", texts, batch=64, texts=texts, warm_up=1, tokenize=True)
     return points
 
 
-def estimate_seconds(points: Sequence[Point]) -> float:
-    """How long the points are expected to take."""
-    return sum(point.contest.preparing + point.rounds * point.contest.seconds for point in points)
+LONG = ("backbone.max_prompt_tokens=1024",)
 
 
-def measure(
-    points: Sequence[Point], logs: Path, say: Say, threads: int | None = None
-) -> dict[str, dict[str, list[Reading]]]:
-    """Readings by axis and job, one for each point, with its error where it failed."""
-    found: dict[str, dict[str, list[Reading]]] = {axis: {} for axis in AXES}
-    read = 0
-    for few in _together(points):
-        with ExitStack() as stack:
-            workers = [
-                stack.enter_context(
-                    WorkerProcess(point.contest.kind, point.contest.options, logs / _log(point, number), threads)
-                )
-                for number, point in enumerate(few, read + 1)
-            ]
-            faults = [_fault_at_start(worker) for worker in workers]
-            for point, worker, fault in zip(few, workers, faults, strict=True):
-                reading = Reading(point.x, error=fault) if fault else _read(point, worker)
-                found[point.axis].setdefault(point.job, []).append(reading)
-                read += 1
-                cost = f"FAILED: {reading.error}" if reading.error else f"{reading.seconds_a_text:.4f} s a text"
-                say(f"[growth {read}/{len(points)}] {point.job} by {point.axis} at {reading.x:g}: {cost}")
-    return found
+def measure(points: Sequence[Point], logs: Path, say: Say) -> dict[str, dict[str, list[Reading]]]:
+    """Return the reading of each point, by axis and job.
+
+    Two processes start at the same time, except where their start is measured, too.
+    """
+    readings: dict[str, dict[str, list[Reading]]] = {axis: {} for axis in AXES}
+    pairs = [point for point in points if point.axis != "texts"]
+    alone = [[point] for point in points if point.axis == "texts"]
+    for group in [*(pairs[start : start + 2] for start in range(0, len(pairs), 2)), *alone]:
+        rounds = max(point.rounds for point in group)
+        entries = measure_group("growth", [point.contest for point in group], rounds, logs, say)
+        for point in group:
+            reading = _reading(point, entries[point.contest.name])
+            readings[point.axis].setdefault(point.job, []).append(reading)
+    return readings
 
 
-def summary(found: Mapping[str, Mapping[str, Sequence[Reading]]]) -> dict[str, Any]:
-    """Readings with their fits, as they stand in the JSON."""
+def _reading(point: Point, entry: Entry) -> Reading:
+    if not entry.alive:
+        return Reading(point.x, error=entry.error or entry.unavailable)
+    reading = reading_of(entry.to_dict(), "parameters" if point.axis == "parameters" else point.x, entry.total_seconds)
+    assert reading is not None
+    return reading
+
+
+def reading_of(
+    entry: Mapping[str, Any], x: float | str = "parameters", total_seconds: float | None = None
+) -> Reading | None:
+    """Return a contestant's result as a point of a curve; None where it has none. ``x`` may name one of its facts."""
+    if not entry.get("rounds"):
+        return None
+    size = float(entry["facts"][x] if isinstance(x, str) else x)
+    seconds = min(one_round["seconds"] / one_round["examples"] for one_round in entry["rounds"])
+    return Reading(size, seconds, total_seconds, entry["peak_bytes"], dict(entry["facts"]))
+
+
+def summary(readings: Mapping[str, Mapping[str, Sequence[Reading]]]) -> dict[str, Any]:
+    """Return readings with fitted curves, as they stand in the JSON."""
     result: dict[str, Any] = {}
-    for axis, jobs in found.items():
-        for job, readings in jobs.items():
-            good = [one for one in readings if one.error is None]
-            entry: dict[str, Any] = {"points": [asdict(one) for one in sorted(readings, key=lambda one: one.x)]}
-            xs = [one.x for one in good]
-            # By number of texts the question is what all of them cost, at the other axes what one costs.
-            costs = [(one.seconds_a_text or 0.0) * (one.x if axis == "texts" else 1) for one in good]
-            entry["time"] = _as_dict(power_law(xs, costs))
-            entry["memory"] = _as_dict(power_law(xs, [float(one.peak_bytes or 1) for one in good]))
+    for axis, jobs in readings.items():
+        for job, points in jobs.items():
+            good = [point for point in points if point.error is None]
+            sizes = [point.x for point in good]
+            # By number of texts, the cost of all texts counts; along the other axes, the cost of one.
+            costs = [(point.seconds_a_text or 0.0) * (point.x if axis == "texts" else 1) for point in good]
+            entry: dict[str, Any] = {
+                "points": [asdict(point) for point in sorted(points, key=lambda point: point.x)],
+                "time": power_law(sizes, costs),
+                "memory": power_law(sizes, [float(point.peak_bytes or 1) for point in good]),
+            }
             if axis == "texts":
-                fitted = line(xs, [one.total_seconds or 0.0 for one in good])
-                entry["line"] = _as_dict(fitted)
-                entry["hours"] = {str(many): fitted.hours(many) if fitted else None for many in MANY}
+                fit = line(sizes, [point.total_seconds or 0.0 for point in good])
+                entry["line"] = fit
+                entry["hours"] = {
+                    str(texts): (fit["start_up"] + fit["seconds_a_text"] * texts) / 3600 if fit else None
+                    for texts in MANY
+                }
             result.setdefault(axis, {})[job] = entry
     return result
 
 
-def reading_of(entry: Mapping[str, Any]) -> Reading | None:
-    """A contestant's result as a point of the curve over model sizes; None where it has none."""
-    rounds = entry.get("rounds")
-    if not rounds:
+def power_law(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float] | None:
+    """Fit cost = factor * size ** slope by least squares in the logarithms; None for fewer than two sizes."""
+    if len(set(sizes)) < 2:
         return None
-    seconds = min(one["seconds"] / one["examples"] for one in rounds)
-    return Reading(float(entry["facts"]["parameters"]), seconds, None, entry["peak_bytes"], dict(entry["facts"]))
+    slope, logarithm = np.polyfit(np.log(sizes), np.log(costs), 1)
+    return {"slope": float(slope), "factor": float(np.exp(logarithm))}
 
 
-def _together(points: Sequence[Point]) -> list[Sequence[Point]]:
-    """Points whose processes start at the same time: two, or one where its start counts, too."""
-    counted = [[point] for point in points if point.axis == "texts"]
-    others = [point for point in points if point.axis != "texts"]
-    return [*(others[at : at + 2] for at in range(0, len(others), 2)), *counted]
-
-
-def _log(point: Point, number: int) -> str:
-    return f"growth-{point.axis}-{point.job}-{number}.log"
-
-
-def _fault_at_start(worker: WorkerProcess) -> str | None:
-    try:
-        worker.wait_until_started(TIMEOUT_SECONDS)
-    except (WorkerFailedError, WorkerUnavailableError) as fault:
-        return str(fault)
-    return None
-
-
-def _read(point: Point, worker: WorkerProcess) -> Reading:
-    try:
-        prepared = worker.ask("prepare", TIMEOUT_SECONDS)
-        rounds = [worker.ask("round", TIMEOUT_SECONDS) for _ in range(point.rounds)]
-        total = worker.age() - sum(one["seconds"] for one in rounds[1:])
-    except (WorkerFailedError, WorkerUnavailableError) as fault:
-        return Reading(point.x, error=str(fault))
-    worker.end()
-    x = prepared["facts"]["parameters"] if point.axis == "parameters" else point.x
-    seconds = min(one["seconds"] / one["examples"] for one in rounds)
-    return Reading(float(x), seconds, total, rounds[-1]["peak_bytes"], prepared["facts"])
-
-
-def _as_dict(fit: Any) -> dict[str, float] | None:
-    return None if fit is None else asdict(fit)
-
-
-class _Maker:
-    """Points that share a workload."""
-
-    def __init__(self, workload: Path, rounds: int) -> None:
-        self.workload = str(workload)
-        self.rounds = rounds
-
-    def both(self, axis: str, x: int, **settings: Any) -> list[Point]:
-        """Training and scoring at the same place."""
-        return [self.train(axis, x, **settings), self.score(axis, x, **settings)]
-
-    def train(self, axis: str, x: int, *, texts: int, batch: int, **options: Any) -> Point:
-        """LoRA on k/v, bf16."""
-        overrides = [*TRAIN, *KV, *BF16, "backbone.max_prompt_tokens=1024"]
-        overrides.append(f"train.per_device_train_batch_size={batch}")
-        return self._point(axis, "train", x, RECIPE, overrides, {"texts": texts, **options})
-
-    def score(self, axis: str, x: int, *, texts: int, batch: int, model: Path | None = None, **options: Any) -> Point:
-        """Adapter on all linear layers, bf16."""
-        overrides = [*ALL, *BF16, "backbone.max_prompt_tokens=1024", f"evaluate.per_device_eval_batch_size={batch}"]
-        if model is not None:
-            overrides.append(f"backbone.model={model}")
-        return self._point(axis, "score", x, RECIPE, overrides, {"texts": texts, **options})
-
-    def like_tinyllama(self, model: Path | None) -> Point:
-        """One optimizer step with the settings of ``tinyllama-qlora``, weights in bf16."""
-        overrides = [*BF16, "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
-        overrides.append(f"backbone.model={model or 'package:smollm2-135m-instruct'}")
-        return self._point("parameters", "train", 0, TINYLLAMA, overrides, {"texts": 32, "pool": 32, "warm_up": 8})
-
-    def _point(self, axis: str, job: str, x: int, recipe: str, overrides: list[str], options: dict[str, Any]) -> Point:
-        chosen = {"recipe": recipe, "overrides": overrides, "workload": self.workload, **options}
-        longer = max(1.0, options.get("text_tokens", 30) / 30)
-        seconds = options["texts"] * longer * {"train": 0.05, "score": 0.02}[job]
-        contest = Contest(f"{axis}-{job}-{x}", f"whinchat-{job}", f"{job} by {axis}", chosen, seconds, 10.0, ours=True)
-        return Point(axis, job, x, contest, rounds=1 if axis == "texts" else self.rounds)
+def line(texts: Sequence[float], seconds: Sequence[float]) -> dict[str, float] | None:
+    """Fit seconds = start_up + seconds_a_text * texts, by relative errors; None for fewer than two sizes."""
+    if len(set(texts)) < 2:
+        return None
+    slope, start = np.polyfit(texts, seconds, 1, w=1 / np.asarray(seconds, dtype=float))
+    return {"start_up": float(start), "seconds_a_text": float(slope)}

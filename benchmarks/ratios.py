@@ -1,143 +1,150 @@
-"""The figures that the targets are about. Pure functions of the measured entries.
+"""The ratios between whinchat and its peers, with their targets.
 
-A speed ratio is ours over theirs in examples a second, taken round by round, since the two ran minutes apart at most;
-what is reported is the median of the rounds' ratios, with the least and the greatest.
+A speed ratio is ours over theirs in examples a second, taken round by round, since the two ran minutes apart at most.
+Its value is the median of the rounds' ratios.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.entries import rate, spread
 
-GB = 1e9
+Entries = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the project set itself: at least (or at most) ``value``."""
+class Ratio:
+    """A ratio of the tables.
 
-    value: float
+    Attributes:
+        title: its name in the table.
+        group: the group of its contestants.
+        ours: the measured contestant.
+        theirs: the contestants that it is compared with; the fastest of each round counts. Without any, a memory ratio
+            is the peak memory in GB (10^9 bytes).
+        of: what is compared: rates, peak memory, or the share of the machine's bf16 peak.
+        target: the value to reach; None where the project has set none.
+        at_least: whether the ratio should be at least the target, or at most.
+    """
+
+    title: str
+    group: str
+    ours: str
+    theirs: tuple[str, ...] = ()
+    of: Literal["speed", "memory", "peak"] = "speed"
+    target: float | None = None
     at_least: bool = True
 
-    def reached(self, ratio: float | None) -> bool | None:
-        """Whether ``ratio`` meets it; None where there is no ratio."""
-        if ratio is None:
-            return None
-        return ratio >= self.value if self.at_least else ratio <= self.value
+
+def _training(title: str, ours: str, *theirs: str, **more: Any) -> Ratio:
+    return Ratio(title, "training", f"whinchat-{ours}", theirs, **more)
 
 
-TARGETS = {
-    "train_kv_vs_trl_fp32": Target(16),
-    "train_kv_vs_trl_bf16": Target(10),
-    "train_kv_vs_seqcls_bf16": Target(2),
-    "train_all_vs_trl_bf16": Target(10),
-    "dora_vs_lora": Target(0.87),
-    "score_vs_generate_fp32": Target(16),
-    "score_vs_generate_bf16": Target(5),
-    "score_vs_seqcls_bf16": Target(1.3),
-    "peak_share": Target(0.65),
-    "memory_vs_trl_bf16": Target(0.4, at_least=False),
-    "tinyllama_nf4_peak_gb": Target(2.5, at_least=False),
-    "tinyllama_nf4_step_vs_bf16": Target(1.1, at_least=False),
-}
-
-# Key: ours, and theirs; where there are several of theirs, the fastest of a round counts.
-_SPEED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "train_kv_vs_trl_fp32": ("whinchat-lora-kv", ("trl-fp32-kv",)),
-    "train_kv_vs_trl_bf16": ("whinchat-lora-kv", ("trl-bf16-kv",)),
-    "train_kv_vs_seqcls_bf16": ("whinchat-lora-kv", ("seqcls-bf16", "seqcls-bf16-fp32-weights")),
-    "train_all_vs_trl_bf16": ("whinchat-lora-all", ("trl-bf16-all",)),
-    "dora_vs_lora": ("whinchat-dora-all", ("whinchat-lora-all",)),
-    "score_vs_generate_fp32": ("whinchat-bf16", ("generate-fp32",)),
-    "score_vs_generate_bf16": ("whinchat-bf16", ("generate-bf16",)),
-    "score_vs_seqcls_bf16": ("whinchat-bf16", ("seqcls-bf16",)),
-    # Beyond the targets: the same peers at their best.
-    "train_kv_vs_trl_bf16_stored": ("whinchat-lora-kv", ("trl-bf16-kv-stored",)),
-    "train_all_vs_trl_bf16_stored": ("whinchat-lora-all", ("trl-bf16-all-stored",)),
-    "dora_vs_trl_dora": ("whinchat-dora-all", ("trl-bf16-dora-all",)),
-    "score_vs_generate_bf16_2": ("whinchat-bf16", ("generate-bf16-2",)),
-    "score_vs_llama_cpp": ("whinchat-bf16", ("llama-cpp",)),
-}
-_MEMORY = {
-    "memory_vs_trl_bf16": ("whinchat-lora-kv", "trl-bf16-kv"),
-    "memory_vs_trl_bf16_stored": ("whinchat-lora-kv", "trl-bf16-kv-stored"),
-    "tinyllama_nf4_memory_vs_trl": ("tinyllama-nf4", "tinyllama-trl-nf4"),
-}
-_PEAK_SHARES = {"peak_share": "whinchat-lora-all", "peak_share_kv": "whinchat-lora-kv"}
-
-Groups = Mapping[str, Mapping[str, Mapping[str, Any]]]
+def _scoring(title: str, *theirs: str, target: float | None = None) -> Ratio:
+    return Ratio(f"scoring against {title}", "scoring", "whinchat-bf16", theirs, target=target)
 
 
-def ratios(groups: Groups) -> tuple[dict[str, float | None], dict[str, dict[str, float] | None]]:
-    """Every ratio and its range, None where a contestant is missing.
+_HEADS, _STORED = ("seqcls-bf16", "seqcls-bf16-fp32-weights"), "without gradient checkpointing"
+_PEAK, _MEMORY, _TINY = (
+    "share of the bf16 matrix-product peak, training",
+    "peak memory against TRL bf16",
+    "tinyllama-nf4",
+)
+RATIOS = {
+    "train_kv_vs_trl_fp32": _training("training, k/v, against TRL float32", "lora-kv", "trl-fp32-kv", target=16),
+    "train_kv_vs_trl_bf16": _training("training, k/v, against TRL bf16", "lora-kv", "trl-bf16-kv", target=10),
+    "train_kv_vs_seqcls_bf16": _training(
+        "training, k/v, against a classification head, bf16", "lora-kv", *_HEADS, target=2
+    ),
+    "train_all_vs_trl_bf16": _training("training, all linear, against TRL bf16", "lora-all", "trl-bf16-all", target=10),
+    "dora_vs_lora": _training("DoRA against our own LoRA, all linear", "dora-all", "whinchat-lora-all", target=0.87),
+    "score_vs_generate_fp32": _scoring("generate, 16 tokens, float32", "generate-fp32", target=16),
+    "score_vs_generate_bf16": _scoring("generate, 16 tokens, bf16", "generate-bf16", target=5),
+    "score_vs_seqcls_bf16": _scoring("a classification head's forward pass, bf16", "seqcls-bf16", target=1.3),
+    "peak_share": _training(f"{_PEAK}, all linear", "lora-all", of="peak", target=0.65),
+    "memory_vs_trl_bf16": _training(
+        f"{_MEMORY}, training, k/v", "lora-kv", "trl-bf16-kv", of="memory", target=0.4, at_least=False
+    ),
+    "tinyllama_nf4_peak_gb": Ratio(
+        "TinyLlama's shape in NF4: peak memory in GB (10^9 bytes), loading included", "tinyllama", _TINY, of="memory",
+        target=2.5, at_least=False,
+    ),
+    # A ratio of step times, hence of the rates the other way round.
+    "tinyllama_nf4_step_vs_bf16": Ratio(
+        "TinyLlama's shape in NF4: time of a step over that in bf16", "tinyllama", "tinyllama-bfloat16", (_TINY,),
+        target=1.1, at_least=False,
+    ),
+    # Without targets: the same peers with their best settings.
+    "train_kv_vs_trl_bf16_stored": _training(
+        f"training, k/v, against TRL bf16 {_STORED}", "lora-kv", "trl-bf16-kv-stored"
+    ),
+    "train_all_vs_trl_bf16_stored": _training(
+        f"training, all linear, against TRL bf16 {_STORED}", "lora-all", "trl-bf16-all-stored"
+    ),
+    "dora_vs_trl_dora": _training("DoRA, all linear, against TRL's DoRA, bf16", "dora-all", "trl-bf16-dora-all"),
+    "score_vs_generate_bf16_2": _scoring("generate, 2 tokens, bf16", "generate-bf16-2"),
+    "score_vs_llama_cpp": _scoring("llama.cpp with a grammar", "llama-cpp"),
+    "memory_vs_trl_bf16_stored": _training(f"{_MEMORY} {_STORED}", "lora-kv", "trl-bf16-kv-stored", of="memory"),
+    "tinyllama_nf4_memory_vs_trl": Ratio(
+        "TinyLlama's shape in NF4: peak memory against TRL + bitsandbytes", "tinyllama", _TINY, ("tinyllama-trl-nf4",),
+        of="memory",
+    ),
+    "peak_share_kv": _training(f"{_PEAK}, k/v", "lora-kv", of="peak"),
+}  # fmt: skip
+
+
+def ratios(groups: Mapping[str, Entries]) -> tuple[dict[str, float | None], dict[str, dict[str, float] | None]]:
+    """Return the value and the range of every ratio, None where a contestant is missing.
 
     Args:
-        groups: contestants' entries as they stand in the JSON, by group and name.
+        groups: the contestants' entries as they stand in the JSON, by group and name.
     """
-    by_round: dict[str, list[float]] = {}
-    for key, (ours, theirs) in _SPEED.items():
-        entries = groups.get("scoring" if key.startswith("score") else "training", {})
-        by_round[key] = _over(_rates(entries, ours), _fastest([_rates(entries, peer) for peer in theirs]))
-    training, tinyllama = groups.get("training", {}), groups.get("tinyllama", {})
-    for key, ours in _PEAK_SHARES.items():
-        by_round[key] = _peak_shares(training, ours)
-    # The time of a step: the other way round.
-    by_round["tinyllama_nf4_step_vs_bf16"] = _over(
-        _rates(tinyllama, "tinyllama-bfloat16"), _rates(tinyllama, "tinyllama-nf4")
-    )
-    for key, (one, another) in _MEMORY.items():
-        entries = tinyllama if key.startswith("tinyllama") else training
-        mine, other = _peak_bytes(entries, one), _peak_bytes(entries, another)
-        by_round[key] = [mine / other] if mine and other else []
-    peak = _peak_bytes(tinyllama, "tinyllama-nf4")
-    by_round["tinyllama_nf4_peak_gb"] = [peak / GB] if peak else []
-    ranges = {key: spread(by_round[key]) for key in [*TARGETS, *(key for key in by_round if key not in TARGETS)]}
+    ranges = {key: spread(_by_round(ratio, groups.get(ratio.group, {}))) for key, ratio in RATIOS.items()}
     return {key: found["median"] if found else None for key, found in ranges.items()}, ranges
 
 
-def judged(found: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
-    """Each target: its number, its direction, what was measured, and whether that reaches it."""
-    return {
-        key: {
-            "target": target.value,
-            "bound": "at least" if target.at_least else "at most",
-            "measured": found.get(key),
-            "reached": target.reached(found.get(key)),
-        }
-        for key, target in TARGETS.items()
-    }
+def judged(values: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
+    """Return each target with its direction, the measured value, and whether the value reaches it."""
+    judgements = {}
+    for key, ratio in RATIOS.items():
+        if ratio.target is not None:
+            measured = values.get(key)
+            reached = None
+            if measured is not None:
+                reached = measured >= ratio.target if ratio.at_least else measured <= ratio.target
+            bound = "at least" if ratio.at_least else "at most"
+            judgements[key] = {"target": ratio.target, "bound": bound, "measured": measured, "reached": reached}
+    return judgements
 
 
-def _rates(entries: Mapping[str, Mapping[str, Any]], name: str) -> list[float]:
-    return [rate(one) for one in entries.get(name, {}).get("rounds", ())]
-
-
-def _fastest(several: Sequence[list[float]]) -> list[float]:
-    """The best rate of each round, over those that were measured at all."""
-    rounds = max(map(len, several), default=0)
-    return [max(rates[number] for rates in several if number < len(rates)) for number in range(rounds)]
-
-
-def _over(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    # A contestant that failed in a later round still counts with its earlier ones.
-    return [mine / other for mine, other in zip(ours, theirs, strict=False)]
-
-
-def _peak_shares(entries: Mapping[str, Mapping[str, Any]], name: str) -> list[float]:
-    """Products of a round over what the machine could have multiplied in its time, by that round's own peak."""
-    entry = entries.get(name, {})
-    flops = entry.get("flops_per_round")
+def _by_round(ratio: Ratio, entries: Entries) -> list[float]:
+    ours = entries.get(ratio.ours, {})
+    # A contestant that failed in a later round counts with its earlier rounds.
+    if ratio.of == "speed":
+        fastest = _fastest([_rates(entries, name) for name in ratio.theirs])
+        return [mine / other for mine, other in zip(_rates(entries, ratio.ours), fastest, strict=False)]
+    if ratio.of == "memory":
+        mine = _peak_bytes(entries, ratio.ours)
+        other = _peak_bytes(entries, ratio.theirs[0]) if ratio.theirs else 1e9
+        return [mine / other] if mine and other else []
+    gflop = (ours.get("flops_per_round") or 0) / 1e9
     peaks = _rates(entries, "peak-bfloat16")  # GFLOP/s
-    if not flops:
-        return []
-    rounds = entry.get("rounds", ())
-    return [flops / 1e9 / one["seconds"] / peak for one, peak in zip(rounds, peaks, strict=False)]
+    rounds = ours.get("rounds", ()) if gflop else ()
+    return [gflop / one_round["seconds"] / peak for one_round, peak in zip(rounds, peaks, strict=False)]
 
 
-def _peak_bytes(entries: Mapping[str, Mapping[str, Any]], name: str) -> float | None:
-    """Peak memory of a contestant that ran at least one round."""
+def _rates(entries: Entries, name: str) -> list[float]:
+    return [rate(one_round) for one_round in entries.get(name, {}).get("rounds", ())]
+
+
+def _fastest(rates: Sequence[list[float]]) -> list[float]:
+    """Return the best rate of each round, among the contestants that ran it."""
+    rounds = max(map(len, rates), default=0)
+    return [max(one[number] for one in rates if number < len(one)) for number in range(rounds)]
+
+
+def _peak_bytes(entries: Entries, name: str) -> float | None:
+    """Return the peak memory of a contestant that ran at least one round."""
     entry = entries.get(name, {})
     return entry.get("peak_bytes") if entry.get("rounds") else None

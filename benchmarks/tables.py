@@ -1,149 +1,138 @@
-"""The results as Markdown: what was run, on what, by which command, and what came out of it."""
+"""The results as Markdown, and all files of a result: JSON, tables and figures, and the page in docs."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.fits import MANY
+from benchmarks.figures import write_figures
+from benchmarks.growth import AXES, JOBS, MANY
+from benchmarks.machine import ROOT
+from benchmarks.ratios import RATIOS
 from whinchat.report.formatting import NOT_MEASURED, format_bytes, format_duration, format_number
 
-_WHAT = {
-    "train_kv_vs_trl_fp32": "training, k/v, against TRL float32",
-    "train_kv_vs_trl_bf16": "training, k/v, against TRL bf16",
-    "train_kv_vs_seqcls_bf16": "training, k/v, against a classification head, bf16",
-    "train_all_vs_trl_bf16": "training, all linear, against TRL bf16",
-    "dora_vs_lora": "DoRA against our own LoRA, all linear",
-    "score_vs_generate_fp32": "scoring against generate, 16 tokens, float32",
-    "score_vs_generate_bf16": "scoring against generate, 16 tokens, bf16",
-    "score_vs_seqcls_bf16": "scoring against a classification head's forward pass, bf16",
-    "peak_share": "share of the bf16 matrix-product peak, training, all linear",
-    "memory_vs_trl_bf16": "peak memory against TRL bf16, training, k/v",
-    "tinyllama_nf4_peak_gb": "TinyLlama's shape in NF4: peak memory, GB (10^9 bytes), loading included",
-    "tinyllama_nf4_step_vs_bf16": "the same: time of a step over that in bf16",
-    "train_kv_vs_trl_bf16_stored": "training, k/v, against TRL bf16 without gradient checkpointing",
-    "train_all_vs_trl_bf16_stored": "training, all linear, against TRL bf16 without gradient checkpointing",
-    "dora_vs_trl_dora": "DoRA, all linear, against TRL's DoRA, bf16",
-    "score_vs_generate_bf16_2": "scoring against generate, 2 tokens, bf16",
-    "score_vs_llama_cpp": "scoring against llama.cpp with a grammar",
-    "memory_vs_trl_bf16_stored": "peak memory against TRL bf16 without gradient checkpointing",
-    "tinyllama_nf4_memory_vs_trl": "TinyLlama's shape in NF4: peak memory against TRL + bitsandbytes",
-    "peak_share_kv": "share of the bf16 matrix-product peak, training, k/v",
-}
+Result = Mapping[str, Any]
+
 _GROUPS = {
     "training": (
         "Training SmolLM2-135M",
-        "LoRA rank 8 on k/v or rank 16 on all linear layers, batches of 16, loss on the answer, AdamW, 3e-4. Time runs "
-        "from the start to the end of `trainer.train()`; loading and tokenizing are left out for all. The head gets "
-        "the tweet alone; the others get the instruction, too. TRL's own default is gradient checkpointing; "
-        "it is also measured without.",
+        "LoRA has rank 8 on k/v or rank 16 on all linear layers; batches of 16, loss on the answer, AdamW, 3e-4. Time "
+        "is measured from the start to the end of `trainer.train()`; loading and tokenizing are left out for all. The "
+        "head gets the tweet alone, all others get the instruction, too. Gradient checkpointing is TRL's default; TRL "
+        "is also measured without it.",
     ),
     "scoring": (
         "Scoring with SmolLM2-135M",
         "whinchat scores with an unmerged adapter on all linear layers in batches of 64; `generate` runs without an "
         "adapter in left-padded batches of 32 sorted by length; the head in batches of 64, without instruction; "
-        "llama.cpp one text at a time, its 4-bit weights. Tokenizing is left out for all.",
+        "llama.cpp with its 4-bit weights, one text at a time. Tokenizing is left out for all.",
     ),
     "tinyllama": (
         "TinyLlama's shape",
-        "1.1 B random weights of TinyLlama-1.1B-Chat's config, adapter and batch (8 x 4) of the recipe "
-        "`tinyllama-qlora`; one optimizer step a round. Peak memory is that of the process from its start.",
+        "1.1 B random weights in the configuration of TinyLlama-1.1B-Chat, with adapter and batch (8 x 4) of the "
+        "recipe `tinyllama-qlora`; a round is one optimizer step. Peak memory is that of the whole process.",
     ),
 }
-_JOBS = {"train": "training", "score": "scoring"}
-_AXES = {
-    "batch": "batch size",
-    "length": "tokens of a text",
-    "parameters": "parameters",
-    "texts": "number of texts",
-}
 
 
-def page(result: Mapping[str, Any], images: Mapping[str, str] | None = None) -> str:
-    """The whole page; ``images`` are links to the figures by name."""
+def save(result: Result, path: Path) -> Path:
+    """Write the JSON; a number that JSON cannot hold is an error, not a null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def write(result: Result, path: Path) -> list[Path]:
+    """Write the JSON to ``path``, and tables and figures beside it under its name."""
+    table = path.with_suffix(".md")
+    written = [save(result, path), table]
+    table.write_text(page(result), encoding="utf-8")
+    return [*written, *write_figures(result, path.parent, f"{path.stem}-").values()]
+
+
+def publish(result: Result, docs: Path = ROOT / "docs") -> list[Path]:
+    """Write ``benchmarks.md`` and its images to ``docs``."""
+    images = write_figures(result, docs / "images", "benchmarks-")
+    target = docs / "benchmarks.md"
+    target.write_text(page(result, {name: f"images/{path.name}" for name, path in images.items()}), encoding="utf-8")
+    return [target, *images.values()]
+
+
+def page(result: Result, images: Mapping[str, str] | None = None) -> str:
+    """Return the whole page; ``images`` are links to the figures by name."""
     images = images or {}
-    parts = [_head(result), _targets(result)]
+    parts = [_head(result), _ratios(result)]
     for group, entries in result["contestants"].items():
         title, words = _GROUPS[group]
         parts.append(f"## {title}\n\n{words}\n")
         if group in images:
             parts.append(f"![{title}: examples a second of each contestant]({images[group]})\n")
-        parts.append(_contestants(entries))
-        parts.append(f"`python -m benchmarks --only {group}`\n")
+        parts += [_contestants(entries), f"`python -m benchmarks --only {group}`\n"]
     if result.get("growth"):
         parts.append(_growth(result["growth"], images.get("growth")))
     return "\n".join(parts)
 
 
-def _head(result: Mapping[str, Any]) -> str:
-    made, machine, settings = result["provenance"], result["machine"], result["settings"]
-    versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items() if found)
-    work = result["workload"]
-    commit = (made["commit"] or "no commit")[:12] + (" with uncommitted changes" if made["uncommitted_changes"] else "")
+def _head(result: Result) -> str:
+    run, machine, settings = result["provenance"], result["machine"], result["settings"]
+    versions = ", ".join(f"{name} {release}" for name, release in result["versions"].items() if release)
+    commit = (run["commit"] or "no commit")[:12] + (" with uncommitted changes" if run["uncommitted_changes"] else "")
+    counts = {len(entry["rounds"]) for entries in result["contestants"].values() for entry in entries.values()} - {0}
+    rounds = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "no"
+    facts = result["contestants"].get("training", {}).get("whinchat-lora-kv", {}).get("facts", {})
+    tokens, shared = (
+        f"{facts[name]:g}" if name in facts else NOT_MEASURED for name in ("mean_prompt_tokens", "prefix_tokens")
+    )
     return (
         "# Benchmarks\n\n"
-        "whinchat and what else one would reach for, in one run on one machine, their rounds in turn. Each figure is "
-        "the median of its rounds; ratios are taken round by round.\n\n"
+        "whinchat and its peers, measured in one run on one machine, with their rounds in turn. Each figure is the "
+        "median of its rounds; ratios are taken round by round.\n\n"
         f"- Machine: {machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
         f"{format_bytes(machine['memory_bytes'])}; bf16 units: {', '.join(machine['bf16_units']) or 'none'}\n"
         f"- Load average before the run: {machine['load_before'][0]:.1f}\n"
-        f"- Texts: {work['description']}; {settings['texts']} a training round, {settings['scored']} a scoring round "
-        f"(slow peers fewer, of the same lengths); {_rounds(result)} rounds\n"
-        f"- Prompts: {_fact(result, 'mean_prompt_tokens')} tokens on average, the first "
-        f"{_fact(result, 'prefix_tokens')} of them the same in all\n"
+        f"- Texts: {result['workload']['description']}; {settings['texts']} a training round, {settings['scored']} a "
+        f"scoring round (slow peers get fewer, of the same lengths); {rounds} rounds\n"
+        f"- Prompts: {tokens} tokens on average, of which the first {shared} are the same in all\n"
         f"- Versions: Python {machine['python']}, {versions}\n"
-        f"- Run: `{made['command']}` at {made['date']}, commit {commit}; it took {format_duration(result['seconds'])}\n"
+        f"- Run: `{run['command']}` at {run['date']}, commit {commit}; it took {format_duration(result['seconds'])}\n"
     )
 
 
-def _rounds(result: Mapping[str, Any]) -> str:
-    made = {len(one["rounds"]) for entries in result["contestants"].values() for one in entries.values()} - {0}
-    return " to ".join(str(count) for count in sorted({min(made), max(made)})) if made else "no"
-
-
-def _fact(result: Mapping[str, Any], name: str) -> str:
-    entries = result["contestants"].get("training", {})
-    found = entries.get("whinchat-lora-kv", {}).get("facts", {}).get(name)
-    return NOT_MEASURED if found is None else f"{found:g}"
-
-
-def _targets(result: Mapping[str, Any]) -> str:
+def _ratios(result: Result) -> str:
     rows = []
-    for key, words in _WHAT.items():
-        ratio, extent = result["ratios"].get(key), result["ratio_ranges"].get(key)
-        target = result["targets"].get(key)
-        if ratio is None and target is None:
+    for key, ratio in RATIOS.items():
+        value, extent = result["ratios"].get(key), result["ratio_ranges"].get(key)
+        judgement = result["targets"].get(key)
+        if value is None and judgement is None:
             continue
-        aim = f"{target['bound']} {target['target']:g}" if target else ""
-        reached = {True: "yes", False: "no", None: ""}[target["reached"] if target else None]
-        between = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
-        rows.append((words, format_number(ratio, 2), between, aim, reached))
+        target = f"{judgement['bound']} {judgement['target']:g}" if judgement else ""
+        reached = {True: "yes", False: "no", None: ""}[judgement["reached"] if judgement else None]
+        extremes = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
+        rows.append((ratio.title, format_number(value, 2), extremes, target, reached))
     return "## Ratios\n\n" + _table(("ours over theirs", "median", "rounds", "target", "reached"), rows)
 
 
 def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
-    for one in entries.values():
-        rate = one["per_second"]
+    for entry in entries.values():
+        rate = entry["per_second"]
         if rate is None:
-            why = one["unavailable"] or one["error"] or NOT_MEASURED
-            rows.append((one["title"], NOT_MEASURED, "", "", _one_line(why)))
+            reason = entry["unavailable"] or entry["error"] or NOT_MEASURED
+            rows.append((entry["title"], NOT_MEASURED, "", "", _one_line(reason)))
             continue
-        unit = " GFLOP/s" if one["unit"] == "GFLOP" else ""
-        digits = 0 if unit else 2 if rate["median"] < 10 else 1
-        texts = "" if unit else f"{one['rounds'][0]['examples']:g}"
-        notes = _one_line(one["error"]) if one["error"] else _notes(one["facts"])
-        between = f"{rate['min']:.{digits}f} to {rate['max']:.{digits}f}"
-        rows.append((one["title"], f"{rate['median']:.{digits}f}{unit} ({between})", texts, _peak(one), notes))
+        notes = _one_line(entry["error"]) if entry["error"] else _notes(entry["facts"])
+        if entry["unit"] == "GFLOP":
+            speed, texts, peak = f"{rate['median']:.0f} GFLOP/s ({rate['min']:.0f} to {rate['max']:.0f})", "", ""
+        else:
+            digits = 2 if rate["median"] < 10 else 1
+            speed = f"{rate['median']:.{digits}f} ({rate['min']:.{digits}f} to {rate['max']:.{digits}f})"
+            texts, peak = f"{entry['rounds'][0]['examples']:g}", format_bytes(entry["peak_bytes"])
+        rows.append((entry["title"], speed, texts, peak, notes))
     return _table(("", "examples a second (rounds)", "texts a round", "peak memory", ""), rows)
 
 
-def _peak(entry: Mapping[str, Any]) -> str:
-    return "" if entry["unit"] == "GFLOP" else format_bytes(entry["peak_bytes"])
-
-
 def _notes(facts: Mapping[str, Any]) -> str:
-    """The facts that differ between contestants of one kind."""
+    """Return the facts that differ between contestants of a group."""
     tokens = facts.get("mean_prompt_tokens") or facts.get("mean_tokens")
     notes = [f"{tokens:g} tokens"] if tokens else []
     if facts.get("gradient_checkpointing"):
@@ -154,48 +143,38 @@ def _notes(facts: Mapping[str, Any]) -> str:
 
 
 def _growth(growth: Mapping[str, Any], image: str | None) -> str:
-    lines = [
+    parts = [
         "## How cost grows\n",
-        "whinchat in bf16; every point a process of its own, the fastest of its rounds. Training by batch and length: "
-        "LoRA on k/v; by model size: the settings of `tinyllama-qlora`, in bf16. Scoring: an adapter on all linear "
-        "layers. Slope: of the straight line on logarithmic axes; 1 means twice the size costs twice as much.\n",
+        "whinchat in bf16; every point is the fastest round of a process of its own. Training by batch size and by "
+        "length uses LoRA on k/v, by model size the settings of `tinyllama-qlora` in bf16; scoring uses an adapter on "
+        "all linear layers. The slope is that of the fitted line on logarithmic axes; 1 means that twice the size "
+        "costs twice as much.\n",
     ]
     if image:
-        lines.append(f"![Time and memory against batch size, text length, model size and number of texts]({image})\n")
-    rows = [
-        (
-            f"{_JOBS[job]} by {_AXES[axis]}",
-            f"{entry['points'][0]['x']:,.0f} to {entry['points'][-1]['x']:,.0f}",
-            _slope(entry["time"]),
-            _slope(entry["memory"]),
-        )
-        for axis, jobs in growth.items()
-        for job, entry in jobs.items()
-    ]
-    lines.append(_table(("", "measured from, to", "slope of time", "slope of peak memory"), rows))
+        parts.append(f"![Time and memory against batch size, text length, model size and number of texts]({image})\n")
+    rows = []
+    for axis, jobs in growth.items():
+        for job, entry in jobs.items():
+            extent = f"{entry['points'][0]['x']:,.0f} to {entry['points'][-1]['x']:,.0f}"
+            slopes = (
+                format_number(fit["slope"], 2) if fit else NOT_MEASURED for fit in (entry["time"], entry["memory"])
+            )
+            rows.append((f"{JOBS[job]} by {AXES[axis]}", extent, *slopes))
+    parts.append(_table(("", "measured from, to", "slope of time", "slope of peak memory"), rows))
     scored = growth.get("texts", {}).get("score")
-    if scored and scored["line"]:
-        fitted = scored["line"]
-        many = " and ".join(
-            f"{scored['hours'][str(texts)]:,.0f} hours for {words}"
-            for texts, words in zip(MANY, ("ten million texts", "one billion"), strict=True)
+    if scored and (fit := scored["line"]):
+        hours = " and ".join(f"{scored['hours'][str(texts)]:,.0f} hours for {words}" for texts, words in MANY.items())
+        parts.append(
+            f"Scoring takes {fit['start_up']:.1f} s to start and {1000 * fit['seconds_a_text']:.1f} ms a text "
+            f"(straight line through the measured points): {hours} on this machine.\n"
         )
-        lines.append(
-            f"Scoring takes {fitted['start_up']:.1f} s to start and {1000 * fitted['seconds_a_text']:.1f} ms a text "
-            f"(straight line through the measured points): {many} on this machine.\n"
-        )
-    lines.append("`python -m benchmarks --only growth`\n")
-    return "\n".join(lines)
-
-
-def _slope(fit: Mapping[str, float] | None) -> str:
-    return NOT_MEASURED if fit is None else format_number(fit["slope"], 2)
+    return "\n".join([*parts, "`python -m benchmarks --only growth`\n"])
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

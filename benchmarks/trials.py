@@ -1,13 +1,12 @@
-"""What the shipped settings were chosen by: trials, measured on validation and on rows of train that no trial uses.
+"""Trials, by which the settings of the shipped recipes were chosen.
 
     python -m benchmarks.trials NAME --set data.source=FOLDER --set train.learning_rate=1e-3
     python -m benchmarks.trials --table
 
-A trial is one training run on the first ``data.train_rows`` rows of train, measured on the 5,000 last ones and on
-validation; test is never looked at. ``benchmarks/results/trials.jsonl`` gets a line for each, ``runs/trials`` its run.
+A trial is a training run on the first ``data.train_rows`` rows of train, evaluated on the last 5,000 rows of train and
+on validation; test is never used. ``benchmarks/results/trials.jsonl`` gets a line for each trial, ``runs/trials`` its
+run.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -29,36 +28,34 @@ from whinchat.recipe.loader import load_recipe
 
 RESULTS = Path(__file__).parent / "results" / "trials.jsonl"
 HELD_OUT_ROWS = 5000
-# Powers of the label shares that scores are divided by before the best is taken; 0 takes the scores as they are.
+# Powers of the label shares by which scores are divided before the best is chosen; 0 takes the scores as they are.
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def trial(name: str, base: str, overrides: list[str]) -> dict[str, Any]:
-    """Train, measure, and say what was found."""
+    """Train a model, evaluate it, and return the figures."""
     recipe = load_recipe(base, overrides)
-    everything = load_corpus(load_recipe(base, [*overrides, "data.train_rows=null"]))
-    rows = recipe.data.train_rows
-    if rows is None or rows > len(everything.train) - HELD_OUT_ROWS:
-        raise SystemExit(f"data.train_rows: set it to {len(everything.train) - HELD_OUT_ROWS} or fewer")
+    corpus = load_corpus(load_recipe(base, [*overrides, "data.train_rows=null"]))
+    rows, most = recipe.data.train_rows, len(corpus.train) - HELD_OUT_ROWS
+    if rows is None or rows > most:
+        raise SystemExit(f"data.train_rows: set it to {most} or fewer")
     out = Path("runs/trials") / name
     started = time.perf_counter()
     train_run(recipe, out, "resume" if out.exists() else "refuse")
-    seconds = time.perf_counter() - started
+    seconds = round(time.perf_counter() - started)
     _, engine = load_engine(out)
-    last = list(range(len(everything.train) - HELD_OUT_ROWS, len(everything.train)))
-    held_out = everything.train.take(last)
-    found = {"name": name, "base": base, "overrides": overrides, "train_rows": rows, "train_seconds": round(seconds)}
-    for part, split in {"validation": everything.split("validation"), "held_out": held_out}.items():
-        log_probs = score_prompts(
-            engine, engine.template.encode(split.texts), recipe.evaluate.per_device_eval_batch_size
-        )
+    result = {"name": name, "base": base, "overrides": overrides, "train_rows": rows, "train_seconds": seconds}
+    held_out = corpus.train.take(list(range(most, len(corpus.train))))
+    for part, split in {"validation": corpus.split("validation"), "held_out": held_out}.items():
+        prompts = engine.template.encode(split.texts)
+        log_probs = score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size)
         np.save(out / f"{part}.npy", log_probs)
-        found[part] = figures(log_probs, split)
-    return found
+        result[part] = figures(log_probs, split)
+    return result
 
 
 def figures(log_probs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
-    """Log-loss, accuracy, and macro-F1 and macro-recall for each power of the split's label shares."""
+    """Return log-loss, accuracy, and macro-F1 and macro-recall for each power of the split's label shares."""
     truth = np.array(split.labels)
     scores = scale_log_probs(log_probs, 1.0, ())
     shares = np.bincount(truth, minlength=scores.shape[1]) / len(truth)
@@ -66,51 +63,41 @@ def figures(log_probs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any
     return {
         "log_loss": float(-scores[np.arange(len(truth)), truth].mean()),
         "accuracy": float(accuracy_score(truth, answers[0.0])),
-        "macro_f1": {str(tau): float(f1_score(truth, found, average="macro")) for tau, found in answers.items()},
+        "macro_f1": {str(tau): float(f1_score(truth, labels, average="macro")) for tau, labels in answers.items()},
         "macro_recall": {
-            str(tau): float(recall_score(truth, found, average="macro")) for tau, found in answers.items()
+            str(tau): float(recall_score(truth, labels, average="macro")) for tau, labels in answers.items()
         },
     }
 
 
 def table() -> str:
-    """All trials as Markdown, in the order they were run in; macro-recall is that of scores over label shares."""
-    columns = (
-        "trial | changed | rows | log-loss | macro-F1 | macro-recall | held out: log-loss | macro-F1 | macro-recall"
-    )
-    lines = [f"| {columns} |", "|---|---|---|---|---|---|---|---|---|"]
+    """Return all trials as Markdown, oldest first; macro-recall is that of scores divided by the label shares."""
+    measures = "log-loss | macro-F1 | macro-recall"
+    lines = [f"| trial | changed | rows | {measures} | held out: {measures} |", "|" + "---|" * 9]
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
-        one = json.loads(line)
-        changed = [o for o in one["overrides"] if not o.startswith(("data.source=", "data.train_rows=", "train.save_"))]
-        inner, outer = one["validation"], one["held_out"]
-        cells = [
-            one["name"],
-            ", ".join(f"`{o}`" for o in changed) or "-",
-            f"{one['train_rows']:,}",
-            f"{inner['log_loss']:.4f}",
-            f"{inner['macro_f1']['0.0']:.3f}",
-            f"{inner['macro_recall']['1.0']:.3f}",
-            f"{outer['log_loss']:.4f}",
-            f"{outer['macro_f1']['0.0']:.3f}",
-            f"{outer['macro_recall']['1.0']:.3f}",
-        ]
+        result = json.loads(line)
+        usual = ("data.source=", "data.train_rows=", "train.save_")
+        changed = [f"`{override}`" for override in result["overrides"] if not override.startswith(usual)]
+        cells = [result["name"], ", ".join(changed) or "-", f"{result['train_rows']:,}"]
+        for part in (result["validation"], result["held_out"]):
+            cells += [f"{part['log_loss']:.4f}", f"{part['macro_f1']['0.0']:.3f}", f"{part['macro_recall']['1.0']:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Run one trial, or print the table."""
+    """Run a trial, or print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="name of the trial")
-    parser.add_argument("--base", default="smollm2-lora-tweeteval", help="recipe that the trial departs from")
+    parser.add_argument("--base", default="smollm2-lora-tweeteval", help="recipe that the trial starts from")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
-    parser.add_argument("--table", action="store_true", help="print what there is as Markdown")
-    given = parser.parse_args()
-    if given.name:
-        found = trial(given.name, given.base, given.overrides)
+    parser.add_argument("--table", action="store_true", help="print all trials as Markdown")
+    options = parser.parse_args()
+    if options.name:
+        result = trial(options.name, options.base, options.overrides)
         with RESULTS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(found) + "\n")
-    if given.table or not given.name:
+            stream.write(json.dumps(result) + "\n")
+    if options.table or not options.name:
         print(table())
 
 

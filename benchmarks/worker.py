@@ -1,89 +1,139 @@
-"""One contestant in a process of its own: ``python -m benchmarks.worker KIND --options-json '{...}'``.
+"""A contestant in a process of its own, asked through a pipe.
 
-Imports what it needs and says so, then reads commands from stdin and answers on stdout (see ``protocol``): ``prepare``
-loads and warms up, ``round`` measures, ``count`` counts the products of a round, ``end`` ends. Between commands it
-waits and uses no processor time.
+The process answers ``start`` once its libraries are imported, ``prepare`` after loading and a warm-up, ``round`` with a
+measured round, and ``count`` with the operations of a round. Between commands it waits and uses no processor time.
 """
 
-from __future__ import annotations
-
-import argparse
-import ctypes
+import contextlib
 import gc
-import json
+import multiprocessing
 import os
-import sys
+import time
 import traceback
-from typing import IO, TYPE_CHECKING, Any
+from multiprocessing.connection import Connection
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Self
 
-from benchmarks.contestants import create
-from benchmarks.protocol import UnavailableError, decode, encode, peak_memory_bytes
+from benchmarks.entries import Contest, UnavailableError
+from whinchat.data.dataset import Split
+from whinchat.models.memory import give_back_memory, peak_memory_bytes
 
-if TYPE_CHECKING:
-    from benchmarks.contestants.base import Contestant
+TIMEOUT_SECONDS = 1800.0
+KINDS = {
+    "whinchat-train": "benchmarks.contestants.ours:WhinchatTraining",
+    "whinchat-score": "benchmarks.contestants.ours:WhinchatScoring",
+    "trl-train": "benchmarks.contestants.trainers:TrlTraining",
+    "seqcls-train": "benchmarks.contestants.trainers:HeadTraining",
+    "seqcls-score": "benchmarks.contestants.trainers:HeadScoring",
+    "generate": "benchmarks.contestants.generation:Generation",
+    "llama-cpp": "benchmarks.contestants.llama_cpp:LlamaCpp",
+    "peak": "benchmarks.contestants.peak:MatrixPeak",
+}
 
 
-def main() -> None:
-    """Serve one contestant until ``end`` or until the driver is gone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", help="a kind named in benchmarks.contestants, or MODULE:CLASS")
-    parser.add_argument("--options-json", default="{}")
-    arguments = parser.parse_args()
-    answers = _private_stdout()
-    contestant: Contestant | None = None
-    command = "start"
-    while command != "end":
+def create(kind: str, options: dict[str, Any], split: Split | None = None) -> Any:
+    """Import and return the contestant of ``kind``, a name in ``KINDS`` or a class as ``package.module:Class``.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    target = KINDS.get(kind, kind)
+    if ":" not in target:
+        raise ValueError(f"{kind}: no such contestant; there are {', '.join(KINDS)}")
+    return resolve_name(target)(options, split)
+
+
+class WorkerError(Exception):
+    """The contestant raised, died or took too long; the message says which, and where its log is."""
+
+
+class Worker:
+    """The driver's side. Use it as a context manager, so that the process never outlives the driver."""
+
+    def __init__(self, contest: Contest, log: Path) -> None:
+        self._log = log
+        self._started = time.perf_counter()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, pipe = spawn.Pipe()
+        self._process = spawn.Process(target=serve, args=(pipe, contest, log))
+        self._process.start()
+        pipe.close()
+        self._pipe.send("start")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def ask(self, command: str, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Send a command, and wait for its answer; ``start`` was sent when the process was made.
+
+        Raises:
+            UnavailableError: the contestant cannot run on this machine.
+            WorkerError: the contestant failed. The worker is of no more use.
+        """
         try:
-            contestant = contestant or create(arguments.kind, json.loads(arguments.options_json))
-            answer = _obey(contestant, command)
-        except UnavailableError as reason:
-            answer = {"ok": False, "unavailable": str(reason)}
-        except Exception as fault:  # noqa: BLE001  # whatever a contestant dies of belongs in its entry
-            traceback.print_exc()
-            answer = {"ok": False, "error": f"{type(fault).__name__}: {fault}"}
-        answers.write(encode(answer))
-        answers.flush()
-        line = sys.stdin.readline()
-        command = decode(line)["command"] if line else "end"
+            if command != "start":
+                self._pipe.send(command)
+            if not self._pipe.poll(timeout):
+                self._process.kill()
+                raise WorkerError(f"{command} took longer than {timeout:g} s; see {self._log}")
+            answer: dict[str, Any] = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            raise WorkerError(f"the worker ended with exit code {code} at {command}; see {self._log}") from None
+        if "unavailable" in answer:
+            raise UnavailableError(answer["unavailable"])
+        if "error" in answer:
+            raise WorkerError(f"{answer['error']} (at {command}; see {self._log})")
+        return answer
+
+    def age(self) -> float:
+        """Return the seconds since the process was started."""
+        return time.perf_counter() - self._started
+
+    def end(self) -> None:
+        """Let the process end, and kill it if it is in the middle of a command for another 5 seconds."""
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
-def _obey(contestant: Contestant, command: str) -> dict[str, Any]:
-    answer: dict[str, Any]
-    if command == "start":
-        answer = {}
-    elif command == "prepare":
+def serve(pipe: Connection, contest: Contest, log: Path) -> None:
+    """Answer commands until the driver closes the pipe; whatever libraries print goes to ``log``."""
+    with log.open("w", encoding="utf-8") as stream, contextlib.suppress(EOFError, BrokenPipeError):
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+        contestant: Any = None
+        while True:
+            command = pipe.recv()
+            try:
+                contestant = contestant or create(contest.kind, contest.options, contest.split)
+                answer = _answer(contestant, command) | {"peak_bytes": peak_memory_bytes()}
+            except UnavailableError as reason:
+                answer = {"unavailable": str(reason)}
+            except Exception as fault:  # noqa: BLE001  # whatever a contestant dies of belongs in its entry
+                traceback.print_exc()
+                answer = {"error": f"{type(fault).__name__}: {fault}"}
+            pipe.send(answer)
+            # Leave the memory to the contestants that run while this one waits.
+            gc.collect()
+            give_back_memory()
+
+
+def _answer(contestant: Any, command: str) -> dict[str, Any]:
+    if command == "prepare":
         contestant.load()
         loaded = peak_memory_bytes()
         contestant.run(warm_up=True)
-        answer = {"facts": contestant.facts(), "loaded_bytes": loaded}
-    elif command == "round":
+        return {"facts": contestant.facts, "loaded_bytes": loaded}
+    if command == "round":
         measured = contestant.run()
-        answer = {"examples": measured.examples, "seconds": measured.seconds, "facts": measured.facts}
-    elif command == "count":
-        answer = {"flops": contestant.count_flops()}
-    else:
-        raise ValueError(f"unknown command {command!r}")
-    answer = {"ok": True, "peak_bytes": peak_memory_bytes(), **answer}
-    _give_memory_back()
-    return answer
-
-
-def _private_stdout() -> IO[str]:
-    """The real stdout for answers alone; whatever libraries print, C code included, goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return answers
-
-
-def _give_memory_back() -> None:
-    """Leave the machine's memory to the others while this worker waits."""
-    gc.collect()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # another C library; its free memory stays with this process
-
-
-if __name__ == "__main__":
-    main()
+        return {"examples": measured.examples, "seconds": measured.seconds, "facts": measured.facts}
+    return {"flops": contestant.count_flops()} if command == "count" else {}

@@ -1,14 +1,8 @@
-"""The texts that all contestants get: read once by the driver, kept in a file that workers read.
+"""The texts of all contestants. The driver reads them, since 45,000 tweets would count as a worker's memory."""
 
-Workers do not read the data set themselves: 45,000 tweets would count as their memory.
-"""
-
-from __future__ import annotations
-
-import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
@@ -18,35 +12,13 @@ RECIPE = "smollm2-lora-tweeteval"
 DEFAULT_DATA = Path("../shared/data/tweeteval/sentiment")
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Labelled texts and where they came from; ``labels[i]`` indexes the recipe's labels."""
+def read_workload(rows: int, data: str | None = None) -> tuple[Split, dict[str, str]]:
+    """Return the first training tweets of TweetEval sentiment, or VADER's where its folder is missing.
 
-    source: str
-    description: str
-    texts: tuple[str, ...]
-    labels: tuple[int, ...]
-
-    def split(self, rows: int | None = None) -> Split:
-        """The first ``rows`` rows."""
-        return Split("train", self.texts[:rows], self.labels[:rows])
-
-    def save(self, path: Path) -> None:
-        """Write it for the workers."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Workload:
-        """What ``save`` wrote."""
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return cls(raw["source"], raw["description"], tuple(raw["texts"]), tuple(raw["labels"]))
-
-
-def read_workload(rows: int, data: str | None = None) -> Workload:
-    """The first ``rows`` training tweets of TweetEval sentiment where its folder is there, else VADER's.
+    The texts are returned with their source and a description.
 
     Args:
-        rows: how many; where the source has fewer, it starts again from its first.
+        rows: number of rows; a source with fewer rows is repeated.
         data: the folder; by default ``$WHINCHAT_TWEETEVAL``, then ``../shared/data/tweeteval/sentiment``.
 
     Raises:
@@ -60,18 +32,35 @@ def read_workload(rows: int, data: str | None = None) -> Workload:
     else:
         corpus = load_corpus(load_recipe("demo", ["data.train_rows=null"]))
         description = "VADER's rated tweets, first training tweets of the recipe demo"
-    found = corpus.train
-    wanted = [row % len(found) for row in range(rows)]
-    if rows > len(found):
-        description += f" ({len(found)} of them, repeated)"
-    chosen = found.take(wanted)
-    return Workload(str(corpus.source), description, chosen.texts, chosen.labels)
+    train = corpus.train
+    if rows > len(train):
+        description += f" ({len(train)} of them, repeated)"
+    chosen = train.take([row % len(train) for row in range(rows)])
+    return chosen, {"source": str(corpus.source), "description": description}
 
 
 def evenly(split: Split, rows: int) -> Split:
-    """``rows`` rows drawn evenly over the order of text length, so that few texts are as long as many on average."""
+    """Return ``rows`` rows drawn evenly over the order of text length, whose mean length is about that of all rows."""
     if rows >= len(split):
         return split
     by_length = sorted(range(len(split)), key=lambda row: (len(split.texts[row]), row))
-    picked = [by_length[int((place + 0.5) * len(split) / rows)] for place in range(rows)]
-    return split.take(sorted(picked))
+    return split.take(sorted(by_length[int((index + 0.5) * len(split) / rows)] for index in range(rows)))
+
+
+def cut_to_tokens(split: Split, tokens: int, tokenizer: Any) -> Split:
+    """Return each text joined with the following texts until it is long enough, and cut to ``tokens`` tokens.
+
+    The cut falls between two tokens of the joined text, so a text may come out a token or two longer where its end is
+    tokenized differently alone.
+    """
+    count = len(split)
+    texts = []
+    for row in range(count):
+        joined, offsets = "", []
+        for step in range(row, row + 1 + tokens):
+            joined = f"{joined} {split.texts[step % count]}".strip()
+            offsets = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            if len(offsets) >= tokens:
+                break
+        texts.append(joined[: offsets[tokens - 1][1]] if len(offsets) >= tokens else joined)
+    return Split(split.name, tuple(texts), split.labels)

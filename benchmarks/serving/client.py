@@ -1,6 +1,4 @@
-"""A bounded number of clients that each ask, wait for the answer, and ask again."""
-
-from __future__ import annotations
+"""Clients that each send a text, wait for the answer, and send the next."""
 
 import asyncio
 import time
@@ -14,13 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Load:
-    """What so many clients at a time got.
+    """The result of a number of clients at a time.
 
     Attributes:
-        concurrency: clients.
-        per_second: answers a second, from the first question to the last answer.
-        p50, p99: seconds from a question to its answer.
-        answers, refused: how many.
+        concurrency: number of clients.
+        per_second: answers a second, from the first request to the last answer.
+        p50, p99: quantiles of the seconds from a request to its answer.
+        answers, refused: number of answers and of refused requests.
     """
 
     concurrency: int
@@ -32,7 +30,7 @@ class Load:
 
 
 async def load(address: str, texts: Sequence[str], concurrency: int, seconds: float) -> Load:
-    """Ask one text a request for ``seconds``; questions under way then are waited for."""
+    """Send requests of one text for ``seconds``, and wait for those that are under way then."""
     turns = cycle(texts)
     times: list[float] = []
     refused = 0
@@ -43,14 +41,14 @@ async def load(address: str, texts: Sequence[str], concurrency: int, seconds: fl
         async def ask() -> None:
             nonlocal refused
             while time.perf_counter() - start < seconds:
-                begun = time.perf_counter()
+                sent = time.perf_counter()
                 response = await client.post(f"{address}/v1/classify", json={"texts": next(turns)})
                 if response.status_code == 200:
-                    times.append(time.perf_counter() - begun)
+                    times.append(time.perf_counter() - sent)
                 else:
                     refused += 1
 
         await asyncio.gather(*(ask() for _ in range(concurrency)))
         elapsed = time.perf_counter() - start
-    p50, p99 = np.quantile(times, [0.5, 0.99])
-    return Load(concurrency, len(times) / elapsed, float(p50), float(p99), len(times), refused)
+    p50, p99 = np.quantile(times, [0.5, 0.99]).tolist()
+    return Load(concurrency, len(times) / elapsed, p50, p99, len(times), refused)

@@ -1,9 +1,7 @@
-"""What a user would write: ``pipeline("text-classification", FOLDER)`` behind FastAPI.
+"""The server that a user would write: ``pipeline("text-classification", FOLDER)`` behind FastAPI.
 
 ``python -m benchmarks.serving.peer FOLDER PORT``, with a folder of ``whinchat export --to classifier``.
 """
-
-from __future__ import annotations
 
 import sys
 from typing import Any
@@ -15,22 +13,22 @@ from pydantic import BaseModel
 from transformers import pipeline
 
 
-class Asked(BaseModel):
-    """A request."""
+class Request(BaseModel):
+    """A request to classify one text."""
 
     texts: str
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until the process is ended."""
     folder, port = sys.argv[1:]
     classify = pipeline("text-classification", folder, dtype=torch.bfloat16, top_k=None)
     app = FastAPI()
 
-    # No `async`: FastAPI calls it in a thread, so that others are heard meanwhile.
+    # Not `async`, so FastAPI calls it in a thread and accepts other requests meanwhile.
     @app.post("/v1/classify")
-    def answer(asked: Asked) -> Any:
-        return classify(asked.texts, truncation=True)
+    def answer(request: Request) -> Any:
+        return classify(request.texts, truncation=True)
 
     @app.get("/ready")
     def ready() -> str:

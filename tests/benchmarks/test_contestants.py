@@ -8,30 +8,30 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.contestants import create
 from benchmarks.flops import counted
 from benchmarks.plan import BF16, FP32, KV, TRAIN
-from benchmarks.texts import cut_to_tokens
-from benchmarks.workload import RECIPE, Workload, evenly
+from benchmarks.worker import create
+from benchmarks.workload import RECIPE, cut_to_tokens, evenly
 
 from tests.helpers import tiny_models
 from whinchat.data.dataset import Split
 
-ROWS = 24
-
 
 @pytest.fixture
-def options(tiny_llama: Path, tmp_path: Path) -> dict[str, Any]:
-    texts, labels = tiny_models.toy_rows(ROWS)
-    path = tmp_path / "workload.json"
-    Workload("toy", "toy rows", texts, labels).save(path)
+def options(tiny_llama: Path) -> dict[str, Any]:
     overrides = [*TRAIN, *KV, *FP32, f"backbone.model={tiny_llama}", "train.per_device_train_batch_size=8"]
-    return {"recipe": RECIPE, "overrides": overrides, "workload": str(path), "pool": ROWS, "texts": 16, "warm_up": 4}
+    return {"recipe": RECIPE, "overrides": overrides, "warm_up": 4}
+
+
+def made(kind: str, options: dict[str, Any]) -> Any:
+    """A contestant with 16 toy rows."""
+    texts, labels = tiny_models.toy_rows(24)
+    return create(kind, options, evenly(Split("train", texts, labels), 16))
 
 
 @pytest.mark.parametrize("kind", ["whinchat-train", "whinchat-score", "seqcls-train", "seqcls-score", "generate"])
 def test_a_round(kind: str, options: dict[str, Any]) -> None:
-    contestant = create(kind, options)
+    contestant = made(kind, options)
     contestant.load()
     contestant.run(warm_up=True)
     measured = contestant.run()
@@ -39,28 +39,28 @@ def test_a_round(kind: str, options: dict[str, Any]) -> None:
     assert measured.seconds > 0
     assert measured.facts.get("steps", 2) == 2
     assert measured.facts.get("new_tokens", 16) == 16
-    assert contestant.facts()
+    assert contestant.facts
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="trl is not installed; make bench installs it")
 def test_a_round_of_trl(options: dict[str, Any]) -> None:
-    contestant = create("trl-train", {**options, "sft": {"bf16": False}})
+    contestant = made("trl-train", {**options, "sft": {"bf16": False}})
     contestant.load()
     assert contestant.run().facts == {"steps": 2}
-    facts = contestant.facts()
+    facts = contestant.facts
     assert facts["completion_only_loss"] is True
     assert facts["weights"] == "float32"
     assert facts["bf16"] is False
 
 
 def test_products_of_training_are_counted_without_changing_it(options: dict[str, Any]) -> None:
-    contestant = create("whinchat-train", {**options, "overrides": [*options["overrides"], *BF16]})
+    contestant = made("whinchat-train", {**options, "overrides": [*options["overrides"], *BF16]})
     contestant.load()
-    before = [one.detach().clone() for one in contestant.engine.model.parameters()]  # type: ignore[attr-defined]
+    before = [one.detach().clone() for one in contestant.engine.model.parameters()]
     flops = contestant.count_flops()
     assert flops is not None
     assert flops > 1e6
-    after = list(contestant.engine.model.parameters())  # type: ignore[attr-defined]
+    after = list(contestant.engine.model.parameters())
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     assert all(one.grad is None for one in after)
 

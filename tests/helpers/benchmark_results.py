@@ -1,4 +1,4 @@
-"""A made-up result, in the form that the driver writes."""
+"""A made-up result, as the driver writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contestants that cost nothing, for the protocol's tests."""
+"""Contestants that cost nothing, for the tests of their processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.protocol import Measured, UnavailableError
+from benchmarks.entries import Measured, UnavailableError
 
 
 class Steady:
-    """Notes each command in ``journal`` and chatters on stdout; ``fails_at`` names the round that raises."""
+    """Writes each command to the file ``journal``, and prints to stdout.
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    ``fails_at`` and ``dies_at`` are the rounds that raise an exception and end the process.
+    """
+
+    def __init__(self, options: dict[str, Any], split: object = None) -> None:
         self.options = options
+        self.facts = {"kind": "fake"}
         self.rounds = 0
 
     def load(self) -> None:
@@ -33,9 +37,6 @@ class Steady:
             sys.exit(3)
         return Measured(10, self.options.get("seconds", 2.0), {"round": self.rounds})
 
-    def facts(self) -> dict[str, Any]:
-        return {"kind": "fake"}
-
     def count_flops(self) -> float:
         return 5e9
 
@@ -45,7 +46,7 @@ class Steady:
 
 
 class Missing(Steady):
-    """Its library is not there."""
+    """Lacks its library."""
 
     def load(self) -> None:
         raise UnavailableError("it is not installed; make something builds it")

@@ -6,14 +6,13 @@ the weights are random, and drawn wide (std 0.2 and more), so that the logits di
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (
     AutoTokenizer,
@@ -25,19 +24,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.helpers.llama_tokenizer import ZEPHYR, save_llama_tokenizer, train_llama_tokenizer
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe, Task
-
-# TinyLlama-1.1B-Chat-v1.0's own template, letter for letter.
-ZEPHYR = (
-    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
-    "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n"
-    "{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
-    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
-    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
-)
 
 # Lite-Oute-1, SmolLM2, Qwen.
 CHATML = (
@@ -106,49 +97,9 @@ _CORPUS = (
 
 
 def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 480) -> None:
-    """Save a tokenizer of TinyLlama's family to ``folder``: sentencepiece-style BPE with byte fallback.
-
-    Words learn their pieces with and without "▁" before them; a new line is a byte, as in Llama's own vocabulary.
-    """
-    trained = Tokenizer(BPE())
-    trained.normalizer = normalizers.Replace(" ", "▁")
-    trained.pre_tokenizer = pre_tokenizers.Split(Regex("▁*[^▁\n]*"), behavior="isolated")
+    """Save a tokenizer of TinyLlama's family to ``folder``."""
     lines = [line for text in _CORPUS for line in text.split("\n")]
-    trained.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=vocab - 259, show_progress=False))
-    model = json.loads(trained.to_str())["model"]
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    pieces += [piece for piece in sorted(model["vocab"], key=model["vocab"].__getitem__) if piece not in pieces]
-    merges = [tuple(merge) for merge in model["merges"]]
-    vocabulary = {piece: at for at, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(BPE(vocabulary, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
-    )
-    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings: dict[str, Any] = {
-        "add_bos_token": True,
-        "add_eos_token": False,
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "pad_token": "</s>",
-        "padding_side": "right",
-        "clean_up_tokenization_spaces": False,
-        "legacy": False,
-        "model_max_length": 2048,
-        "sp_model_kwargs": {},
-        "tokenizer_class": "LlamaTokenizer",
-        "use_default_system_prompt": False,
-    }
-    if template is not None:
-        settings["chat_template"] = template
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    save_llama_tokenizer(train_llama_tokenizer(lines, vocab - 259), folder, template)
 
 
 def chatml_tokenizer(folder: Path, template: str | None = CHATML, vocab: int = 480) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,7 +39,12 @@ def give_back_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
+    """Return the largest resident size of this process so far."""
+    status = Path("/proc/self/status")  # Linux
+    peaks = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8") if status.is_file() else "")
+    if peaks:
+        # Not getrusage: its maximum survives exec, so a process would begin with the size of the one that started it.
+        return 1024 * int(peaks[0])
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return int(info.peak_wset)

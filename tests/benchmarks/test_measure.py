@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from benchmarks.entries import Contest
-from benchmarks.interleave import measure
-from benchmarks.process import WorkerFailedError, WorkerProcess
+from benchmarks.measure import measure
+from benchmarks.worker import Worker, WorkerError
 
 
 def contest(folder: Path, name: str, kind: str = "Steady", *, count: bool = False, **options: Any) -> Contest:
     chosen = {"name": name, "journal": str(folder / "journal"), **options}
-    return Contest(name, f"tests.helpers.fake_contestants:{kind}", name, chosen, 1.0, count_flops=count)
+    return Contest(name, f"tests.helpers.fake_contestants:{kind}", name, chosen, count_flops=count)
 
 
 def test_rounds_are_interleaved_and_stdout_stays_clean(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_rounds_are_interleaved_and_stdout_stays_clean(tmp_path: Path) -> None:
     first = entries["one"].to_dict()
     assert first["per_second"] == {"median": 5.0, "min": 5.0, "max": 5.0}
     assert first["flops_per_round"] == 5e9
-    assert entries["two"].flops is None
+    assert entries["two"].flops_per_round is None
     assert first["peak_bytes"] >= first["loaded_bytes"] > 0
     assert first["facts"] == {"kind": "fake"}
     assert "hello on stdout" in (tmp_path / "logs" / "one.log").read_text(encoding="utf-8")
@@ -55,10 +55,10 @@ def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_worker_that_takes_too_long(tmp_path: Path) -> None:
     with (
-        WorkerProcess("time:sleep", {}, tmp_path / "log") as worker,
-        pytest.raises(WorkerFailedError, match=r"start took longer than 0\.01 s; see "),
+        Worker(contest(tmp_path, "one"), tmp_path / "log") as worker,
+        pytest.raises(WorkerError, match=r"start took longer than 0\.01 s; see "),
     ):
-        worker.wait_until_started(timeout=0.01)
+        worker.ask("start", timeout=0.01)
 
 
 def test_no_round_begins_that_would_end_too_late(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""whinchat's own training and scoring, through the code that ``whinchat run`` uses."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
+from benchmarks.entries import Measured
+from benchmarks.flops import counted
+from whinchat.data.dataset import Split
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.adapters import attach_adapter, count_parameters
+from whinchat.models.backbone import load_backbone
+from whinchat.models.forward import Engine
+from whinchat.prompts.batching import shared_prefix
+from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
+
+
+class _Whinchat(Contestant):
+    """A model with an adapter."""
+
+    def load(self) -> None:
+        backbone = load_backbone(self.recipe.backbone)
+        self.tokenizer, self.template = backbone.tokenizer.tokenizer, backbone.tokenizer.template(self.recipe)
+        tuned = attach_adapter(backbone.model, self.recipe.adapter, self.recipe.train.seed)
+        self.engine = Engine.build(tuned, backbone.plan, self.template)
+        total, trainable = count_parameters(tuned)
+        prompts = self.prompts()
+        self.facts = {
+            "load_in": backbone.plan.load_in,
+            "compute_dtype": backbone.plan.compute_dtype,
+            "attn_implementation": backbone.plan.attn_implementation,
+            "parameters": total - trainable,  # without the adapter
+            "trainable_parameters": trainable,
+            "mean_prompt_tokens": mean_length(prompts),
+            "prefix_tokens": shared_prefix(prompts),
+            "mean_answer_tokens": round(mean_length(self.template.answers) + 1, 1),
+        }
+
+
+class WhinchatTraining(_Whinchat):
+    """Rounds of ``AnswerTrainer.train()``, each over the same texts, all on one adapter."""
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        split, watch = self.split(warm_up=warm_up), Stopwatch()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(split, Path(folder), [watch])
+            trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        facts = {"steps": trainer.state.global_step, "loss": losses[-1] if losses else None}
+        return Measured(len(split), watch.seconds, facts)
+
+    def count_flops(self) -> float:
+        """Count forward and backward passes over the batches of a round; the optimizer has no matrix products."""
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(self.split(), Path(folder), [])
+            self.engine.model.train()
+
+            def steps() -> None:
+                for inputs in trainer.get_train_dataloader():
+                    trainer.compute_loss(trainer.model, inputs).backward()
+                    trainer.model.zero_grad()
+
+            return counted(steps)
+
+    def _trainer(self, split: Split, folder: Path, more_callbacks: list[Any]) -> AnswerTrainer:
+        args = training_arguments(self.recipe, self.engine.plan, folder)
+        args.set_save(strategy="no")
+        args.disable_tqdm = True
+        watching = [*callbacks(self.recipe.train), *more_callbacks]
+        return AnswerTrainer(self.engine, self.recipe, split, None, args=args, callbacks=watching)
+
+
+class WhinchatScoring(_Whinchat):
+    """Rounds of ``score_prompts``. Tokenizing is not timed, as for all contestants, unless ``tokenize`` is set."""
+
+    def load(self) -> None:
+        super().load()
+        # Training moves B off zero; an adapter that changes nothing might cost nothing.
+        draw = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for parameter in self.engine.model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.01 * torch.randn(parameter.shape, generator=draw).to(parameter))
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        texts = self.split(warm_up=warm_up).texts
+        started = time.perf_counter()
+        prompts = self.template.encode(texts)
+        tokenized = time.perf_counter()
+        log_probs = score_prompts(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size)
+        ended = time.perf_counter()
+        assert log_probs.shape[0] == len(texts)
+        return Measured(len(texts), ended - (started if self.options.get("tokenize") else tokenized))
