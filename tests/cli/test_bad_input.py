@@ -246,7 +246,7 @@ def test_run_that_is_not_finished(fails: Fails, mine: Path, tmp_path: Path) -> N
     half.mkdir()
     shutil.copy(mine, half / "recipe.yaml")
     for command in (["evaluate", half], ["predict", half, "a text"]):
-        assert fails(*command) == f"{half}: has no adapter/, so this run is not finished; go on with --resume"
+        assert fails(*command) == f"{half}: has no adapter/, so this run is not finished; finish it with --resume"
     assert "missing, so this run is not finished; finish it with `whinchat run" in fails("compare", half)
 
 

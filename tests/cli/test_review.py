@@ -47,6 +47,6 @@ def test_what_it_refuses(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None
     assert "--folds 1: each fold is scored by a model trained on the other folds" in error("--folds", "1")
     assert "66 training rows give 7 folds of fewer than 10 rows; use fewer folds" in error("--folds", "7")
     assert "--resume and --overwrite: exclude each other" in error("--resume", "--overwrite")
-    assert "is there and is no review folder; choose another with --out" in error("--out", tmp_path)
+    assert "exists and is no review folder; name another with --out" in error("--out", tmp_path)
     assert "adapter.target_modules: q_prj match no linear layer" in error("--set", "adapter.target_modules=[q_prj]")
     assert not Path("runs").exists() or not Path("runs/tiny-review").exists()

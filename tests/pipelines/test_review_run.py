@@ -202,7 +202,7 @@ def test_overwrite_leaves_what_is_not_its_own(whole: Path, tiny_llama: Path, noi
 
 def test_what_is_in_the_way(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_llama, noisy)
-    with pytest.raises(RunError, match="already holds a review; --resume goes on with it, --overwrite starts again"):
+    with pytest.raises(RunError, match="already holds a review; --resume continues it, --overwrite starts again"):
         review_run(recipe, whole)
     with pytest.raises(RunError, match=r"holds another review.*different: --folds \(3 there, 4 now\); use --overwrite"):
         review_run(recipe, whole, folds=4, existing="resume")
@@ -211,7 +211,7 @@ def test_what_is_in_the_way(whole: Path, tiny_llama: Path, noisy: Path, tmp_path
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "recipe.yaml").write_text("a run's", encoding="utf-8")
     for existing in ("refuse", "resume", "overwrite"):
-        with pytest.raises(RunError, match="is there and is no review folder; choose another with --out"):
+        with pytest.raises(RunError, match="exists and is no review folder; name another with --out"):
             review_run(recipe, tmp_path / "photos", existing=existing)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="--folds 1: each fold is scored by a model trained on the other folds"):
         review_run(recipe, tmp_path / "new", folds=1)
@@ -226,7 +226,7 @@ def test_damage_is_told(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Pa
     (path / "review.json").unlink()
     scores = path / "folds" / "2" / "scores.npy"
     scores.write_bytes(b"torn")
-    with pytest.raises(RunError, match=r"scores\.npy: not readable .*; delete .*folds/2 and --resume judges that fold"):
+    with pytest.raises(RunError, match=r"scores\.npy: not readable .*; delete .*folds/2 and repeat the fold"):
         review_run(recipe, path, existing="resume")
     np.save(scores, np.zeros((3, 3), np.float32))
     with pytest.raises(RunError, match="3 rows of scores, but the fold has 52"):

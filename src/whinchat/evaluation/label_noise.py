@@ -1,6 +1,6 @@
-"""Which labels of the data are probably wrong: confident learning on probabilities of rows the model was not shown.
+"""Find probable label errors by confident learning, from the probabilities of models that were not trained on the rows.
 
-N: rows. K: labels.
+N: rows. K: labels. The given label of a row is its label in the data, right or wrong.
 
 Source: Northcutt, Jiang and Chuang 2021, Confident learning: estimating uncertainty in dataset labels, JAIR 70.
 """
@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# A mean of equal numbers can come out above each of them.
+# Rounding can put the mean of equal numbers above the numbers themselves.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What confident learning finds.
+    """The result of confident learning.
 
     Attributes:
-        thresholds: mean self-confidence of each label: its mean probability among the rows that carry it, (K,).
-        suspected: the label that each row probably has, its own where nothing speaks against it, (N,).
-        margins: highest probability of another label minus that of the label given, -1 to 1, (N,).
+        thresholds: mean probability of each label among the rows that are given the label, (K,).
+        suspected: probable true label of each row; the given label where nothing speaks against it, (N,).
+        margins: highest probability of another label minus that of the given label, -1 to 1, (N,).
         counts: the confident joint: rows given label i and confidently of label j, (K, K).
-        estimated: the same for all rows, those counted nowhere included: each row adds up to the rows given i, (K, K).
+        estimated: ``counts`` scaled to all rows, so that row i sums to the number of rows given label i, (K, K).
     """
 
     thresholds: Floats
@@ -40,19 +40,21 @@ class LabelNoise:
 
     @property
     def ranked(self) -> list[int]:
-        """Rows, those whose label the model disagrees with most first; ties in the order of the data."""
+        """Row indices by falling margin: strongest disagreement first, ties in the order of the data."""
         order: list[int] = np.argsort(-self.margins, kind="stable").tolist()
         return order
 
 
 def find_label_noise(probabilities: Floats, given: Ints) -> LabelNoise:
-    """Judge the labels ``given`` (N,) by out-of-fold ``probabilities`` (N, K).
+    """Estimate which given labels are wrong.
 
-    A row counts as confidently of a label if that label's probability reaches the label's mean self-confidence, and as
-    of the most probable where several do. Comparing each label with its own mean makes up for labels that the model
-    is generally more, or less, sure of.
+    A row is confidently of a label when the label's probability reaches its threshold: the mean probability of that
+    label among the rows that are given it. Where several labels qualify, the most probable one counts. A threshold
+    for each label makes up for labels of which the model is generally more, or less, sure.
 
-    Every label must be given to some row.
+    Args:
+        probabilities: out-of-fold label probabilities, normalized over the labels, (N, K).
+        given: given labels, (N,); every label occurs.
 
     Source: section 3.1, equations 1 and 2 for the counts, 3 for their calibration.
     """
@@ -72,16 +74,16 @@ def find_label_noise(probabilities: Floats, given: Ints) -> LabelNoise:
 
 
 def _margins(probabilities: Floats, given: Ints) -> Floats:
-    at = np.arange(len(given))
+    rows = np.arange(len(given))
     others = probabilities.copy()
-    others[at, given] = -1.0
-    margins: Floats = others.max(axis=1) - probabilities[at, given]
+    others[rows, given] = -1.0
+    margins: Floats = others.max(axis=1) - probabilities[rows, given]
     return margins
 
 
 @dataclass(frozen=True)
 class LabelPair:
-    """Rows given one label that are probably of another: as counted, and as estimated for all rows."""
+    """Rows given one label that are probably of another: counted by the confident joint, and estimated for all rows."""
 
     given: str
     suspected: str
@@ -90,7 +92,7 @@ class LabelPair:
 
 
 def label_pairs(noise: LabelNoise, labels: Sequence[str]) -> tuple[LabelPair, ...]:
-    """Every pair that has rows, the most frequent first."""
+    """Return every pair of labels with at least one such row, the most frequent pair first."""
     pairs = [
         LabelPair(labels[given], labels[other], int(noise.counts[given, other]), float(noise.estimated[given, other]))
         for given in range(len(labels))
@@ -102,15 +104,15 @@ def label_pairs(noise: LabelNoise, labels: Sequence[str]) -> tuple[LabelPair, ..
 
 @dataclass(frozen=True)
 class ReviewedRow:
-    """A row of train and what a model that was not shown it makes of it.
+    """A training row and its prediction by a model that was not trained on the row.
 
     Attributes:
-        row: its row in the train split of the source, from 0.
-        text, label: as they are there.
+        row: index of the row in the train split of the source, from 0.
+        text, label: text and given label.
         model_label: the label with the highest probability.
-        label_probability, model_probability: of ``label`` and of ``model_label``.
+        label_probability, model_probability: probability of ``label`` and of ``model_label``.
         margin: highest probability of another label minus ``label_probability``; above 0 the model disagrees.
-        suspected: the label that confident learning takes it for; None where that is its own.
+        suspected: probable true label by confident learning; None where that is the given label.
     """
 
     row: int
@@ -125,9 +127,13 @@ class ReviewedRow:
 
 @dataclass(frozen=True)
 class FoldRecord:
-    """One fold: its rows, and how they were judged.
+    """One fold of a review, whose rows were scored by a model that was trained on the other folds.
 
-    ``seconds`` for training and scoring is None where a kill divided them: part of the time is not the time.
+    Attributes:
+        rows, fingerprint: number and fingerprint of the fold's rows.
+        trained_on: number of training rows of the other folds.
+        steps: optimizer steps of that training.
+        seconds: wall-clock time of training and scoring; None for a fold that was interrupted and resumed.
     """
 
     rows: int
@@ -139,21 +145,21 @@ class FoldRecord:
 
 @dataclass(frozen=True)
 class Review:
-    """What was found about the labels of train.
+    """The findings of a review of the training labels.
 
     Attributes:
-        whinchat_version, model_source, model_commit, data_source, data_revision: what it was made with.
-        train_fingerprint: of the rows reviewed, in the order they were trained in.
-        rows: how many.
-        labels: their order is that of ``thresholds``.
-        folds: each in turn.
-        temperature: fitted on all out-of-fold scores.
-        accuracy, macro_f1: of the label with the highest probability, out of fold, against the labels given.
-        thresholds: mean self-confidence of each label.
-        suspects: rows that confident learning counts as of another label.
-        estimated_errors: label errors among all rows, as the calibrated joint estimates them.
-        pairs: which labels they are given, and which they probably have.
-        seconds: of all folds; None where a kill divided one.
+        whinchat_version, model_source, model_commit, data_source, data_revision: versions behind the review.
+        train_fingerprint: fingerprint of the reviewed rows, in the order of training.
+        rows: number of reviewed rows.
+        labels: label names, in the order of ``thresholds``.
+        folds: one record for each fold.
+        temperature: temperature fitted on all out-of-fold scores.
+        accuracy, macro_f1: of the most probable label, out of fold, measured against the given labels.
+        thresholds: mean probability of each label among the rows that are given the label.
+        suspects: number of rows that the confident joint counts under another label.
+        estimated_errors: estimated number of label errors among all rows.
+        pairs: given and suspected label of the suspects.
+        seconds: wall-clock time of all folds; None when a fold was interrupted and resumed.
     """
 
     whinchat_version: str
@@ -183,21 +189,27 @@ def reviewed_rows(
     rows: Sequence[int],
     labels: Sequence[str],
 ) -> tuple[ReviewedRow, ...]:
-    """Every row, those whose label the model disagrees with most first.
+    """Return every row, strongest disagreement first.
 
-    ``probabilities`` (N, K) and ``given`` (N,) are those that ``noise`` was found in; ``rows`` (N,) name the rows.
+    Args:
+        noise: the result of ``find_label_noise``.
+        probabilities: its probabilities, (N, K).
+        given: its given labels, (N,).
+        texts: N texts.
+        rows: index of each row in the train split of the source, (N,).
+        labels: K label names.
     """
     top = probabilities.argmax(axis=1)
     return tuple(
         ReviewedRow(
-            row=rows[at],
-            text=texts[at],
-            label=labels[given[at]],
-            model_label=labels[top[at]],
-            label_probability=float(probabilities[at, given[at]]),
-            model_probability=float(probabilities[at, top[at]]),
-            margin=float(noise.margins[at]),
-            suspected=None if noise.suspected[at] == given[at] else labels[noise.suspected[at]],
+            row=rows[index],
+            text=texts[index],
+            label=labels[given[index]],
+            model_label=labels[top[index]],
+            label_probability=float(probabilities[index, given[index]]),
+            model_probability=float(probabilities[index, top[index]]),
+            margin=float(noise.margins[index]),
+            suspected=None if noise.suspected[index] == given[index] else labels[noise.suspected[index]],
         )
-        for at in noise.ranked
+        for index in noise.ranked
     )

@@ -1,4 +1,4 @@
-"""Write files whole: a reader sees the old file or the new one, never a part."""
+"""Write files atomically: a reader sees the old file or the new file, never a part of one."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from whinchat.errors import RunError
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON; a reader sees the old file or the new one, never a part.
+    """Write ``content`` as JSON, atomically.
 
     Raises:
         RunError: a number is NaN or infinite, which JSON cannot hold.
     """
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    except ValueError as fault:
+    except ValueError as error:
         raise RunError(
-            f"{path}: a number is NaN or infinite ({fault}); leave out what was not measured, and if it is the loss, "
+            f"{path}: a number is NaN or infinite ({error}); leave out what was not measured, and if it is the loss, "
             "training diverged: lower train.learning_rate"
         ) from None
     write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text``, as whole as ``write_json`` does."""
+    """Write ``text`` as UTF-8, atomically."""
     replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a draft beside ``path``, then put it in the place of ``path`` in one step."""
+    """Call ``write`` with the path of a draft in the same folder, then rename the draft to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     draft = Path(name)
     try:
         write(draft)
-        draft.chmod(0o666 & ~_umask())  # mkstemp lets no one else read
+        draft.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
+    """Return the process's file mode mask, which can only be read by setting the mask."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

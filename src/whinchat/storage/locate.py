@@ -15,9 +15,9 @@ class SavedClassifier:
     """A trained classifier on disk.
 
     Attributes:
-        recipe: its recipe; where the weights are merged, ``backbone`` names them.
-        folder: where calibration and weights lie.
-        has_adapter: an adapter lies there, and no merged weights.
+        recipe: its recipe. For merged weights, ``recipe.backbone.model`` is ``folder``.
+        folder: folder of the weights and of ``calibration.json``.
+        has_adapter: whether ``folder`` holds an adapter; False for merged weights.
     """
 
     recipe: Recipe
@@ -26,10 +26,10 @@ class SavedClassifier:
 
 
 def find_classifier(path: Path) -> SavedClassifier:
-    """What is in ``path``: a run, its adapter's folder alone, or a merged model that whinchat exported.
+    """Find the classifier in a run folder, an adapter folder, or the folder of a merged model that whinchat exported.
 
     Raises:
-        RunError: none of them, or the run is not finished.
+        RunError: ``path`` is none of them, or holds an unfinished run.
     """
     folder = RunFolder(path)
     recipe = folder.read_recipe()
@@ -41,12 +41,12 @@ def find_classifier(path: Path) -> SavedClassifier:
             recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=merged)}), path, has_adapter=False
         )
     if not folder.adapter.is_dir():
-        raise RunError(f"{path}: has no adapter/, so this run is not finished; go on with --resume")
+        raise RunError(f"{path}: has no adapter/, so this run is not finished; finish it with --resume")
     return SavedClassifier(recipe, folder.adapter)
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of the adapter or merged model in ``folder``; on the hub, what tells of a run lies beside them."""
-    others = {one.name for one in (*RunFolder(folder).public_files, RunFolder(folder).card)}
-    files = (one for one in sorted(folder.iterdir()) if one.is_file() and not one.name.startswith("."))
-    return [one for one in files if one.name not in others]
+    """Return the files of the adapter or merged model in ``folder``, without files about a run that lie beside them."""
+    run_files = {file.name for file in (*RunFolder(folder).public_files, RunFolder(folder).card)}
+    files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
+    return [file for file in files if file.name not in run_files]

@@ -1,8 +1,8 @@
-"""What every evaluated row was given, before and after, as one Parquet file.
+"""The predictions for every evaluated row, before and after training, as one Parquet file.
 
 N: rows. K: labels. Columns: ``row``, ``text``, ``label``; then, with the prefix ``before_`` and ``after_``:
-``label`` (highest probability), ``log_prob_LABEL`` (natural log, over all strings), ``prob_LABEL`` (softmax over the K
-labels), ``generated`` and ``generated_label`` (null for an answer that is no label).
+``label`` (the most probable one), ``log_prob_LABEL`` (natural logarithm, over all strings), ``prob_LABEL`` (normalized
+over the K labels), ``generated``, and ``generated_label`` (null for an answer that is no label).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LABELS_KEY = b"whinchat.labels"
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """The rows of one file; ``expected[n]`` indexes ``labels``, ``before`` is None where it was not stored."""
+    """The content of one file; ``expected[n]`` indexes ``labels``, ``before`` is None in a file without it."""
 
     labels: tuple[str, ...]
     texts: tuple[str, ...]
@@ -45,8 +45,15 @@ def write_predictions(
 ) -> None:
     """Write one row for each text.
 
+    Args:
+        path: the file.
+        labels: K label names.
+        texts: N texts.
+        expected: true labels as indices, N.
+        before, after: N predictions before and after training; None for ``before`` to leave its columns out.
+
     Raises:
-        RunError: as many predictions as texts are needed, and as many log-probabilities as labels.
+        RunError: the numbers of texts and predictions differ, or those of labels and log-probabilities.
     """
     columns: dict[str, Any] = {
         "row": pa.array(range(len(texts)), pa.int64()),
@@ -59,7 +66,7 @@ def write_predictions(
         if not len(rows) == len(texts) == len(expected):
             raise RunError(
                 f"{path}: {len(rows)} predictions {prefix} training, {len(texts)} texts and {len(expected)} labels; "
-                "they must pair up, so this is a fault in whinchat: please report it"
+                "the numbers must be equal, so this is a bug in whinchat; please report it"
             )
         columns |= _columns(path, prefix, labels, rows)
     content = pa.table(columns).replace_schema_metadata({_LABELS_KEY: json.dumps(list(labels)).encode()})
@@ -67,38 +74,37 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> StoredPredictions:
-    """The rows that ``write_predictions`` wrote.
+    """Read the file that ``write_predictions`` wrote.
 
     Raises:
-        RunError: no such file, or not one of whinchat's.
+        RunError: the file is missing, is no Parquet file, or was not written by whinchat.
     """
     if not path.is_file():
         raise RunError(f"{path}: missing; finish the run with `whinchat run {path.parent}/recipe.yaml --resume`")
     try:
         content = pq.read_table(path)
-    except pa.ArrowInvalid as fault:
-        raise RunError(f"{path}: not a Parquet file ({fault}); finish the run again with --resume") from None
-    found = (content.schema.metadata or {}).get(_LABELS_KEY)
-    if found is None:
-        raise RunError(f"{path}: names no labels, so whinchat did not write it; give the predictions of a run")
-    labels = tuple(json.loads(found))
-    place = {label: index for index, label in enumerate(labels)}
+    except pa.ArrowInvalid as error:
+        raise RunError(f"{path}: not a Parquet file ({error}); run again with --overwrite") from None
+    stored_labels = (content.schema.metadata or {}).get(_LABELS_KEY)
+    if stored_labels is None:
+        raise RunError(f"{path}: names no labels, so whinchat did not write it; give predictions.parquet of a run")
+    labels = tuple(json.loads(stored_labels))
+    index_of = {label: index for index, label in enumerate(labels)}
     return StoredPredictions(
         labels=labels,
         texts=tuple(content["text"].to_pylist()),
-        expected=tuple(place[label] for label in content["label"].to_pylist()),
+        expected=tuple(index_of[label] for label in content["label"].to_pylist()),
         before=_rows(content, "before", labels) if "before_label" in content.column_names else None,
         after=_rows(content, "after", labels),
     )
 
 
 def _columns(path: Path, prefix: str, labels: Sequence[str], rows: Sequence[Prediction]) -> dict[str, Any]:
-
     widths = {len(row.log_probs) for row in rows} or {len(labels)}
     if widths != {len(labels)}:
         raise RunError(
             f"{path}: a prediction has {widths.pop()} log-probabilities for {len(labels)} labels; "
-            "this is a fault in whinchat: please report it"
+            "this is a bug in whinchat; please report it"
         )
     log_probs = np.array([row.log_probs for row in rows], dtype=np.float64).reshape(len(rows), len(labels))  # (N, K)
     weights = np.exp(log_probs - log_probs.max(axis=1, keepdims=True, initial=-np.inf))
@@ -106,20 +112,20 @@ def _columns(path: Path, prefix: str, labels: Sequence[str], rows: Sequence[Pred
     columns: dict[str, Any] = {f"{prefix}_label": pa.array([labels[k] for k in log_probs.argmax(axis=1)], pa.string())}
     columns |= {f"{prefix}_log_prob_{label}": pa.array(log_probs[:, k]) for k, label in enumerate(labels)}
     columns |= {f"{prefix}_prob_{label}": pa.array(shares[:, k]) for k, label in enumerate(labels)}
-    answers = [row.generated_label for row in rows]
-    named = [None if index is None or index < 0 else labels[index] for index in answers]
+    indices = [row.generated_label for row in rows]
+    generated_labels = [None if index is None or index < 0 else labels[index] for index in indices]
     columns[f"{prefix}_generated"] = pa.array([row.generated for row in rows], pa.string())
-    columns[f"{prefix}_generated_label"] = pa.array(named, pa.string())
+    columns[f"{prefix}_generated_label"] = pa.array(generated_labels, pa.string())
     return columns
 
 
 def _rows(content: Any, prefix: str, labels: tuple[str, ...]) -> tuple[Prediction, ...]:
-    place = {label: index for index, label in enumerate(labels)}
+    index_of = {label: index for index, label in enumerate(labels)}
     log_probs = zip(*(content[f"{prefix}_log_prob_{label}"].to_pylist() for label in labels), strict=True)
     generated = content[f"{prefix}_generated"].to_pylist()
-    named = content[f"{prefix}_generated_label"].to_pylist()
+    generated_labels = content[f"{prefix}_generated_label"].to_pylist()
     return tuple(
-        # An answer without a label was invalid; no answer at all means that none was asked for.
-        Prediction(scores, answer, None if answer is None else place.get(label, -1))
-        for scores, answer, label in zip(log_probs, generated, named, strict=True)
+        # A null label marks an answer that is no label; a null answer, that generation was off.
+        Prediction(scores, answer, None if answer is None else index_of.get(label, -1))
+        for scores, answer, label in zip(log_probs, generated, generated_labels, strict=True)
     )

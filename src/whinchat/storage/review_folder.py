@@ -1,4 +1,4 @@
-"""The review folder: what a review of train's labels leaves, and what a killed one goes on from.
+"""The review folder: the files of a review of the training labels, finished or interrupted.
 
 N: rows. K: labels.
 """
@@ -31,7 +31,7 @@ _COLUMNS = tuple(field.name for field in fields(ReviewedRow))
 
 @dataclass(frozen=True)
 class ReviewPlan:
-    """What a review was started on; it can be resumed only on the same."""
+    """The settings and data of a review. A review is resumed only with an equal plan."""
 
     recipe: Recipe
     folds: int
@@ -42,80 +42,80 @@ class ReviewPlan:
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """The layout of one fold's folder."""
+    """The files of one fold of a review."""
 
     path: Path
 
     @property
     def checkpoints(self) -> Path:
-        """States to resume from."""
+        """Training checkpoints to resume from."""
         return self.path / "checkpoints"
 
     @property
     def adapter(self) -> Path:
-        """The adapter trained on the other folds; gone once its scores are stored."""
+        """The adapter trained on the other folds; removed when the scores are stored."""
         return self.path / "adapter"
 
     @property
     def scores(self) -> Path:
-        """Log-probabilities of the fold's rows, (n, K)."""
+        """Log-probabilities of the labels in the fold's rows, (n, K)."""
         return self.path / "scores.npy"
 
     @property
-    def facts(self) -> Path:
-        """How it was judged; written last, so a fold that has it is finished."""
+    def record(self) -> Path:
+        """The fold's record; written last, so that a fold with a record is finished."""
         return self.path / "fold.json"
 
 
 @dataclass(frozen=True)
 class ReviewFolder:
-    """The layout of one review's folder. Nothing outside this module knows a file name."""
+    """The files of one review. No other module knows their names."""
 
     path: Path
 
     @property
     def plan(self) -> Path:
-        """What the review was started on; a folder that has it is a review's."""
+        """The plan of the review; written first, so that a folder with a plan is a review folder."""
         return self.path / "plan.json"
 
     @property
     def review(self) -> Path:
-        """The findings; written last, so a folder that has them holds a finished review."""
+        """The findings; written last, so that a folder with findings holds a finished review."""
         return self.path / "review.json"
 
     @property
     def table(self) -> Path:
-        """Every row of train, those the model disagrees with most first."""
+        """Every training row, strongest disagreement first."""
         return self.path / "review.csv"
 
     @property
     def parquet(self) -> Path:
-        """The same rows with their types."""
+        """The same rows as Parquet, with the types of their columns."""
         return self.path / "review.parquet"
 
     @property
     def folds(self) -> Path:
-        """A folder for each fold."""
+        """The folder of the folds' folders."""
         return self.path / "folds"
 
     def fold(self, number: int) -> FoldFolder:
-        """That of fold ``number``, from 0; people count from 1."""
+        """Return the folder of fold ``number``, counted from 0; its name counts from 1."""
         return FoldFolder(self.folds / str(number + 1))
 
     def open(self, plan: ReviewPlan) -> None:
         """Make the folder and store ``plan``.
 
         Raises:
-            RunError: the folder cannot be made.
+            RunError: the folder cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise RunError(f"{self.path}: cannot be made ({fault.strerror}); choose another with --out") from None
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be created ({error.strerror}); name another with --out") from None
         write_json_record(self.plan, plan)
 
     def clear(self) -> None:
-        """Delete what a review leaves and nothing else; the plan last, so that a kill leaves a review's folder."""
+        """Delete the files of the review; the plan goes last, so that an interrupted call leaves a review folder."""
         for file in (self.review, self.table, self.parquet):
             file.unlink(missing_ok=True)
         if self.folds.is_dir():
@@ -123,19 +123,19 @@ class ReviewFolder:
         self.plan.unlink(missing_ok=True)
 
     def read_plan(self) -> ReviewPlan:
-        """What the review was started on; raises RunError as ``read`` does."""
+        """Read the plan. Raises RunError as ``read`` does."""
         return self._read(self.plan, ReviewPlan)
 
     def read(self) -> Review:
-        """The findings of a finished review.
+        """Read the findings of a finished review.
 
         Raises:
-            RunError: the file is missing, or not as whinchat wrote it.
+            RunError: the file is missing, or not as whinchat writes it.
         """
         return self._read(self.review, Review)
 
-    def write_fold(self, number: int, scores: NDArray[np.float32], facts: FoldRecord) -> None:
-        """Store the scores (n, K) of a fold that is done, and drop what only training it needed."""
+    def write_fold(self, number: int, scores: NDArray[np.float32], record: FoldRecord) -> None:
+        """Store the scores (n, K) and the record of a finished fold, and remove its checkpoints and adapter."""
         fold = self.fold(number)
 
         def save(draft: Path) -> None:
@@ -143,35 +143,35 @@ class ReviewFolder:
                 np.save(file, scores, allow_pickle=False)
 
         replace_file(fold.scores, save)
-        write_json_record(fold.facts, facts)
+        write_json_record(fold.record, record)
         shutil.rmtree(fold.checkpoints, ignore_errors=True)
         shutil.rmtree(fold.adapter, ignore_errors=True)
 
     def read_fold(self, number: int) -> tuple[NDArray[np.float32], FoldRecord] | None:
-        """What ``write_fold`` stored; None for a fold that is not done.
+        """Read the scores (n, K) and the record of a fold; None for a fold that is not finished.
 
         Raises:
-            RunError: a file is not as whinchat wrote it.
+            RunError: a file is not as whinchat writes it.
         """
         fold = self.fold(number)
-        if not fold.facts.is_file():
+        if not fold.record.is_file():
             return None
-        facts = self._read(fold.facts, FoldRecord)
+        record = self._read(fold.record, FoldRecord)
         try:
             scores: NDArray[np.float32] = np.load(fold.scores, allow_pickle=False)
-        except (OSError, ValueError) as fault:
+        except (OSError, ValueError) as error:
             raise RunError(
-                f"{fold.scores}: not readable ({fault}); delete {fold.path} and --resume judges that fold again"
+                f"{fold.scores}: not readable ({error}); delete {fold.path} and repeat the fold with --resume"
             ) from None
-        if len(scores) != facts.rows:
+        if len(scores) != record.rows:
             raise RunError(
-                f"{fold.scores}: {len(scores)} rows of scores, but the fold has {facts.rows}; "
-                f"delete {fold.path} and --resume judges that fold again"
+                f"{fold.scores}: {len(scores)} rows of scores, but the fold has {record.rows}; "
+                f"delete {fold.path} and repeat the fold with --resume"
             )
-        return scores, facts
+        return scores, record
 
     def write(self, review: Review, rows: Sequence[ReviewedRow]) -> None:
-        """Write the rows, then the findings; each file is replaced whole or not at all."""
+        """Write the rows, then the findings, each file atomically."""
 
         def write_table(draft: Path) -> None:
             with draft.open("w", encoding="utf-8", newline="") as file:
@@ -179,12 +179,12 @@ class ReviewFolder:
                 writer.writerow(_COLUMNS)
                 writer.writerows([getattr(row, name) for name in _COLUMNS] for row in rows)
 
-        types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-        kinds = [types[int], *[types[str]] * 3, *[types[float]] * 3, types[str]]
+        # The columns of ``ReviewedRow`` in their order.
+        types = [pa.int64(), *[pa.string()] * 3, *[pa.float64()] * 3, pa.string()]
         content = pa.table(
             {
-                name: pa.array([getattr(row, name) for row in rows], kind)
-                for name, kind in zip(_COLUMNS, kinds, strict=True)
+                name: pa.array([getattr(row, name) for row in rows], type_)
+                for name, type_ in zip(_COLUMNS, types, strict=True)
             }
         )
         replace_file(self.table, write_table)
@@ -192,35 +192,38 @@ class ReviewFolder:
         write_json_record(self.review, review)
 
     def read_rows(self) -> tuple[ReviewedRow, ...]:
-        """The rows of a finished review, in their order.
+        """Read the rows of a finished review, strongest disagreement first.
 
         Raises:
-            RunError: the file is missing, or not a Parquet file.
+            RunError: the file is missing, or is no Parquet file.
         """
         try:
             return tuple(ReviewedRow(**row) for row in pq.read_table(self.parquet).to_pylist())
-        except (OSError, pa.ArrowInvalid, TypeError) as fault:
-            raise RunError(f"{self.parquet}: not readable ({fault}); delete {self.review} and --resume") from None
+        except (OSError, pa.ArrowInvalid, TypeError) as error:
+            raise RunError(
+                f"{self.parquet}: not readable ({error}); delete {self.review} and finish the review with --resume"
+            ) from None
 
     def _read(self, path: Path, kind: type[T]) -> T:
         return read_json_record(path, kind, "finish the review with --resume, or start again with --overwrite")
 
 
 def check_review_folder(recipe: Recipe, folds: int, path: Path, existing: str) -> ReviewFolder:
-    """The review folder, if this review may have it; nothing is made or deleted yet.
+    """Return the folder for a review after checking that the review may use it. Nothing is created or deleted.
 
     Raises:
-        RunError: the folder holds something else, or a review and ``existing`` is "refuse", or another review.
+        RunError: ``path`` holds something other than a review, or a review while ``existing`` is "refuse", or a review
+            of other settings while ``existing`` is "resume".
     """
     folder = ReviewFolder(path)
-    holds_one = folder.plan.is_file()
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not holds_one)):
-        raise RunError(f"{path}: is there and is no review folder; choose another with --out")
-    if not holds_one or existing == "overwrite":
+    holds_review = folder.plan.is_file()
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not holds_review)):
+        raise RunError(f"{path}: exists and is no review folder; name another with --out")
+    if not holds_review or existing == "overwrite":
         return folder
     if existing == "refuse":
         raise RunError(
-            f"{path}: already holds a review; --resume goes on with it, --overwrite starts again, --out names another"
+            f"{path}: already holds a review; --resume continues it, --overwrite starts again, --out names another"
         )
     stored = folder.read_plan()
     changed = conflicting_keys(stored.recipe, recipe)

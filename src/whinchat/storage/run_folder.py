@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and how it is written and read back."""
+"""The run folder: its files, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The layout of one run's folder. Nothing outside this class knows a file name."""
+    """The files of one run. No other class knows their names."""
 
     path: Path
 
     @property
     def recipe(self) -> Path:
-        """The recipe as it ran, every default spelled out."""
+        """The recipe of the run, with every default spelled out."""
         return self.path / "recipe.yaml"
 
     @property
     def manifest(self) -> Path:
-        """Versions, seeds, sources, times and memory."""
+        """Versions, seeds, sources, times and memory; a folder with a manifest holds a finished run."""
         return self.path / "manifest.json"
 
     @property
@@ -47,12 +47,12 @@ class RunFolder:
 
     @property
     def paired(self) -> Path:
-        """After against before on the same rows."""
+        """Tests of the answers after training against those before, on the same rows."""
         return self.path / "paired.json"
 
     @property
     def reliability(self) -> Path:
-        """Calibrated answers, abstention, slices, stress and the surest errors."""
+        """The reliability report: calibrated answers, abstention, slices, stress tests and confident errors."""
         return self.path / "trust.json"
 
     @property
@@ -62,22 +62,22 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Some texts with what was answered."""
+        """Some texts with their answers before and after training."""
         return self.path / "samples.json"
 
     @property
     def samples_markdown(self) -> Path:
-        """The same samples, to be read by people."""
+        """The samples as a Markdown table."""
         return self.path / "samples.md"
 
     @property
     def predictions(self) -> Path:
-        """What every evaluated row was given."""
+        """The predictions for every evaluated row."""
         return self.path / "predictions.parquet"
 
     @property
     def before_predictions(self) -> Path:
-        """The rows of ``before``, kept apart until the run is finished."""
+        """The predictions before training, kept until the run is finished."""
         return self.path / "before.parquet"
 
     @property
@@ -87,17 +87,17 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """States to resume from."""
+        """Training checkpoints to resume from; removed when the run is finished."""
         return self.path / "checkpoints"
 
     @property
     def trackers(self) -> Path:
-        """What trackers that write files leave."""
+        """Files of the experiment trackers that write files."""
         return self.path / "trackers"
 
     @property
     def figures(self) -> Path:
-        """Figures as PNG and SVG."""
+        """The figures of card and report, as PNG and SVG."""
         return self.path / "figures"
 
     @property
@@ -107,12 +107,12 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The report."""
+        """The report, one HTML page."""
         return self.path / "report.html"
 
     @property
     def is_model(self) -> bool:
-        """Whether it is an adapter or a merged model, with a recipe but without a run around it."""
+        """Whether the folder is an adapter or a merged model, with a recipe but without the files of a run."""
         return any((self.path / name).is_file() for name in ("adapter_config.json", "config.json"))
 
     @property
@@ -124,10 +124,7 @@ class RunFolder:
         )  # fmt: skip
 
     def write(self, record: RunRecord) -> None:
-        """Write every part of ``record``; each file is replaced whole or not at all.
-
-        The manifest comes last: a folder that has one is a finished run.
-        """
+        """Write every part of ``record``, each file atomically; the manifest last, for it marks a finished run."""
         self.write_calibration(record)
         write_json_record(self.before, record.before)
         write_json_record(self.after, record.after)
@@ -143,18 +140,18 @@ class RunFolder:
             write_json_record(self.reliability, record.reliability)
 
     def sweep(self) -> None:
-        """Remove what only an unfinished run needs: checkpoints, and the rows that ``predictions`` now holds too."""
+        """Remove the files that only an unfinished run needs: checkpoints and the predictions before training."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.before_predictions.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete what a run leaves and nothing else, for people may keep more in the folder they named."""
-        # The manifest goes first: what a kill leaves half deleted must not look finished.
-        own = (
+        """Delete the files of the run. Other files in the folder belong to the user and stay."""
+        # The manifest goes first, so that a half deleted run does not look finished.
+        run_files = (
             *self.public_files, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
             self.checkpoints, self.trackers, self.card, self.recipe,
         )  # fmt: skip
-        for path in own:
+        for path in run_files:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -165,10 +162,10 @@ class RunFolder:
         write_text(self.recipe, recipe_to_yaml(recipe))
 
     def read(self) -> RunRecord:
-        """The record of a finished run.
+        """Read the record of a finished run.
 
         Raises:
-            RunError: no such folder, or a file is missing or not as whinchat wrote it.
+            RunError: the folder or a file is missing, or a file is not as whinchat writes it.
         """
         return RunRecord(
             recipe=self.read_recipe(),
@@ -182,25 +179,25 @@ class RunFolder:
         )
 
     def read_recipe(self) -> Recipe:
-        """The recipe as it ran.
+        """Read the recipe of the run.
 
         Raises:
-            RunError: no such folder, or no recipe in it.
-            RecipeError: the recipe was changed to one that does not hold.
+            RunError: the folder or its recipe is missing.
+            RecipeError: the recipe is not valid.
         """
         self._require(self.recipe)
         return load_recipe(str(self.recipe))
 
     def read_manifest(self) -> Manifest:
-        """Where the numbers come from; raises RunError as ``read`` does."""
+        """Read the manifest. Raises RunError as ``read`` does."""
         return self._read(self.manifest, Manifest)
 
     def read_evaluation(self, path: Path) -> Evaluation:
-        """The evaluation stored at ``before`` or ``after``; raises RunError as ``read`` does."""
+        """Read the evaluation at ``path``: ``self.before`` or ``self.after``. Raises RunError as ``read`` does."""
         return self._read(path, Evaluation)
 
     def read_history(self) -> tuple[TrainPoint, ...]:
-        """The training log; raises RunError as ``read`` does."""
+        """Read the training log. Raises RunError as ``read`` does."""
         return self._read(self.history, tuple[TrainPoint, ...])
 
     def read_samples(self) -> tuple[Sample, ...]:
