@@ -1,4 +1,4 @@
-"""scikit-learn's manners: ``Classifier().fit(texts, labels).predict(texts)``.
+"""The scikit-learn estimator: ``Classifier().fit(texts, labels).predict(texts)``.
 
 N: texts. K: labels.
 """
@@ -32,35 +32,36 @@ from whinchat.storage.locate import find_classifier, model_files
 SOURCE = "texts given to Classifier.fit"
 _FILE = "classifier.json"
 _VALIDATION = 0.1
-# Sections of a recipe that ``settings`` reach into, without the data, which are given to ``fit``.
+# Sections of a recipe that ``settings`` can change; the data come from ``fit``.
 _SETTABLE = ("task", "backbone", "adapter", "train", "evaluate")
 
 
 class InputError(DataError, ValueError):
-    """A ``DataError`` that those who expect scikit-learn's errors catch, too."""
+    """Texts or labels that ``Classifier`` cannot take; also a ``ValueError``, which scikit-learn's users expect."""
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """A small chat model as a text classifier, in scikit-learn's manners.
+    """A small chat model as a text classifier, with the interface of scikit-learn.
 
-    X is a sequence of N strings, y one of N labels: strings, numbers or booleans.
+    X is a sequence of N strings; y is a sequence of N labels, which are strings, numbers or booleans.
 
     Args:
-        model: the chat model, as ``backbone.model`` of a recipe: a hub id, a local folder, or ``package:NAME``.
-        instruction: its system prompt; None for one that names the labels.
-        answers: the word it says for a label, where that is not the label itself.
-        method: of ``adapter.method``: lora, dora, rslora.
-        learning_rate, num_train_epochs, per_device_train_batch_size, loss: as in a recipe's ``train``.
+        model: the chat model, as in ``backbone.model`` of a recipe: a hub id, a local folder, or ``package:NAME``.
+        instruction: the system prompt; None for a prompt that names the labels.
+        answers: the answer that stands for a label, for labels whose own name is not the answer.
+        method: the method of fine-tuning, as in ``adapter.method``: lora, dora or rslora.
+        learning_rate, num_train_epochs, per_device_train_batch_size, loss: as in the section ``train`` of a recipe.
         class_weight: None, "balanced", or a weight for each label.
-        metric: what ``predict`` shall be best at: accuracy, macro_f1 or macro_recall.
-        validation_fraction: share of the rows that calibrate probabilities and decision and are not trained on; 0
-            for none, and scores stay as they are.
-        random_state: seed of the order of rows, the first weights and the rows held out.
-        settings: any other key of a recipe by its dotted name, such as ``{"adapter.r": 8}``.
+        metric: the metric that the predicted labels serve: accuracy, macro_f1 or macro_recall.
+        validation_fraction: share of the rows that calibrate the probabilities and the decision instead of training
+            the model; 0 for no calibration.
+        random_state: seed of the initial adapter weights, of the order of the rows, and of the choice of validation
+            rows.
+        settings: other keys of a recipe by their dotted names, such as ``{"adapter.r": 8}``.
 
     Attributes:
-        classes_: the labels, (K,), in the order of ``predict_proba``'s columns.
-        recipe_: the recipe it was trained by.
+        classes_: the labels, (K,), in the order of the columns of ``predict_proba``.
+        recipe_: the recipe that the classifier was trained with.
 
     Example:
         >>> from whinchat import Classifier
@@ -68,7 +69,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         >>> model.predict_proba(["what a lovely day"])  # doctest: +SKIP
     """
 
-    def __init__(  # noqa: PLR0913  # an estimator's settings are its arguments
+    def __init__(  # noqa: PLR0913  # scikit-learn takes every setting of an estimator as an argument
         self,
         *,
         model: str = "package:smollm2-135m-instruct",
@@ -103,57 +104,63 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Train on N texts and their labels.
 
         Raises:
-            InputError: X are no texts, y does not pair up with them, or there is one label alone.
-            RecipeError: a parameter is none that a recipe takes.
-            WhinchatError: the model cannot be had or does not fit.
+            InputError: X holds no texts, y has not one label for each text, or all labels are the same.
+            RecipeError: a parameter has a value that a recipe does not allow.
+            WhinchatError: the model cannot be loaded, or does not fit into memory.
         """
         # Only fitting needs the trainer, which takes seconds to import; predicting must not wait for it.
         from whinchat.training import prepare, trackers, train
 
         texts = _texts(X)
-        given = np.asarray(y)
-        if given.shape != (len(texts),):
-            raise InputError(f"y: has the shape {given.shape}, {len(texts)} texts need ({len(texts)},): a label each")
+        labels = np.asarray(y)
+        if labels.shape != (len(texts),):
+            raise InputError(f"y: has the shape {labels.shape}; give one label for each of the {len(texts)} texts")
         try:
-            classes, rows = np.unique(given, return_inverse=True)
+            classes, indices = np.unique(labels, return_inverse=True)
         except TypeError:
-            raise InputError("y: holds labels of several kinds; give strings, numbers or booleans alone") from None
+            raise InputError(
+                "y: holds labels of several types; give only strings, only numbers or only booleans"
+            ) from None
         if len(classes) < 2:
             raise InputError("y: holds 1 class, and a classifier needs 2 or more")
-        recipe = self._recipe([str(one) for one in classes])
-        corpus = self._corpus(texts, rows.tolist())
+        recipe = self._recipe([str(label) for label in classes])
+        corpus = self._corpus(texts, indices.tolist())
         with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
             adapter = Path(folder) / "adapter"
             backbone, template = prepare.prepare_training(recipe, corpus)
-            told = trackers.Trackers(recipe.train.report_to)
-            engine, _ = train.train(recipe, corpus, backbone, template, Path(folder) / "checkpoints", adapter, told)
-            told.finish()
+            run_trackers = trackers.Trackers(recipe.train.report_to)
+            checkpoints = Path(folder) / "checkpoints"
+            engine, _ = train.train(recipe, corpus, backbone, template, checkpoints, adapter, run_trackers)
+            run_trackers.finish()
             predictor = Predictor(recipe, engine, Calibrator(recipe.task.labels))
             if corpus.validation is not None:
                 scores = predictor.score(corpus.validation.texts).astype(np.float64)
-                fitted = fit_with_threshold(ScoredSplit(corpus.validation, scores), recipe.task.labels, recipe.evaluate)
-                fitted.save(adapter)
-                predictor = replace(predictor, calibrator=fitted)
-            self._take(classes, recipe, adapter, predictor)
+                scored = ScoredSplit(corpus.validation, scores)
+                calibrator = fit_with_threshold(scored, recipe.task.labels, recipe.evaluate)
+                calibrator.save(adapter)
+                predictor = replace(predictor, calibrator=calibrator)
+            self._set_fitted(classes, recipe, adapter, predictor)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
-        """Calibrated probabilities, (N, K), columns in the order of ``classes_``."""
+        """Return the calibrated probabilities, (N, K), with columns in the order of ``classes_``."""
         return self._predictions(X).probabilities
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
-        """The label of each text, (N,): the one that serves ``metric``."""
+        """Return the label of each text, (N,), chosen to serve ``metric``."""
         indices = self._predictions(X).label_indices
         labels: NDArray[Any] = self.classes_[indices]
         return labels
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write adapter, tokenizer, recipe and calibration to ``folder``; ``from_pretrained`` reads them, and so does
-        every command of whinchat that takes a run."""
-        goal = Path(folder)
-        goal.mkdir(parents=True, exist_ok=True)
-        for name, content in self._stored().items():
-            (goal / name).write_bytes(content)
+        """Write adapter, tokenizer, recipe and calibration to ``folder``.
+
+        ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in self._saved_files().items():
+            (target / name).write_bytes(content)
 
     def push_to_hub(
         self,
@@ -164,43 +171,48 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         token: str | None = None,
         base_model: str | None = None,
     ) -> str:
-        """Put what ``save_pretrained`` writes into the repository ``repo_id`` of the Hugging Face hub; its address.
+        """Upload the files of ``save_pretrained`` to a repository on the Hugging Face hub, and return its URL.
 
-        Its card says what it is and how it is used, and holds no figures; ``whinchat push`` sends a run with all that
-        was measured.
+        The model card describes the classifier and its use, without evaluation results; ``whinchat push`` uploads a
+        run with its evaluation.
 
         Args:
-            repo_id: OWNER/NAME; made where it is not there.
-            private: whether to make it for your eyes only; None as your account has it.
-            commit_message: of the one commit.
-            token: the hub library's own by default (``hf auth login``, HF_TOKEN).
-            base_model: hub id of the chat model, where ``model`` is a folder.
+            repo_id: OWNER/NAME; created if there is no such repository.
+            private: whether a new repository is private; None for the default of your account.
+            commit_message: message of the commit.
+            token: access token; by default the one of ``hf auth login`` or HF_TOKEN.
+            base_model: hub id of the chat model; needed if ``model`` is a local folder.
 
         Raises:
-            HubError: no token, nobody else could have the chat model, or the hub refuses or is out of reach.
+            HubError: there is no token, the chat model is not on the hub, or the hub cannot be reached or refuses.
         """
         # The repository's card is a report, which takes matplotlib along; predicting must not wait for it.
         from whinchat.hub.repository import repository_of_classifier
 
-        files = self._stored()
+        files = self._saved_files()
         api = connect_to_hub(repo_id, token)
         package = repository_of_classifier(files, self.recipe_, repo_id, base_model)
         return upload_files(api, repo_id, package.files, commit_message, private)
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
-        """What ``save_pretrained`` or a run left in a folder, or what the hub has as OWNER/NAME or OWNER/NAME@REVISION.
+        """Load a classifier from a folder of ``save_pretrained``, from a run, or from the hub.
+
+        Args:
+            source: the folder, or OWNER/NAME or OWNER/NAME@REVISION on the hub.
 
         Raises:
-            HubError, RunError: nothing of the kind there. ModelError: its backbone cannot be had, or a file is damaged.
+            HubError: the hub has no such classifier, or cannot be reached.
+            RunError: the folder holds no classifier.
+            ModelError: the backbone cannot be loaded, or a file is damaged.
         """
         path = fetch_classifier(source)
-        found = find_classifier(path)
-        recipe = found.recipe
-        stored = found.folder / _FILE
-        kept = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+        saved = find_classifier(path)
+        recipe = saved.recipe
+        file = saved.folder / _FILE
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         train = recipe.train
-        made = cls(
+        classifier = cls(
             model=recipe.backbone.model,
             instruction=recipe.task.instruction,
             answers=recipe.task.answers or None,
@@ -212,18 +224,19 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             class_weight=None if train.class_weights == "none" else train.class_weights,
             metric=recipe.evaluate.metric,
             random_state=train.seed,
-            validation_fraction=kept.get("validation_fraction", _VALIDATION),
+            validation_fraction=stored.get("validation_fraction", _VALIDATION),
         )
-        made.settings = made._further_settings(recipe)
-        made._take(np.array(kept.get("classes", recipe.task.labels)), recipe, found.folder, Predictor.load(path))
-        return made
+        classifier.settings = classifier._other_settings(recipe)
+        classes = np.array(stored.get("classes", recipe.task.labels))
+        classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path))
+        return classifier
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is an adapter."""
+        """Return whether the classifier was fitted or loaded."""
         return hasattr(self, "_files")
 
     def __sklearn_tags__(self) -> Any:
-        """Texts, and not a table of numbers."""
+        """Declare that X holds texts, not a table of numbers."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
@@ -231,29 +244,28 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the model in memory, which is loaded again where it is needed."""
+        """Return the state without the model in memory, which is loaded again at the next prediction."""
         state: dict[str, Any] = super().__getstate__()
         return {key: value for key, value in state.items() if key != "_predictor"}
 
-    def _take(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor) -> None:
+    def _set_fitted(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
-        # The files themselves, so that a copy or a pickle of the classifier needs no folder.
-        self._files = {one.name: one.read_bytes() for one in model_files(adapter)}
+        # The content of the files, so that a copy or a pickle of the classifier needs no folder.
+        self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
         self._predictor = predictor
 
-    def _stored(self) -> dict[str, bytes]:
-        """The files of ``save_pretrained``, by their names."""
+    def _saved_files(self) -> dict[str, bytes]:
+        """Return the content of the files of ``save_pretrained``, by their names."""
         check_is_fitted(self)
-        kept = {"classes": self.classes_.tolist(), "validation_fraction": self.validation_fraction}
-        return {**self._files, _FILE: f"{json.dumps(kept)}\n".encode()}
+        stored = {"classes": self.classes_.tolist(), "validation_fraction": self.validation_fraction}
+        return {**self._files, _FILE: f"{json.dumps(stored)}\n".encode()}
 
-    def _further_settings(self, recipe: Recipe) -> dict[str, Any] | None:
-        """What in ``recipe`` follows from no other parameter, for ``settings``."""
+    def _other_settings(self, recipe: Recipe) -> dict[str, Any] | None:
+        """Return the keys of ``recipe`` that no other parameter determines, as values of ``settings``."""
         values = recipe.model_dump()
         keys = [key.split(".") for key in differences(self._recipe(recipe.task.labels), recipe)]
-        found = {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE}
-        return found or None
+        return {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE} or None
 
     def _predictions(self, X: Sequence[str]) -> Predictions:  # noqa: N803
         check_is_fitted(self)
@@ -266,15 +278,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def _recipe(self, labels: Sequence[str]) -> Recipe:
         answers = {str(label): word for label, word in (self.answers or {}).items()}
-        named = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
-        asked = f"You are a text classifier. Output exactly one of these labels and nothing else: {named}."
+        words = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
+        instruction = f"You are a text classifier. Output exactly one of these labels and nothing else: {words}."
         weights = self.class_weight
         raw: dict[str, Any] = {
             "name": "classifier",
             "task": {
                 "name": "text-classification",
                 "labels": list(labels),
-                "instruction": self.instruction or asked,
+                "instruction": self.instruction or instruction,
                 "answers": answers,
             },
             "data": {"source": SOURCE},
@@ -295,7 +307,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         for key, value in (self.settings or {}).items():
             section, _, name = key.partition(".")
             if not name or not isinstance(raw.get(section), dict):
-                raise RecipeError(f"settings: {key!r} is no key of a recipe; give it as in adapter.r or train.optim")
+                raise RecipeError(
+                    f"settings: {key!r} is no key of a recipe; give a dotted name such as adapter.r or train.optim"
+                )
             raw[section][name] = value
         try:
             return Recipe.model_validate(raw)
@@ -306,17 +320,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         train, validation = Split("train", texts, tuple(labels)), None
         if not 0 <= self.validation_fraction < 1:
             raise RecipeError(f"validation_fraction: must lie from 0 to below 1; found {self.validation_fraction}")
-        if held := round(self.validation_fraction * len(texts)):
-            train, carved = carve_splits(train, {"validation": held}, self.random_state, SOURCE)
+        if validation_rows := round(self.validation_fraction * len(texts)):
+            train, carved = carve_splits(train, {"validation": validation_rows}, self.random_state, SOURCE)
             validation = carved["validation"]
         return Corpus(SOURCE, None, train, validation, None, DataReport())
 
 
 def _texts(X: Any) -> tuple[str, ...]:  # noqa: N803
-    """N strings.
+    """Return X as N plain strings.
 
     Raises:
-        InputError: one string, a table, or something that is no text.
+        InputError: X is a single string or a table, is empty, or holds something other than strings.
     """
     if isinstance(X, str):
         raise InputError("X: is one string; give a list of texts")
@@ -325,8 +339,8 @@ def _texts(X: Any) -> tuple[str, ...]:  # noqa: N803
     texts = tuple(X)
     if not texts:
         raise InputError("X: holds no texts")
-    for at, text in enumerate(texts):
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputError(f"X: row {at} is a {type(text).__name__}, not a string; give texts")
-    # numpy's own strings are no plain ones.
+            raise InputError(f"X: row {row} is a {type(text).__name__}, not a string; give only strings")
+    # Strings of numpy have a type of their own.
     return tuple(map(str, texts))

@@ -52,7 +52,7 @@ def test_there_and_back(hub: Hub, fitted: Classifier, monkeypatch: pytest.Monkey
     card = ModelCard(repository.files["README.md"].decode())
     assert (card.data.base_model, card.data.pipeline_tag) == (BASE, "text-classification")
     assert card.data.eval_results is None
-    assert "this page holds no figures" in card.text
+    assert "this card reports no metrics" in card.text
     assert f'base, adapter = "{BASE}", "{REPO}"' in card.text
     # Somebody who may see it.
     monkeypatch.setenv("HF_TOKEN", TOKEN)

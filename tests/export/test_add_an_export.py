@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.export.test_export_run import texts_file
 from tests.helpers import tiny_models
+from tests.helpers.exports import texts_file
 from whinchat.errors import ModelError, RunError
 from whinchat.export.export_registry import export_names, find_exporter, register_export, unregister_export
 from whinchat.export.export_run import export_run

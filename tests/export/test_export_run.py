@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.exports import TEXTS, texts_file
 from whinchat.errors import DataError, ModelError, RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.export import export_run as exporting
@@ -23,25 +24,11 @@ from whinchat.inference.predictor import Predictor
 from whinchat.pipelines.run import run
 from whinchat.storage.locate import find_classifier
 
-TEXTS = list(tiny_models.toy_rows(40, tiny_models.ONE_TOKEN, 11)[0])
-
-
-def texts_file(folder: Path, texts: list[str] = TEXTS) -> Path:
-    path = folder / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
-
 
 def of_method(model: Path, folder: Path, **sections: Any) -> Path:
     source = finished_runs.write_csv(folder / "data.csv")
     run(finished_runs.recipe_for(model, source, **sections), folder / "run")
     return folder / "run"
-
-
-def predictor_of(model: Path, labels: tuple[str, ...], **task: Any) -> Predictor:
-    """An untrained classifier, which answers through no calibration."""
-    recipe = tiny_models.tiny_recipe(model, task={"labels": labels, **task})
-    return Predictor(recipe, tiny_models.engine_of(tiny_models.load(model), labels, **task), Calibrator(labels))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Regex, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
-from tests.export.test_export_run import TEXTS, predictor_of, texts_file
 from tests.helpers import tiny_models
+from tests.helpers.exports import TEXTS, predictor_of, texts_file
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.export import export_run as exporting

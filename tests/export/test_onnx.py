@@ -10,8 +10,8 @@ import pytest
 from scipy.special import softmax
 from transformers import AutoConfig, AutoTokenizer
 
-from tests.export.test_export_run import TEXTS, predictor_of, texts_file
 from tests.helpers import tiny_models
+from tests.helpers.exports import TEXTS, predictor_of, texts_file
 from whinchat.errors import ModelError
 from whinchat.export import export_run as exporting
 from whinchat.export import onnx

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
 from tests.helpers import tiny_models
 from whinchat.cli.options import parse_run_names
 from whinchat.errors import RunError
@@ -69,23 +67,7 @@ def test_it_ends_when_all_is_answered(process: tuple[subprocess.Popen[str], str]
         post(address, {"texts": "a"})
 
 
-def test_an_address_that_is_taken(whinchat: Whinchat, runs: dict[str, Path]) -> None:  # noqa: F811
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        said = whinchat("serve", runs["first"], "--port", str(port))
-    assert said.code == 2
-    assert f"127.0.0.1:{port}: cannot be listened on (Address already in use)" in said.err
-
-
-def test_no_run_there(whinchat: Whinchat, tmp_path: Path) -> None:  # noqa: F811
-    said = whinchat("serve", tmp_path / "none", "--port", "0")
-    assert said.code == 2
-    assert "no such run folder" in said.err
-
-
-def test_names(tmp_path: Path) -> None:
+def test_names_of_runs(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     found = parse_run_names([str(tmp_path / "a"), f"b={tmp_path / 'a'}"])
     assert found == {"a": tmp_path / "a", "b": tmp_path / "a"}
