@@ -22,6 +22,7 @@ def blank_svg(self: FigureSpec, theme: object = None) -> str:
 
 def blank_files(self: FigureSpec, folder: Path) -> tuple[Path, Path]:
     """The files that ``FigureSpec.write`` writes."""
+    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{self.name}.png", folder / f"{self.name}.svg"
     png.write_bytes(_PNG)
     svg.write_text(blank_svg(self), encoding="utf-8")
