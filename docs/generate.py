@@ -35,6 +35,8 @@ from whinchat.storage.review_folder import ReviewFolder
 from whinchat.storage.run_folder import RunFolder
 
 REFERENCE = Path(__file__).parent / "reference"
+# A default that a command computes, as its help says it.
+_STATED_DEFAULT = re.compile(r"\s*\[default: (.+)\]$")
 # Names of the types of a YAML file.
 _YAML_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", Path: "path"}
 
@@ -129,7 +131,7 @@ def _key_table(fields: dict[str, FieldInfo], prefix: str) -> str:
         (
             f"`{prefix}{name}`" + _anchor(f"{prefix}{name}"),
             ", ".join([_type_name(field.annotation), *_range(field)]) + "<br>" + _default(field),
-            field.description or _fallback(name, prefix),
+            _escape(field.description or _fallback(name, prefix)),
         )
         for name, field in fields.items()
     ]
@@ -181,7 +183,7 @@ def _yaml(field: FieldInfo) -> str:
     if value is None:
         return "`null`"
     if isinstance(value, tuple):
-        return f"`{list(value)}`"
+        return f"`{list(value)}`".replace("'", '"')
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value!r}`".replace("'", '"')
 
 
@@ -291,7 +293,9 @@ def _parameter_table(parameters: Sequence[Any], kind: str) -> str:
     rows = []
     for one in parameters:
         names = f"`{_metavar(one)}`" if kind == "argument" else ", ".join(f"`{name}`" for name in one.opts)
-        rows.append((names, _parameter_type(one), _parameter_default(one), one.help or "-"))
+        rows.append(
+            (names, _parameter_type(one), _parameter_default(one), _escape(_STATED_DEFAULT.sub("", one.help or "-")))
+        )
     return _table((kind, "value", "default", "description"), rows)
 
 
@@ -307,6 +311,8 @@ def _parameter_type(parameter: Any) -> str:
 def _parameter_default(parameter: Any) -> str:
     if parameter.required:
         return "required"
+    if stated := _STATED_DEFAULT.search(parameter.help or ""):
+        return stated[1]
     if parameter.default in (None, "", False, PydanticUndefined) or callable(parameter.default):
         return "-"
     return f"`{parameter.default}`"
@@ -460,6 +466,11 @@ def _doc(cls: type[Any]) -> str:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """Return plain text so that Markdown shows it as it stands."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:

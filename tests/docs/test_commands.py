@@ -107,6 +107,31 @@ def test_shown_recipe_keys_exist(documents: list[Path], root: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_shown_programs_and_targets_exist(documents: list[Path], root: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    wrong = []
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        for module in re.findall(r"python -m (benchmarks[.\w]*)", text):
+            path = root / module.rstrip(".").replace(".", "/")
+            if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file():
+                wrong.append(f"{document.relative_to(root)}: no program {module}")
+        for program in re.findall(r"python ((?:docs|examples)/[\w/.-]+\.py)", text):
+            if not (root / program).is_file():
+                wrong.append(f"{document.relative_to(root)}: no program {program}")
+        for target in re.findall(r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", text, re.MULTILINE):
+            if "".join(target) not in targets:
+                wrong.append(f"{document.relative_to(root)}: no target {''.join(target)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_ci_runs_what_the_readme_names(root: Path) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^make \S+$", (root / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert commands
+    assert all(command in readme for command in commands)
+
+
 @pytest.mark.parametrize(
     ("text", "calls"),
     [
