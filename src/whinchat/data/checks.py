@@ -12,7 +12,7 @@ from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
 # Labels whose shares of texts with doubled spaces differ by so much can be told apart by them.
-TELLING = 0.2
+WHITESPACE_LEAK_DIFFERENCE = 0.2
 _DOUBLED = re.compile(r"\s\s")
 _EXAMPLES_EACH = 2
 _EXAMPLE_CHARS = 60
@@ -76,7 +76,7 @@ def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -
     if "spaces" in clean or not shares:
         return None
     most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    if shares[most] - shares[least] < TELLING:
+    if shares[most] - shares[least] < WHITESPACE_LEAK_DIFFERENCE:
         return None
     return (
         f"Doubled spaces stand in {shares[most]:.0%} of the training texts of {most} and in {shares[least]:.0%} of "

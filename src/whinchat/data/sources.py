@@ -10,7 +10,7 @@ from whinchat.data.checks import check_corpus, doubled_space_shares, require_eve
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import label_splits
-from whinchat.data.packages import PREFIX, catalog_entry, fetch_package_file
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import HUB_PREFIX, RawSource
 from whinchat.data.split_files import read_split_file, read_split_folder
 from whinchat.data.splits import carve_splits, limit_rows, source_indices
@@ -82,7 +82,7 @@ def read_source(data: DataConfig) -> RawSource:
         DataError: the source cannot be found or read.
     """
     source = data.source
-    if source.startswith(PREFIX):
+    if source.startswith(PACKAGE_PREFIX):
         return _read_package(data)
     if source.startswith(HUB_PREFIX):
         _require_format(data, "hub")
@@ -116,7 +116,7 @@ def _source_kinds() -> str:
     *suffixes, last = table_suffixes()
     return (
         f"a source is a folder, a {', '.join(suffixes)} or {last} file, "
-        f"{HUB_PREFIX}OWNER/NAME for a hub data set, or {PREFIX}NAME for a file inside a PyPI package"
+        f"{HUB_PREFIX}OWNER/NAME for a hub data set, or {PACKAGE_PREFIX}NAME for a file inside a PyPI package"
     )
 
 

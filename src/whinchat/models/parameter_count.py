@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from whinchat.data.packages import PREFIX, cache_folder, catalog_entry
+from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry
 from whinchat.models.gguf_import import conversion_target
 
 
@@ -29,7 +29,7 @@ def count_configured_parameters(model: str, revision: str | None = None) -> int 
         DataError: ``model`` names a package that is not in the catalog.
     """
     path: str | Path = model
-    if model.startswith(PREFIX):
+    if model.startswith(PACKAGE_PREFIX):
         path = conversion_target(Path(catalog_entry(model).filename), cache_folder() / "models")
     elif (local := Path(model).expanduser()).is_dir():
         path = local

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from whinchat.data.packages import PREFIX, catalog_entry
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.evaluation.results import Metrics, ReliabilityReport
 from whinchat.hub.client import HUB_ID
 from whinchat.recipe.schema import Recipe, method_name
@@ -22,7 +22,7 @@ def hub_model(manifest: Manifest) -> str | None:
     A folder called ``models/tiny`` looks like a hub id, so a name counts as one only with a hub commit beside it.
     """
     source = manifest.model_source
-    if source.startswith(PREFIX):
+    if source.startswith(PACKAGE_PREFIX):
         return catalog_entry(source).hub_id
     is_hub_id = HUB_ID.fullmatch(source) and _COMMIT.fullmatch(manifest.model_commit or "")
     return source if is_hub_id else None
@@ -41,7 +41,7 @@ def run_title(record: RunRecord, base: str | None = None) -> str:
 
 def model_title(recipe: Recipe, load_in: str, base: str) -> str:
     """Return the title of a model that ``recipe`` trained on the base model ``base``, held as ``load_in``."""
-    name = base.rstrip("/").rpartition("/")[2].removeprefix(PREFIX)
+    name = base.rstrip("/").rpartition("/")[2].removeprefix(PACKAGE_PREFIX)
     task = re.sub(r"[-_]+", " ", recipe.task.name)
     return f"{name} fine-tuned with {method_name(recipe.adapter, load_in)} for {task}"
 
