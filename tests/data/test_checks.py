@@ -63,7 +63,7 @@ def test_long_examples_are_shortened() -> None:
 
 
 def test_nothing_left() -> None:
-    with pytest.raises(DataError, match="src: every training text also stands in test, so nothing is left"):
+    with pytest.raises(DataError, match="src: every training text also occurs in test, so nothing is left"):
         check_corpus(split("train", ("a", 0)), {"test": split("test", ("A", 0))}, data(), "src")
 
 
@@ -90,7 +90,7 @@ def test_doubled_spaces_that_give_a_label_away() -> None:
     assert shares == {"plain": 0.25, "odd": 0.75, "none": 0.0}
     told = whitespace_leak_warning(shares, ("html_entities",))
     assert told is not None
-    assert "75% of the training texts of odd and in 0% of those of none" in told
+    assert "75% of the training texts of odd and in 0% of the training texts of none" in told
     assert "task.clean" in told
     assert whitespace_leak_warning(shares, ("spaces",)) is None
     assert whitespace_leak_warning({"plain": 0.25, "odd": 0.4}, ()) is None

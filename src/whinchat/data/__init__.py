@@ -1,1 +1,1 @@
-"""Data: from a source to checked splits."""
+"""The data stage: from a source to checked splits."""

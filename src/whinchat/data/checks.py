@@ -11,29 +11,38 @@ from whinchat.data.dataset import DataReport, Split
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
-# Labels whose shares of texts with doubled spaces differ by so much can be told apart by them.
+# Smallest difference between two labels' shares of texts with doubled spaces that is worth a warning.
 WHITESPACE_LEAK_DIFFERENCE = 0.2
-_DOUBLED = re.compile(r"\s\s")
-_EXAMPLES_EACH = 2
+_DOUBLED_SPACE = re.compile(r"\s\s")
+_EXAMPLES_PER_KIND = 2
 _EXAMPLE_CHARS = 60
 
 
 def normalize_text(text: str) -> str:
-    """What makes two texts equal here: the same characters, but for case, white space and Unicode composition."""
+    """Return ``text`` without differences in case, white space and Unicode composition."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def check_corpus(
     train: Split, held_out: Mapping[str, Split], data: DataConfig, source: str
 ) -> tuple[Split, DataReport]:
-    """Train after ``data.drop_leaked`` and ``data.drop_duplicates``, and what was found.
+    """Apply ``data.drop_leaked`` and ``data.drop_duplicates`` to train, and report what was found.
 
-    A duplicate is a row whose text stands earlier in train; it is in conflict if that first row has another label.
-    Leaks are looked for in all of an evaluation split, whatever part of it ``data.*_rows`` will keep, so that train
-    does not depend on how much of it is measured.
+    A duplicate is a row whose text occurs earlier in train; the duplicate is in conflict if the first row with the text
+    has another label. A leak is a text of an evaluation split that also occurs in train. All rows of an evaluation
+    split are searched, even those that ``data.*_rows`` will cut off, so that train does not depend on the limit.
+
+    Args:
+        train: the training rows.
+        held_out: the evaluation splits by name.
+        data: section of the recipe.
+        source: name of the source, for messages.
+
+    Returns:
+        The training rows that are left, and the report.
 
     Raises:
-        DataError: nothing is left of train.
+        DataError: no training rows are left.
     """
     keys = [normalize_text(text) for text in train.texts]
     first: dict[str, int] = {}
@@ -50,7 +59,7 @@ def check_corpus(
     kept = train.take([index for index in range(len(train)) if index not in dropped]) if dropped else train
     if not len(kept):
         raise DataError(
-            f"{source}: every training text also stands in {' and '.join(name for name in leaks if leaks[name])}, so "
+            f"{source}: every training text also occurs in {' and '.join(name for name in leaks if leaks[name])}, so "
             "nothing is left to train on; give train texts of its own"
         )
     report = DataReport(
@@ -64,23 +73,28 @@ def check_corpus(
 
 
 def doubled_space_shares(train: Split, labels: Sequence[str]) -> dict[str, float]:
-    """Share of each label's texts with two or more spaces in a row, such as a hashtag that was taken out leaves."""
+    """Return the share of each label's texts with two or more spaces in a row, as a removed hashtag leaves them."""
     rows, doubled = Counter(train.labels), Counter[int]()
     for text, label in zip(train.texts, train.labels, strict=True):
-        doubled[label] += _DOUBLED.search(text) is not None
+        doubled[label] += _DOUBLED_SPACE.search(text) is not None
     return {name: doubled[label] / max(1, rows[label]) for label, name in enumerate(labels)}
 
 
 def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -> str | None:
-    """What to say where ``doubled_spaces`` gives labels away and ``task.clean`` does not mend it."""
+    """Return a warning where doubled spaces reveal labels and ``task.clean`` leaves them in the texts, else None.
+
+    Args:
+        shares: from ``doubled_space_shares``.
+        clean: ``task.clean`` of the recipe.
+    """
     if "spaces" in clean or not shares:
         return None
     most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
     if shares[most] - shares[least] < WHITESPACE_LEAK_DIFFERENCE:
         return None
     return (
-        f"Doubled spaces stand in {shares[most]:.0%} of the training texts of {most} and in {shares[least]:.0%} of "
-        f"those of {least}: a model learns to tell the labels by them, and other texts have none. "
+        f"Doubled spaces occur in {shares[most]:.0%} of the training texts of {most} and in {shares[least]:.0%} of the "
+        f"training texts of {least}: a model learns to tell the labels apart by them, and other texts have none. "
         "Set task.clean to [spaces]."
     )
 
@@ -88,19 +102,19 @@ def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -
 def _examples(
     train: Split, repeats: list[int], conflicts: list[int], leaks: Mapping[str, list[str]]
 ) -> tuple[str, ...]:
+    """Return a few examples of each kind of finding, as lines for the report."""
     in_conflict = set(conflicts)
-    plain = [index for index in repeats if index not in in_conflict]
     kinds = {f"also in {name}": texts for name, texts in leaks.items()}
     kinds["repeated with another label"] = [train.texts[index] for index in conflicts]
-    kinds["repeated"] = [train.texts[index] for index in plain]
+    kinds["repeated"] = [train.texts[index] for index in repeats if index not in in_conflict]
     lines: list[str] = []
     for kind, texts in kinds.items():
-        different = dict.fromkeys(f"{kind}: {_shortened(text)}" for text in texts)
-        lines += list(different)[:_EXAMPLES_EACH]
+        distinct = dict.fromkeys(f"{kind}: {_shorten(text)}" for text in texts)
+        lines += list(distinct)[:_EXAMPLES_PER_KIND]
     return tuple(lines)
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _EXAMPLE_CHARS else line[: _EXAMPLE_CHARS - 1] + "…"
 
@@ -109,13 +123,13 @@ def require_every_label(train: Split, labels: tuple[str, ...], source: str) -> N
     """Check that each label has a training row.
 
     Raises:
-        DataError: a label has none; the message counts the rows of all.
+        DataError: a label has no row; the message gives the number of rows of every label.
     """
     counts = train.counts(labels)
     missing = [label for label, rows in counts.items() if not rows]
     if missing:
-        found = ", ".join(f"{label} {rows}" for label, rows in counts.items())
+        counted = ", ".join(f"{label} {rows}" for label, rows in counts.items())
         raise DataError(
-            f"{source}: no training row is labelled {' or '.join(missing)} (rows used: {found}); "
+            f"{source}: no training row is labelled {' or '.join(missing)} (rows used: {counted}); "
             "add some, take more rows (data.train_rows), or take the label out of task.labels"
         )

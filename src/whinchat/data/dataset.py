@@ -1,4 +1,4 @@
-"""What the data stage hands on: frozen splits, and what was found while checking them."""
+"""The records of the data stage: splits, and the report of the checks on them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from whinchat.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and their labels, in the order of the source.
+    """Texts and their labels, in order.
 
-    ``labels[i]`` indexes ``task.labels``.
+    Attributes:
+        name: train, validation or test.
+        texts: the texts.
+        labels: the label of each text, as an index into ``task.labels``.
     """
 
     name: str
@@ -28,20 +31,20 @@ class Split:
         return len(self.texts)
 
     def head(self, rows: int | None) -> Split:
-        """The first ``rows`` rows; all of them for ``None``."""
+        """Return the first ``rows`` rows; None returns all."""
         return Split(self.name, self.texts[:rows], self.labels[:rows])
 
     def take(self, indices: list[int]) -> Split:
-        """The rows at ``indices``, in that order."""
+        """Return the rows at ``indices``, in that order."""
         return Split(self.name, tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices))
 
     def counts(self, labels: tuple[str, ...]) -> dict[str, int]:
-        """Rows of each label, in label order."""
-        found = Counter(self.labels)
-        return {label: found[index] for index, label in enumerate(labels)}
+        """Return the number of rows of each label, in the order of ``labels``."""
+        counts = Counter(self.labels)
+        return {label: counts[index] for index, label in enumerate(labels)}
 
     def fingerprint(self) -> str:
-        """SHA-256 over every text and label in order: equal exactly when the rows are."""
+        """Return the SHA-256 of all texts and labels in order, which is equal for equal rows only."""
         digest = hashlib.sha256()
         for text, label in zip(self.texts, self.labels, strict=True):
             raw = text.encode()
@@ -51,10 +54,15 @@ class Split:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What the checks found. Counts are rows; nothing here is dropped silently.
+    """What the checks found.
 
-    ``leaked`` names each evaluation split and how many of its texts also stood in train, ``doubled_spaces`` each label
-    and the share of its training texts with two or more spaces in a row.
+    Attributes:
+        duplicates_in_train: training rows whose text occurs earlier in train.
+        conflicting_duplicates: duplicates with another label than the first row with their text.
+        leaked: for each evaluation split, the number of its texts that also occur in train.
+        dropped_from_train: training rows that were dropped as leaks or duplicates.
+        examples: lines that show a few of the texts found.
+        doubled_spaces: for each label, the share of its training texts with two or more spaces in a row.
     """
 
     duplicates_in_train: int = 0
@@ -67,7 +75,14 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Everything a run needs to know about its data."""
+    """The data of a run.
+
+    Attributes:
+        source: ``data.source`` of the recipe.
+        revision: what pins the content of the source, such as a commit; None where the source has no such thing.
+        train, validation, test: the splits; None where there is no such split.
+        report: what the checks found.
+    """
 
     source: str
     revision: str | None
@@ -77,16 +92,16 @@ class Corpus:
     report: DataReport
 
     def split(self, name: str) -> Split:
-        """The evaluation split called ``name``.
+        """Return the split called ``name``.
 
         Raises:
-            DataError: the source has no such split.
+            DataError: there is no such split.
         """
-        found = {"train": self.train, "validation": self.validation, "test": self.test}
-        if (split := found.get(name)) is None:
-            have = ", ".join(key for key, value in found.items() if value is not None)
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if (split := splits.get(name)) is None:
+            names = ", ".join(key for key, value in splits.items() if value is not None)
             raise DataError(
-                f"{self.source}: has no {name} split (it has {have}); "
+                f"{self.source}: has no {name} split (it has {names}); "
                 f"set evaluate.split to one it has, or data.{name}_rows to take one from train"
             )
         return split

