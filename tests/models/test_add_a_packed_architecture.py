@@ -1,7 +1,7 @@
 """Families of models registered from outside take the packed forward pass and compute what transformers computes.
 
-The example of docs/how-to/add-a-packed-architecture.md: Qwen2 needs its two classes and a supported configuration; Qwen3
-also normalizes queries and keys.
+The example of docs/how-to/add-a-packed-architecture.md: Qwen2 needs its two classes and a supported configuration;
+Qwen3 also normalizes queries and keys.
 """
 
 from __future__ import annotations
