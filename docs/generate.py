@@ -224,7 +224,12 @@ def presets_page() -> str:
     ]  # fmt: skip
     catalog = (resources.files("whinchat") / "presets" / "packages.yaml").read_text(encoding="utf-8")
     package_rows = [
-        (f"`{PACKAGE_PREFIX}{name}`", f"`{entry['requirement']}`", f"{entry['download_megabytes']} MB", entry["license"])
+        (
+            f"`{PACKAGE_PREFIX}{name}`",
+            f"`{entry['requirement']}`",
+            f"{entry['download_megabytes']} MB",
+            entry["license"],
+        )
         for name, entry in yaml.safe_load(catalog).items()
     ]
     text = f"""# Shipped presets
