@@ -14,6 +14,7 @@ from whinchat import __version__
 from whinchat.cli.commands import evaluate, explore, predict, publish, recipes, train
 from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
+from whinchat.progress import log_to_stderr
 from whinchat.training.launch import process_rank, world_size
 
 app = typer.Typer(
@@ -64,6 +65,8 @@ def _root(
         if process_rank() > 0:
             out.quiet = True
             os.environ["TQDM_DISABLE"] = "1"
+            return
+    log_to_stderr()
 
 
 # The exit code into which typer turns Ctrl-C.

@@ -5,10 +5,6 @@ Every stage stores its results in the run folder before the next stage starts, s
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from whinchat.data.dataset import Split
@@ -17,6 +13,8 @@ from whinchat.models.forward import Engine
 from whinchat.pipelines.output_folder import IfExists, check_run_folder, open_run_folder
 from whinchat.pipelines.record import make_record, tracker_metrics
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
+from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
+from whinchat.progress import stage
 from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
@@ -29,20 +27,6 @@ from whinchat.training.launch import process_rank
 from whinchat.training.prepare import prepare_run
 from whinchat.training.trackers import Trackers
 from whinchat.training.train import train
-
-
-@dataclass
-class StageTimer:
-    """Measures the wall-clock seconds that this process spends in each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside the ``with`` block to stage ``name``."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunRecord:
@@ -66,35 +50,38 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
     folder = check_run_folder(recipe, Path(path), existing)
     if existing != "overwrite" and folder.manifest.is_file():
         return folder.read()
-    timer = StageTimer()
-    with timer.stage("load"):
+    schedule = RunSchedule()
+    with schedule.stage("load"):
         corpus, backbone, template = prepare_run(recipe)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     open_run_folder(folder, recipe, existing)
     before = _read_before(folder, split)
+    untrained = Engine.build(backbone.model, backbone.plan, template)
+    has_before = before is not None
+    schedule.plan(*plan_stages(recipe, corpus, split, untrained, folder.checkpoints, has_before=has_before))
     if before is None:
-        with timer.stage("before"):
-            untrained = Engine.build(backbone.model, backbone.plan, template)
+        with schedule.stage("before"):
             before = evaluate(untrained, split, recipe.evaluate, "before")
         _write_before(folder, recipe, split, before)
     trackers = Trackers(recipe.train.report_to, folder.trackers)
-    with timer.stage("train"):
+    with schedule.stage("train"):
         engine, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)
     if training.resumed_from_step:
         # An earlier process did a part of the training, so its total time counts as not measured.
-        del timer.seconds["train"]
-    with timer.stage("after"):
+        del schedule.seconds["train"]
+    with schedule.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
-    with timer.stage("trust"):
+    with schedule.stage("trust"):
         reliability = calibrate_and_analyze(recipe, corpus, engine, split, after, folder.adapter)
-    record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, timer.seconds)
+    record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, schedule.seconds)
     trackers.log(tracker_metrics(record))
     trackers.finish()
-    write_predictions(
-        folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
-    )
-    write_report_files(record, folder)
-    folder.write(record)
+    with schedule.stage("publish"):
+        write_predictions(
+            folder.predictions, recipe.task.labels, split.texts, split.labels, before.predictions, after.predictions
+        )
+        write_report_files(record, folder)
+        folder.write(record)
     folder.sweep()
     return record
 
@@ -119,11 +106,13 @@ def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -
     is_first = process_rank() == 0
     folder = check_run_folder(recipe, Path(path), existing) if is_first else RunFolder(Path(path))
     distributed.init_processes(recipe.backbone.device)
-    corpus, backbone, template = prepare_run(recipe)
+    with stage("Load data and model"):
+        corpus, backbone, template = prepare_run(recipe)
     if is_first:
         open_run_folder(folder, recipe, existing)
     trackers = Trackers(recipe.train.report_to, folder.trackers)
-    _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)
+    with stage("Train"):
+        _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)
     trackers.finish()
     return folder, training
 

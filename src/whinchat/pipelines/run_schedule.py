@@ -1,0 +1,171 @@
+"""Tell at the start of a run what it will do and how long that takes here, and correct the estimate stage by stage.
+
+The estimate comes from a short measured sample: the untrained model scores, and answers freely, a few texts of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from whinchat.data.dataset import Corpus, Split
+from whinchat.evaluation.generation import generate
+from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.forward import Engine
+from whinchat.progress import logger, stage
+from whinchat.recipe.schema import Recipe, method_name
+from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
+
+# Texts in the sample: enough to fill a batch on each core, few enough to take seconds.
+SAMPLE_TEXTS = 32
+# A training step takes this many times as long as scoring the same texts; measured with the demo recipe, see
+# docs/decisions.md. Training corrects the estimate after its first steps.
+TRAINING_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a run.
+
+    Attributes:
+        name: the stage's key in ``Manifest.timings_seconds``.
+        title: what the stage does, in words.
+        seconds: estimated wall-clock time; None where nothing was measured.
+    """
+
+    name: str
+    title: str
+    seconds: float | None = None
+
+
+class RunSchedule:
+    """Measures the stages of a run, and logs how long they take and how much is left.
+
+    Attributes:
+        seconds: wall-clock seconds of each stage that this process has finished, by name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._left: list[PlannedStage] = []
+
+    def plan(self, stages: Sequence[PlannedStage], sample: int) -> None:
+        """Log the stages that will follow, with times estimated from ``sample`` texts."""
+        self._left = list(stages)
+        logger.info("This run will")
+        for number, planned in enumerate(stages, 1):
+            estimate = "" if planned.seconds is None else f" (about {tqdm.format_interval(planned.seconds)})"
+            logger.info("  %d. %s%s", number, planned.title, estimate)
+        if sample:
+            total = tqdm.format_interval(self._seconds_left())
+            logger.info("About %s in all on this machine, estimated from %d texts", total, sample)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside; log its start, its end, and a new estimate of what is left."""
+        planned = self._left.pop(0) if self._left else PlannedStage(name, f"{name} data and model")
+        assert planned.name == name
+        started = time.perf_counter()
+        with stage(planned.title[0].upper() + planned.title[1:]):
+            yield
+        seconds = self.seconds[name] = time.perf_counter() - started
+        if planned.seconds:
+            # All estimates come from the same sample, so all are wrong by about the same factor.
+            factor = seconds / planned.seconds
+            self._left = [replace(other, seconds=other.seconds and other.seconds * factor) for other in self._left]
+        if left := self._seconds_left():
+            logger.info("About %s left", tqdm.format_interval(left))
+
+    def _seconds_left(self) -> float:
+        return sum(planned.seconds or 0.0 for planned in self._left)
+
+
+def plan_stages(
+    recipe: Recipe, corpus: Corpus, split: Split, engine: Engine, checkpoints: Path, *, has_before: bool
+) -> tuple[list[PlannedStage], int]:
+    """Return the stages of a run after loading, with times measured on a few texts if anybody sees them.
+
+    Args:
+        recipe: the settings.
+        corpus: the data.
+        split: the rows that are evaluated.
+        engine: the untrained model with its prompts.
+        checkpoints: folder of the checkpoints that an earlier process may have left.
+        has_before: the evaluation before training is stored already.
+
+    Returns:
+        The stages, and the number of texts behind the estimates (0 for no estimates).
+    """
+    settings, train = recipe.evaluate, recipe.train
+    answers = " and by free generation" if settings.generate else ""
+    rows = f"{len(split):,} {split.name} texts by label scores{answers}"
+    steps = _training_steps(recipe, len(corpus.train))
+    checkpoint = last_checkpoint(checkpoints)
+    steps_left = max(0, steps - (checkpoint_step(checkpoint) if checkpoint else 0))
+    method = method_name(recipe.adapter, engine.plan.load_in)
+    titles = {
+        "before": f"evaluate the untrained model on {rows}",
+        "train": f"train a {method} adapter on {len(corpus.train):,} texts, {steps_left:,} steps",
+        "after": f"evaluate the trained model on {rows}",
+        "trust": "calibrate the probabilities and analyze the answers",
+        "publish": "write predictions, figures, report and model card",
+    }
+    if has_before:
+        del titles["before"]
+    if not logger.isEnabledFor(logging.INFO):
+        return [PlannedStage(name, title) for name, title in titles.items()], 0
+    sample = corpus.train.texts[:SAMPLE_TEXTS]
+    scoring, generating = _seconds_per_text(engine, sample, recipe)
+    evaluating = len(split) * (scoring + generating)
+    step_rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
+    training = steps_left * step_rows * scoring * TRAINING_FACTOR
+    analyzing = 0.0
+    if corpus.validation is not None:
+        training += _evaluations(recipe, steps) * len(corpus.validation.head(train.eval_rows)) * scoring
+        calibrating = 0 if corpus.validation.fingerprint() == split.fingerprint() else len(corpus.validation)
+        edited = len(settings.stress_edits) * min(settings.stress_rows, len(split))
+        analyzing = (calibrating + edited) * scoring
+    seconds = {"before": evaluating, "train": training, "after": evaluating, "trust": analyzing}
+    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], len(sample)
+
+
+def _training_steps(recipe: Recipe, rows: int) -> int:
+    train = recipe.train
+    if train.max_steps > 0:
+        return train.max_steps
+    batches = math.ceil(rows / train.per_device_train_batch_size)
+    return math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * train.num_train_epochs)
+
+
+def _evaluations(recipe: Recipe, steps: int) -> float:
+    """Return how often validation is scored during training."""
+    every = recipe.train.eval_steps
+    if every is None:
+        return 0.0
+    return steps / every if every >= 1 else 1 / every
+
+
+def _seconds_per_text(engine: Engine, texts: Sequence[str], recipe: Recipe) -> tuple[float, float]:
+    """Return the measured seconds of scoring a text, and of letting the model answer it freely."""
+    settings, prompts = recipe.evaluate, engine.template.encode(texts)
+    batch_size, title = settings.per_device_eval_batch_size, "Measuring a sample"
+    # The first pass pays for everything that is loaded or compiled once.
+    score_prompts(engine, prompts[:1], batch_size, title)
+    scoring = _timed(lambda: score_prompts(engine, prompts, batch_size, title))
+    generating = 0.0
+    if settings.generate:
+        generating = _timed(lambda: generate(engine, prompts, settings.max_new_tokens, batch_size, title))
+    return scoring / len(prompts), generating / len(prompts)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

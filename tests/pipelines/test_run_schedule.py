@@ -1,0 +1,71 @@
+"""A run says what it will do and how long that takes, and corrects itself."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import finished_runs
+from whinchat import progress
+from whinchat.pipelines.run import run
+from whinchat.pipelines.run_schedule import PlannedStage, RunSchedule, _training_steps
+from whinchat.storage.run_folder import RunFolder
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(progress.logger, "propagate", True)
+    monkeypatch.setattr(progress.logger, "handlers", [])
+    caplog.set_level(logging.INFO, "whinchat.progress")
+    return caplog
+
+
+def test_a_run_tells_its_stages_and_their_times(
+    tiny_llama: Path, tmp_path: Path, logged: pytest.LogCaptureFixture
+) -> None:
+    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
+    record = run(recipe, tmp_path / "run")
+    said = logged.messages
+    plan = said.index("This run will")
+    assert said[:plan] == ["Load data and model ...", "Load data and model: done in 00:00"]
+    assert re.fullmatch(
+        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about 00:0\d\)", said[plan + 1]
+    )
+    assert "train a LoRA adapter on 56 texts, 8 steps" in said[plan + 2]
+    assert re.fullmatch(r"About 00:\d\d in all on this machine, estimated from 32 texts", said[plan + 6])
+    ends = [line for line in said if ": done in" in line]
+    assert [line.split()[0] for line in ends] == ["Load", "Evaluate", "Train", "Evaluate", "Calibrate", "Write"]
+    # The sample leaves no trace: a run that nobody watches gives the same figures.
+    logged.set_level(logging.WARNING, "whinchat.progress")
+    silent = run(recipe, tmp_path / "silent")
+    assert finished_runs.timeless(record.after.score.__dict__) == finished_runs.timeless(silent.after.score.__dict__)
+    assert (
+        RunFolder(tmp_path / "silent").predictions.read_bytes() == RunFolder(tmp_path / "run").predictions.read_bytes()
+    )
+
+
+def test_a_stage_that_takes_longer_lengthens_what_is_left(
+    logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 20.0, 20.0])
+    schedule = RunSchedule()
+    schedule.plan([PlannedStage("before", "evaluate", 10.0), PlannedStage("train", "train", 60.0)], 8)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    with schedule.stage("before"):
+        pass
+    assert schedule.seconds == {"before": 20.0}
+    assert logged.messages[-1] == "About 02:00 left"
+
+
+@pytest.mark.parametrize("train", [{"num_train_epochs": 1.5}, {"gradient_accumulation_steps": 3}, {"max_steps": 5}])
+def test_steps_are_those_that_training_takes(tiny_llama: Path, tmp_path: Path, train: dict[str, float]) -> None:
+    settings = {"max_steps": -1, "eval_steps": None, "num_train_epochs": 1.0, "per_device_train_batch_size": 8} | train
+    source = finished_runs.write_csv(tmp_path / "texts.csv", rows=70)
+    recipe = finished_runs.recipe_for(
+        tiny_llama, source, train=settings, evaluate={"generate": False, "stress_rows": 0}
+    )
+    record = run(recipe, tmp_path / "run")
+    assert record.manifest.train_steps == _training_steps(recipe, record.manifest.splits["train"].rows)
