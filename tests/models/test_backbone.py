@@ -60,9 +60,9 @@ def test_plans(machine: Machine, asked: dict[str, Any], planned: tuple[str, ...]
 
 
 def test_plans_that_cannot_be_met() -> None:
-    with pytest.raises(ModelError, match=r"device: cuda asked for, this machine has cpu; set backbone\.device=auto"):
+    with pytest.raises(ModelError, match=r"device: this machine has no cuda, only cpu; set backbone\.device=auto"):
         plan_device(BackboneConfig(model="any", device="cuda"), NEW_CPU)
-    with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which has no mps kernels"):
+    with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which has no kernels for mps"):
         plan_device(BackboneConfig(model="any", load_in="nf4"), MAC)
 
 
@@ -162,7 +162,7 @@ def test_float_head_is_a_float32_product_under_autocast() -> None:
 
 @pytest.mark.parametrize("rows", [1, 5])
 def test_float_head_on_bfloat16_loses_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr("whinchat.models.lm_head._PIECE", 7)
+    monkeypatch.setattr("whinchat.models.lm_head._CHUNK_ROWS", 7)
     linear = torch.nn.Linear(64, 30, bias=False).to(torch.bfloat16).requires_grad_(False)
     head = FloatHead(linear)
     hidden = torch.randn(rows, 2, 64).to(torch.bfloat16).requires_grad_()

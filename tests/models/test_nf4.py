@@ -22,7 +22,7 @@ def quantized(rows: int, columns: int, dtype: torch.dtype, nested: bool, seed: i
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(96, 64), (50, 192), (7, 320), (33, 24), (5, 9)])
 def test_bit_equal(shape: tuple[int, int], dtype: torch.dtype, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nf4, "_UNPACKED_AT_ONCE", 1024)
+    monkeypatch.setattr(nf4, "_UNPACK_CHUNK", 1024)
     weight = quantized(*shape, dtype, nested)
     found = unpack_nf4(weight)
     assert found.dtype == dtype

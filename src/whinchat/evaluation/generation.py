@@ -1,4 +1,4 @@
-"""Free, greedy generation: what the model says when nobody holds its hand."""
+"""Free, greedy generation: the answers that a model gives when its output is not restricted to the labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ from whinchat.prompts.batching import by_length, collate
 from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Task
 
+# The label index of an answer that is no label.
 INVALID = -1
 
 
 def generate(
     engine: Engine, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int, title: str = "Generating"
 ) -> list[str]:
-    """The model's own words for each prompt, greedy, in the order of ``prompts``.
+    """Generate an answer to each prompt, greedily, by the ``generate`` method of transformers.
 
-    ``transformers``' ``generate`` from the shared prefix's cache on; control tokens are left out of the answer.
+    Args:
+        engine: the model and its prompt template.
+        prompts: the prompts.
+        max_new_tokens: longest answer.
+        batch_size: largest number of rows of a batch.
+        title: of the progress bar.
+
+    Returns:
+        The answers without control tokens, in the order of ``prompts``.
     """
     template = engine.template
-    model: Any = engine.model  # torch types know nothing of generate
+    model: Any = engine.model  # torch's types do not include generate
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -37,19 +46,19 @@ def generate(
     ids = [prompt.ids for prompt in prompts]
     answers: list[str | None] = [None] * len(ids)
     with inference(model), progress(title, len(ids)) as bar:
-        for rows in by_length([len(one) for one in ids], batch_size):
+        for rows in by_length([len(tokens) for tokens in ids], batch_size):
             batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
             layout = layout_batch(batch, None, engine.plan)
-            given = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
-            with autocast(engine.plan), _no_other_settings(model):
+            input_ids = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
+            with autocast(engine.plan), _own_settings_only(model):
                 output = model.generate(
-                    input_ids=given,
+                    input_ids=input_ids,
                     attention_mask=layout.attention_mask,
                     past_key_values=plain_prefix_cache(model, batch.prefix, len(rows)),
                     generation_config=config,
                 )
-            said = template.tokenizer.batch_decode(output[:, given.shape[1] :], skip_special_tokens=True)
-            for row, answer in zip(rows, said, strict=True):
+            texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
+            for row, answer in zip(rows, texts, strict=True):
                 answers[row] = answer
             bar.update(len(rows))
     missing = [row for row, answer in enumerate(answers) if answer is None]
@@ -58,30 +67,31 @@ def generate(
 
 
 def parse_answer(text: str, task: Task) -> int:
-    """Index of the label whose answer word ``text`` is, or ``INVALID``.
+    """Return the index of the label whose answer word is ``text``, or ``INVALID``.
 
-    Case, surrounding white space, quotes and a closing full stop are forgiven; any further word is not, since the
-    instruction asks for exactly one.
+    Case, surrounding white space, quotes, full stops and exclamation marks are ignored. Any further word makes the
+    answer invalid, since the instruction asks for exactly one.
     """
-    words = [_bare(word) for word in task.answer_words]
-    said = _bare(text)
-    return words.index(said) if said in words else INVALID
+    words = [_normalize(word) for word in task.answer_words]
+    answer = _normalize(text)
+    return words.index(answer) if answer in words else INVALID
 
 
-def _bare(text: str) -> str:
+def _normalize(text: str) -> str:
     return text.strip("\"'`.!" + string.whitespace).casefold()
 
 
 @contextmanager
-def _no_other_settings(model: Any) -> Iterator[None]:
-    """What our config leaves open, ``generate`` takes from the model folder's: penalties, beams, banned words.
+def _own_settings_only(model: Any) -> Iterator[None]:
+    """Set the generation config of the model's folder aside inside the context.
 
-    Greedy means greedy, so the folder's config is set aside meanwhile.
+    ``generate`` would take from it whatever our config leaves open: penalties, beams, banned words. The answers would
+    then not be greedy.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    kept = base.generation_config
+    folder_config = base.generation_config
     base.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        base.generation_config = kept
+        base.generation_config = folder_config

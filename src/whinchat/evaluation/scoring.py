@@ -1,6 +1,6 @@
-"""log P(answer | prompt) of every label: exact, for answers of one token or of several.
+"""Exact log P(answer | prompt) of every label, for answers of one token or several.
 
-B: rows of a batch. N: answer nodes. V: vocabulary. K: labels.
+B: rows of a batch. N: answer nodes. V: vocabulary. K: labels. R: prompts.
 """
 
 from __future__ import annotations
@@ -22,29 +22,36 @@ from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, by_length, collate
 from whinchat.prompts.template import Prompt
 
-# Fewer rows for each core than this are sooner computed by all cores together: 8 tweets on two cores in 547 ms instead
-# of 699, 32 no sooner.
-_ROWS_A_CORE = 16
+# With fewer rows than this for each core, all cores together on one batch are faster: on two cores 8 tweets take 547 ms
+# instead of 699, and 32 tweets take the same time.
+_MIN_ROWS_PER_CORE = 16
 
 
 def label_log_probs(logits: Tensor, tree: AnswerTree) -> Tensor:
-    """Sums of token log-probabilities along each label's path, (B, K), from logits (B, 1 + N, V).
+    """Sum the token log-probabilities along each label's path, (B, K), from logits (B, 1 + N, V).
 
-    Over the whole vocabulary, so the K probabilities add up to at most one: the rest is what else the model might say.
+    The probabilities are normalized over the whole vocabulary, so those of the K labels sum to at most one. The rest is
+    the probability that the model says something else.
     """
     normalizer = logits.logsumexp(dim=-1)  # (B, 1 + N)
-    columns = []
+    log_probs = []
     for path in tree.paths:
-        places = [place for place, _ in path]
+        columns = [column for column, _ in path]
         tokens = [token for _, token in path]
-        columns.append((logits[:, places, tokens] - normalizer[:, places]).sum(dim=1))
-    return torch.stack(columns, dim=1)
+        log_probs.append((logits[:, columns, tokens] - normalizer[:, columns]).sum(dim=1))
+    return torch.stack(log_probs, dim=1)
 
 
 def label_logits(engine: Engine, batch: Batch, prefix: PrefixCache | None = None) -> Tensor:
-    """What the labels are compared by, (B, K): ``label_log_probs`` but for a constant of each row.
+    """Compute ``label_log_probs`` up to a constant of each row, (B, K): enough to compare the labels.
 
-    Where each answer is one token the constant is the rest of the vocabulary, which is left out then.
+    Where every answer is one token, the labels are normalized among themselves, and the logits of the rest of the
+    vocabulary are not computed.
+
+    Args:
+        engine: the model and the answers of its prompts.
+        batch: prompts with the nodes of ``engine.tree``.
+        prefix: the cache of ``batch.prefix``; None to compute the prefix with the batch.
     """
     label_tokens = engine.tree.label_tokens
     logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix, label_tokens)
@@ -62,63 +69,71 @@ def score_prompts(
     prefix: PrefixCache | None = None,
     labels_only: bool = False,
 ) -> NDArray[np.float32]:
-    """Log-probabilities of the answers, (n, K), rows in the order of ``prompts``, columns in that of the labels.
+    """Score every label for every prompt.
 
-    On a CPU every core works on a batch of its own where there are rows enough: that is faster than all cores on one.
+    On a CPU with rows enough, each core computes a batch of its own, which is faster than all cores on one batch.
 
     Args:
-        engine: the model and its prompts' answers.
-        prompts: n of them.
-        batch_size: rows to compute together, at most.
+        engine: the model and the answers of its prompts.
+        prompts: R prompts.
+        batch_size: largest number of rows of a batch.
         title: of the progress bar.
         deterministic: use a fixed batch layout and one thread a batch, so that results are bit-identical on any number
             of cores.
-        bar: a bar that is moved on instead of one made for this call.
-        prefix: what most prompts begin with, read before; worth its while where batches are small.
-        labels_only: return ``label_logits``, which leave out the rest of the vocabulary where they can: cheaper, and
-            enough to compare the labels.
+        bar: a progress bar to advance; None to show one for this call. The caller closes the bar it passes.
+        prefix: the cache of a prefix that most prompts share, from ``Engine.read_prefix``. It pays where batches are
+            small.
+        labels_only: return ``label_logits``, which are cheaper and enough to compare the labels.
+
+    Returns:
+        Log-probabilities, (R, K), rows in the order of ``prompts``, columns in the order of the labels.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
     cores = torch.get_num_threads() if engine.plan.device == "cpu" else 1
-    shares = 1 if deterministic else max(1, min(cores, len(ids) // _ROWS_A_CORE))
-    batches = by_length([len(one) for one in ids], batch_size, shares)
+    shares = 1 if deterministic else max(1, min(cores, len(ids) // _MIN_ROWS_PER_CORE))
+    batches = by_length([len(tokens) for tokens in ids], batch_size, shares)
     workers = max(1, min(cores, len(batches)))
 
-    def score_batch(rows: list[int]) -> list[int]:
-        whole = [ids[row] for row in rows]
-        known = prefix if prefix is not None and all(_begins(one, prefix.ids) for one in whole) else None
-        batch = collate(whole, [engine.tree.tokens] * len(rows), None if known is None else len(known.ids))
-        with torch.inference_mode():
-            if labels_only:
-                found = label_logits(engine, batch, known)
-            else:
-                logits = answer_logits(engine.model, engine.plan, batch, engine.tree, known)
-                found = label_log_probs(logits, engine.tree)
-            scores[rows] = found.cpu().numpy()
+    def score_rows(rows: list[int]) -> list[int]:
+        scores[rows] = _score_batch(engine, [ids[row] for row in rows], prefix, labels_only).cpu().numpy()
         return rows
 
     with ExitStack() as stack:
         stack.enter_context(inference(engine.model))
-        moved = bar if bar is not None else stack.enter_context(progress(title, len(ids)))
-        done: Iterator[list[int]] = map(score_batch, batches)
-        # A new thread has none of torch's caches yet, so a batch that is alone stays in this one.
+        bar = bar if bar is not None else stack.enter_context(progress(title, len(ids)))
+        scored: Iterator[list[int]] = map(score_rows, batches)
+        # A new thread has none of torch's caches yet, so a single batch stays in this thread.
         if workers > 1 or deterministic:
-            # The number of threads that a torch operation uses is set for each calling thread.
+            # torch sets the number of threads of its operations for each calling thread.
             threads = 1 if deterministic else cores // workers
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
-            done = stack.enter_context(pool).map(score_batch, batches)
-        for rows in done:
-            moved.update(len(rows))
+            scored = stack.enter_context(pool).map(score_rows, batches)
+        for rows in scored:
+            bar.update(len(rows))
     return scores
 
 
-def _begins(ids: tuple[int, ...], prefix: tuple[int, ...]) -> bool:
-    """Whether ``ids`` go on after ``prefix``."""
-    return len(ids) > len(prefix) and ids[: len(prefix)] == prefix
-
-
 def label_probabilities(log_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities among the labels alone, (n, K), each row adding up to one."""
-    shares: NDArray[np.float64] = softmax(log_probs.astype(np.float64), axis=1)
-    return shares
+    """Normalize log-probabilities (R, K) over the labels: probabilities, (R, K), each row with the sum 1."""
+    probabilities: NDArray[np.float64] = softmax(log_probs.astype(np.float64), axis=1)
+    return probabilities
+
+
+def _score_batch(
+    engine: Engine, prompts: list[tuple[int, ...]], prefix: PrefixCache | None, labels_only: bool
+) -> Tensor:
+    """Score the labels of one batch of prompts, (B, K); ``prefix`` is used where all prompts continue it."""
+    if prefix is not None and not all(_continues(prompt, prefix.ids) for prompt in prompts):
+        prefix = None
+    batch = collate(prompts, [engine.tree.tokens] * len(prompts), None if prefix is None else len(prefix.ids))
+    with torch.inference_mode():
+        if labels_only:
+            return label_logits(engine, batch, prefix)
+        logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix)
+        return label_log_probs(logits, engine.tree)
+
+
+def _continues(prompt: tuple[int, ...], prefix: tuple[int, ...]) -> bool:
+    """Return whether ``prompt`` begins with ``prefix`` and has a token after it."""
+    return len(prompt) > len(prefix) and prompt[: len(prefix)] == prefix

@@ -1,4 +1,7 @@
-"""Adapters through PEFT: attach, count, save, load."""
+"""Adapters through PEFT: attach, save and load them, and count parameters.
+
+O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,26 @@ from whinchat.recipe.schema import AdapterConfig
 
 
 def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftModel:
-    """Put a fresh adapter on ``model``; its float32 weights are the only ones that train.
+    """Attach a fresh adapter, whose float32 weights are the only ones that train.
 
-    Before the first step the model computes what it computed without the adapter. The same seed gives the same weights.
+    Before the first training step the model computes what it computed without the adapter.
+
+    Args:
+        model: the frozen model; PEFT changes it in place.
+        adapter: the section of the recipe.
+        seed: of the adapter's random weights.
 
     Raises:
-        ModelError: ``target_modules`` match no linear layer of the model.
+        ModelError: see ``check_targets``.
     """
-    # PiSSA's anchor takes as many ranks again; alpha grows along so that the scale stays what the recipe says.
+    # PiSSA's frozen half doubles the rank; alpha grows along, so that the scale stays the recipe's.
     rank = adapter.r * (2 if adapter.init == "pissa" else 1)
-    stretch = (math.sqrt(2) if adapter.method == "rslora" else 2) if adapter.init == "pissa" else 1
+    alpha_factor = (math.sqrt(2) if adapter.method == "rslora" else 2) if adapter.init == "pissa" else 1
     targets = adapter.target_modules
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
-        lora_alpha=adapter.lora_alpha * stretch,
+        lora_alpha=adapter.lora_alpha * alpha_factor,
         lora_dropout=adapter.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=adapter.method == "dora",
@@ -56,40 +64,45 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
-    """The adapter in ``folder`` on ``model``, for use and not for training.
+    """Load the adapter in ``folder`` onto ``model``, for inference.
+
+    Args:
+        model: the frozen model; PEFT changes it in place.
+        folder: holds adapter_config.json and the adapter's weights.
+        name: the adapter's name in PEFT.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
     """
-    return _loaded(folder, lambda: PeftModel.from_pretrained(model, str(folder), adapter_name=name))
+    return _load_in_eval_mode(folder, lambda: PeftModel.from_pretrained(model, str(folder), adapter_name=name))
 
 
 def add_adapter(tuned: PeftModel, folder: Path, name: str) -> PeftModel:
-    """One more adapter beside those that ``tuned`` has; ``set_adapter(name)`` puts it to work. Raises as above."""
+    """Load one more adapter onto ``tuned``; ``tuned.set_adapter(name)`` activates it. Raises like ``load_adapter``."""
 
     def load() -> PeftModel:
         tuned.load_adapter(str(folder), adapter_name=name)
         return tuned
 
-    return _loaded(folder, load)
+    return _load_in_eval_mode(folder, load)
 
 
-def _loaded(folder: Path, load: Callable[[], PeftModel]) -> PeftModel:
-
+def _load_in_eval_mode(folder: Path, load: Callable[[], PeftModel]) -> PeftModel:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
     try:
         tuned = load().eval()
-    except (RuntimeError, ValueError, SafetensorError) as fault:
-        raise ModelError(f"{folder}: does not fit this model: {str(fault).strip().splitlines()[0]}") from fault
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder}: does not fit this model: {str(error).strip().splitlines()[0]}") from error
     use_fast_forward(tuned)
     return tuned
 
 
 def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
-    """Hold LoRA's factors in the data type they are multiplied in: the same answers without a cast at each call.
+    """Cast LoRA's factors to the data type of the products: the same results without a cast at each call.
 
-    Not for a model that is to be trained or saved. DoRA's factors stay as they are: its norm is taken from them.
+    For inference only: a model that is trained or saved needs its float32 factors. DoRA's factors stay in float32,
+    since the norm is computed from them.
     """
     for layer in lora_layers(model):
         for name in layer.lora_A:
@@ -100,9 +113,12 @@ def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
 
 @contextmanager
 def adapters_disabled(layers: Sequence[Any]) -> Iterator[None]:
-    """Inside, ``lora_layers`` answer as if they carried no adapter.
+    """Disable the adapters of ``layers`` inside the context.
 
-    PEFT's own ``disable_adapter`` goes through all modules to find them, which takes half as long as a text.
+    PEFT's own ``disable_adapter`` searches all modules for them, which takes half the time of scoring a text.
+
+    Args:
+        layers: what ``lora_layers`` returned for the model.
     """
     for layer in layers:
         layer.enable_adapters(False)
@@ -114,63 +130,78 @@ def adapters_disabled(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None:
-    """Write the adapter in PEFT's format; ``base_model`` is the name it gives for its backbone."""
+    """Write the adapter of ``model`` in PEFT's format.
+
+    Args:
+        model: a model with an adapter.
+        folder: created where it is missing.
+        base_model: name of the backbone, written to adapter_config.json; None where it has no name on the hub.
+    """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_model
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    # PEFT's template of a model card, full of "more information needed"; the run folder has a real one.
+    # PEFT writes a model card full of "more information needed"; the run folder has a real one.
     (folder / "README.md").unlink(missing_ok=True)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All and trainable parameters; NF4 holds two weights a byte, and PiSSA's anchor does not train."""
+    """Count the parameters of a loaded model.
+
+    Returns:
+        All parameters, with the two that NF4 packs into a byte counted apart, and the trainable ones, without the
+        frozen half of PiSSA's factors.
+    """
     total = trainable = 0
     for parameter in model.parameters():
-        packed = parameter.numel() * (2 if parameter.__class__.__name__ == "Params4bit" else 1)
-        total += packed
+        count = parameter.numel() * (2 if parameter.__class__.__name__ == "Params4bit" else 1)
+        total += count
         if parameter.requires_grad:
-            trainable += packed // (2 if getattr(parameter, _ANCHORED, False) else 1)
+            trainable += count // (2 if getattr(parameter, _HALF_FROZEN, False) else 1)
     return total, trainable
 
 
 def lora_layers(model: nn.Module) -> list[Any]:
-    """Every layer of ``model`` that carries an adapter."""
+    """Return every layer of ``model`` that carries a LoRA or DoRA adapter."""
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
 def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Make sure that the adapter fits the model, before anything long is done with it.
+    """Check that the adapter fits the model.
 
     Raises:
-        ModelError: a name matches no linear layer, or PiSSA is to start from more singular vectors than a layer has.
+        ModelError: a target matches no linear layer, or PiSSA needs more singular vectors than a target layer has.
     """
     head = model.get_output_embeddings()
-    linear = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear) and one is not head}
+    linear = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
+    }
     own_names = {name: name.rsplit(".", 1)[-1] for name in linear}
     targets = adapter.target_modules if isinstance(adapter.target_modules, tuple) else tuple(own_names.values())
-    missing = [one for one in targets if not any(name == one or name.endswith(f".{one}") for name in linear)]
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if missing:
         raise ModelError(
             f"adapter.target_modules: {', '.join(missing)} match no linear layer of {model.__class__.__name__}; "
             f"its linear layers are {', '.join(sorted(set(own_names.values())))}; name some of them or use all-linear"
         )
-    sides = [min(one.in_features, one.out_features) for name, one in linear.items() if own_names[name] in targets]
-    if adapter.init == "pissa" and sides and adapter.r > min(sides):
+    ranks = [min(layer.in_features, layer.out_features) for name, layer in linear.items() if own_names[name] in targets]
+    if adapter.init == "pissa" and ranks and adapter.r > min(ranks):
         raise ModelError(
-            f"adapter.r: pissa starts from {adapter.r} singular vectors, the smallest target layer has {min(sides)}; "
+            f"adapter.r: pissa starts from {adapter.r} singular vectors, the smallest target layer has {min(ranks)}; "
             "lower adapter.r or use adapter.init=default"
         )
 
 
-_ANCHORED = "_whinchat_anchored"
+# Attribute that marks the factors of PiSSA, of which one half gets no gradient.
+_HALF_FROZEN = "_whinchat_half_frozen"
 
 
 def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -> None:
-    """PiSSA: train the top singular triplets of W, and subtract what they were from a frozen W.
+    """Start LoRA from the top singular triplets of W, as PiSSA does, and leave W as it is.
 
-    The adapter holds [A; A0] and [B, -B0] with A = A0, B = B0 at the start, so that W + s(BA - B0 A0) = W. The second
-    halves get no gradient. Writing the residual into W instead, as PEFT does, would not survive NF4, nor be exact in
-    bfloat16, and the saved adapter would need another base model; this one fits the original in every data type.
+    The adapter holds [A; A0] and [B, -B0], where A = A0 and B = B0 at the start, so that W + s(BA - B0 A0) = W. The
+    halves A0 and -B0 get no gradient. PEFT writes the residual into W instead, which NF4 would quantize anew and
+    bfloat16 would round, and its saved adapter needs a changed base model. This adapter fits the original model in
+    every data type.
 
     Source: PiSSA, section 3 (arXiv:2404.02948); its appendix on converting PiSSA to LoRA gives the same rank-2r form.
     """
@@ -184,30 +215,31 @@ def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -
     with torch.no_grad():
         a.copy_(torch.cat([a0, a0]))
         b.copy_(torch.cat([b0, -b0], dim=1))
-    a.register_hook(lambda grad: _zeroed(grad, 0, rank))
-    b.register_hook(lambda grad: _zeroed(grad, 1, rank))
-    setattr(a, _ANCHORED, True)
-    setattr(b, _ANCHORED, True)
+    a.register_hook(lambda grad: _zero_from(grad, 0, rank))
+    b.register_hook(lambda grad: _zero_from(grad, 1, rank))
+    setattr(a, _HALF_FROZEN, True)
+    setattr(b, _HALF_FROZEN, True)
 
 
 def _exact_magnitude(layer: Any, name: str = "default") -> None:
-    """DoRA's magnitudes as the float32 row norms of W.
+    """Set DoRA's magnitudes to the float32 row norms of W.
 
-    PEFT takes them in the weight's own data type; in bfloat16 that is off by up to 0.4 %, and the first forward pass
-    would not be the base model's.
+    PEFT computes them in the data type of W. In bfloat16 they are off by up to 0.4 %, and the model with a fresh
+    adapter would not compute what the base model does.
     """
     with torch.no_grad():
         magnitude = layer.lora_magnitude_vector[name].weight  # (O,)
         magnitude.copy_(torch.linalg.vector_norm(_dense_weight(layer.get_base_layer()), dim=1))
 
 
-def _zeroed(grad: Tensor, dim: int, start: int) -> Tensor:
-    kept = grad.clone()
-    kept.narrow(dim, start, grad.shape[dim] - start).zero_()
-    return kept
+def _zero_from(grad: Tensor, dim: int, start: int) -> Tensor:
+    """Return a copy of ``grad`` that is zero from index ``start`` of dimension ``dim`` on."""
+    masked = grad.clone()
+    masked.narrow(dim, start, grad.shape[dim] - start).zero_()
+    return masked
 
 
 def _dense_weight(base: nn.Module) -> Tensor:
-    """The frozen weight in float32, dequantized where it is NF4, (O, I)."""
+    """Return the frozen weight, dequantized where it is NF4, in float32, (O, I)."""
     weight: Tensor = dequantize_module_weight(base)
     return weight.detach().float()

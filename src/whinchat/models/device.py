@@ -1,4 +1,4 @@
-"""One plan for device, data types and attention, decided before anything is loaded."""
+"""Plan device, data types and attention before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine multiplies fast."""
+    """What this machine computes fast.
+
+    Attributes:
+        accelerators: devices besides the CPU ("cuda", "mps"), best first.
+        fast_bfloat16: the device multiplies bfloat16 in hardware.
+        fast_float16: the device multiplies float16 in hardware.
+    """
 
     accelerators: tuple[str, ...]
     fast_bfloat16: bool
@@ -26,15 +32,21 @@ class Machine:
 
     @property
     def best_device(self) -> str:
-        """The first accelerator, or the CPU."""
+        """The first accelerator, or "cpu" where there is none."""
         return (*self.accelerators, "cpu")[0]
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """How the weights are held and multiplied.
+    """How the weights of a model are held and multiplied.
 
-    ``notes`` says where the machine made the plan differ from the recipe.
+    Attributes:
+        device: "cpu", "cuda" or "mps".
+        load_in: data type of the frozen weights.
+        compute_dtype: data type of the products.
+        attn_implementation: attention of transformers.
+        double_quant: whether NF4's scales are quantized, too.
+        notes: sentences that say where the plan departs from the recipe, and why.
     """
 
     device: str
@@ -46,77 +58,84 @@ class DevicePlan:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Data type of the products."""
+        """``compute_dtype`` as torch has it."""
         dtype: torch.dtype = getattr(torch, self.compute_dtype)
         return dtype
 
 
 def detect_machine(device: str = "auto") -> Machine:
-    """Look at the hardware; data types are judged for ``device``, or for the best one."""
-    found = tuple(
-        name
-        for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
-        if there
-    )
-    device = (*found, "cpu")[0] if device == "auto" else device
-    if device == "cuda" and "cuda" in found:
-        return Machine(found, torch.cuda.is_bf16_supported(including_emulation=False), fast_float16=True)
+    """Look at the hardware of this machine.
+
+    Args:
+        device: the device whose data types are judged; "auto" for the best one.
+    """
+    available = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
+    accelerators = tuple(name for name, is_available in available if is_available)
+    device = (*accelerators, "cpu")[0] if device == "auto" else device
+    if device == "cuda" and "cuda" in accelerators:
+        return Machine(accelerators, torch.cuda.is_bf16_supported(including_emulation=False), fast_float16=True)
     if device == "mps":
-        return Machine(found, fast_bfloat16=True, fast_float16=True)
-    can = torch.cpu.get_capabilities()
+        return Machine(accelerators, fast_bfloat16=True, fast_float16=True)
+    capabilities = torch.cpu.get_capabilities()
     # Without these units oneDNN emulates the products, tens of times slower than float32.
     return Machine(
-        found,
-        fast_bfloat16=any(can.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16")),
-        fast_float16=any(can.get(unit, False) for unit in ("avx512_fp16", "amx_fp16", "fp16")),
+        accelerators,
+        fast_bfloat16=any(capabilities.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16")),
+        fast_float16=any(capabilities.get(unit, False) for unit in ("avx512_fp16", "amx_fp16", "fp16")),
     )
 
 
 def processor_name() -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; ``taskset`` and containers leave it fewer than the machine has."""
+    """Return the number of cores this process may use, which ``taskset`` and containers can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plan_device(backbone: BackboneConfig, machine: Machine | None = None) -> DevicePlan:
-    """Decide how to hold and multiply the weights, or say why the recipe cannot be met here.
+    """Decide how to hold and multiply the weights on this machine.
+
+    Args:
+        backbone: the section of the recipe.
+        machine: the hardware; None to look at this machine.
 
     Raises:
-        ModelError: the recipe names a device that this machine lacks.
+        ModelError: the recipe names a device that this machine lacks, or NF4 on a device without kernels for it.
     """
     machine = machine or detect_machine(backbone.device)
     device = machine.best_device if backbone.device == "auto" else backbone.device
     if device not in (*machine.accelerators, "cpu"):
         raise ModelError(
-            f"backbone.device: {device} asked for, this machine has {', '.join((*machine.accelerators, 'cpu'))}; "
+            f"backbone.device: this machine has no {device}, only {', '.join((*machine.accelerators, 'cpu'))}; "
             "set backbone.device=auto"
         )
     if backbone.load_in == "nf4" and device == "mps":
-        raise ModelError("backbone.load_in: nf4 needs bitsandbytes, which has no mps kernels; set backbone.device=cpu")
+        raise ModelError(
+            "backbone.load_in: nf4 needs bitsandbytes, which has no kernels for mps; set backbone.device=cpu"
+        )
     narrow: Dtype = "bfloat16" if machine.fast_bfloat16 else "float16" if device != "cpu" else "float32"
     load_in = backbone.load_in
     if load_in == "auto":
         load_in = narrow if backbone.compute_dtype == "auto" else backbone.compute_dtype
-    wanted: Dtype = (
+    compute: Dtype = (
         backbone.compute_dtype if backbone.compute_dtype != "auto" else narrow if load_in == "nf4" else load_in
     )
-    compute = wanted
     notes: tuple[str, ...] = ()
-    if wanted == "float16" and not machine.fast_float16:
+    if compute == "float16" and not machine.fast_float16:
         compute = narrow
         notes = (f"float16 products are emulated on this {device}; {compute} is used instead",)
         load_in = compute if load_in == "float16" else load_in
     attention = backbone.attn_implementation
     if attention == "auto":
-        # Measured in benchmarks: at tweet lengths the CPU's fused attention loses its time in the backward pass.
+        # For short texts the backward pass of the CPU's fused attention costs more time than the kernel saves
+        # (docs/decisions.md).
         attention = "eager" if device == "cpu" else "sdpa"
     return DevicePlan(device, load_in, compute, attention, backbone.double_quant, notes)

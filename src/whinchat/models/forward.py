@@ -1,10 +1,13 @@
-"""The one forward pass used everywhere: the shared prefix once, the texts after it, logits for answers only.
+"""The one forward pass of training, scoring and generation: logits for the answers to a batch of prompts.
 
 B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. V: vocabulary.
 
-A batch is laid out as ``[prefix | padding | rest of prompt | answer nodes]``. With the padding in the middle every row
-ends its prompt in the same column, so the model itself computes logits for the last 1 + N columns and no others, and
-its own ``generate`` can go on from there.
+``answer_logits`` takes the packed way where it can (``packed/packed_forward.py``) and otherwise the plain way, through
+the model's own forward pass. Both compute the shared prefix once, and logits for the answers only.
+
+On the plain way a batch is laid out as ``[prefix | padding | rest of prompt | answer nodes]``. With the padding in the
+middle every prompt ends in the same column, so the model computes logits for the last 1 + N columns alone, and its own
+``generate`` can continue from there.
 """
 
 from __future__ import annotations
@@ -25,18 +28,19 @@ from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
 
-# Texts that begin with nothing alike, and with nothing that tokenizers join to what stands before.
-_BEGINNINGS = ("a", "The", "@user", "#1", '"', "2")
+# Texts without a common beginning, none of which merges into one token with what stands before it in common templates.
+_PROBE_TEXTS = ("a", "The", "@user", "#1", '"', "2")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch as the model takes it.
+    """A batch in the form that the model's own forward pass takes.
 
     Attributes:
-        input_ids: (B, T + N), the rest of each prompt right-aligned, then its answer nodes.
-        position_ids: (B, T + N), as if there were no padding.
-        attention_mask: (B, P + T + N), 1 for a token; or (B, 1, T + N, P + T + N), True where attended.
+        input_ids: the rest of each prompt, right-aligned, and its answer nodes, (B, T + N).
+        position_ids: positions that do not count the padding, (B, T + N).
+        attention_mask: 1 for a token and 0 for padding, (B, P + T + N); or, for answers that branch, a mask for each
+            query, (B, 1, T + N, P + T + N).
     """
 
     input_ids: Tensor
@@ -46,9 +50,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Engine:
-    """A model with the prompts it is asked through: all that scoring, generation and training share.
+    """A model and its prompts: what scoring, generation and training share.
 
-    ``tree`` holds the answers of ``template``; ``model`` may carry an adapter.
+    Attributes:
+        model: a causal language model, with or without a PEFT adapter.
+        plan: device, data types and attention of the model.
+        template: builds the prompts.
+        tree: the answers of ``template``.
     """
 
     model: nn.Module
@@ -58,14 +66,14 @@ class Engine:
 
     @classmethod
     def build(cls, model: nn.Module, plan: DevicePlan, template: PromptTemplate) -> Engine:
-        """An engine for ``template``'s answers.
+        """Build an engine with the answer tree of ``template``.
 
         Raises:
-            ModelError: the model's sliding window is shorter than a prompt with its answers may be.
+            ModelError: the model's sliding window is shorter than the longest prompt with its answer.
         """
         tree = answer_tree(template.answers, template.end_of_turn)
         window = getattr(model.config, "sliding_window", None)
-        # A window counts columns, padding included: within its reach, it would cut off what the plain path sees.
+        # The window counts columns, padding included, so it would hide tokens that a row without padding attends to.
         nodes = max(len(tree.tokens), *map(len, template.answers))
         if window and window < template.max_prompt_tokens + nodes:
             raise ModelError(
@@ -75,11 +83,14 @@ class Engine:
         return cls(model, plan, template, tree)
 
     def read_prefix(self) -> PrefixCache | None:
-        """What nearly all prompts begin with, read once; None of a model that goes the plain way.
+        """Compute keys and values of the prefix that nearly all prompts share.
 
-        It holds until a weight changes or another adapter is set.
+        They are valid until a weight changes or another adapter is activated.
+
+        Returns:
+            The cache; None where prompts share nothing or the model goes the plain way.
         """
-        prompts = [prompt.ids for prompt in self.template.encode(_BEGINNINGS)]
+        prompts = [prompt.ids for prompt in self.template.encode(_PROBE_TEXTS)]
         if not (cut := shared_prefix(prompts)) or not is_packable(self.model, self.plan):
             return None
         with inference(self.model):
@@ -94,18 +105,21 @@ def answer_logits(
     prefix: PrefixCache | None = None,
     vocabulary: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Logits after the prompt and after each answer node, float32, (B, 1 + N, V).
+    """Compute the logits after the prompt and after each answer node.
 
-    Gradients flow to every adapter weight, through the shared prefix too: its keys and values are computed once and
-    count for all B rows.
+    Gradients flow to every adapter weight, also through the shared prefix, whose keys and values are computed once and
+    used by all B rows.
 
     Args:
         model: a causal language model, with or without a PEFT adapter.
-        plan: how it is to be computed.
-        batch: prompts and, in ``batch.nodes``, the answer tokens to feed, (B, N).
-        tree: how the nodes attend to each other; None for a chain, each node after the one before.
-        prefix: that of ``batch`` as ``Engine.read_prefix`` found it; None to read it with the batch.
-        vocabulary: the tokens that get logits, the last dimension then; None for all.
+        plan: device, data types and attention of the model.
+        batch: prompts with answer tokens.
+        tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
+        prefix: the cache of ``batch.prefix`` from ``Engine.read_prefix``; None to compute the prefix with the batch.
+        vocabulary: token ids to compute logits for; None for the whole vocabulary.
+
+    Returns:
+        Logits, float32, (B, 1 + N, V), or (B, 1 + N, len(vocabulary)).
     """
     batch = batch.to(torch.device(plan.device))
     if prefix is not None or is_packable(model, plan):
@@ -115,7 +129,7 @@ def answer_logits(
 
 
 def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerTree | None) -> Tensor:
-    """The same by the model's own forward pass, whatever its architecture."""
+    """Compute the logits by the model's own forward pass, whatever its architecture, in its own data type."""
     rows, nodes = batch.nodes.shape
     layout = layout_batch(batch, tree, plan)
     with autocast(plan):
@@ -132,7 +146,7 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
 
 
 def plain_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:
-    """Keys and values of the prefix (P,), computed once and repeated for ``rows`` rows; empty where P is 0."""
+    """Compute keys and values of the prefix (P,) once, and repeat them for ``rows`` rows; empty where P is 0."""
     cache = DynamicCache(config=model.config)
     if len(prefix):
         model(input_ids=prefix[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -141,12 +155,18 @@ def plain_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCa
 
 
 def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Layout:
-    """Right-align the rests and place the answer nodes after them."""
+    """Lay a batch out for the plain way: rests right-aligned, answer nodes after them.
+
+    Args:
+        batch: prompts with answer tokens.
+        tree: how the answer tokens attend to each other; None for a chain.
+        plan: its attention implementation decides the form of the mask.
+    """
     width, prefix, nodes = batch.rest.shape[1], len(batch.prefix), batch.nodes.shape[1]
     device = batch.rest.device
-    gaps = width - batch.lengths  # (B,), padding tokens of each row
+    padding = width - batch.lengths  # (B,)
     column = torch.arange(width, device=device)
-    source = column - gaps[:, None]  # (B, T), where in the right-padded rest each column comes from
+    source = column - padding[:, None]  # (B, T), the column of the right-padded rest that each column copies
     rest = batch.rest.gather(1, source.clamp_min(0))
     depths = torch.tensor(tree.depths, device=device) if tree else torch.arange(1, nodes + 1, device=device)
     ends = prefix + batch.lengths[:, None] - 1  # (B, 1), position of the last prompt token
@@ -166,23 +186,24 @@ def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Lay
 
 
 def _branching_mask(present: Tensor, tree: AnswerTree, prefix: int, plan: DevicePlan) -> Tensor:
-    """(B, 1, T + N, P + T + N): causal, but a node sees only the nodes above it."""
+    """Build a causal mask in which an answer node attends to no node of another branch, (B, 1, T + N, P + T + N)."""
     length, nodes = present.shape[1], len(tree.tokens)
     causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
     causal[length - nodes :, length - nodes :] = torch.tensor(tree.attention_mask, device=present.device)
-    seen = causal[prefix:] & present[:, None, None, :]
-    # A padding token sees itself: a row of softmax without any key would be undefined.
-    own = torch.eye(length, dtype=torch.bool, device=present.device)[prefix:]
-    seen = seen | own
+    attended = causal[prefix:] & present[:, None, None, :]
+    # A padding token attends to itself, since softmax over no key at all is undefined.
+    attended = attended | torch.eye(length, dtype=torch.bool, device=present.device)[prefix:]
     if plan.attn_implementation == "sdpa":
-        return seen
+        return attended
     # Eager attention adds its mask to the scores.
     dtype = plan.torch_dtype
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+    return torch.zeros(attended.shape, dtype=dtype, device=present.device).masked_fill(
+        ~attended, torch.finfo(dtype).min
+    )
 
 
 def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:
-    """Products in the plan's data type, whatever the weights are held in."""
+    """Compute products in the data type of ``plan``, whatever data type the weights are held in."""
     if plan.compute_dtype == "float32":
         return nullcontext()
     return torch.autocast(plan.device, dtype=plan.torch_dtype)
@@ -190,9 +211,9 @@ def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the model's mode is put back afterwards."""
+    """Disable gradients and dropout inside the context, and restore the model's mode afterwards."""
     was_training = model.training
-    # Going through all modules takes 10 ms each way, a tenth of what one text takes.
+    # Switching the mode visits every module, about 10 ms: a tenth of the time of one text.
     if was_training:
         model.eval()
     try:

@@ -1,4 +1,4 @@
-"""What the process holds, and what the C library does with freed memory: only glibc can be told; elsewhere nothing."""
+"""Peak memory of the process, and what glibc does with freed memory; other C libraries are left alone."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any
 
 import psutil
 
-# From glibc's malloc.h.
+# Options of ``mallopt``, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
 
 @cache
 def reuse_freed_memory() -> None:
-    """Let the process keep what it frees, up to 1 GiB, for its next tensors.
+    """Let the process reuse up to 1 GiB of freed memory for its next tensors.
 
-    By default glibc asks the system for every larger tensor and gives it back at once, so that each is made of fresh
-    pages, and the system fills each page with zeros when it is first touched: a quarter of a training step.
+    By default glibc requests every larger tensor from the system and returns it as soon as it is freed. The system then
+    fills each page of a new tensor with zeros, which takes a quarter of the time of a training step.
     """
-    if (options := _glibc("mallopt")) is not None:
-        # glibc before 2.35 takes no more than 32 MiB.
-        options(_MMAP_THRESHOLD, 1 << 30) or options(_MMAP_THRESHOLD, 32 << 20)
-        options(_TRIM_THRESHOLD, 1 << 30)
-        options(_TOP_PAD, 64 << 20)
-        # What one thread frees serves the others, too; a thread's own heap is small and given back at once.
-        options(_ARENA_MAX, 1)
+    if (mallopt := _glibc("mallopt")) is not None:
+        # glibc before 2.35 accepts at most 32 MiB.
+        mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_TOP_PAD, 64 << 20)
+        # One heap for all threads, so that memory freed by one thread serves the others.
+        mallopt(_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:
-    """Return to the system what the process has freed."""
-    if (trim := _glibc("malloc_trim")) is not None:
-        trim(0)
+    """Return freed memory to the system."""
+    if (malloc_trim := _glibc("malloc_trim")) is not None:
+        malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident size of this process so far."""
+    """Return the largest resident size of this process so far, in bytes."""
     status = Path("/proc/self/status")  # Linux
     peaks = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8") if status.is_file() else "")
     if peaks:
@@ -48,7 +48,7 @@ def peak_memory_bytes() -> int:
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return int(info.peak_wset)
-    import resource
+    import resource  # does not exist on Windows
 
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
@@ -56,4 +56,5 @@ def peak_memory_bytes() -> int:
 
 
 def _glibc(name: str) -> Any:
+    """Return the function ``name`` of the C library; None where there is no such function or no Linux."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

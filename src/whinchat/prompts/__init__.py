@@ -1,1 +1,1 @@
-"""Prompts: from a text to token ids."""
+"""Prompts: from a text to token ids and batches."""

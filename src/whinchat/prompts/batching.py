@@ -1,6 +1,6 @@
-"""Batches by length, and the prefix that the prompts of a batch share.
+"""Batches of prompts of similar length, and the prefix that the prompts of a batch share.
 
-B: rows of the batch. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer tokens fed to the model.
+B: rows of a batch. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer tokens fed to the model.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Batch:
     """B prompts as one shared prefix and padded rests, with N answer tokens after each.
 
     Attributes:
-        prefix: (P,), the longest common token prefix; P may be 0.
-        rest: (B, T), right-padded; at least one token a row, so that every row has a place to read from.
-        lengths: (B,), tokens of each rest.
-        nodes: (B, N), answer tokens; what each attends to is said by the ``Continuation`` that goes with them.
+        prefix: token ids that all prompts begin with, (P,); P may be 0.
+        rest: token ids after the prefix, right-padded, (B, T). Every row has at least one, whose logits can be read.
+        lengths: number of tokens of each rest, (B,).
+        nodes: answer tokens, (B, N). An ``AnswerTree`` says which of them attend to each other.
     """
 
     prefix: Tensor
@@ -32,35 +32,38 @@ class Batch:
     nodes: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``."""
+        """Return the batch on ``device``."""
         return Batch(self.prefix.to(device), self.rest.to(device), self.lengths.to(device), self.nodes.to(device))
 
 
 def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Length of the longest common prefix of whole prompts, at least one token short of the shortest prompt.
+    """Return the length of the longest prefix that all prompts share, at least one token short of the shortest prompt.
 
-    Found on the token ids of whole prompts: tokenizing instruction and text apart could move token borders.
+    Args:
+        prompts: token ids of whole prompts. Instruction and text tokenized apart could have other token borders.
     """
-    # In lexicographic order whatever the first and the last share, all between them share too.
+    # In lexicographic order, all prompts share what the first and the last one share.
     first, last = min(prompts), max(prompts)
     limit = min(len(prompt) for prompt in prompts) - 1
-    return next((at for at in range(limit) if first[at] != last[at]), limit)
+    return next((index for index in range(limit) if first[index] != last[index]), limit)
 
 
-def collate(prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]], cut: int | None = None) -> Batch:
-    """One batch.
+def collate(
+    prompts: Sequence[tuple[int, ...]], nodes: Sequence[Sequence[int]], prefix_length: int | None = None
+) -> Batch:
+    """Build a batch of prompts.
 
     Args:
         prompts: token ids of B whole prompts.
-        nodes: the answer tokens of each row, padded here with 0, which nothing reads.
-        cut: tokens of the prefix, where it is known that all share so many; None for the longest.
+        nodes: answer tokens of each row, padded here with 0 on the right; the logits of padding are never read.
+        prefix_length: number of tokens that all prompts are known to share; None to find the longest shared prefix.
     """
-    if cut is None:
-        # A row alone shares nothing: a prefix of its own would only be one more attention.
-        cut = shared_prefix(prompts) if len(prompts) > 1 else 0
-    rests = [prompt[cut:] for prompt in prompts]
+    if prefix_length is None:
+        # A single row shares nothing, and a prefix would only add one more attention product.
+        prefix_length = shared_prefix(prompts) if len(prompts) > 1 else 0
+    rests = [prompt[prefix_length:] for prompt in prompts]
     return Batch(
-        prefix=torch.tensor(prompts[0][:cut], dtype=torch.long),
+        prefix=torch.tensor(prompts[0][:prefix_length], dtype=torch.long),
         rest=_pad(rests),
         lengths=torch.tensor([len(rest) for rest in rests]),
         nodes=_pad(nodes),
@@ -72,12 +75,18 @@ def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
 
 
-def by_length(lengths: Sequence[int], batch_size: int, shares: int = 1) -> list[list[int]]:
-    """Row indices in batches of similar length, longest first, so that memory runs out at once or not at all.
+def by_length(lengths: Sequence[int], batch_size: int, workers: int = 1) -> list[list[int]]:
+    """Group row indices into batches of similar length.
 
-    No batch goes far beyond one of ``shares`` equal parts of all tokens, so that so many workers have equal work.
+    The longest rows come first: where memory is too small, the first batch shows it.
+
+    Args:
+        lengths: number of tokens of each row.
+        batch_size: largest number of rows of a batch.
+        workers: number of workers to share the batches. A batch is closed once it holds its equal part of all tokens,
+            so that every worker has work.
     """
-    enough = math.ceil(sum(lengths) / shares)
+    enough = math.ceil(sum(lengths) / workers)
     batches: list[list[int]] = [[]]
     tokens = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
@@ -90,17 +99,19 @@ def by_length(lengths: Sequence[int], batch_size: int, shares: int = 1) -> list[
 
 
 class LengthGroupedBatchSampler(Sampler[list[int]]):
-    """Training batches: random, yet of similar length within a batch.
+    """Samples random training batches whose rows have similar lengths.
 
-    Rows are shuffled, cut into windows of ``window`` batches, sorted by length within a window, cut into batches, and
-    the batches shuffled. The order follows from ``seed`` and the epoch alone, so a resumed run sees the same batches.
+    The rows are shuffled, cut into windows of ``window`` batches, sorted by length within each window, and cut into
+    batches, which are shuffled again. The order depends on ``seed`` and the epoch alone, so a resumed run sees the same
+    batches.
 
     Args:
-        lengths: of the rows, in tokens.
-        batch_size: rows of a batch, over all processes.
+        lengths: number of tokens of each row.
+        batch_size: rows of a batch over all processes.
         seed: of the order.
-        window: batches sorted by length together.
-        processes, process: how many take part in each batch, and which of them gets its rows from here.
+        window: number of batches that are sorted by length together.
+        processes: number of training processes, which share each batch.
+        process: index of the process that this sampler serves.
     """
 
     def __init__(
@@ -122,7 +133,7 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate at the start of every epoch."""
+        """Set the epoch; accelerate calls this method when an epoch starts."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -137,10 +148,10 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         batches: list[list[int]] = []
         for start in range(0, len(order), span):
             window = sorted(order[start : start + span], key=self.lengths.__getitem__)
-            batches += [window[at : at + size] for at in range(0, len(window), size)]
+            batches += [window[first : first + size] for first in range(0, len(window), size)]
         if len(batches) > 1 and len(batches[-1]) < self.processes:
-            # Every process needs a row of every batch.
+            # Every process needs at least one row of every batch.
             batches[-2:] = [batches[-2] + batches[-1]]
         shuffle.shuffle(batches)
-        # One row to each in turn: what all of them get is of similar length, too.
+        # The processes take rows in turn, so that their shares of a batch have similar lengths, too.
         yield from (batch[self.process :: self.processes] for batch in batches)

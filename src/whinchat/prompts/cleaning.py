@@ -1,4 +1,4 @@
-"""What a recipe may ask to be mended in every text before it is read, in training and in use alike."""
+"""Cleaning steps that a recipe applies to every text, in training and in use."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from collections.abc import Callable, Sequence
 
 from whinchat.recipe.schema import Cleaning
 
-_ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
-_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
-_SPACES = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
-_BREAKS = re.compile(r"\\[nrt]")
+_UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+_REPEATED_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
+_WHITESPACE = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
+_WHITESPACE_ESCAPES = re.compile(r"\\[nrt]")
 
 
 def clean(text: str, steps: Sequence[Cleaning]) -> str:
-    """``text`` after each of ``steps``, in their order."""
+    """Apply ``steps`` to ``text`` in their order."""
     for step in steps:
         text = _STEPS[step](text)
     return text
 
 
 def _unescape(text: str) -> str:
-    r"""Spelled-out characters (``\u2019``, ``\n``) become themselves; surrogates, doubled and escaped quotes one."""
-    return _BREAKS.sub(lambda found: _SPACES[found[0]], _QUOTES.sub('"', _ESCAPED.sub(_character, text)))
+    r"""Replace spelled-out characters (``\u2019``, ``\n``) by themselves, doubled and escaped quotes by one quote."""
+    text = _REPEATED_QUOTES.sub('"', _UNICODE_ESCAPES.sub(_decode_escapes, text))
+    return _WHITESPACE_ESCAPES.sub(lambda match: _WHITESPACE[match[0]], text)
 
 
-def _character(found: re.Match[str]) -> str:
-    units = bytes.fromhex(found[0].replace("\\u", ""))
+def _decode_escapes(match: re.Match[str]) -> str:
+    # Adjacent escapes are decoded together, since a character outside the basic plane is a pair of surrogates.
+    units = bytes.fromhex(match[0].replace("\\u", ""))
     return units.decode("utf-16-be", errors="replace")
 
 

@@ -1,7 +1,7 @@
 """From a text to token ids, through the model's own chat template.
 
-A prompt ends where the model starts to speak. An answer is what the template puts after it for a label's word, up to
-and including the end of turn. Only answers are ever supervised.
+A prompt ends where the model's turn starts. An answer is what the template writes there for the word of a label,
+followed by the end of turn. Training supervises the tokens of answers only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from whinchat.errors import PromptError
 from whinchat.prompts.cleaning import clean
 from whinchat.recipe.schema import TEXT_SLOT, Task
 
-# Stands in for a text while the answers are worked out; any ordinary word would do.
+# Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
 
 
@@ -41,18 +41,25 @@ class Prompt:
 class PromptTemplate:
     """Builds prompts and answers for one task and one tokenizer.
 
-    With ``examples``, texts and their labels' indices, every prompt shows these first, each as a turn of the user and
-    the answer to it; their tokens come on top of ``max_prompt_tokens``, so that no text is shortened for them.
+    Args:
+        tokenizer: the model's tokenizer, with a chat template.
+        task: instruction, user template, labels and their answer words.
+        end_ids: token ids that end a turn, besides the tokenizer's own.
+        max_prompt_tokens: longest prompt; a longer text is cut at its end.
+        model: name of the model in error messages.
+        examples: texts and label indices. Every prompt shows them before its own text, each as a user turn and the
+            answer to it. Their tokens are added to ``max_prompt_tokens``, so that no text is cut for them.
 
     Attributes:
         answers: token ids of each label's answer, in label order, without the end of turn.
-        end_of_turn: the token id that closes the answer.
-        system_role: False where the chat template has no system role; the instruction then opens the user turn.
-        adds_bos: the tokenizer puts a BOS before a text by itself.
+        end_of_turn: the token id that closes an answer.
+        end_ids: all token ids that end a turn.
+        system_role: whether the chat template has a system role; otherwise the instruction opens the user turn.
+        adds_bos: whether the tokenizer adds a BOS token before a text.
 
     Raises:
-        PromptError: no chat template, no end of turn, an answer without tokens, two labels with the same tokens, or an
-            instruction that alone exceeds ``max_prompt_tokens``.
+        PromptError: there is no chat template or no end of turn, an answer has no tokens, two labels have the same
+            tokens, or the instruction alone exceeds ``max_prompt_tokens``.
     """
 
     def __init__(
@@ -79,14 +86,14 @@ class PromptTemplate:
         self.system_role = self._has_system_role()
         self._control = _control_pattern(tokenizer, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
         self.max_prompt_tokens = max_prompt_tokens
-        self._show(examples)
+        self._add_examples(examples)
         endings = [self._answer(word) for word in task.answer_words]
         self.answers: tuple[tuple[int, ...], ...] = tuple(answer for answer, _ in endings)
         self.end_of_turn: int = endings[0][1]
         self._check_answers()
 
     def encode(self, texts: Sequence[str]) -> list[Prompt]:
-        """Prompts of ``texts``, in their order; one prompt for each text, whatever the text holds."""
+        """Build one prompt for each text, in the order of ``texts``."""
         safe = [self._escape(clean(text, self.task.clean)) for text in texts]
         rendered = [self.render(text) for text, _ in safe]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
@@ -96,30 +103,30 @@ class PromptTemplate:
         ]
 
     def render(self, text: str, answer: str | None = None) -> str:
-        """The chat as a string: up to the model's turn, or with the model's ``answer`` in it."""
+        """Return the chat as a string: up to the model's turn, or with ``answer`` as the model's turn."""
         messages = self.messages(text)
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         return self._apply(messages, add_generation_prompt=answer is None)
 
     def messages(self, text: str) -> list[dict[str, str]]:
-        """System turn, examples and user turn for ``text``, in the form that chat templates take."""
+        """Return system turn, examples and user turn for ``text``, in the form that chat templates take."""
         turns = []
-        for shown, word in self._examples:
-            turns += [_turn("user", self._user(shown)), _turn("assistant", word)]
-        turns.append(_turn("user", self._user(text)))
+        for example, word in self._examples:
+            turns += [_turn("user", self._user_content(example)), _turn("assistant", word)]
+        turns.append(_turn("user", self._user_content(text)))
         if self.system_role:
             return [_turn("system", self.task.instruction), *turns]
         return [_turn("user", f"{self.task.instruction}\n\n{turns[0]['content']}"), *turns[1:]]
 
-    def _user(self, text: str) -> str:
+    def _user_content(self, text: str) -> str:
         return self.task.user_template.replace(TEXT_SLOT, text)
 
-    def _show(self, examples: Sequence[tuple[str, int]]) -> None:
-        bare = len(self._encode_raw(self.render("")))
+    def _add_examples(self, examples: Sequence[tuple[str, int]]) -> None:
+        tokens_before = len(self._encode_raw(self.render("")))
         words = self.task.answer_words
         self._examples = [(self._escape(clean(text, self.task.clean))[0], words[label]) for text, label in examples]
-        self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - bare
+        self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - tokens_before
 
     def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
@@ -136,12 +143,11 @@ class PromptTemplate:
         return bos is not None and bool(ids) and ids[0] == bos
 
     def _with_bos(self, ids: list[int]) -> list[int]:
-        # Some chat templates write the BOS themselves, others leave it to the tokenizer: either way, exactly one.
+        # Some chat templates write the BOS, others leave it to the tokenizer; a prompt has exactly one in both cases.
         bos = self.tokenizer.bos_token_id
         return [bos, *ids] if self.adds_bos and ids[:1] != [bos] else ids
 
     def _has_system_role(self) -> bool:
-
         marker = "whinchat-system-probe"
         try:
             rendered = self._apply(
@@ -153,7 +159,7 @@ class PromptTemplate:
         return marker in rendered
 
     def _answer(self, word: str) -> tuple[tuple[int, ...], int]:
-        """Ids of ``word`` as an answer, and the end of turn that follows it."""
+        """Return the token ids of ``word`` as an answer, and the id of the end of turn that follows."""
         prompt_text, full_text = self.render(_PROBE), self.render(_PROBE, answer=word)
         if not full_text.startswith(prompt_text):
             raise PromptError(
@@ -163,9 +169,10 @@ class PromptTemplate:
         prompt, full = self._encode_raw(prompt_text), self._encode_raw(full_text)
         tail = full[len(prompt) :]
         if full[: len(prompt)] != prompt:
-            # A token spans the border. In use the prompt is tokenized alone, so the answer is, too.
+            # A token spans the border between prompt and answer. In use the prompt is tokenized alone, hence so is the
+            # answer here.
             tail = tuple(self.tokenizer(full_text[len(prompt_text) :], add_special_tokens=False)["input_ids"])
-        end = next((at for at, token in enumerate(tail) if token in self.end_ids), None)
+        end = next((index for index, token in enumerate(tail) if token in self.end_ids), None)
         if end is not None:
             return tail[:end], tail[end]
         if self.tokenizer.eos_token_id is None:
@@ -181,42 +188,46 @@ class PromptTemplate:
                 )
         if len(set(self.answers)) < len(self.answers):
             raise PromptError("two labels have the same answer tokens; give each its own word in task.answers")
-        frame = self._encode_raw(self.render(""))
-        if len(frame) >= self.max_prompt_tokens:
+        without_text = self._encode_raw(self.render(""))
+        if len(without_text) >= self.max_prompt_tokens:
             raise PromptError(
-                f"backbone.max_prompt_tokens: instruction and chat markers alone take {len(frame)} tokens, "
+                f"backbone.max_prompt_tokens: instruction and chat markers alone take {len(without_text)} tokens, "
                 f"the limit is {self.max_prompt_tokens}; raise it or shorten task.instruction"
             )
 
     def _escape(self, text: str) -> tuple[str, int]:
-        # "<|im_end|>" inside a text would be read as the real control token; "< |im_end|>" is ordinary text.
+        """Break up control tokens spelled out in ``text``, and count them."""
+        # "<|im_end|>" would be tokenized as the control token; "< |im_end|>" is ordinary text.
         return self._control.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._control else (text, 0)
 
     def _truncate(self, text: str, ids: tuple[int, ...], escaped: int) -> Prompt:
-        cut = 0
+        """Cut ``text`` at its end until its prompt ``ids`` meets the limit; the chat around the text stays whole."""
+        truncated = 0
         while len(ids) > self.max_prompt_tokens:
             spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
             keep = max(0, len(spans) - (len(ids) - self.max_prompt_tokens))
-            cut += len(spans) - keep
+            truncated += len(spans) - keep
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
-        return Prompt(ids, truncated_tokens=cut, escaped_control_tokens=escaped)
+        return Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _control_pattern(tokenizer: Any, marks: frozenset[int]) -> re.Pattern[str] | None:
-    """Matches control tokens spelled out in a text; one-character ones cannot be broken up and are left alone.
+def _control_pattern(tokenizer: Any, chat_ids: frozenset[int]) -> re.Pattern[str] | None:
+    """Build a pattern of the tokenizer's control tokens; those of one character cannot be broken up and are left out.
 
-    ``marks``: ids that structure a chat. Some tokenizers add theirs without calling them special.
+    Args:
+        tokenizer: the model's tokenizer.
+        chat_ids: token ids that a chat contains. Some tokenizers do not mark their chat markers as special.
     """
     special = {str(token) for token in tokenizer.all_special_tokens}
     special |= {
         str(added.content)
         for token, added in tokenizer.added_tokens_decoder.items()
-        if added.special or (token in marks and added.content.strip())
+        if added.special or (token in chat_ids and added.content.strip())
     }
     longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
