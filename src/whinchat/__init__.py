@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whinchat.arena.arena_results import ArenaResults
     from whinchat.arena.run_arena import run_arena, summarize_arena
-    from whinchat.arena.spec import load_arena
+    from whinchat.arena.spec import list_arenas, load_arena
     from whinchat.classifier import Classifier
     from whinchat.errors import WhinchatError
     from whinchat.evaluation.label_noise import Review, ReviewedRow
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
     from whinchat.pipelines.run import run, train_run
-    from whinchat.recipe.loader import load_recipe
+    from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
     from whinchat.report.comparison import RunComparison
     from whinchat.report.run_list import RunSummary, list_runs
+    from whinchat.server.api_schema import Limits
     from whinchat.server.serve import run_server
     from whinchat.storage.review_folder import ReviewFolder
     from whinchat.storage.run_folder import RunFolder
@@ -50,7 +51,7 @@ __version__ = "0.1.0"
 _NAMES_OF_MODULES = {
     "whinchat.arena.arena_results": ("ArenaResults",),
     "whinchat.arena.run_arena": ("run_arena", "summarize_arena"),
-    "whinchat.arena.spec": ("load_arena",),
+    "whinchat.arena.spec": ("list_arenas", "load_arena"),
     "whinchat.classifier": ("Classifier",),
     "whinchat.errors": ("WhinchatError",),
     "whinchat.evaluation.label_noise": ("Review", "ReviewedRow"),
@@ -68,10 +69,11 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),
     "whinchat.pipelines.run": ("run", "train_run"),
-    "whinchat.recipe.loader": ("load_recipe",),
+    "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
     "whinchat.report.comparison": ("RunComparison",),
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
+    "whinchat.server.api_schema": ("Limits",),
     "whinchat.server.serve": ("run_server",),
     "whinchat.storage.review_folder": ("ReviewFolder",),
     "whinchat.storage.run_folder": ("RunFolder",),
@@ -85,6 +87,7 @@ __all__ = [
     "ExportProof",
     "InspectedExample",
     "LabelCounts",
+    "Limits",
     "MachineReport",
     "Predictions",
     "Predictor",
@@ -106,6 +109,8 @@ __all__ = [
     "export_run",
     "inspect_example",
     "inspect_machine",
+    "list_arenas",
+    "list_recipes",
     "list_runs",
     "load_arena",
     "load_recipe",

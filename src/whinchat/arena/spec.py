@@ -140,6 +140,11 @@ class ResolvedArena:
     recipes: dict[tuple[str, int], Recipe]
 
 
+def list_arenas() -> dict[str, str]:
+    """Return the names and descriptions of the arenas that come with whinchat."""
+    return {name: load_arena(name).description for name in ARENAS.names()}
+
+
 def load_arena(name_or_path: str, overrides: Sequence[str] = ()) -> ArenaSpec:
     """Read an arena.
 

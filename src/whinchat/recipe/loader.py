@@ -40,6 +40,11 @@ def read_mapping(name: str, text: str, requirement: str) -> dict[str, Any]:
     return raw
 
 
+def list_recipes() -> dict[str, str]:
+    """Return the names and descriptions of the recipes that come with whinchat."""
+    return {name: load_recipe(name).description for name in RECIPES.names()}
+
+
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and check it.
 

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 import whinchat
-from whinchat.arena.arena_folder import default_arena_folder
-from whinchat.arena.spec import ARENAS
 from whinchat.cli.options import ClassifierArg, JsonOption, RecipeArg, RunArg, SetOption, parse_existing
 from whinchat.cli.output import emit_json, err, print_shipped, progress_on_stderr
 from whinchat.cli.printing.arena import print_arena
@@ -105,7 +103,7 @@ def review_command(
         Path | None,
         typer.Option("--out", "-o", metavar="FOLDER", help="Review folder to write to.  [default: runs/NAME-review]"),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Number of folds; one model is trained for each.")] = 3,
+    folds: Annotated[int, typer.Option(help="Number of folds. One model is trained for each; 2 or more.")] = 3,
     top: Annotated[int, typer.Option(help="Number of rows to print.", min=0)] = 20,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the review in the folder.")] = False,
     overwrite: Annotated[
@@ -137,7 +135,7 @@ def arena_command(
         str | None, typer.Argument(help="A shipped arena, a YAML file, or the folder of an arena.", metavar="SPEC")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena. Repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena's recipe. Repeatable.")
     ] = None,
     out_folder: Annotated[
         Path | None,
@@ -162,14 +160,14 @@ def arena_command(
         whinchat arena tweeteval-small --set data.source=tweets/ --json
     """
     if listing:
-        print_shipped({name: whinchat.load_arena(name).description for name in ARENAS.names()}, as_json)
+        print_shipped(whinchat.list_arenas(), as_json)
         return
     if spec is None:
         raise RunError("arena: no SPEC given; `whinchat arena --list` lists the arenas that come with whinchat")
     if show and retry:
         raise RunError("--show and --retry: exclude each other; choose one")
     loaded = whinchat.load_arena(spec, overrides or ())
-    folder = out_folder or default_arena_folder(loaded)
+    folder = out_folder or Path("runs") / "arena" / loaded.name
 
     def notify(line: str) -> None:
         err.print(line, soft_wrap=True, markup=False)

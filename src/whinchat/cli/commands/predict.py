@@ -14,7 +14,6 @@ from whinchat.cli.options import ClassifierArg, JsonOption, parse_run_names
 from whinchat.cli.output import emit_json, err, print_line, progress_on_stderr
 from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
 from whinchat.errors import DataError
-from whinchat.server.api_schema import Limits
 
 
 def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
@@ -86,7 +85,7 @@ def serve_command(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub; NAME=RUN gives one a name.",
+            help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub. NAME=RUN sets the name that requests use.",
             metavar="RUN...",
         ),
     ],
@@ -108,13 +107,13 @@ def serve_command(
 
         curl -s localhost:8000/v1/classify --json '{"texts": ["what a lovely day", "meh"]}'
 
-    Several runs share one backbone in memory. The first run is the default; `"model": "feelings"` in a request asks
-    another one. Texts of requests that arrive at the same time are computed in one batch.
+    Several runs share one backbone in memory. A request chooses one with `"model": "feelings"`; the first run is the
+    default. Texts of requests that arrive at the same time are computed in one batch.
 
     `/openapi.json` describes the API, `/metrics` is for Prometheus, `/health` and `/ready` are for load balancers.
     There is no authentication: with the default --host, only this machine can reach the server.
     """
-    limits = Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
+    limits = whinchat.Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
 
     def print_address(address: str) -> None:
         if as_json:

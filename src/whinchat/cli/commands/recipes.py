@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, SetOption
 from whinchat.cli.output import print_line, print_shipped
-from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
+from whinchat.recipe.loader import RECIPES, recipe_to_yaml
 
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 
@@ -21,7 +22,7 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
         whinchat recipes list
     """
-    print_shipped({name: load_recipe(name).description for name in RECIPES.names()}, as_json)
+    print_shipped(whinchat.list_recipes(), as_json)
 
 
 @app.command("show")
@@ -40,7 +41,9 @@ def show_recipe(
 
         whinchat recipes show demo --resolved --set train.learning_rate=3e-4
     """
-    text = recipe_to_yaml(load_recipe(recipe, overrides or ())) if resolved or overrides else RECIPES.text(recipe)
+    text = (
+        recipe_to_yaml(whinchat.load_recipe(recipe, overrides or ())) if resolved or overrides else RECIPES.text(recipe)
+    )
     print_line(text.rstrip())
 
 
@@ -52,5 +55,5 @@ def check_recipe(recipe: RecipeArg, overrides: SetOption = None) -> None:
 
         whinchat recipes check mine.yaml
     """
-    loaded = load_recipe(recipe, overrides or ())
+    loaded = whinchat.load_recipe(recipe, overrides or ())
     print_line(f"{recipe}: good; {loaded.adapter.method} on {loaded.backbone.model}, data from {loaded.data.source}")
