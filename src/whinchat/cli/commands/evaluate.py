@@ -135,7 +135,8 @@ def arena_command(
         str | None, typer.Argument(help="A shipped arena, a YAML file, or the folder of an arena.", metavar="SPEC")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena's recipe. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena's recipe. Repeatable."),
     ] = None,
     out_folder: Annotated[
         Path | None,
