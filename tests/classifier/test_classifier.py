@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,11 @@ def test_bad_input(tiny_llama: Path, X: Any, y: Any, message: str) -> None:
 def test_bad_settings(tiny_llama: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         classifier(tiny_llama, **settings).fit(*rows(20))
+
+
+def test_importing_it_loads_no_training_and_no_reporting() -> None:
+    code = "import sys, whinchat.classifier, whinchat.server.serve; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = ("whinchat.training", "whinchat.report", "whinchat.pipelines", "whinchat.hub.repository", "matplotlib")
+    assert "whinchat.inference.predictor" in modules
+    assert [name for name in modules if name.startswith(heavy)] == []

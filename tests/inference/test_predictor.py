@@ -14,7 +14,7 @@ from tests.helpers import finished_runs
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, load_engine
+from whinchat.inference.predictor import Predictions, Predictor, load_engine
 
 TEXTS = ["red red blue", "blue", "", "green\ngreen", "red red blue"]
 
@@ -26,7 +26,7 @@ def predictor(tiny_llama: Path) -> Predictor:
 
 def test_answers_are_those_of_engine_and_calibrator(predictor: Predictor, tiny_llama: Path) -> None:
     recipe, engine = load_engine(finished_runs.finished_run(tiny_llama))
-    calibrator = load_calibrator(finished_runs.finished_run(tiny_llama), recipe)
+    calibrator = Calibrator.load(finished_runs.finished_run(tiny_llama) / "adapter", recipe.task.labels)
     scores = score_prompts(engine, engine.template.encode(TEXTS), 64)
     # But for a constant of each text.
     np.testing.assert_allclose(log_softmax(predictor.score(TEXTS), axis=1), log_softmax(scores, axis=1), atol=1e-5)

@@ -20,10 +20,11 @@ from transformers import AutoModelForCausalLM
 from tests.helpers import finished_runs, tiny_models
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RunError
+from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.inference.predictor import load_calibrator, load_engine
+from whinchat.inference.predictor import load_engine
 from whinchat.models.forward import Engine
 from whinchat.pipelines.run import run, train_run
 from whinchat.storage.run_folder import RunFolder
@@ -99,7 +100,7 @@ def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> N
     fitted = fit_with_threshold(
         ScoredSplit(validation, stored_scores(table, "after")), tiny_models.ONE_TOKEN, recipe.evaluate
     )
-    assert load_calibrator(folder, recipe) == fitted
+    assert Calibrator.load(folder / "adapter", recipe.task.labels) == fitted
     assert (trust["temperature"], trust["tau"]) == (fitted.temperature, fitted.tau)
     # The rows it was fitted on are the rows it is measured on.
     assert trust["cross_fitted"]

@@ -26,7 +26,12 @@ PROOF_ROWS, MORE_ROWS = 500, 500
 
 
 def export_run(
-    run: Path, format: str, out: Path, *, data: Path | None = None, tolerance: float = DEFAULT_TOLERANCE
+    run: str | Path,
+    format: str,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
 ) -> ExportProof:
     """Write the classifier of ``run`` in another format to the new folder ``out``, with its proof in ``proof.json``.
 
@@ -44,15 +49,15 @@ def export_run(
         DataError: there are no texts for the proof.
         ModelError: the format cannot hold this classifier, or too many labels differ.
     """
-    exporter = find_exporter(format)
+    exporter, out = find_exporter(format), Path(out)
     if out.exists():
         raise RunError(f"{out}: exists already; delete it, or choose another --out")
-    run = fetch_classifier(run)
-    saved = find_classifier(run)
-    texts = _proof_texts(saved, data)
+    path = fetch_classifier(run)
+    saved = find_classifier(path)
+    texts = _proof_texts(saved, None if data is None else Path(data))
     # Of few texts, one half proves the export and the other half is left to fit on.
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
-    predictor = Predictor.load(run)
+    predictor = Predictor.load(path)
     exporter.check(predictor)
     scores = predictor.score(texts[:count])
     unproved = out.with_name(f".{out.name}.unproved")

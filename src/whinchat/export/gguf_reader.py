@@ -65,36 +65,36 @@ def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[st
 
 def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
     """Return the log-probability of each answer, given as token ids, after each prompt, (N, K)."""
-    import llama_cpp as lib  # an optional package
+    import llama_cpp  # an optional package
 
     # The binding prints llama.cpp's messages unless this logger is quieter.
     logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
-    settings = lib.llama_model_default_params()
+    settings = llama_cpp.llama_model_default_params()
     settings.n_gpu_layers = 0
     # Weights repacked for AMX crash llama.cpp as of llama-cpp-python 0.3.36 (docs/benchmarks.md).
     settings.use_extra_bufts = False
-    model = lib.llama_model_load_from_file(os.fsencode(path), settings)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), settings)
     if model is None:
         raise ModelError(f"{path.name}: llama.cpp cannot load the file; llama-cli prints the reason")
     try:
-        vocabulary = lib.llama_model_get_vocab(model)
-        ids = [_tokens(lib, vocabulary, prompt) for prompt in prompts]
-        sizes = lib.llama_context_default_params()
+        vocabulary = llama_cpp.llama_model_get_vocab(model)
+        ids = [_tokens(llama_cpp, vocabulary, prompt) for prompt in prompts]
+        sizes = llama_cpp.llama_context_default_params()
         sizes.n_ctx = sizes.n_batch = max(map(len, ids)) + max(map(len, answers))
         sizes.n_threads = sizes.n_threads_batch = torch.get_num_threads()
-        context = lib.llama_init_from_model(model, sizes)
+        context = llama_cpp.llama_init_from_model(model, sizes)
         if context is None:
             raise ModelError(f"{path.name}: llama.cpp has no memory for a prompt of {sizes.n_ctx} tokens")
         try:
-            session = _LlamaSession(lib, context, lib.llama_vocab_n_tokens(vocabulary))
+            session = _LlamaSession(llama_cpp, context, llama_cpp.llama_vocab_n_tokens(vocabulary))
             return np.array(
                 [_answer_log_probs(session, prompt, answers) for prompt in track(ids, f"Reading {path.name}")],
                 dtype=np.float32,
             )
         finally:
-            lib.llama_free(context)
+            llama_cpp.llama_free(context)
     finally:
-        lib.llama_model_free(model)
+        llama_cpp.llama_model_free(model)
 
 
 def _tokens(lib: Any, vocabulary: Any, text: str) -> tuple[int, ...]:

@@ -95,7 +95,7 @@ class Predictor:
     calibrator: Calibrator
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Load the classifier of a run folder, of an adapter folder, or of OWNER/NAME on the hub.
 
         Raises:
@@ -105,7 +105,7 @@ class Predictor:
         """
         path = fetch_classifier(path)
         recipe, engine = load_engine(path)
-        return cls(recipe, engine, load_calibrator(path, recipe))
+        return cls(recipe, engine, Calibrator.load(find_classifier(path).folder, recipe.task.labels))
 
     def score(
         self,
@@ -147,12 +147,3 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
     template = backbone.tokenizer.template(saved.recipe)
     model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model
     return saved.recipe, Engine.build(model, backbone.plan, template)
-
-
-def load_calibrator(path: Path, recipe: Recipe) -> Calibrator:
-    """Load the calibration of the classifier in ``path``, or one that changes nothing if there is no calibration.
-
-    Raises:
-        ModelError: the calibration file is damaged, or was made for other labels.
-    """
-    return Calibrator.load(find_classifier(path).folder, recipe.task.labels)

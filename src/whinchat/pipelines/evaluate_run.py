@@ -16,7 +16,7 @@ from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.metrics import LabelScores, compute_calibrated_metrics
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.hub.client import fetch_classifier
-from whinchat.inference.predictor import load_calibrator, load_engine
+from whinchat.inference.predictor import Predictor
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import DataConfig, Recipe
 from whinchat.storage.json_records import to_json
@@ -73,10 +73,10 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
     """
     path = fetch_classifier(run)
     recipe, split = _recipe_and_split(path, source, overrides)
-    trained_recipe, engine = load_engine(path)
-    calibrator = load_calibrator(path, trained_recipe)
+    predictor = Predictor.load(path)
+    calibrator = predictor.calibrator
     split = split.head(recipe.evaluate.rows)
-    outcome = evaluate(engine, split, recipe.evaluate, "after")
+    outcome = evaluate(predictor.engine, split, recipe.evaluate, "after")
     if not calibrator.rows:
         return RunEvaluation(outcome.evaluation, None, in_sample=False)
     log_probs = np.array([prediction.log_probs for prediction in outcome.predictions], dtype=np.float32)
