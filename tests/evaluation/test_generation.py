@@ -1,4 +1,4 @@
-"""Free answers: the library's own, row by row, and how they are read."""
+"""Generated answers equal those of transformers row by row, and are parsed strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters start as the identity, agree with PEFT, and load without us."""
+"""Adapters start as the identity, compute what PEFT computes, and load with PEFT alone."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_evaluation_sees_what_training_changed(tiny_llama: Path, tmp_path: Path,
 
 
 @every_method
-def test_settled_factors_answer_with_the_same_bits(tiny_llama: Path, method: dict[str, Any]) -> None:
+def test_cast_factors_give_the_same_bits(tiny_llama: Path, method: dict[str, Any]) -> None:
     backbone = tiny_models.load(tiny_llama, compute_dtype="bfloat16")
     model = attach_adapter(backbone.model, adapter(**method), seed=1)
     tiny_models.stir(model)

@@ -1,4 +1,4 @@
-"""Each step by hand equals the library's, forwards and backwards, in float32."""
+"""Each hand-written function equals the library's in float32, forward and backward."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_rms_norm_rounds_bfloat16_where_transformers_does() -> None:
     assert (found == norm(x)).float().mean() > 0.999
 
 
-def test_rotate() -> None:
+def test_rotary_embedding() -> None:
     heads, width, tokens = 3, 8, 5
     embedding = LlamaRotaryEmbedding(LlamaConfig(hidden_size=heads * width, num_attention_heads=heads))
     x = drawn(2, tokens, heads, width)
@@ -70,7 +70,7 @@ def test_swiglu() -> None:
     assert_same(SwiGlu.apply, lambda gate, up: torch.nn.functional.silu(gate) * up, gate, up)
 
 
-def test_place_and_pick_undo_each_other() -> None:
+def test_scatter_and_gather_undo_each_other() -> None:
     index = torch.tensor([4, 0, 2])
     x = drawn(3, 4, 2)
 

@@ -1,4 +1,4 @@
-"""Plans, loading, and the output layer."""
+"""Device plans, loading a backbone, and its output layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streamed NF4 models equal transformers' own, and loading them takes little memory."""
+"""Models loaded tensor by tensor equal those of transformers, and loading them takes little memory."""
 
 from __future__ import annotations
 

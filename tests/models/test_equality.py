@@ -1,4 +1,4 @@
-"""Item 4 of the main job: our path equals the plain one in float32, to 1e-5, losses, gradients and scores."""
+"""Losses, gradients and scores equal those of transformers and PEFT, computed row by row, in float32 to 1e-5."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: st
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("load_in", ["float32", "bfloat16"])
 @pytest.mark.parametrize("labels", tiny_models.LABEL_SETS)
-def test_what_labels_are_compared_by_is_their_log_probability_but_for_a_constant(
+def test_label_logits_are_log_probabilities_up_to_a_constant(
     tiny_llama: Path, labels: str, load_in: str, attention: str
 ) -> None:
     engine = tuned_engine(tiny_llama, tiny_models.LABEL_SETS[labels], {"method": "lora"}, attention, load_in)
@@ -184,7 +184,7 @@ def test_scores_without_any_shared_prefix(tiny_llama: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", tiny_models.LABEL_SETS)
-def test_scores_after_a_prefix_that_was_read_before(tiny_model: Path, labels: str) -> None:
+def test_scores_with_a_cached_prefix(tiny_model: Path, labels: str) -> None:
     engine = tuned_engine(tiny_model, tiny_models.LABEL_SETS[labels], {"method": "lora"})
     prompts = engine.template.encode((*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS))
     prefix = engine.read_prefix()

@@ -1,4 +1,4 @@
-"""NF4 weights unpacked piece by piece are bitsandbytes' own, bit for bit."""
+"""NF4 weights dequantized in chunks are bit-identical to those of bitsandbytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_bit_equal(shape: tuple[int, int], dtype: torch.dtype, nested: bool, mon
     assert torch.equal(found, dequantize_4bit(weight.data, weight.quant_state))
 
 
-def test_one_room_serves_all_weights_of_a_thread() -> None:
+def test_one_buffer_serves_all_weights_of_a_thread() -> None:
     large, small = quantized(96, 64, torch.bfloat16, True), quantized(32, 64, torch.bfloat16, True, seed=1)
     first = unpack_nf4(large)
     wanted = dequantize_4bit(small.data, small.quant_state)

@@ -1,4 +1,4 @@
-"""Sizes from a configuration alone equal those of the loaded model."""
+"""Parameters counted from a configuration alone equal those of the loaded model."""
 
 from __future__ import annotations
 

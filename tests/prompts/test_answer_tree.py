@@ -1,4 +1,4 @@
-"""The answer tree, against a brute-force model of strings."""
+"""The answer tree equals a brute-force model of token sequences."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_each_shared_beginning_is_one_node(answers: list[tuple[int, ...]]) -> No
 
 
 @given(answer_sets)
-def test_a_node_sees_itself_and_what_stands_above(answers: list[tuple[int, ...]]) -> None:
+def test_a_node_attends_to_itself_and_its_ancestors(answers: list[tuple[int, ...]]) -> None:
     tree = answer_tree(answers, END)
     for node in range(len(tree.tokens)):
         above = {node}

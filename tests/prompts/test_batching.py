@@ -1,4 +1,4 @@
-"""Batches: every row once, in an order that seed and epoch decide."""
+"""Every row is in exactly one batch, in an order that follows from seed and epoch."""
 
 from __future__ import annotations
 

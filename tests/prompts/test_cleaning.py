@@ -1,4 +1,4 @@
-"""Each step on its own, on what TweetEval and VADER really hold."""
+"""Each cleaning step alone, on texts as TweetEval and VADER hold them."""
 
 from __future__ import annotations
 

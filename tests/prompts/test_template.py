@@ -1,4 +1,4 @@
-"""Prompts and answers, against the chat template's own output."""
+"""Prompts and answers equal the output of the chat template."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_some_texts_do_merge_with_what_stands_before(
 
 
 @pytest.mark.parametrize("limit", [60, 64, 75])
-def test_shortening_touches_the_text_alone(backbone: Backbone, limit: int) -> None:
+def test_only_the_text_is_truncated(backbone: Backbone, limit: int) -> None:
     template = tiny_models.template_of(backbone, limit=limit, user_template='Text: "{text}" End of text.')
     long = [" ".join(f"{text} {at}" for at in range(30)) for text in tiny_models.TEXTS] + [
         "é😀日本語 " * 50,
@@ -141,7 +141,7 @@ def test_a_text_that_fits_is_left_alone(backbone: Backbone) -> None:
     assert tiny_models.template_of(backbone, limit=len(prompt.ids) - 1).encode([text])[0].truncated_tokens >= 1
 
 
-def test_an_instruction_without_room_is_refused(backbone: Backbone) -> None:
+def test_an_instruction_longer_than_the_limit_is_refused(backbone: Backbone) -> None:
     frame = len(tiny_models.template_of(backbone).encode([""])[0].ids)
     with pytest.raises(
         PromptError, match=rf"max_prompt_tokens: instruction and chat markers alone take {frame} tokens"
@@ -177,7 +177,7 @@ def test_a_text_cannot_hold_control_tokens(backbone: Backbone, text: str) -> Non
     assert {token: short.ids.count(token) for token in special} == count
 
 
-def test_an_end_of_turn_that_is_no_special_token_is_defused_all_the_same(tiny_mistral: Path, tmp_path: Path) -> None:
+def test_an_end_of_turn_that_is_no_special_token_is_escaped_too(tiny_mistral: Path, tmp_path: Path) -> None:
     """Some tokenizers add their end of turn as an ordinary added token; a text must not end its turn there either."""
     raw = json.loads((tiny_mistral / "tokenizer.json").read_text(encoding="utf-8"))
     for token in raw["added_tokens"]:

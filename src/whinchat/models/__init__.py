@@ -1,1 +1,1 @@
-"""The model: backbone, adapter, and the one forward pass used everywhere."""
+"""Models: backbone, adapters, and the one forward pass of training, scoring and generation."""

@@ -64,12 +64,7 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
-    """Load the adapter in ``folder`` onto ``model``, for inference.
-
-    Args:
-        model: the frozen model; PEFT changes it in place.
-        folder: holds adapter_config.json and the adapter's weights.
-        name: the adapter's name in PEFT.
+    """Load the adapter in ``folder`` onto ``model`` for inference, under the given name; PEFT changes ``model`` in place.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
@@ -113,12 +108,9 @@ def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
 
 @contextmanager
 def adapters_disabled(layers: Sequence[Any]) -> Iterator[None]:
-    """Disable the adapters of ``layers`` inside the context.
+    """Disable the adapters of ``layers``, the model's ``lora_layers``, inside the context.
 
     PEFT's own ``disable_adapter`` searches all modules for them, which takes half the time of scoring a text.
-
-    Args:
-        layers: what ``lora_layers`` returned for the model.
     """
     for layer in layers:
         layer.enable_adapters(False)
@@ -130,13 +122,7 @@ def adapters_disabled(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None:
-    """Write the adapter of ``model`` in PEFT's format.
-
-    Args:
-        model: a model with an adapter.
-        folder: created where it is missing.
-        base_model: name of the backbone, written to adapter_config.json; None where it has no name on the hub.
-    """
+    """Write the adapter of ``model`` in PEFT's format; adapter_config.json names ``base_model`` as its backbone."""
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_model
     model.save_pretrained(str(folder), save_embedding_layers=False)

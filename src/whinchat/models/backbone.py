@@ -62,15 +62,7 @@ class ChatTokenizer:
     end_ids: frozenset[int]
 
     def template(self, recipe: Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
-        """Build the prompt template of ``recipe``.
-
-        Args:
-            recipe: the recipe.
-            examples: texts and label indices that every prompt shows before its own text.
-
-        Raises:
-            PromptError: as ``PromptTemplate`` raises it.
-        """
+        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
         return PromptTemplate(
             self.tokenizer,
             recipe.task,

@@ -155,13 +155,7 @@ def plain_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCa
 
 
 def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Layout:
-    """Lay a batch out for the plain way: rests right-aligned, answer nodes after them.
-
-    Args:
-        batch: prompts with answer tokens.
-        tree: how the answer tokens attend to each other; None for a chain.
-        plan: its attention implementation decides the form of the mask.
-    """
+    """Lay a batch out for the plain way: rests right-aligned, answer nodes after them."""
     width, prefix, nodes = batch.rest.shape[1], len(batch.prefix), batch.nodes.shape[1]
     device = batch.rest.device
     padding = width - batch.lengths  # (B,)

@@ -18,19 +18,15 @@ from whinchat.errors import ModelError
 # Raise this number when the conversion changes: folders of another version are left alone, and a new one is made.
 _VERSION = 1
 
-# GGUF names of the pre-tokenizers whose token ids were compared with llama.cpp's (tests/models/test_gguf.py).
+# GGUF names of the pre-tokenizers whose token ids were compared with llama.cpp's (tests/models/test_gguf_import.py).
 # transformers keeps the byte-level step of a pre-tokenizer and drops whatever its name adds to that.
-_PROVEN = {"smollm"}
+_TESTED_PRE_TOKENIZERS = {"smollm"}
 
 
 def converted_folder(gguf: Path, cache: Path) -> Path:
     """Return the folder that ``gguf`` is converted to, and convert it first if the cache lacks it.
 
     The folder appears whole or not at all, and two processes may call this function at the same time.
-
-    Args:
-        gguf: the GGUF file.
-        cache: folder that holds converted models.
 
     Raises:
         ModelError: the token ids of the file's pre-tokenizer were never compared with llama.cpp's.
@@ -61,7 +57,7 @@ def conversion_target(gguf: Path, cache: Path) -> Path:
 def _convert(gguf: Path, target: Path) -> None:
     field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
     pre = field.contents() if field is not None else None
-    if pre not in _PROVEN:
+    if pre not in _TESTED_PRE_TOKENIZERS:
         raise ModelError(
             f"{gguf}: its pre-tokenizer {pre!r} was never compared with llama.cpp's, so the token ids may be wrong; "
             "use the model's folder of safetensors instead"

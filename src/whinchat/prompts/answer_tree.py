@@ -56,15 +56,11 @@ class AnswerTree:
 
 
 def answer_tree(answers: Sequence[tuple[int, ...]], end_of_turn: int) -> AnswerTree:
-    """Build the tree of ``answers``.
+    """Build the tree of ``answers``, the token ids of each label's answer without the end of turn.
 
     Where one answer is the beginning of another ("good", "good enough"), only the end of turn tells the two apart, so
     it becomes part of every answer. Otherwise it is left out: before training, a model's habit of going on or stopping
     would favour some labels.
-
-    Args:
-        answers: token ids of each label's answer, without the end of turn.
-        end_of_turn: token id that closes an answer.
     """
     nested = any(a != b and b[: len(a)] == a for a in answers for b in answers)
     scored = [(*answer, end_of_turn) if nested else answer for answer in answers]

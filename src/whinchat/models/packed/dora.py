@@ -63,14 +63,7 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
         self._cached_norm: tuple[int, int, Tensor] | None = None
 
     def forward(self, module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        """Return ``result`` plus what DoRA adds to it, (..., O). PEFT calls this method.
-
-        Args:
-            module: PEFT's layer.
-            active_adapter: name of its active adapter.
-            x: input of the layer, (..., I).
-            result: output of the frozen layer, (..., O).
-        """
+        """Return ``result``, the frozen layer's output for x (..., I), plus what DoRA adds to it, (..., O)."""
         dropout = module.lora_dropout[active_adapter]
         base = module.get_base_layer()
         scale = module.scaling[active_adapter]

@@ -131,16 +131,10 @@ def _decoder_layer(
     cached: tuple[Tensor, Tensor] | None = None,
     read_indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute one decoder layer.
+    """Compute one decoder layer for the residual stream ``x``, (M, H).
 
-    Args:
-        architecture: how the model computes the steps.
-        layer: the decoder layer.
-        x: residual stream, (M, H).
-        batch: the packed batch.
-        plan: its blocks of queries.
-        cached: keys and values of the prefix, (1, K, P, D), where the prefix is not part of ``batch.tokens``.
-        read_indices: the tokens to compute, (B * (1 + N),); None for all.
+    ``cached`` are keys and values of the prefix, (1, K, P, D), where ``batch.tokens`` leaves the prefix out. With
+    ``read_indices``, (B * (1 + N),), only these tokens are computed.
 
     Returns:
         The residual stream, (M, H) or (B * (1 + N), H), and the keys and values of all rows, (B, K, P + S, D).

@@ -1,4 +1,4 @@
-"""The packed forward pass equals the model's own: layouts, adapters, data types, and what is left to the plain way."""
+"""The packed forward pass equals the model's own for all layouts, adapters and data types it supports."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def assert_packed_equals_plain(engine: Engine, batch: Batch, tree: AnswerTree | 
 def test_rows_of_many_lengths_are_packed_without_their_padding(tiny_model: Path, labels: str) -> None:
     engine = tuned_engine(tiny_model, labels)
     batch = batch_of(engine, tiny_models.TEXTS)
-    line = pack(batch, engine.tree)
+    packed = pack(batch, engine.tree)
     nodes = batch.nodes.shape[1]
-    assert len(line.tokens) == len(batch.prefix) + int(batch.lengths.sum()) + nodes * len(batch.rest)
+    assert len(packed.tokens) == len(batch.prefix) + int(batch.lengths.sum()) + nodes * len(batch.rest)
     assert_packed_equals_plain(engine, batch, engine.tree)
 
 
@@ -180,7 +180,7 @@ def test_bias(tiny_llama: Path, method: str) -> None:
 
 @pytest.mark.parametrize("labels", tiny_models.LABEL_SETS)
 @pytest.mark.parametrize("texts", [tiny_models.TEXTS[:1], tiny_models.TEXTS])
-def test_a_prefix_that_was_read_before(tiny_model: Path, labels: str, texts: tuple[str, ...]) -> None:
+def test_a_cached_prefix(tiny_model: Path, labels: str, texts: tuple[str, ...]) -> None:
     engine = tuned_engine(tiny_model, labels, {"method": "dora"})
     prefix = engine.read_prefix()
     assert prefix is not None
@@ -271,7 +271,7 @@ def test_other_architectures_and_fused_attention_go_the_plain_way(
     assert not asked
 
 
-def test_layers_it_does_not_know_go_the_plain_way(tiny_llama: Path) -> None:
+def test_unknown_layers_go_the_plain_way(tiny_llama: Path) -> None:
     engine = tuned_engine(tiny_llama)
     assert is_packable(engine.model, engine.plan)
     layer = lora_layers(engine.model)[0]

@@ -1,4 +1,4 @@
-"""The model that works without a hub: its ids are llama.cpp's, its weights are those of the GGUF file."""
+"""A converted model has the token ids of llama.cpp and the weights of the GGUF file."""
 
 from __future__ import annotations
 
