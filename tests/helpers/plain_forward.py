@@ -72,7 +72,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    """Assert that gradients differ by at most ``tolerance`` of their largest entry (or of 1), and that none vanishes."""
+    """Assert that gradients differ by at most ``tolerance`` of their largest entry (or 1), and that none vanishes."""
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         size = gradient.abs().max().item()

@@ -1,7 +1,7 @@
 """Model folders of real architectures with a few thousand random weights.
 
-What decides correctness is real: the architecture, the tokenizer's family, the chat template. What costs time is not:
-the weights are random, and drawn wide (std 0.2 and more), so that the logits differ and a wrong one shows.
+Architecture, tokenizer family and chat template are real, since correctness depends on them. The weights are random,
+with a standard deviation of 0.2 and more, so that the logits differ and a wrong logit shows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ INST = (
     "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
 )
 
-# Label words and how they come out under both tokenizers; tests/test_tiny.py holds them to it.
+# Label words by their number of tokens under both tokenizers; test_tiny_models.py checks them.
 ONE_TOKEN = ("bad", "fine", "good")
 SEVERAL_TOKENS = ("worrying", "mediocre", "hilarious")
 BRANCHING = ("very bad", "very fine", "very good", "hopeless")
@@ -125,7 +125,7 @@ def chatml_tokenizer(folder: Path, template: str | None = CHATML, vocab: int = 4
 
 
 def make_llama(folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hidden: int = 32) -> Path:
-    """A TinyLlama in small: untied, grouped keys and values, Zephyr template, BOS from the tokenizer."""
+    """Save a tiny model like TinyLlama: untied, grouped keys and values, Zephyr template, BOS from the tokenizer."""
     llama_tokenizer(folder, template)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = LlamaConfig(
@@ -143,7 +143,7 @@ def make_llama(folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hi
 def make_mistral(
     folder: Path, *, seed: int = 2, template: str | None = CHATML, hidden: int = 32, sliding_window: int = 4096
 ) -> Path:
-    """A Lite-Oute in small: Mistral, byte-level BPE, ChatML, no BOS."""
+    """Save a tiny model like Lite-Oute: Mistral, byte-level BPE, ChatML, no BOS."""
     chatml_tokenizer(folder, template)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = MistralConfig(
@@ -159,7 +159,7 @@ def make_mistral(
 
 
 def make_mistral_inst(folder: Path, *, seed: int = 3) -> Path:
-    """A Mistral whose template writes the BOS itself, though its tokenizer adds one, and has no system role."""
+    """Save a tiny Mistral whose tokenizer adds a BOS although its template writes one; it has no system role."""
     llama_tokenizer(folder, INST)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = MistralConfig(
@@ -194,12 +194,12 @@ def _save(kind: Any, config: Any, folder: Path, seed: int, generation: Generatio
 
 
 def tiny_task(labels: Sequence[str] = ONE_TOKEN, **fields: Any) -> Task:
-    """A task over ``labels``."""
+    """Return a task over ``labels``."""
     return Task.model_validate({"name": "tiny", "labels": tuple(labels), "instruction": INSTRUCTION, **fields})
 
 
 def tiny_recipe(model: Path | str, *, source: Path | str = "unused", **sections: Any) -> Recipe:
-    """A recipe for ``model`` in float32; ``sections`` replace fields of its six sections."""
+    """Return a recipe for ``model`` in float32; ``sections`` replace fields of its six sections."""
     return Recipe.model_validate(
         {
             "name": "tiny",
@@ -214,14 +214,14 @@ def tiny_recipe(model: Path | str, *, source: Path | str = "unused", **sections:
 
 
 def load(model: Path | str, **backbone: Any) -> Backbone:
-    """A fresh backbone of ``model``, in float32 unless told otherwise."""
+    """Load ``model`` anew, in float32 unless ``backbone`` says otherwise."""
     return load_backbone(tiny_recipe(model, backbone=backbone).backbone)
 
 
 def template_of(
     backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, *, limit: int = 512, **task: Any
 ) -> PromptTemplate:
-    """The prompt template of ``backbone`` for ``labels``."""
+    """Return the prompt template of ``backbone`` for ``labels``."""
     return PromptTemplate(
         backbone.tokenizer.tokenizer,
         tiny_task(labels, **task),
@@ -232,12 +232,12 @@ def template_of(
 
 
 def engine_of(backbone: Backbone, labels: Sequence[str] = ONE_TOKEN, model: Any = None, **task: Any) -> Engine:
-    """An engine over ``backbone``'s model, or over ``model``, which carries an adapter."""
+    """Return an engine over the model of ``backbone``, or over ``model``, the same with an adapter."""
     return Engine.build(model or backbone.model, backbone.plan, template_of(backbone, labels, **task))
 
 
 def stir(model: torch.nn.Module, seed: int = 7, scale: float = 0.1) -> None:
-    """Move every trainable weight off its start, so that B is not zero and an adapter changes the logits."""
+    """Change every trainable weight at random, so that B is not zero and the adapter changes the logits."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -246,7 +246,7 @@ def stir(model: torch.nn.Module, seed: int = 7, scale: float = 0.1) -> None:
 
 
 def toy_rows(count: int, labels: Sequence[str] = ONE_TOKEN, seed: int = 0) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Texts that one word gives away, and their labels: a task that a tiny model can learn."""
+    """Return texts whose label follows from one word, and their labels: a task that a tiny model can learn."""
     clues = ("rain", "tea", "sun", "snow", "wind")
     fillers = ("the", "day", "at", "station", "is", "here", "and", "new", "screen", "again")
     draw = random.Random(seed)

@@ -64,7 +64,7 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
-    """Load the adapter in ``folder`` onto ``model`` for inference, under the given name; PEFT changes ``model`` in place.
+    """Load the adapter in ``folder`` onto ``model`` for inference; PEFT changes ``model`` in place.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
