@@ -1,0 +1,1 @@
+"""The Hugging Face hub: download classifiers, and upload runs and classifiers."""

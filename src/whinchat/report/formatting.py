@@ -130,7 +130,7 @@ def abstention_sentence(reliability: ReliabilityReport) -> str | None:
         return None
     return (
         f'Predictions with a confidence below {format_number(abstention.threshold)} are reported as "unsure". The '
-        f"threshold was chosen for an accuracy of {format_percent(abstention.wanted)} on the other texts. Measured: "
-        f"{format_percent(abstention.coverage)} of the texts are answered (accuracy: "
+        f"threshold was chosen for an accuracy of {format_percent(abstention.wanted)} on the texts that are answered. "
+        f"Of the evaluated texts, {format_percent(abstention.coverage)} are answered (accuracy: "
         f"{format_percent(abstention.accuracy)})."
     )

@@ -122,7 +122,11 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
     ax = figure.subplots()
     points = reliability.coverage
     ax.plot(
-        [point.coverage for point in points], [point.accuracy for point in points], color=theme.after, linewidth=2.0
+        [point.coverage for point in points],
+        [point.accuracy for point in points],
+        color=theme.after,
+        linewidth=2.0,
+        marker="o" if len(points) == 1 else "",
     )
     overall = reliability.calibrated.accuracy
     ax.axhline(overall, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
@@ -176,9 +180,10 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
     if any(0 < part.n < FEWEST_BIN_TEXTS for metrics in curves.values() if metrics for part in metrics.bins):
         label = f"bin with fewer than {FEWEST_BIN_TEXTS} texts"
         curve_ax.plot([], [], "o", color=theme.muted, markersize=4, alpha=0.5, label=label)
-    curve_ax.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    curve_ax.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="accuracy")
     curve_ax.grid()
-    curve_ax.legend(loc="upper left")
+    # Above the axes, where it covers no point.
+    curve_ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0.1)
     histogram_ax.set(xlabel="confidence (probability of the predicted label)", ylabel="share of texts")
     histogram_ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     histogram_ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
