@@ -12,47 +12,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
 
 from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
-from whinchat.evaluation.results import SliceMetrics, StressResult
-from whinchat.recipe.schema import AdapterConfig, DataConfig, Task
+from tests.helpers.shown_numbers import record_numbers, shown_numbers
+from whinchat.recipe.schema import AdapterConfig, DataConfig
 from whinchat.report.card import build_card, card_data, write_card
-from whinchat.report.limitations import limitations
-from whinchat.report.markdown import escape, fence
-from whinchat.report.snippet import python_snippet
 from whinchat.report.titles import hub_model
-from whinchat.storage.run_record import RunRecord
-
-
-def numbers(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w.-])\d+\.\d{3}(?![\w.])", text))
-
-
-def numbers_of(record: RunRecord) -> set[str]:
-    """Every figure of the record with three decimals, as card and report may show it."""
-    found: list[float] = []
-    for evaluation in (record.before, record.after):
-        for one in (evaluation.score, evaluation.generate):
-            if one is None:
-                continue
-            found += [one.macro_f1, one.macro_recall, one.accuracy, one.invalid_rate]
-            found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
-            found += [value for label in one.per_label for value in (label.precision, label.recall, label.f1)]
-            if (fit := one.calibration) is not None:
-                found += [fit.ece, fit.brier, fit.log_loss, fit.label_mass]
-    for paired in record.paired:
-        found += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
-    if (trust := record.reliability) is not None:
-        one = trust.calibrated
-        found += [one.macro_f1, one.macro_recall, one.accuracy, trust.temperature, trust.tau]
-        found += [end for interval in one.intervals.values() for end in (interval.low, interval.high)]
-        assert one.calibration is not None
-        assert trust.abstention is not None
-        found += [one.calibration.ece, one.calibration.brier, one.calibration.log_loss, one.calibration.label_mass]
-        found += [trust.abstention.threshold]
-        found += [value for point in trust.coverage for value in (point.accuracy, point.threshold)]
-        found += [value for kind in trust.slices for value in (kind.accuracy, kind.macro_f1)]
-        found += [value for edit in trust.stress for value in (edit.accuracy_before, edit.accuracy_after)]
-    found += [point.loss for point in record.history if point.loss is not None]
-    return {f"{value:.3f}" for value in found}
 
 
 def test_metadata_goes_through_the_hub_library_and_back() -> None:
@@ -131,7 +94,7 @@ def test_license_is_one_the_hub_knows_or_other(name: str | None, wanted: dict[st
 def test_every_figure_on_the_card_is_in_the_record(count: int) -> None:
     record = run_record(labels_of(count))
     text = build_card(record).text
-    assert numbers(text) <= numbers_of(record)
+    assert shown_numbers(text) <= record_numbers(record)
     assert f"{record.after.score.macro_f1:.3f}" in text
     assert "0.0625 | 0.6013" in text
 
@@ -187,78 +150,6 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
     for line in text.splitlines():
         if line.startswith("| a \\| b &lt;"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 7
-
-
-def test_escaping_and_fences() -> None:
-    assert escape("a|b\n<i> $x$ #1") == r"a\|b &lt;i&gt; &#36;x&#36; \#1"
-    assert escape(escape("a|b")) == escape("a|b")
-    assert fence("```\nx\n````", "yaml").startswith("`````yaml\n")
-
-
-def test_snippet_is_python_that_holds_instruction_and_model() -> None:
-    record = run_record()
-    hostile = Task(name="t", labels=("a", "b"), instruction='Say "a"\nor \\ ```b```', user_template="Text: '{text}'")
-    record = replace(record, recipe=record.recipe.model_copy(update={"task": hostile}))
-    for load_in in ("bfloat16", "nf4"):
-        code = python_snippet(record.recipe, load_in, "bfloat16", "someone/adapter", "owner/base")
-        compile(code, "snippet", "exec")
-        constants = {constant for constant in compile(code, "snippet", "exec").co_consts if isinstance(constant, str)}
-        assert {hostile.instruction, hostile.user_template} <= constants
-        assert ("BitsAndBytesConfig" in code) == (load_in == "nf4")
-
-
-def test_limits_follow_from_the_record() -> None:
-    record = run_record()
-    assert "optimistic" not in " ".join(limitations(record))
-    notes = " ".join(limitations(with_manifest(record, selected_on="validation", load_in="nf4")))
-    assert "selected on validation, the split that these metrics were measured on, so they are optimistic" in notes
-    assert "NF4" in notes
-    score = record.after.score
-    wide = {**score.intervals, "macro_f1": replace(score.intervals["macro_f1"], low=0.1, high=0.9)}
-    after = replace(record.after, score=replace(score, intervals=wide), split_fingerprint="other")
-    notes = " ".join(limitations(replace(record, after=after)))
-    assert "is wide (0.100 to 0.900), because only 600 texts were evaluated" in notes
-    assert "evaluated on different texts before and after training" in notes
-
-
-def test_limits_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
-    record = run_record(labels_of(25))
-    recipe = record.recipe.model_copy(update={"data": DataConfig(source="x", drop_leaked=False)})
-    facts = record.manifest.splits["validation"]
-    shifted = replace(facts, counts=dict.fromkeys(facts.counts, 0) | {record.recipe.task.labels[0]: facts.rows})
-    record = with_manifest(replace(record, recipe=recipe), splits={**record.manifest.splits, "validation": shifted})
-    worse = replace(record.paired[0], interval=replace(record.paired[0].interval, low=-0.1))
-    notes = " ".join(limitations(replace(record, paired=(worse,))))
-    for part in (
-        "3 texts of validation also occur in train",
-        "fewer than 30 texts",
-        "A reliable gain in macro-F1 was not shown",
-        "label shares of train and validation differ clearly",
-    ):
-        assert part in notes
-
-
-def test_limits_tell_of_weak_spots_and_frail_answers() -> None:
-    record = run_record()
-    assert record.reliability is not None
-    accuracy = record.reliability.calibrated.accuracy
-    trust = replace(
-        record.reliability,
-        fitted_rows=90,
-        slices=(
-            SliceMetrics("with a hashtag", 60, 0.1, accuracy - 0.1, 0.5),
-            SliceMetrics("with a mention", 40, 0.1, accuracy - 0.2, 0.4),
-            SliceMetrics("with negation", 60, 0.1, accuracy + 0.1, 0.8),
-        ),
-        stress=(StressResult("lower case", 200, 0.25, 0.7, 0.6), StressResult("one typo", 200, 0.02, 0.7, 0.7)),
-    )
-    notes = " ".join(limitations(replace(record, reliability=trust)))
-    assert f"overall {accuracy:.3f} on these texts: with a hashtag ({accuracy - 0.1:.3f})." in notes, (
-        "too few, or not worse"
-    )
-    assert "lower case (25.0 % of predictions changed)." in notes
-    assert "fitted on only 90 texts" in notes
-    assert "clearly lower" not in " ".join(limitations(replace(record, reliability=None)))
 
 
 def test_method_names_and_figures_folder(tmp_path: Path) -> None:

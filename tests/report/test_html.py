@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.run_records import HOSTILE, run_record
-from tests.report.test_card import numbers, numbers_of
+from tests.helpers.shown_numbers import record_numbers, shown_numbers
 from whinchat.report.html import render_report
-from whinchat.report.write import write_report_files
-from whinchat.storage.run_folder import RunFolder
 
 VOID = {"meta", "img", "source", "br", "link"}
 
@@ -76,7 +72,7 @@ def test_report_is_accessible(html: str) -> None:
 def test_every_figure_in_the_report_is_in_the_record(html: str) -> None:
     record = run_record()
     text = Page(html).text
-    assert numbers(text.split("The recipe")[0]) <= numbers_of(record)
+    assert shown_numbers(text.split("The recipe")[0]) <= record_numbers(record)
     assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval: 0.312 to 0.423)" in text
 
 
@@ -96,23 +92,3 @@ def test_what_is_missing_is_called_not_measured() -> None:
     assert "Free generation: not measured." in text
     assert "Paired test of the predictions before and after training: not measured." in text
     assert "None" not in text
-
-
-def test_everything_is_published_into_the_run_folder(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    files = write_report_files(run_record(), folder)
-    assert files[-2:] == (folder.card, folder.report)
-    card = folder.card.read_text(encoding="utf-8")
-    linked = re.findall(r"\]\((figures/[^)]+)\)", card)
-    assert len(linked) == 5
-    assert all((folder.path / name).is_file() for name in linked)
-
-
-def test_samples_are_also_written_for_people(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    with draw_no_figures():
-        write_report_files(run_record(text=HOSTILE), folder)
-    assert "&lt;script&gt;" in folder.samples_markdown.read_text(encoding="utf-8")
-    with draw_no_figures():
-        write_report_files(replace(run_record(), samples=()), folder)
-    assert "Not measured." in folder.samples_markdown.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Runs side by side, and the words behind numbers."""
+"""Runs side by side."""
 
 from __future__ import annotations
 
@@ -9,19 +9,8 @@ import pytest
 
 from tests.helpers.run_records import THREE, labels_of, run_record, with_manifest
 from whinchat.errors import RunError
-from whinchat.evaluation.results import Interval, PairedTest, Prediction
-from whinchat.recipe.schema import AdapterConfig, method_name
+from whinchat.evaluation.results import Prediction
 from whinchat.report.comparison import compare_records
-from whinchat.report.formatting import (
-    format_bytes,
-    format_count,
-    format_duration,
-    format_number,
-    format_p_value,
-    format_percent,
-    format_signed,
-    paired_sentence,
-)
 from whinchat.storage.predictions import StoredPredictions
 
 
@@ -92,54 +81,3 @@ def _prediction(label: int) -> Prediction:
 def test_comparing_nothing_says_what_to_do() -> None:
     with pytest.raises(RunError, match="no runs given"):
         compare_records({})
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (None, "not measured"),
-        (0.123, "0.12 s"),
-        (9.96, "10.0 s"),
-        (59.7, "1 min 00 s"),
-        (3599.8, "1 h 00 min"),
-        (4000, "1 h 06 min"),
-    ],
-)
-def test_durations(seconds: float | None, shown: str) -> None:
-    assert format_duration(seconds) == shown
-
-
-def test_numbers_in_words() -> None:
-    assert (
-        format_number(None)
-        == format_number(float("nan"))
-        == format_percent(None)
-        == format_count(None)
-        == format_bytes(0)
-        == "not measured"
-    )
-    assert format_number(-0.00001) == "0.000"
-    assert (format_signed(0.1), format_signed(-0.1), format_signed(0.0)) == ("+0.100", "-0.100", "+0.000")
-    assert (format_percent(0.1234), format_count(12345)) == ("12.3 %", "12,345")
-    assert (format_bytes(2**30), format_bytes(2**20)) == ("1.00 GiB", "1 MiB")
-    assert (format_p_value(0.0004), format_p_value(0.04)) == ("p < 0.001", "p = 0.040")
-
-
-def test_a_change_that_may_be_chance_is_called_so() -> None:
-    sentence = paired_sentence(PairedTest("score", 1200, 5, 9, 0.424, -0.012, Interval(-0.03, 0.01)))
-    assert "5 of 1,200 texts changed from wrong to correct and 9 from correct to wrong" in sentence
-    assert "Macro-F1 fell by 0.012 (95 % interval of the change: -0.030 to 0.010)" in sentence
-    assert sentence.endswith("may be due to chance.")
-
-
-@pytest.mark.parametrize(
-    ("adapter", "load_in", "name"),
-    [
-        (AdapterConfig(), "bfloat16", "LoRA"),
-        (AdapterConfig(), "nf4", "QLoRA"),
-        (AdapterConfig(method="dora"), "nf4", "QDoRA"),
-        (AdapterConfig(method="rslora"), "nf4", "rsLoRA on NF4"),
-    ],
-)
-def test_methods_have_their_usual_names(adapter: AdapterConfig, load_in: str, name: str) -> None:
-    assert method_name(adapter, load_in) == name

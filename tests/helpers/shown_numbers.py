@@ -1,0 +1,36 @@
+"""The numbers with three decimals that card and report show, and those that a record holds."""
+
+from __future__ import annotations
+
+import re
+
+from whinchat.storage.run_record import RunRecord
+
+
+def shown_numbers(text: str) -> set[str]:
+    """Return every number of ``text`` that has three decimals."""
+    return set(re.findall(r"(?<![\w.-])\d+\.\d{3}(?![\w.])", text))
+
+
+def record_numbers(record: RunRecord) -> set[str]:
+    """Return every metric of the record with three decimals, as card and report may show it."""
+    evaluations = (record.before.score, record.before.generate, record.after.score, record.after.generate)
+    reliability = record.reliability
+    measured = [metrics for metrics in (*evaluations, reliability and reliability.calibrated) if metrics is not None]
+    values: list[float] = []
+    for metrics in measured:
+        values += [*metrics.values.values(), metrics.invalid_rate]
+        values += [end for interval in metrics.intervals.values() for end in (interval.low, interval.high)]
+        values += [value for label in metrics.per_label for value in (label.precision, label.recall, label.f1)]
+        if (calibration := metrics.calibration) is not None:
+            values += [calibration.ece, calibration.brier, calibration.log_loss, calibration.label_mass]
+    for paired in record.paired:
+        values += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
+    if reliability is not None:
+        values += [reliability.temperature, reliability.tau]
+        values += [] if reliability.abstention is None else [reliability.abstention.threshold]
+        values += [value for point in reliability.coverage for value in (point.accuracy, point.threshold)]
+        values += [value for part in reliability.slices for value in (part.accuracy, part.macro_f1)]
+        values += [value for edit in reliability.stress for value in (edit.accuracy_before, edit.accuracy_after)]
+    values += [point.loss for point in record.history if point.loss is not None]
+    return {f"{value:.3f}" for value in values}

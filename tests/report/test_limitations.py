@@ -1,0 +1,64 @@
+"""The limitations on card and report follow from the record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.helpers.run_records import labels_of, run_record, with_manifest
+from whinchat.evaluation.results import SliceMetrics, StressResult
+from whinchat.recipe.schema import DataConfig
+from whinchat.report.limitations import limitations
+
+
+def test_limitations_follow_from_the_record() -> None:
+    record = run_record()
+    assert "optimistic" not in " ".join(limitations(record))
+    notes = " ".join(limitations(with_manifest(record, selected_on="validation", load_in="nf4")))
+    assert "selected on validation, the split that these metrics were measured on, so they are optimistic" in notes
+    assert "NF4" in notes
+    score = record.after.score
+    wide = {**score.intervals, "macro_f1": replace(score.intervals["macro_f1"], low=0.1, high=0.9)}
+    after = replace(record.after, score=replace(score, intervals=wide), split_fingerprint="other")
+    notes = " ".join(limitations(replace(record, after=after)))
+    assert "is wide (0.100 to 0.900), because only 600 texts were evaluated" in notes
+    assert "evaluated on different texts before and after training" in notes
+
+
+def test_limitations_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
+    record = run_record(labels_of(25))
+    recipe = record.recipe.model_copy(update={"data": DataConfig(source="x", drop_leaked=False)})
+    facts = record.manifest.splits["validation"]
+    shifted = replace(facts, counts=dict.fromkeys(facts.counts, 0) | {record.recipe.task.labels[0]: facts.rows})
+    record = with_manifest(replace(record, recipe=recipe), splits={**record.manifest.splits, "validation": shifted})
+    worse = replace(record.paired[0], interval=replace(record.paired[0].interval, low=-0.1))
+    notes = " ".join(limitations(replace(record, paired=(worse,))))
+    for part in (
+        "3 texts of validation also occur in train",
+        "fewer than 30 texts",
+        "A reliable gain in macro-F1 was not shown",
+        "label shares of train and validation differ clearly",
+    ):
+        assert part in notes
+
+
+def test_limitations_tell_of_weak_slices_and_fragile_predictions() -> None:
+    record = run_record()
+    assert record.reliability is not None
+    accuracy = record.reliability.calibrated.accuracy
+    trust = replace(
+        record.reliability,
+        fitted_rows=90,
+        slices=(
+            SliceMetrics("with a hashtag", 60, 0.1, accuracy - 0.1, 0.5),
+            SliceMetrics("with a mention", 40, 0.1, accuracy - 0.2, 0.4),
+            SliceMetrics("with negation", 60, 0.1, accuracy + 0.1, 0.8),
+        ),
+        stress=(StressResult("lower case", 200, 0.25, 0.7, 0.6), StressResult("one typo", 200, 0.02, 0.7, 0.7)),
+    )
+    notes = " ".join(limitations(replace(record, reliability=trust)))
+    assert f"overall {accuracy:.3f} on these texts: with a hashtag ({accuracy - 0.1:.3f})." in notes, (
+        "too few, or not worse"
+    )
+    assert "lower case (25.0 % of predictions changed)." in notes
+    assert "fitted on only 90 texts" in notes
+    assert "clearly lower" not in " ".join(limitations(replace(record, reliability=None)))
