@@ -1,14 +1,12 @@
-"""Labelled rows of Parquet files and of hub data sets."""
+"""Data sets on the hub."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from whinchat.data.formats.parquet import ParquetFormat
 from whinchat.data.hub_dataset import read_hub
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
@@ -24,43 +22,6 @@ def dataset(texts: list[Any], labels: list[Any], names: list[str] | None = None)
     datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_dict({"text": texts, "label": labels})
     return table.cast_column("label", datasets.ClassLabel(names=names)) if names else table
-
-
-class TestParquet:
-    def test_rows(self, tmp_path: Path) -> None:
-        dataset(["a\u2028", "b"], ["x", "y"]).to_parquet(tmp_path / "my.parquet")
-        rows = ParquetFormat.read_labelled_rows(tmp_path / "my.parquet", data())
-        assert [(row.text, row.label) for row in rows] == [("a\u2028", "x"), ("b", "y")]
-        assert rows[1].where == f"{tmp_path}/my.parquet row 2"
-
-    def test_stored_class_names(self, tmp_path: Path) -> None:
-        dataset(["a", "b"], [1, 0], ["no", "yes"]).to_parquet(tmp_path / "my.parquet")
-        assert [row.label for row in ParquetFormat.read_labelled_rows(tmp_path / "my.parquet", data())] == ["yes", "no"]
-
-    def test_integers_stay_integers(self, tmp_path: Path) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        table = pyarrow.table({"text": ["a"], "label": [1]})
-        pyarrow.parquet.write_table(table, tmp_path / "my.parquet")
-        assert ParquetFormat.read_labelled_rows(tmp_path / "my.parquet", data())[0].label == "1"
-
-    def test_faults(self, tmp_path: Path) -> None:
-        path = tmp_path / "my.parquet"
-        with pytest.raises(DataError, match=r"my\.parquet: no such file"):
-            ParquetFormat.read_labelled_rows(path, data())
-        path.write_bytes(b"not a table at all")
-        with pytest.raises(DataError, match=r"my\.parquet: cannot be read as Parquet \("):
-            ParquetFormat.read_labelled_rows(path, data())
-        dataset(["a"], ["x"]).to_parquet(path)
-        with pytest.raises(DataError, match=r"my\.parquet: no column 'texte'; did you mean text\?"):
-            ParquetFormat.read_labelled_rows(path, data(text_column="texte"))
-        dataset([], []).to_parquet(path)
-        with pytest.raises(DataError, match=r"my\.parquet: has no rows"):
-            ParquetFormat.read_labelled_rows(path, data())
-        dataset([1], ["x"]).to_parquet(path)
-        with pytest.raises(DataError, match=r"my\.parquet row 1: 'text' holds a int, not text"):
-            ParquetFormat.read_labelled_rows(path, data())
 
 
 class _Answer:

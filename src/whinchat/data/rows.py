@@ -79,10 +79,8 @@ def read_text(path: Path) -> str:
 def text_lines(path: Path) -> list[str]:
     r"""Return the lines of a UTF-8 file, which end in ``\n`` or ``\r\n`` only.
 
-    ``str.splitlines`` would also break at characters such as U+2028 and U+0085, which occur inside texts.
-
-    Raises:
-        DataError: as ``read_text`` does.
+    ``str.splitlines`` would also break at characters such as U+2028 and U+0085, which occur inside texts. Errors are
+    those of ``read_text``.
     """
     lines = read_text(path).split("\n")
     if not lines[-1]:
@@ -107,21 +105,13 @@ def require_column(column: str, columns: Sequence[str], key: str, where: str) ->
 
 
 def require_columns(data: DataConfig, columns: Sequence[str], where: str) -> None:
-    """Check that ``data.text_column`` and ``data.label_column`` are among ``columns``.
-
-    Raises:
-        DataError: one of the two is missing, or occurs more than once.
-    """
+    """Check ``data.text_column`` and ``data.label_column`` as ``require_column`` does."""
     require_column(data.text_column, columns, "data.text_column", where)
     require_column(data.label_column, columns, "data.label_column", where)
 
 
 def require_rows(rows: Sequence[Row], where: str) -> tuple[Row, ...]:
-    """Return ``rows``.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Return ``rows``, or raise a DataError that begins with ``where`` if there are none."""
     if not rows:
         raise DataError(f"{where}: has no rows; point data.source at data with rows")
     return tuple(rows)
@@ -130,17 +120,12 @@ def require_rows(rows: Sequence[Row], where: str) -> tuple[Row, ...]:
 def labelled_rows(
     texts: Sequence[object], labels: Sequence[object], class_names: Sequence[str] | None, data: DataConfig, where: str
 ) -> tuple[Row, ...]:
-    """Return the rows of a table from its columns of texts and labels.
+    """Return the rows of a table, whose name is ``where``, from its columns of texts and labels.
 
-    Args:
-        texts: cells of ``data.text_column``.
-        labels: cells of ``data.label_column``.
-        class_names: label names that replace integers from 0 on, as in a ClassLabel column of ``datasets``.
-        data: section of the recipe.
-        where: the table, for messages.
+    ``class_names``, as of a ClassLabel column of ``datasets``, replace integers from 0 on.
 
     Raises:
-        DataError: a cell of the wrong kind, or no rows.
+        DataError: there is a cell of the wrong kind, or no row.
     """
     names = class_names or ()
     rows = []
@@ -151,11 +136,7 @@ def labelled_rows(
 
 
 def labelled_row(text: object, label: object, data: DataConfig, origin: str, number: int) -> Row:
-    """Return the row with the cells ``text`` and ``label``; ``origin`` and ``number`` are those of ``Row``.
-
-    Raises:
-        DataError: a cell of the wrong kind.
-    """
+    """Return the row with the cells ``text`` and ``label``, or raise a DataError for a cell of the wrong kind."""
     where = f"{origin}{number}"
     return Row(text_value(text, data.text_column, where), label_value(label, data.label_column, where), origin, number)
 

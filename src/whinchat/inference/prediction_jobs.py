@@ -103,7 +103,8 @@ def plan_jobs(
         RunError: no finished classifier in ``run``.
     """
     classifier = find_classifier(run)
-    fingerprint = _fingerprint(classifier.folder)
+    recipe, fingerprint = classifier.recipe, _fingerprint(classifier.folder)
+    column = text_column or recipe.data.text_column
     jobs = []
     for table, labelled in _pair_tables(source, out):
         if labelled.suffix.lower() != table.suffix.lower():
@@ -114,19 +115,8 @@ def plan_jobs(
             raise DataError(f"{labelled}: is the very file to be labelled; choose another --out")
         # A missing table is reported when it is opened.
         size, modified = (table.stat().st_size, table.stat().st_mtime_ns) if table.is_file() else (0, 0)
-        jobs.append(
-            PredictionJob(
-                source=str(table),
-                out=str(labelled),
-                column=text_column or classifier.recipe.data.text_column,
-                prefix=prefix,
-                rows_per_part=rows_per_part,
-                classifier=fingerprint,
-                labels=classifier.recipe.task.labels,
-                bytes=size,
-                modified=modified,
-            )
-        )
+        settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)
+        jobs.append(PredictionJob(str(table), str(labelled), *settings, size, modified))
     return jobs
 
 
@@ -176,10 +166,9 @@ def open_job(job: PredictionJob, overwrite: bool) -> LabelCounts | None:
     job_file = job.parts / "job.json"
     if job.parts.exists():
         earlier = _read_object(job_file)
-        if changed := [key for key in as_json if earlier.get(key) != as_json[key]]:
+        if changed := ", ".join(key for key in as_json if earlier.get(key) != as_json[key]):
             raise DataError(
-                f"{job.parts}: holds parts of another job (different: {', '.join(changed)}); "
-                "use --overwrite to start again"
+                f"{job.parts}: holds parts of another job (different: {changed}); use --overwrite to start again"
             )
     job.parts.mkdir(parents=True, exist_ok=True)
     write_json(job_file, as_json)

@@ -1,0 +1,1 @@
+"""Table formats, and the registry that training, prediction and the server share."""
