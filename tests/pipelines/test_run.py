@@ -105,7 +105,7 @@ def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> N
     # The rows it was fitted on are the rows it is measured on.
     assert trust["cross_fitted"]
     assert trust["decided"]["n"] == trust["fitted_rows"] == 24
-    assert {one["name"] for one in trust["stress"]} >= {"one typo", "lower case"}
+    assert {one["name"] for one in trust["stress"]} >= {"one typo", "a full stop at the end"}
     assert engine.template.task.labels == fitted.labels
 
 
