@@ -21,9 +21,12 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "transformer
 LIGHT = (
     "whinchat",
     "whinchat.cli",
+    "whinchat.evaluation.metric_registry",
+    "whinchat.evaluation.results",
     "whinchat.recipe.loader",
     "whinchat.report.run_list",
     "whinchat.storage.run_folder",
+    "whinchat.storage.run_record",
 )
 
 

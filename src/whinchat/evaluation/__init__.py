@@ -1,1 +1,1 @@
-"""Evaluation: label scores, free generation, and the figures drawn from them."""
+"""Evaluation: label scores, free generation, metrics, calibration, and the reliability report."""
