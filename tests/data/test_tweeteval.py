@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tables import write_file
+from tests.helpers.tables import TWEETEVAL, write_file
 from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "tweeteval"
 
 
 def tweeteval(folder: Path, texts: str, labels: str, split: str = "train") -> None:
@@ -63,7 +61,7 @@ def test_missing_partner_and_missing_train(tmp_path: Path) -> None:
         read_tweeteval(tmp_path)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/tweeteval is not on this machine")
+@pytest.mark.skipif(not TWEETEVAL.is_dir(), reason="../shared/data/tweeteval is not on this machine")
 @pytest.mark.parametrize(
     ("task", "rows"),
     [
@@ -73,4 +71,4 @@ def test_missing_partner_and_missing_train(tmp_path: Path) -> None:
     ],
 )
 def test_real_files(task: str, rows: dict[str, int]) -> None:
-    assert {name: len(split) for name, split in read_tweeteval(SHARED / task).items()} == rows
+    assert {name: len(split) for name, split in read_tweeteval(TWEETEVAL / task).items()} == rows

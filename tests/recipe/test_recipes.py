@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from tests.data.test_reading import SHARED
+from tests.helpers.tables import TWEETEVAL
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.recipe.loader import RECIPES, conflicting_keys, differences, load_recipe, recipe_to_yaml
@@ -312,10 +312,10 @@ def test_answer_words_follow_the_labels(small: Path) -> None:
     assert task.answer_words == ("x", "why", "z")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/tweeteval is not on this machine")
+@pytest.mark.skipif(not TWEETEVAL.is_dir(), reason="../shared/data/tweeteval is not on this machine")
 @pytest.mark.parametrize(("name", "rows"), [("emotion", (3257, 374, 1421)), ("irony", (2862, 955, 784))])
 def test_tweeteval_recipes_read_tweeteval(name: str, rows: tuple[int, ...]) -> None:
-    recipe = load_recipe(f"smollm2-{name}", [f"data.source={SHARED / name}"])
+    recipe = load_recipe(f"smollm2-{name}", [f"data.source={TWEETEVAL / name}"])
     corpus = load_corpus(recipe)
     assert corpus.split("test").name == recipe.evaluate.split
     assert (len(corpus.split("validation")), len(corpus.split("test"))) == rows[1:]
