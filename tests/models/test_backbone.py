@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.helpers import plain_forward, tiny_models
+from tests.helpers import hub_server, plain_forward, tiny_models
 from whinchat.errors import ModelError
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import find_model
@@ -143,6 +144,17 @@ def test_hub_out_of_reach_is_one_line_and_quick(monkeypatch: pytest.MonkeyPatch,
     message = str(caught.value)
     assert message.startswith("TinyLlama/TinyLlama-1.1B-Chat-v1.0: the Hugging Face hub is out of reach")
     assert "`whinchat run demo` needs no hub" in message
+    assert "\n" not in message
+
+
+def test_a_model_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with hub_server.serve() as hub:
+        hub_server.in_this_process(hub, tmp_path, monkeypatch)
+        with pytest.raises(ModelError) as caught:
+            find_model(BackboneConfig(model="someone/nothing"))
+    message = str(caught.value)
+    assert re.match(r"someone/nothing: the hub does not serve this model \(.*\); check its name and", message)
+    assert message.endswith("log in with `hf auth login` if the model is private or gated")
     assert "\n" not in message
 
 

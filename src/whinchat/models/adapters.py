@@ -88,7 +88,10 @@ def _load_in_eval_mode(folder: Path, load: Callable[[], PeftModel]) -> PeftModel
     try:
         tuned = load().eval()
     except (RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: does not fit this model: {str(error).strip().splitlines()[0]}") from error
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"{folder}: does not fit this model ({reason}); load it onto the model that it was trained on"
+        ) from error
     use_fast_forward(tuned)
     return tuned
 

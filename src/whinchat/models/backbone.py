@@ -178,10 +178,13 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
     model, loading_info = loaded
     # transformers gives missing weights random values and continues.
     if missing := sorted(loading_info["missing_keys"]):
-        raise ModelError(f"{source.name}: cannot be loaded: its files lack {_first_names(missing)}")
+        raise ModelError(
+            f"{source.name}: cannot be loaded: its files lack {_first_names(missing)}; fetch the model again"
+        )
     if misshapen := misshapen_weights(model):
         raise ModelError(
-            f"{source.name}: cannot be loaded: not of the shape its config.json says: {_first_names(misshapen)}"
+            f"{source.name}: cannot be loaded: weights of another shape than config.json says: "
+            f"{_first_names(misshapen)}; fetch the model again"
         )
     return model
 
@@ -206,7 +209,10 @@ def _find_on_hub(name: str, revision: str | None) -> ModelSource:
     try:
         info = HfApi().model_info(name, revision=revision, timeout=10)
     except HfHubHTTPError as error:
-        raise ModelError(f"{name}: the hub answered: {_first_line(error)}") from error
+        raise ModelError(
+            f"{name}: the hub does not serve this model ({_first_line(error)}); check its name and backbone.revision, "
+            "and log in with `hf auth login` if the model is private or gated"
+        ) from error
     except (HTTPError, OSError, OfflineModeIsEnabled) as error:
         try:
             folder = snapshot_download(name, revision=revision, local_files_only=True)
