@@ -279,7 +279,7 @@ class Headline:
 def headlines(record: RunRecord) -> tuple[Headline, ...]:
     """Return macro-F1 of each mode before and after training, and its change where that was tested."""
     tests = {paired.mode: paired for paired in record.paired}
-    found = []
+    rows = []
     for mode, mode_name in MODE_NAMES.items():
         before, after = (
             format_number(None if metrics is None else metrics.macro_f1)
@@ -288,8 +288,8 @@ def headlines(record: RunRecord) -> tuple[Headline, ...]:
         paired = tests.get(mode)
         gain = NOT_MEASURED if paired is None else format_signed(paired.macro_f1_gain)
         interval = None if paired is None else format_interval(paired.interval)
-        found.append(Headline(mode_name, before, after, gain, interval))
-    return tuple(found)
+        rows.append(Headline(mode_name, before, after, gain, interval))
+    return tuple(rows)
 
 
 def label_list(recipe: Recipe) -> str:

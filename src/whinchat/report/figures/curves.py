@@ -159,7 +159,7 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
     """Draw accuracy against confidence in each bin, and below it the share of texts in each bin.
 
     Args:
-        curves: calibration metrics by name, at most three; the last ones are drawn filled, the others hollow.
+        curves: calibration metrics by name, at most three; the last curve has filled markers, the others hollow ones.
         title: the title of the figure.
         theme: the colours.
     """
