@@ -52,7 +52,7 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: T
     bar = figure.colorbar(axes[-1].collections[0], ax=list(axes), shrink=0.7, aspect=26, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
-    bar.set_label("share of the texts with this true label", color=theme.muted)
+    bar.set_label("share of texts in the row", color=theme.muted)
     set_title(figure, title)
     return figure
 
