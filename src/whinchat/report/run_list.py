@@ -89,32 +89,16 @@ def _summarize(folder: RunFolder) -> RunSummary:
             folder.read_evaluation(path).score.macro_f1 if path.is_file() else None
             for path in (folder.before, folder.after)
         )
-        if folder.manifest.is_file():
-            manifest = folder.read_manifest()
-            times = manifest.timings_seconds
-            return RunSummary(
-                name,
-                "finished",
-                manifest.created,
-                size,
-                recipe.task.name,
-                method_name(recipe.adapter, manifest.load_in),
-                manifest.splits["train"].rows,
-                before,
-                after,
-                sum(times.values()) if "train" in times else None,
-            )
+        manifest = folder.read_manifest() if folder.manifest.is_file() else None
     except WhinchatError as error:
         return RunSummary(name, "unreadable", begun, size, problem=str(error))
-    state: RunState = "trained" if folder.adapter.is_dir() else "begun"
+    if manifest is None:
+        state: RunState = "trained" if folder.adapter.is_dir() else "begun"
+        method = method_name(recipe.adapter, recipe.backbone.load_in)
+        return RunSummary(name, state, begun, size, recipe.task.name, method, before=before, after=after)
+    times = manifest.timings_seconds
     return RunSummary(
-        name,
-        state,
-        begun,
-        size,
-        recipe.task.name,
-        method_name(recipe.adapter, recipe.backbone.load_in),
-        None,
-        before,
-        after,
-    )
+        name, "finished", manifest.created, size, recipe.task.name, method_name(recipe.adapter, manifest.load_in),
+        rows=manifest.splits["train"].rows, before=before, after=after,
+        seconds=sum(times.values()) if "train" in times else None,
+    )  # fmt: skip

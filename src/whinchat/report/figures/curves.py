@@ -93,15 +93,9 @@ def _draw_scores(ax: Axes, scores: Series, theme: Theme) -> None:
     ax.plot(*scores, color=theme.accent, linewidth=1.2, marker="D", markersize=6, markeredgecolor=theme.paper)
     best = int(np.argmax(scores[1]))
     ax.annotate(
-        format_number(float(scores[1][best])),
-        (scores[0][best], scores[1][best]),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        color=theme.accent,
-        fontweight="bold",
-    )
+        format_number(float(scores[1][best])), (scores[0][best], scores[1][best]), xytext=(0, 8),
+        textcoords="offset points", ha="center", fontsize=9, color=theme.accent, fontweight="bold",
+    )  # fmt: skip
     ax.set_ylabel("validation\nmacro-F1")
     ax.margins(y=0.35)
     ax.grid(axis="y")
@@ -121,13 +115,8 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
     figure = new_figure(5.6, 4.2)
     ax = figure.subplots()
     points = reliability.coverage
-    ax.plot(
-        [point.coverage for point in points],
-        [point.accuracy for point in points],
-        color=theme.after,
-        linewidth=2.0,
-        marker="o" if len(points) == 1 else "",
-    )
+    coverage, accuracy = [point.coverage for point in points], [point.accuracy for point in points]
+    ax.plot(coverage, accuracy, color=theme.after, linewidth=2.0, marker="o" if len(points) == 1 else "")
     overall = reliability.calibrated.accuracy
     ax.axhline(overall, color=theme.muted, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
     ax.text(0.02, overall, "accuracy on all texts", color=theme.muted, fontsize=8.5, ha="left", va="bottom")
@@ -135,19 +124,10 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
         ax.plot(abstention.coverage, abstention.accuracy, color=theme.accent, marker="D", markersize=8, linestyle="")
         ax.annotate(
             f"threshold for an accuracy of {format_number(abstention.wanted, 2)}",
-            (abstention.coverage, abstention.accuracy),
-            xytext=(0, 10),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=theme.accent,
-            bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1},
-        )
-    ax.set(
-        xlim=(0, 1.02),
-        xlabel="share of texts answered, most confident first",
-        ylabel="accuracy on these texts",
-    )
+            (abstention.coverage, abstention.accuracy), xytext=(0, 10), textcoords="offset points", ha="center",
+            fontsize=9, color=theme.accent, bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    ax.set(xlim=(0, 1.02), xlabel="share of texts answered, most confident first", ylabel="accuracy on these texts")
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
     ax.margins(y=0.15)
     ax.grid()
@@ -195,16 +175,9 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
 def _draw_diagonal(ax: Axes, theme: Theme) -> None:
     ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
     ax.text(
-        0.8,
-        0.82,
-        "perfect calibration",
-        color=theme.muted,
-        fontsize=8.5,
-        rotation=45,
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-        ha="center",
-    )
+        0.8, 0.82, "perfect calibration", color=theme.muted, fontsize=8.5, ha="center", rotation=45,
+        rotation_mode="anchor", transform_rotates_text=True,
+    )  # fmt: skip
 
 
 def _draw_reliability_curve(ax: Axes, bins: Sequence[ReliabilityBin], color: str, face: str, label: str) -> None:
@@ -216,14 +189,8 @@ def _draw_reliability_curve(ax: Axes, bins: Sequence[ReliabilityBin], color: str
     accuracy = [part.accuracy if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
     ax.plot(confidence, accuracy, linewidth=1.8, markersize=6, markeredgewidth=1.6, label=label, **style)
     sparse = [part for part in bins if 0 < part.n < FEWEST_BIN_TEXTS]
-    ax.plot(
-        [part.confidence for part in sparse],
-        [part.accuracy for part in sparse],
-        linestyle="",
-        markersize=4,
-        alpha=0.5,
-        **style,
-    )
+    confidence, accuracy = [part.confidence for part in sparse], [part.accuracy for part in sparse]
+    ax.plot(confidence, accuracy, linestyle="", markersize=4, alpha=0.5, **style)
 
 
 def _draw_histogram(
@@ -232,12 +199,7 @@ def _draw_histogram(
     """Bars of the share of texts in each bin; ``offset`` and ``width`` are shares of a bin's width."""
     texts = max(1, sum(part.n for part in bins))
     filled = [part for part in bins if part.n]
-    ax.bar(
-        [part.low + (part.high - part.low) * offset for part in filled],
-        [part.n / texts for part in filled],
-        [(part.high - part.low) * width for part in filled],
-        align="edge",
-        facecolor=face,
-        edgecolor=color,
-        linewidth=1.1,
-    )
+    lefts = [part.low + (part.high - part.low) * offset for part in filled]
+    widths = [(part.high - part.low) * width for part in filled]
+    heights = [part.n / texts for part in filled]
+    ax.bar(lefts, heights, widths, align="edge", facecolor=face, edgecolor=color, linewidth=1.1)

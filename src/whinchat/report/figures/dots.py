@@ -110,24 +110,13 @@ def _draw_columns(ax: Axes, positions: list[float], columns: dict[str, list[str]
         color = {"before": theme.muted, "after": theme.after}.get(heading, theme.ink)
         for y, cell in zip(positions, cells, strict=True):
             ax.annotate(
-                cell,
-                (1, y),
-                (right, 0),
-                xycoords=ax.get_yaxis_transform(),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                color=color,
-            )
+                cell, (1, y), (right, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points", ha="right",
+                va="center", color=color,
+            )  # fmt: skip
         ax.annotate(
-            heading,
-            (1, 1),
-            (right, 6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
+            heading, (1, 1), (right, 6), xycoords="axes fraction", textcoords="offset points", ha="right",
             color=theme.muted,
-        )
+        )  # fmt: skip
 
 
 def _finish_axes(ax: Axes, positions: list[float], names: list[str], theme: Theme) -> None:
