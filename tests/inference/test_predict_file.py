@@ -19,10 +19,10 @@ from whinchat.inference.predictor import Predictor
 
 
 def label(trained: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:
-    (found,) = predict_tables(
+    (counts,) = predict_tables(
         plan_jobs(trained, source, out, rows_per_part=4, **settings), predict_in_process(trained)
     ).values()
-    return vars(found)
+    return vars(counts)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -31,7 +31,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_path: Path) -> None:
-    found = label(trained, source, tmp_path / "out.csv")
+    counts = label(trained, source, tmp_path / "out.csv")
     rows, predictor = read(tmp_path / "out.csv"), Predictor.load(trained)
     assert [row["id"] for row in rows] == [*map(str, range(ROWS - 1)), "broken"]
     answers = predictor.predict([row["text"] for row in rows[:-1]])
@@ -39,9 +39,9 @@ def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_
     shares = np.array([[float(row[f"p_{label}"]) for label in answers.labels] for row in rows[:-1]])
     np.testing.assert_allclose(shares, answers.probabilities, atol=2e-6)
     assert rows[-1]["error"] == "1 fields, the header has 2"
-    assert (found["rows"], found["bad"]) == (ROWS, 1)
-    assert sum(found["labels"].values()) == ROWS - 1
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.json"]
+    assert (counts["rows"], counts["bad"]) == (ROWS, 1)
+    assert sum(counts["labels"].values()) == ROWS - 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.json"]
 
 
 def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
@@ -49,12 +49,12 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
 ) -> None:
     label(trained, source, tmp_path / "whole.csv")
     done: list[int] = []
-    one_part = predict_file.predict_part
+    real_predict_part = predict_file.predict_part
 
     def dies_at_the_third(predictor: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
         if len(done) == 2:
             raise KeyboardInterrupt
-        one_part(predictor, job, table, place, bar)
+        real_predict_part(predictor, job, table, place, bar)
         done.append(place.number)
 
     monkeypatch.setattr(predict_file, "predict_part", dies_at_the_third)
@@ -66,17 +66,17 @@ def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
     (tmp_path / "out.csv.parts" / ".00000002.csv.77").write_text("half", encoding="utf-8")
     again: list[int] = []
 
-    def noted(predictor: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
-        one_part(predictor, job, table, place, bar)
+    def records_the_part(predictor: Predictor, job: PredictionJob, table: Any, place: Any, bar: Any) -> None:
+        real_predict_part(predictor, job, table, place, bar)
         again.append(place.number)
 
-    monkeypatch.setattr(predict_file, "predict_part", noted)
-    found = label(trained, source, tmp_path / "out.csv")
+    monkeypatch.setattr(predict_file, "predict_part", records_the_part)
+    counts = label(trained, source, tmp_path / "out.csv")
     assert again == [2, 3, 4, 5]
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert (found["rows"], found["bad"]) == (ROWS, 1)
+    assert (counts["rows"], counts["bad"]) == (ROWS, 1)
     # Once more does nothing.
-    assert label(trained, source, tmp_path / "out.csv") == found
+    assert label(trained, source, tmp_path / "out.csv") == counts
     assert again == [2, 3, 4, 5]
 
 
@@ -115,9 +115,9 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     source.rename(folder / "a.csv")
     (folder / "deep" / "b.NDJSON").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     (folder / "notes.txt").write_text("no table", encoding="utf-8")
-    found = predict_tables(plan_jobs(trained, folder, tmp_path / "out"), predict_in_process(trained))
-    assert list(found) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.NDJSON")]
-    assert [one.rows for one in found.values()] == [ROWS, 2]
+    counts = predict_tables(plan_jobs(trained, folder, tmp_path / "out"), predict_in_process(trained))
+    assert list(counts) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.NDJSON")]
+    assert [table.rows for table in counts.values()] == [ROWS, 2]
     with pytest.raises(DataError, match="lies inside"):
         plan_jobs(trained, folder, folder / "out")
 

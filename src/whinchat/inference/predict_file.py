@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,13 +10,10 @@ from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import DataError
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import LabelCounts
-from whinchat.inference.prediction_jobs import PredictionJob, finish_job, open_job, plan_jobs, predict_part
+from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, finish_job, open_job, plan_jobs, predict_part
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.ray import predict_on_ray
 from whinchat.progress import Progress, progress
-
-# Labels the blocks of a table that a job still lacks and writes them as parts, advancing a progress bar.
-PartWorker = Callable[[PredictionJob, TableFormat, Sequence[BlockLocation], Progress], None]
 
 
 def predict_file(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,10 @@ class PredictionJob:
     def part(self, location: BlockLocation) -> Path:
         """File of one part, which exists only when it is whole."""
         return self.parts / f"{location.number:08d}{Path(self.source).suffix}"
+
+
+# Labels the blocks of a table that a job still lacks and writes them as parts, advancing a progress bar.
+PartWorker = Callable[[PredictionJob, TableFormat, Sequence[BlockLocation], Progress], None]
 
 
 def plan_jobs(

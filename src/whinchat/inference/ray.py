@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import DataError, RunError, WhinchatError
-from whinchat.inference.prediction_jobs import PredictionJob, predict_part
+from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, predict_part
 from whinchat.inference.predictor import Predictor
 from whinchat.progress import Progress, SilentProgress
 
@@ -36,9 +36,7 @@ class RayPartWorker:
         return {"rows": batch["rows"], "fault": faults}
 
 
-def predict_on_ray(
-    run: Path, workers: int | None = None
-) -> Callable[[PredictionJob, TableFormat, Sequence[BlockLocation], Progress], None]:
+def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
     """Return a worker that labels parts on the Ray cluster that ``RAY_ADDRESS`` names, or on a local one it starts.
 
     Every machine must see the same files under the same paths, and have whinchat installed. The content of a part does
