@@ -1,4 +1,4 @@
-"""scikit-learn's manners: its own checks, pipelines, folds, pickles; and what a fitted classifier keeps."""
+"""The scikit-learn estimator: scikit-learn's own checks, pipelines, folds, pickles and saved folders."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def fitted(tiny_llama: Path) -> Classifier:
 def test_learns_and_answers_in_sklearns_manners(fitted: Classifier) -> None:
     texts, labels = rows(40, seed=9)
     assert fitted.classes_.tolist() == sorted(set(labels))
-    shares, answers = fitted.predict_proba(texts), fitted.predict(texts)
+    shares, predicted = fitted.predict_proba(texts), fitted.predict(texts)
     assert shares.shape == (40, len(fitted.classes_))
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert answers.tolist() == fitted.classes_[shares.argmax(axis=1)].tolist(), "metric: accuracy"
+    assert predicted.tolist() == fitted.classes_[shares.argmax(axis=1)].tolist(), "metric: accuracy"
     assert fitted.score(texts, labels) > 0.9
     # Arrays and columns of tables are sequences of texts, too.
-    for other in (np.array(texts), pd.Series(texts, index=range(5, 45)), tuple(texts)):
-        np.testing.assert_allclose(fitted.predict_proba(other), shares, atol=1e-6)
+    for same_texts in (np.array(texts), pd.Series(texts, index=range(5, 45)), tuple(texts)):
+        np.testing.assert_allclose(fitted.predict_proba(same_texts), shares, atol=1e-6)
 
 
 def test_sklearns_own_checks(tiny_llama: Path) -> None:
@@ -62,19 +62,19 @@ def test_sklearns_own_checks(tiny_llama: Path) -> None:
 
 
 def test_parameters(tiny_llama: Path) -> None:
-    one = classifier(tiny_llama, metric="macro_f1")
-    assert clone(one).get_params() == one.get_params()
-    assert one.set_params(learning_rate=0.5).learning_rate == 0.5
+    estimator = classifier(tiny_llama, metric="macro_f1")
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert estimator.set_params(learning_rate=0.5).learning_rate == 0.5
     with pytest.raises(ValueError, match="Invalid parameter"):
-        one.set_params(learning_rat=1)
+        estimator.set_params(learning_rat=1)
     with pytest.raises(NotFittedError):
-        one.predict(["a"])
+        estimator.predict(["a"])
 
 
 def test_pipeline_folds_and_search(tiny_llama: Path) -> None:
     texts, labels = rows(200, seed=2)
-    one = classifier(tiny_llama, validation_fraction=0)
-    steps = Pipeline([("tidy", FunctionTransformer(lambda X: [text.strip() for text in X])), ("model", one)])
+    estimator = classifier(tiny_llama, validation_fraction=0)
+    steps = Pipeline([("tidy", FunctionTransformer(lambda X: [text.strip() for text in X])), ("model", estimator)])
     assert cross_val_score(steps, np.array(texts), labels, cv=2).mean() > 0.6
     search = GridSearchCV(steps, {"model__learning_rate": [1e-6, 1e-2]}, cv=2, scoring="f1_macro")
     search.fit(np.array(texts), labels)
@@ -98,54 +98,54 @@ def test_saved_and_loaded(fitted: Classifier, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.predict_proba(texts), fitted.predict_proba(texts), atol=1e-6)
     # Every command that takes a run takes it.
     predictor = Predictor.load(tmp_path / "saved")
-    answers = predictor.predict(texts)
-    np.testing.assert_allclose(answers.probabilities, fitted.predict_proba(texts), atol=1e-6)
+    predictions = predictor.predict(texts)
+    np.testing.assert_allclose(predictions.probabilities, fitted.predict_proba(texts), atol=1e-6)
 
 
 def test_loaded_with_all_its_parameters(tiny_llama: Path, tmp_path: Path) -> None:
     words = {0: "bad", 1: "good"}
     settings = {**SETTINGS, "train.warmup_steps": 2.0, "task.clean": ["spaces"], "adapter.target_modules": ["q_proj"]}
-    one = classifier(
+    estimator = classifier(
         tiny_llama, answers=words, metric="macro_f1", validation_fraction=0.25, settings=settings, num_train_epochs=1
     )
     texts, labels = tiny_models.toy_rows(40, ("bad", "good"), 11)
-    one.fit(texts, labels).save_pretrained(tmp_path)
-    again = Classifier.from_pretrained(tmp_path)
-    given, restored = one.get_params(), again.get_params()
-    assert restored.pop("instruction") == one.recipe_.task.instruction
-    assert {str(label): word for label, word in given.pop("answers").items()} == restored.pop("answers")
+    estimator.fit(texts, labels).save_pretrained(tmp_path)
+    loaded = Classifier.from_pretrained(tmp_path)
+    parameters, restored = estimator.get_params(), loaded.get_params()
+    assert restored.pop("instruction") == estimator.recipe_.task.instruction
+    assert {str(label): word for label, word in parameters.pop("answers").items()} == restored.pop("answers")
     lists = {"task.clean": ("spaces",), "adapter.target_modules": ("q_proj",)}
-    assert restored.pop("settings") == {**given.pop("settings"), **lists}
-    del given["instruction"]
-    assert restored == given
+    assert restored.pop("settings") == {**parameters.pop("settings"), **lists}
+    del parameters["instruction"]
+    assert restored == parameters
     # Fitted again, it is trained by the same recipe.
-    assert clone(again).fit(texts, labels).recipe_ == one.recipe_
+    assert clone(loaded).fit(texts, labels).recipe_ == estimator.recipe_
 
 
 def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     run = finished_runs.finished_run(tiny_llama)
-    one, predictor = Classifier.from_pretrained(run), Predictor.load(run)
+    estimator, predictor = Classifier.from_pretrained(run), Predictor.load(run)
     texts, _ = rows(12, seed=6)
-    assert tuple(one.classes_) == predictor.recipe.task.labels
-    assert one.predict(texts).tolist() == predictor.predict(texts).label_names
-    assert one.get_params()["learning_rate"] == predictor.recipe.train.learning_rate
-    assert one.settings is not None
-    assert one.settings["adapter.lora_dropout"] == predictor.recipe.adapter.lora_dropout
+    assert tuple(estimator.classes_) == predictor.recipe.task.labels
+    assert estimator.predict(texts).tolist() == predictor.predict(texts).label_names
+    assert estimator.get_params()["learning_rate"] == predictor.recipe.train.learning_rate
+    assert estimator.settings is not None
+    assert estimator.settings["adapter.lora_dropout"] == predictor.recipe.adapter.lora_dropout
     sections = ("backbone", "adapter", "train", "task", "evaluate")
-    meant = one._recipe(predictor.recipe.task.labels)
-    assert all(getattr(meant, name) == getattr(predictor.recipe, name) for name in sections)
+    rebuilt = estimator._recipe(predictor.recipe.task.labels)
+    assert all(getattr(rebuilt, name) == getattr(predictor.recipe, name) for name in sections)
 
 
 def test_labels_keep_their_kind(tiny_llama: Path, tmp_path: Path) -> None:
     texts, labels = tiny_models.toy_rows(40, tiny_models.ONE_TOKEN, 7)
     words = dict(enumerate(tiny_models.ONE_TOKEN))
-    one = classifier(tiny_llama, answers=words, class_weight=dict.fromkeys(words, 1.0), num_train_epochs=1)
-    one.fit(texts, np.array(labels))
-    assert one.classes_.dtype.kind == "i"
-    assert all(f'"{word}"' in one.recipe_.task.instruction for word in tiny_models.ONE_TOKEN)
-    assert set(one.predict(texts).tolist()) <= set(labels)
-    one.save_pretrained(tmp_path)
-    assert Classifier.from_pretrained(tmp_path).classes_.tolist() == one.classes_.tolist()
+    estimator = classifier(tiny_llama, answers=words, class_weight=dict.fromkeys(words, 1.0), num_train_epochs=1)
+    estimator.fit(texts, np.array(labels))
+    assert estimator.classes_.dtype.kind == "i"
+    assert all(f'"{word}"' in estimator.recipe_.task.instruction for word in tiny_models.ONE_TOKEN)
+    assert set(estimator.predict(texts).tolist()) <= set(labels)
+    estimator.save_pretrained(tmp_path)
+    assert Classifier.from_pretrained(tmp_path).classes_.tolist() == estimator.classes_.tolist()
 
 
 @pytest.mark.parametrize(

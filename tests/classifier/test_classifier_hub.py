@@ -1,4 +1,4 @@
-"""A fitted classifier on a hub of this machine, and back again."""
+"""A fitted classifier is pushed to a hub on this machine, and loaded from there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hub(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with serve() as hub:
         in_this_process(hub, tmp_path, monkeypatch)
         hub.repositories[BASE] = model = Repository()
-        model.add({one.name: one.read_bytes() for one in tiny_llama.iterdir()})
+        model.add({file.name: file.read_bytes() for file in tiny_llama.iterdir()})
         yield hub
 
 
@@ -67,11 +67,11 @@ def test_there_and_back(hub: Hub, fitted: Classifier, monkeypatch: pytest.Monkey
 def test_a_pushed_run_is_a_classifier(hub: Hub, tiny_llama: Path, tmp_path: Path) -> None:
     run = finished_runs.finished_run(tiny_llama)
     upload_files(connect_to_hub(REPO), REPO, repository_of_run(run, REPO, BASE).files, "a run")
-    one = Classifier.from_pretrained(f"{REPO}@{hub.repositories[REPO].main}")
+    fetched = Classifier.from_pretrained(f"{REPO}@{hub.repositories[REPO].main}")
     expected = Classifier.from_pretrained(run)
-    np.testing.assert_allclose(one.predict_proba(TEXTS), expected.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(fetched.predict_proba(TEXTS), expected.predict_proba(TEXTS), atol=1e-6)
     # What tells of the run is not the classifier's.
-    one.save_pretrained(tmp_path / "saved")
+    fetched.save_pretrained(tmp_path / "saved")
     expected.save_pretrained(tmp_path / "expected")
     names = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("saved", "expected")]
     assert names[0] == names[1]

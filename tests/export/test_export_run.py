@@ -1,4 +1,4 @@
-"""Exports answer as the classifier does, and do not stay where they do not."""
+"""Exports answer like the classifier; an export that does not is removed."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_merged_is_the_same_model(tiny_llama: Path, tmp_path: Path, sections: di
     # Plain transformers loads it, and every use of whinchat takes it.
     stored = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert stored.dtype == (torch.float32 if exact else torch.bfloat16)
-    one, other = Predictor.load(trained), Predictor.load(tmp_path / "out")
-    np.testing.assert_allclose(one.score(TEXTS), other.score(TEXTS), atol=1e-3 if exact else 0.2)
-    assert one.calibrator == other.calibrator
+    original, merged_predictor = Predictor.load(trained), Predictor.load(tmp_path / "out")
+    np.testing.assert_allclose(original.score(TEXTS), merged_predictor.score(TEXTS), atol=1e-3 if exact else 0.2)
+    assert original.calibrator == merged_predictor.calibrator
 
 
 def test_an_nf4_adapter_is_added_to_full_weights(tiny_llama: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_nf4_adapter_is_added_to_full_weights(tiny_llama: Path, tmp_path: Pat
     from safetensors.torch import load_file
 
     weights = load_file(trained / "adapter" / "adapter_model.safetensors")
-    a, b = (weights[f"base_model.model.{name.removesuffix('.weight')}.lora_{one}.weight"] for one in "AB")
+    a, b = (weights[f"base_model.model.{name.removesuffix('.weight')}.lora_{factor}.weight"] for factor in "AB")
     torch.testing.assert_close(model.state_dict()[name], base.state_dict()[name] + 2 * b @ a)
 
 
@@ -71,9 +71,9 @@ def test_a_pipeline_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) -> 
     proof = export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path, TEXTS * 4))
     assert (proof.flipped, proof.texts) == (0, 80)
     predictor = Predictor.load(trained)
-    answers = predictor.predict(TEXTS)
-    said = pipeline("text-classification", str(tmp_path / "out"))(TEXTS, batch_size=8)
-    assert [one["label"] for one in said] == answers.label_names
+    predictions = predictor.predict(TEXTS)
+    rows = pipeline("text-classification", str(tmp_path / "out"))(TEXTS, batch_size=8)
+    assert [row["label"] for row in rows] == predictions.label_names
     # Labels are a softmax over the head: what any server of such models computes.
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert tuple(model.config.id2label.values()) == tiny_models.ONE_TOKEN
@@ -85,17 +85,17 @@ def test_a_pipeline_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) -> 
 def test_the_decision_goes_into_a_head_without_bias(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A strong shift of the labels, so that the plain scores would answer otherwise."""
+    """The calibration shifts the labels so strongly that plain scores would give other labels."""
     calibrated = Predictor.load(trained)
     plain = replace(calibrated, calibrator=Calibrator(tiny_models.ONE_TOKEN, temperature=0.6))
     monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: plain))
     proof = export_run(trained, "classifier", tmp_path / "plain", data=texts_file(tmp_path))
     assert proof.largest_difference < 1e-4, "a temperature is exact"
     shifted = replace(plain.calibrator, temperature=1.7, rows=1, bias=(2.0, 0.0, -1.0), tau=1.0, prior=(0.2, 0.7, 0.1))
-    one = replace(plain, calibrator=shifted)
-    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: one))
-    scores = one.score(TEXTS)
-    assert (one.calibrator.decide(scores) != plain.calibrator.decide(scores)).any()
+    biased = replace(plain, calibrator=shifted)
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: biased))
+    scores = biased.score(TEXTS)
+    assert (biased.calibrator.decide(scores) != plain.calibrator.decide(scores)).any()
     proof = export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path, TEXTS * 3), tolerance=0.05)
     assert proof.largest_difference < 0.05
 
@@ -126,8 +126,8 @@ def test_long_answers_have_no_head(tiny_llama: Path, tmp_path: Path) -> None:
 def test_what_does_not_answer_alike_does_not_stay(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(found: Any) -> Any:
-        model, backbone = merge(found)
+    def spoilt(saved: Any) -> Any:
+        model, backbone = merge(saved)
         with torch.no_grad():
             model.get_output_embeddings().weight.mul_(-1)
         return model, backbone
@@ -137,7 +137,7 @@ def test_what_does_not_answer_alike_does_not_stay(
         ModelError, match=r"differ from the classifier's own in model\.safetensors, more than the tolerance of 2\.0%"
     ):
         export_run(trained, "merged", tmp_path / "out", data=texts_file(tmp_path))
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl"]
 
 
 def test_where_and_on_what(trained: Path, tmp_path: Path) -> None:

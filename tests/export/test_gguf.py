@@ -1,4 +1,4 @@
-"""GGUF files answer as the classifier does, token by token; the Modelfile holds its prompts."""
+"""GGUF files answer like the classifier, and the Modelfile makes the same prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whinchat.export import export_run as exporting
 from whinchat.export import gguf_export, gguf_reader
 from whinchat.export.export_run import export_run
 from whinchat.export.gguf_writer import require_convertible, write_gguf
-from whinchat.export.modelfile import PromptFrame, frame_of, modelfile, require_quotable
+from whinchat.export.modelfile import PromptFrame, modelfile, prompt_frame, require_quotable
 from whinchat.inference.predictor import Predictor
 from whinchat.prompts.template import PromptTemplate
 
@@ -42,20 +42,20 @@ STYLES = {
 def write(predictor: Predictor, folder: Path) -> tuple[PromptFrame, list[Path]]:
     model, template = predictor.engine.model, predictor.engine.template
     family = require_convertible(model.config, template, "tiny")
-    frame = frame_of(template, family)
+    frame = prompt_frame(template, family)
     return frame, write_gguf(model, template, family, frame.chat_template, "tiny", folder)  # type: ignore[arg-type]
 
 
 def by_ollama(text: str, system: str, prompt: str) -> tuple[str, str]:
-    """The prompt that Ollama makes from a Modelfile, and where it stops: its parser's and Go's rules, as used here."""
+    """The prompt that Ollama makes from a Modelfile, and its stop string, by the rules of Ollama's parser and of Go."""
     template = re.search(r'^TEMPLATE """(.*?)"""$', text, re.DOTALL | re.MULTILINE)
     stop = re.search(r'^PARAMETER stop "(.*)"$', text, re.MULTILINE)
     assert template is not None
     assert stop is not None
     fields = {".System": system, ".Prompt": prompt}
 
-    def action(found: re.Match[str]) -> str:
-        inner = found[1].strip()
+    def action(match: re.Match[str]) -> str:
+        inner = match[1].strip()
         return fields[inner] if inner in fields else json.loads(inner)
 
     before, _ = template[1].split("{{ .Response }}")
@@ -66,17 +66,17 @@ def by_ollama(text: str, system: str, prompt: str) -> tuple[str, str]:
 def test_a_modelfile_holds_the_prompt(name: str, request: pytest.FixtureRequest) -> None:
     template = tiny_models.template_of(tiny_models.load(request.getfixturevalue(name)))
     family = require_convertible(SimpleNamespace(model_type="llama", rope_parameters=PLAIN), template, name)
-    frame = frame_of(template, family)
-    text = modelfile(template, frame, "mine", "mine-q8_0.gguf")
-    wanted, stop = STYLES[name]
-    wanted = wanted.format(system=tiny_models.INSTRUCTION, text="so so")
-    assert by_ollama(text, tiny_models.INSTRUCTION, "so so") == (wanted, stop)
-    assert frame.prompt(tiny_models.INSTRUCTION, "so so") == wanted
+    frame = prompt_frame(template, family)
+    modelfile_text = modelfile(template, frame, "mine", "mine-q8_0.gguf")
+    expected, stop = STYLES[name]
+    expected = expected.format(system=tiny_models.INSTRUCTION, text="so so")
+    assert by_ollama(modelfile_text, tiny_models.INSTRUCTION, "so so") == (expected, stop)
+    assert frame.prompt(tiny_models.INSTRUCTION, "so so") == expected
     # What the model's own chat template says, but for the BOS and the first blank, which a tokenizer adds.
-    assert template.render("so so").removeprefix("<s>") == wanted.removeprefix(" ")
-    assert "FROM ./mine-q8_0.gguf\n" in text
-    assert f'SYSTEM """{tiny_models.INSTRUCTION}"""\n' in text
-    assert text.endswith("PARAMETER temperature 0\nPARAMETER num_predict 2\n")
+    assert template.render("so so").removeprefix("<s>") == expected.removeprefix(" ")
+    assert "FROM ./mine-q8_0.gguf\n" in modelfile_text
+    assert f'SYSTEM """{tiny_models.INSTRUCTION}"""\n' in modelfile_text
+    assert modelfile_text.endswith("PARAMETER temperature 0\nPARAMETER num_predict 2\n")
 
 
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
@@ -86,13 +86,13 @@ def test_quotes_and_braces_come_through(tiny_mistral: Path) -> None:
     odd = 'Text {{ .System }} """{text}"""\n{"'
     template = tiny_models.template_of(tiny_models.load(tiny_mistral), user_template=odd)
     family = require_convertible(SimpleNamespace(model_type="mistral", rope_parameters=PLAIN), template, "m")
-    text = modelfile(template, frame_of(template, family), "mine", "mine.gguf")
+    text = modelfile(template, prompt_frame(template, family), "mine", "mine.gguf")
     assert by_ollama(text, tiny_models.INSTRUCTION, "so so")[0] == template.render("so so")
 
 
 @pytest.mark.parametrize("labels", [tiny_models.ONE_TOKEN, tiny_models.NESTED], ids=["one", "nested"])
 def test_llama_cpp_reads_the_same(any_model: Path, labels: tuple[str, ...], tmp_path: Path) -> None:
-    """The same tokens for every text, and the same scores, through llama.cpp and through transformers."""
+    """llama.cpp makes the same tokens of every text, and computes the same scores, as transformers."""
     llama_cpp = pytest.importorskip("llama_cpp")
     predictor = predictor_of(any_model, labels)
     frame, (half, eighth) = write(predictor, tmp_path)
@@ -104,9 +104,9 @@ def test_llama_cpp_reads_the_same(any_model: Path, labels: tuple[str, ...], tmp_
     ]
     assert read == [prompt.ids for prompt in predictor.engine.template.encode(texts)]
     vocabulary.close()
-    own = predictor.score(texts)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, texts), own, atol=0.05)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(eighth, frame, predictor, texts), own, atol=0.6)
+    expected = predictor.score(texts)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, texts), expected, atol=0.05)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(eighth, frame, predictor, texts), expected, atol=0.6)
 
 
 def test_without_llama_cpp_transformers_reads(any_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +114,8 @@ def test_without_llama_cpp_transformers_reads(any_model: Path, tmp_path: Path, m
     frame, (half, eighth) = write(predictor, tmp_path)
     monkeypatch.setattr(gguf_reader, "find_spec", lambda name: None)
     assert gguf_reader.gguf_reader_name().startswith("transformers ")
-    own = predictor.score(TEXTS)
-    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, TEXTS), own, atol=0.05)
+    expected = predictor.score(TEXTS)
+    np.testing.assert_allclose(gguf_reader.gguf_scores(half, frame, predictor, TEXTS), expected, atol=0.05)
     assert eighth.stat().st_size < half.stat().st_size
     # Any program finds the weights where transformers does.
     stored = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=half.name, dtype=torch.float32).state_dict()
@@ -126,12 +126,12 @@ def test_without_llama_cpp_transformers_reads(any_model: Path, tmp_path: Path, m
 def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> None:
     proof = export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path), tolerance=0.2)
     names = ["Modelfile", "calibration.json", "proof.json", "tiny-f16.gguf", "tiny-q8_0.gguf"]
-    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     half, eighth = proof.files
     assert (half.file, half.flipped, half.reader) == ("tiny-f16.gguf", 0, gguf_reader.gguf_reader_name())
     assert half.largest_difference < 0.01 < eighth.largest_difference < 0.3
     stored = json.loads((tmp_path / "out" / "proof.json").read_text(encoding="utf-8"))
-    assert [one["flipped"] for one in stored["files"]] == [half.flipped, eighth.flipped]
+    assert [entry["flipped"] for entry in stored["files"]] == [half.flipped, eighth.flipped]
     predictor = Predictor.load(trained)
     scores = predictor.score(TEXTS[:20])
     plain = int((scores.argmax(axis=1) != predictor.calibrator.decide(scores)).sum())
@@ -145,7 +145,7 @@ def test_files_that_answer_otherwise_do_not_stay(
     monkeypatch.setattr(gguf_export, "gguf_scores", lambda path, frame, own, texts: -own.score(texts))
     with pytest.raises(ModelError, match=r"labels differ from the classifier's own in tiny-f16\.gguf, more than"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_unknown_tokenizer_is_refused_before_anything_is_written(
     monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: predictor))
     with pytest.raises(ModelError, match=r"the steps of this tokenizer were not compared with llama\.cpp's"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["texts.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl"]
 
 
 def test_what_no_modelfile_holds_is_refused(tiny_mistral: Path) -> None:
@@ -191,4 +191,4 @@ def test_what_no_modelfile_holds_is_refused(tiny_mistral: Path) -> None:
         tokenizer, tiny_models.tiny_task(), end_ids=backbone.tokenizer.end_ids, max_prompt_tokens=512, model="m"
     )
     with pytest.raises(ModelError, match="chat template does more than to put instruction and text in their places"):
-        frame_of(template, family)
+        prompt_frame(template, family)

@@ -1,4 +1,4 @@
-"""An ONNX graph answers as the classifier does, with onnxruntime and a tokenizer alone."""
+"""An ONNX graph answers like the classifier, with only onnxruntime and a tokenizer."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) ->
     assert (proof.flipped, proof.texts, proof.files[0].file) == (0, 40, "model.onnx")
     assert proof.largest_difference < 0.01
     names = ["config.json", "model.onnx", "proof.json", "tokenizer.json", "tokenizer_config.json"]
-    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
-    assert [(one.name, one.shape) for one in session.get_inputs()] == [
+    assert [(tensor.name, tensor.shape) for tensor in session.get_inputs()] == [
         ("input_ids", ["batch", "sequence"]),
         ("attention_mask", ["batch", "sequence"]),
     ]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     labels = AutoConfig.from_pretrained(tmp_path / "out").id2label
     predictor = Predictor.load(trained)
-    answers = predictor.predict(TEXTS)
+    predictions = predictor.predict(TEXTS)
     # One text, one short text, a batch with padding: nothing of the example's size is left in the graph.
     for batch in (TEXTS[:1], ["a"], [*TEXTS, "long " * 90]):
         inputs = tokenizer(batch, padding=True, return_tensors="np")
         (logits,) = session.run(["logits"], {name: inputs[name] for name in ("input_ids", "attention_mask")})
         assert logits.shape == (len(batch), len(tiny_models.ONE_TOKEN))
-    said = softmax(logits[:-1].astype(np.float64), axis=1).argmax(axis=1)
-    assert [labels[best] for best in said] == answers.label_names
+    best_labels = softmax(logits[:-1].astype(np.float64), axis=1).argmax(axis=1)
+    assert [labels[index] for index in best_labels] == predictions.label_names
 
 
 def test_what_is_missing_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Over HTTP: the classifier's own answers, clear refusals, and the run's pages."""
+"""The HTTP application: predictions, refusals, tables, the run's pages and metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXTS = list(tiny_models.toy_rows(10, tiny_models.ONE_TOKEN, 5)[0])
 
 
 def shares(results: Sequence[dict[str, Any]]) -> np.ndarray:
-    return np.array([list(one["probabilities"].values()) for one in results])
+    return np.array([list(result["probabilities"].values()) for result in results])
 
 
 def ask(client: TestClient, **body: Any) -> Any:
@@ -49,20 +49,20 @@ def refusal(client: TestClient, status: int, **body: Any) -> str:
 def test_every_adapter_answers_as_it_does_alone(client: TestClient, runs: dict[str, Path]) -> None:
     for name in ("first", "second", "first"):
         predictor = Predictor.load(runs[name])
-        answers = predictor.predict(TEXTS)
-        said = ask(client, texts=TEXTS, model=name)
-        assert said["model"] == name
-        assert [one["label"] for one in said["results"]] == answers.label_names
-        assert [one["unsure"] for one in said["results"]] == answers.unsure.tolist()
-        assert list(said["results"][0]["probabilities"]) == list(answers.labels)
-        np.testing.assert_allclose(shares(said["results"]), answers.probabilities, atol=1e-5)
+        predictions = predictor.predict(TEXTS)
+        body = ask(client, texts=TEXTS, model=name)
+        assert body["model"] == name
+        assert [result["label"] for result in body["results"]] == predictions.label_names
+        assert [result["unsure"] for result in body["results"]] == predictions.unsure.tolist()
+        assert list(body["results"][0]["probabilities"]) == list(predictions.labels)
+        np.testing.assert_allclose(shares(body["results"]), predictions.probabilities, atol=1e-5)
 
 
 def test_one_text_and_the_default(client: TestClient) -> None:
-    said = ask(client, texts=TEXTS[0])
-    assert said["model"] == "first"
-    assert said["results"][0]["before"] is None
-    assert len(said["results"]) == 1
+    body = ask(client, texts=TEXTS[0])
+    assert body["model"] == "first"
+    assert body["results"][0]["before"] is None
+    assert len(body["results"]) == 1
 
 
 def test_before_is_the_model_without_its_adapter(client: TestClient, runs: dict[str, Path]) -> None:
@@ -75,7 +75,7 @@ def test_before_is_the_model_without_its_adapter(client: TestClient, runs: dict[
         score_prompts(Engine.build(backbone.model, backbone.plan, template), template.encode(TEXTS), 8)
     )
     results = ask(client, texts=TEXTS, model="second", before=True)["results"]
-    np.testing.assert_allclose(shares([one["before"] for one in results]), plain, atol=1e-5)
+    np.testing.assert_allclose(shares([result["before"] for result in results]), plain, atol=1e-5)
     assert not np.allclose(shares(results), plain, atol=1e-3)
     # And the adapter is back at work.
     assert ask(client, texts=TEXTS, model="second")["results"][0]["probabilities"] == results[0]["probabilities"]
@@ -91,20 +91,20 @@ def test_merged_weights_have_no_before(runs: dict[str, Path], tmp_path: Path) ->
             client, 422, texts="a", before=True
         )
         predictor = Predictor.load(runs["first"])
-        answers = predictor.predict(TEXTS)
-        np.testing.assert_allclose(shares(ask(client, texts=TEXTS)["results"]), answers.probabilities, atol=1e-4)
+        predictions = predictor.predict(TEXTS)
+        np.testing.assert_allclose(shares(ask(client, texts=TEXTS)["results"]), predictions.probabilities, atol=1e-4)
         assert client.get("/v1/model").json()["models"][0]["has_before"] is False
 
 
 def test_runs_of_two_backbones(runs: dict[str, Path], tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(runs["first"] / "adapter", other)
-    recipe = (other / "recipe.yaml").read_text(encoding="utf-8")
+    changed_run = tmp_path / "other"
+    shutil.copytree(runs["first"] / "adapter", changed_run)
+    recipe = (changed_run / "recipe.yaml").read_text(encoding="utf-8")
     changed = recipe.replace("attn_implementation: auto", "attn_implementation: sdpa")
     assert changed != recipe
-    (other / "recipe.yaml").write_text(changed, encoding="utf-8")
+    (changed_run / "recipe.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(RunError, match=r"its backbone is not that of .*; one server holds one backbone"):
-        ModelHost.load({"a": runs["first"], "b": other})
+        ModelHost.load({"a": runs["first"], "b": changed_run})
 
 
 @pytest.mark.parametrize(
@@ -162,15 +162,15 @@ def test_too_many_waiting(host: ModelHost) -> None:
 
 def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
-    rows = "".join(f'{at},"{text}, yes"\n' for at, text in enumerate(TEXTS * 8))
+    rows = "".join(f'{row},"{text}, yes"\n' for row, text in enumerate(TEXTS * 8))
     source.write_text(f"id,text\n{rows}broken\n", encoding="utf-8")
     predict_file(runs["first"], source, tmp_path / "out.csv")
     response = client.post("/v1/table?name=in.csv", content=source.read_bytes())
     assert response.status_code == 200
     events = [json.loads(line) for line in response.text.splitlines()]
-    assert "".join(one["table"] for one in events) == (tmp_path / "out.csv").read_text(encoding="utf-8")
-    assert [one["done"] for one in events] == [0, 64, 81]
-    assert {one["total"] for one in events} == {81}
+    assert "".join(event["table"] for event in events) == (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert [event["done"] for event in events] == [0, 64, 81]
+    assert {event["total"] for event in events} == {81}
     last = events[-1]
     assert (sum(last["labels"].values()), last["bad"]) == (80, 1)
 
@@ -186,31 +186,33 @@ def test_tables_that_are_refused(client: TestClient) -> None:
         assert response.status_code == 422
         assert response.json()["detail"].startswith(words)
     for name in ("t.jsonl", "t.NDJSON"):
-        found = client.post(f"/v1/table?name={name}&column=body&model=second", content=b'{"body": "a"}\n')
-        assert json.loads(json.loads(found.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
+        response = client.post(f"/v1/table?name={name}&column=body&model=second", content=b'{"body": "a"}\n')
+        assert json.loads(json.loads(response.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
 
 
 def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
-    said = client.get("/v1/model").json()
-    assert (said["default"], said["limits"]) == ("first", LIMITS.model_dump())
-    first, second = said["models"]
+    body = client.get("/v1/model").json()
+    assert (body["default"], body["limits"]) == ("first", LIMITS.model_dump())
+    first, second = body["models"]
     assert (first["labels"], first["method"], second["method"]) == (list(tiny_models.ONE_TOKEN), "LoRA", "DoRA")
     assert first["calibrated"]
     assert second["threshold"] is not None
     for name, model in (("first", first), ("second", second)):
         samples = json.loads((runs[name] / "samples.json").read_text(encoding="utf-8"))
-        short = [one["text"] for one in samples if one["text"].strip() and len(one["text"]) <= LIMITS.max_chars]
+        short = [
+            sample["text"] for sample in samples if sample["text"].strip() and len(sample["text"]) <= LIMITS.max_chars
+        ]
         assert model["examples"] == list(dict.fromkeys(short))[:6]
         assert len(model["examples"]) == 6
     assert client.get("/health").text == "ok"
     assert client.get("/ready").text == "ready"
     # The card describes most figures; a figure that it does not show has a general caption.
-    alts = {one["url"].rpartition("/")[2]: one["alt"] for one in first["figures"]}
+    alts = {figure["url"].rpartition("/")[2]: figure["alt"] for figure in first["figures"]}
     assert "Expected calibration error" in alts["reliability.svg"]
     assert alts["coverage.svg"] == FIGURE_CAPTIONS["coverage"]
-    for one in first["figures"]:
-        assert client.get(one["url"]).headers["content-type"] == "image/svg+xml"
-        assert one["alt"]
+    for figure in first["figures"]:
+        assert client.get(figure["url"]).headers["content-type"] == "image/svg+xml"
+        assert figure["alt"]
     assert len(first["figures"]) >= 3
     card = client.get(first["card"]).text
     assert re.search(r"<h1>.*</h1>", card)
@@ -233,11 +235,11 @@ def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) ->
     shutil.copytree(runs["first"] / "adapter", tmp_path / "alone")
     host = ModelHost.load({"alone": tmp_path / "alone"})
     with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as client:
-        (one,) = client.get("/v1/model").json()["models"]
-        assert (one["figures"], one["card"], one["report"]) == ([], None, None)
+        (model,) = client.get("/v1/model").json()["models"]
+        assert (model["figures"], model["card"], model["report"]) == ([], None, None)
         # Without samples of a run, the page has neutral texts to try.
-        assert one["examples"][0] == "What a lovely day!"
-        assert all(len(text) <= LIMITS.max_chars for text in one["examples"])
+        assert model["examples"][0] == "What a lovely day!"
+        assert all(len(text) <= LIMITS.max_chars for text in model["examples"])
         assert ask(client, texts="a")["model"] == "alone"
 
 
@@ -255,8 +257,8 @@ def test_openapi_has_examples(client: TestClient) -> None:
     assert {"/v1/classify", "/v1/model", "/v1/table", "/health", "/ready", "/metrics"} == set(schema["paths"])
     classify = schema["paths"]["/v1/classify"]["post"]
     assert {"200", "404", "413", "422", "429"} <= set(classify["responses"])
-    (one, several) = schema["components"]["schemas"]["ClassifyRequest"]["examples"]
-    for example in (one, several):
+    (single, several) = schema["components"]["schemas"]["ClassifyRequest"]["examples"]
+    for example in (single, several):
         assert ask(client, **example)["results"]
 
 
@@ -266,7 +268,7 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     client.get("/nothing/here")
     page = client.get("/metrics").text
     label = results[0]["label"]
-    count = float(sum(one["label"] == label for one in results))
+    count = float(sum(result["label"] == label for result in results))
     assert f'whinchat_answers_total{{label="{label}",model="first"}} {count}' in page
     assert 'whinchat_requests_total{path="/v1/classify",status="200"} 1.0' in page
     assert 'whinchat_requests_total{path="/v1/classify",status="413"} 1.0' in page

@@ -1,4 +1,4 @@
-"""Common batches: full, fair, in order, and nothing that was accepted is lost."""
+"""Batches of concurrent requests: full, fair, in order, and no accepted text is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIRST, SECOND = ModelKey("first"), ModelKey("second")
 
 
 class Numbers:
-    """Answers a text that is a number with that number; batches wait until they are let go."""
+    """Predicts the number that a text spells; each batch waits until the test releases it."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[ModelKey, list[str]]] = []
@@ -46,15 +46,15 @@ def test_what_comes_while_one_is_computed_makes_the_next() -> None:
         sizes: list[int] = []
         batcher = Batcher(numbers, 8, 100, sizes.append)
         batcher.start()
-        one = asyncio.create_task(batcher.predict(FIRST, ["1"]))
+        first = asyncio.create_task(batcher.predict(FIRST, ["1"]))
         await until(numbers, 1)
-        others = [asyncio.create_task(batcher.predict(FIRST, [str(at), str(at + 50)])) for at in range(3)]
+        rest = [asyncio.create_task(batcher.predict(FIRST, [str(number), str(number + 50)])) for number in range(3)]
         await asyncio.sleep(0)
         assert batcher.waiting == 6
         numbers.go.release(2)
-        answers = await asyncio.gather(one, *others)
-        assert [one.label_indices.tolist() for one in answers] == [[1], [0, 50], [1, 51], [2, 52]]
-        assert answers[1].unsure.tolist() == [True, True]
+        predictions = await asyncio.gather(first, *rest)
+        assert [part.label_indices.tolist() for part in predictions] == [[1], [0, 50], [1, 51], [2, 52]]
+        assert predictions[1].unsure.tolist() == [True, True]
         assert sizes == [1, 6]
         await batcher.stop()
 
@@ -69,11 +69,11 @@ def test_a_long_request_does_not_hold_up_a_short_one() -> None:
         long = asyncio.create_task(batcher.predict(FIRST, list(map(str, range(12)))))
         await until(numbers, 1)
         short = asyncio.create_task(batcher.predict(FIRST, ["70", "71"]))
-        other = asyncio.create_task(batcher.predict(SECOND, ["90"]))
+        second = asyncio.create_task(batcher.predict(SECOND, ["90"]))
         await asyncio.sleep(0)
         numbers.go.release(10)
         assert (await short).label_indices.tolist() == [70, 71]
-        assert (await other).label_indices.tolist() == [90]
+        assert (await second).label_indices.tolist() == [90]
         assert (await long).label_indices.tolist() == list(range(12))
         assert numbers.batches[1] == (FIRST, ["70", "71", "4", "5"])
         # The other classifier has its turn before what is left of the long request.
@@ -96,7 +96,7 @@ def test_too_many_are_refused_and_tables_wait() -> None:
         table = asyncio.create_task(batcher.predict(FIRST, ["7"], bypass_queue_limit=True))
         await asyncio.sleep(0)
         numbers.go.release(10)
-        assert [(await one).label_indices.tolist() for one in (first, second, table)] == [[1, 2, 3, 4], [5, 6], [7]]
+        assert [(await task).label_indices.tolist() for task in (first, second, table)] == [[1, 2, 3, 4], [5, 6], [7]]
         await batcher.stop()
 
     asyncio.run(story())
@@ -122,14 +122,14 @@ def test_what_was_accepted_is_answered_before_the_end() -> None:
         numbers = Numbers()
         batcher = Batcher(numbers, 2, 100)
         batcher.start()
-        asked = [asyncio.create_task(batcher.predict(FIRST, [str(at)] * 3)) for at in range(3)]
+        asked = [asyncio.create_task(batcher.predict(FIRST, [str(number)] * 3)) for number in range(3)]
         await until(numbers, 1)
         end = asyncio.create_task(batcher.stop())
         await asyncio.sleep(0.02)
         assert not end.done()
         numbers.go.release(10)
         await end
-        assert [one.result().label_indices.tolist() for one in asked] == [[0] * 3, [1] * 3, [2] * 3]
+        assert [task.result().label_indices.tolist() for task in asked] == [[0] * 3, [1] * 3, [2] * 3]
         assert not batcher.running
 
     asyncio.run(story())

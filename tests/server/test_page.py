@@ -52,14 +52,14 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page, which must ask no one else and complain of nothing."""
+    """The page, which must send requests to this server only and log no error."""
     opened = browser.new_page(viewport={"width": 1000, "height": 800})
     opened.set_default_timeout(60_000)
     asked: list[str] = []
     complaints: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
-    # A refusal is told to the browser's console, too.
-    opened.on("console", lambda one: one.text.startswith("Failed to load") or complaints.append(one.text))
+    # The browser logs a refused request, too.
+    opened.on("console", lambda message: message.text.startswith("Failed to load") or complaints.append(message.text))
     opened.on("pageerror", lambda fault: complaints.append(str(fault)))
     opened.goto(address)
     opened.wait_for_function("() => document.getElementById('name').textContent === 'first'")
@@ -74,22 +74,22 @@ def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
     page.keyboard.type(TEXT)
     assert page.input_value("#text") == TEXT
     predictor = Predictor.load(runs["first"])
-    answers = predictor.predict([TEXT])
-    shown = [f"{100 * share:.1f} %" for share in answers.probabilities[0]]
+    predictions = predictor.predict([TEXT])
+    shown = [f"{100 * share:.1f} %" for share in predictions.probabilities[0]]
     page.wait_for_function(
         "shown => JSON.stringify([...document.querySelectorAll('.answer.after td:last-child')].map(c => c.textContent))"
         " === shown",
         arg=json.dumps(shown, separators=(",", ":")),
     )
-    assert page.locator(".answer.after .verdict").inner_text() == answers.label_names[0]
+    assert page.locator(".answer.after .verdict").inner_text() == predictions.label_names[0]
     assert page.locator(".answer.before tbody tr").count() == 3
     widths = page.locator(".answer.after .track i").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
-    assert widths == pytest.approx(100 * answers.probabilities[0], abs=0.01)
-    # A screen reader is told once typing has stopped.
+    assert widths == pytest.approx(100 * predictions.probabilities[0], abs=0.01)
+    # A screen reader reads the answer once typing has stopped.
     page.wait_for_function("() => document.getElementById('said').textContent")
-    said = page.locator("#said")
-    assert said.get_attribute("role") == "status"
-    assert re.match(rf"{answers.label_names[0]}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", said.inner_text())
+    status = page.locator("#said")
+    assert status.get_attribute("role") == "status"
+    assert re.match(rf"{predictions.label_names[0]}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", status.inner_text())
     page.fill("#text", "")
     page.wait_for_function("() => !document.querySelector('.answer')")
 
@@ -193,13 +193,13 @@ def test_on_a_phone(browser: Any, address: str) -> None:
 
 
 def test_everything_has_a_name(page: Any) -> None:
-    """What a screen reader calls each control; none may be nameless, and headings go down step by step."""
+    """Every control has a name for screen readers, and no level of heading is skipped."""
     page.fill("#text", TEXT)
     page.wait_for_selector(".answer")
     snapshot = page.locator("body").aria_snapshot()
     for line in snapshot.splitlines():
-        found = re.match(r"\s*- (textbox|button|combobox|link|progressbar|img)(.*)", line)
-        assert not found or re.match(r' "[^"]+"', found[2]), line
+        control = re.match(r"\s*- (textbox|button|combobox|link|progressbar|img)(.*)", line)
+        assert not control or re.match(r' "[^"]+"', control[2]), line
     levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(one => Number(one.tagName[1]))")
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))

@@ -1,4 +1,4 @@
-"""The real process: it says where it is, answers, and ends only when what it accepted is answered."""
+"""The server as a process: it prints its address, answers, and ends only after every accepted request."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def process(runs: dict[str, Path]) -> Iterator[tuple[subprocess.Popen[str], str]
     ) as started:
         try:
             assert started.stdout is not None
-            said = "".join(started.stdout.readline() for _ in range(3))
-            yield started, json.loads(said)["address"]
+            printed = "".join(started.stdout.readline() for _ in range(3))
+            yield started, json.loads(printed)["address"]
         finally:
             started.kill()
 
@@ -47,17 +47,17 @@ def post(address: str, body: object) -> tuple[int, dict[str, object]]:
 def test_it_ends_when_all_is_answered(process: tuple[subprocess.Popen[str], str]) -> None:
     server, address = process
     texts = list(tiny_models.toy_rows(500, tiny_models.ONE_TOKEN, 5)[0])
-    found: list[tuple[int, dict[str, object]]] = []
-    asking = threading.Thread(target=lambda: found.append(post(address, {"texts": texts, "model": "second"})))
-    asking.start()
+    responses: list[tuple[int, dict[str, object]]] = []
+    client = threading.Thread(target=lambda: responses.append(post(address, {"texts": texts, "model": "second"})))
+    client.start()
     # Once some of its 500 batches are computed, the request is under way.
     for _ in range(1000):
         metrics = urllib.request.urlopen(f"{address}/metrics", timeout=SECONDS).read().decode()
         if "whinchat_batch_texts_count 0.0" not in metrics:
             break
     os.kill(server.pid, signal.SIGTERM)
-    asking.join(SECONDS)
-    ((status, body),) = found
+    client.join(SECONDS)
+    ((status, body),) = responses
     assert status == 200
     results = body["results"]
     assert isinstance(results, list)
@@ -69,7 +69,7 @@ def test_it_ends_when_all_is_answered(process: tuple[subprocess.Popen[str], str]
 
 def test_names_of_runs(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    found = parse_run_names([str(tmp_path / "a"), f"b={tmp_path / 'a'}"])
-    assert found == {"a": tmp_path / "a", "b": tmp_path / "a"}
+    paths = parse_run_names([str(tmp_path / "a"), f"b={tmp_path / 'a'}"])
+    assert paths == {"a": tmp_path / "a", "b": tmp_path / "a"}
     with pytest.raises(RunError, match=r"'a' is already the name of .*; give another: OTHER="):
         parse_run_names(["runs/a", "elsewhere/a"])

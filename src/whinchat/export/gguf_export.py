@@ -6,7 +6,7 @@ from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.export.gguf_reader import gguf_reader_name, gguf_scores
 from whinchat.export.gguf_writer import TokenizerFamily, gguf_paths, require_convertible, write_gguf
 from whinchat.export.merged import merge
-from whinchat.export.modelfile import PromptFrame, frame_of, modelfile, require_quotable
+from whinchat.export.modelfile import PromptFrame, modelfile, prompt_frame, require_quotable
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.storage.atomic import write_text
 
@@ -55,4 +55,4 @@ EXPORTER = GgufExporter()
 def _family_and_frame(predictor: Predictor) -> tuple[TokenizerFamily, PromptFrame]:
     template, config = predictor.engine.template, predictor.engine.model.config
     family = require_convertible(config, template, predictor.recipe.backbone.model)
-    return family, frame_of(template, family)
+    return family, prompt_frame(template, family)

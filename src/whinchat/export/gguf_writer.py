@@ -55,7 +55,7 @@ class TokenizerFamily:
     blank: Literal["never", "first", "always"]
 
 
-def family_of(tokenizer: PreTrainedTokenizerFast) -> TokenizerFamily | None:
+def tokenizer_family(tokenizer: PreTrainedTokenizerFast) -> TokenizerFamily | None:
     """Return the settings for a tokenizer whose steps were compared with llama.cpp's; None for any other tokenizer."""
     stored = json.loads(tokenizer.backend_tokenizer.to_str())
     model = stored["model"]
@@ -113,7 +113,7 @@ def require_convertible(config: Any, template: PromptTemplate, model: str) -> To
     scaling = config.rope_parameters["rope_type"]
     if scaling != "default":
         raise ModelError(f"{model}: gguf: does not support positions scaled by {scaling!r}; {_ALTERNATIVE}")
-    family = family_of(template.tokenizer)
+    family = tokenizer_family(template.tokenizer)
     if family is None:
         raise ModelError(
             f"{model}: gguf: the steps of this tokenizer were not compared with llama.cpp's, so texts might get other "
@@ -177,7 +177,7 @@ def _add_shape(writer: GGUFWriter, config: Any) -> None:
 def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: TokenizerFamily, size: int) -> None:
     own = template.tokenizer
     merges = [tuple(pair) for pair in json.loads(own.backend_tokenizer.to_str())["model"]["merges"]]
-    pieces, kinds = _pieces(own, family, size)
+    pieces, kinds = _token_list(own, family, size)
     writer.add_tokenizer_model(family.model)
     writer.add_tokenizer_pre(family.pre)
     writer.add_token_list(pieces)
@@ -204,7 +204,7 @@ def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: Tokeniz
             add(token)
 
 
-def _pieces(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) -> tuple[list[str], list[int]]:
+def _token_list(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) -> tuple[list[str], list[int]]:
     """Return the text and the type of every token, (V,), including ids that the tokenizer does not use."""
     vocabulary = {token: piece for piece, token in own.get_vocab().items()}
     added = own.added_tokens_decoder
@@ -226,11 +226,11 @@ def _pieces(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) ->
     return pieces, kinds
 
 
-def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, wanted: GGMLQuantizationType) -> None:
+def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, default: GGMLQuantizationType) -> None:
     """Write tensor by tensor, so that memory never holds a second model."""
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     parameters = dict(model.named_parameters())  # a tied output layer is listed once
-    kinds = {name: _kind(tensor, wanted) for name, tensor in parameters.items()}
+    kinds = {name: _quantization_type(tensor, default) for name, tensor in parameters.items()}
     for name, tensor in parameters.items():
         block, size = GGML_QUANT_SIZES[kinds[name]]
         gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -246,12 +246,12 @@ def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, wanted: GGMLQuant
     writer.close()
 
 
-def _kind(tensor: Tensor, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
+def _quantization_type(tensor: Tensor, default: GGMLQuantizationType) -> GGMLQuantizationType:
     """Choose as llama.cpp's converter does: norms in float32, rows that blocks do not divide evenly in float16."""
     if tensor.ndim == 1:
         return GGMLQuantizationType.F32
-    block, _ = GGML_QUANT_SIZES[wanted]
-    return wanted if tensor.shape[-1] % block == 0 else GGMLQuantizationType.F16
+    block, _ = GGML_QUANT_SIZES[default]
+    return default if tensor.shape[-1] % block == 0 else GGMLQuantizationType.F16
 
 
 def _permuted(name: str, tensor: Tensor, config: Any) -> Tensor:

@@ -32,7 +32,7 @@ class PromptFrame:
         return f"{self.before}{instruction}{self.between}{text}{self.after}"
 
 
-def frame_of(template: PromptTemplate, family: TokenizerFamily) -> PromptFrame:
+def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFrame:
     """Return the strings that ``template`` puts around instruction and text.
 
     Raises:
