@@ -86,7 +86,8 @@ def test_answers_come_while_typing(page: Any, runs: dict[str, Path]) -> None:
     widths = page.locator(".answer.after .track i").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
     assert widths == pytest.approx(100 * predictions.probabilities[0], abs=0.01)
     # A screen reader reads the answer once typing has stopped.
-    page.wait_for_function("() => document.getElementById('said').textContent")
+    spoken = shown[predictions.label_indices[0]]
+    page.wait_for_function("share => document.getElementById('said').textContent.includes(share)", arg=spoken)
     status = page.locator("#said")
     assert status.get_attribute("role") == "status"
     assert re.match(rf"{predictions.label_names[0]}.*, [\d.]+ %\. Before fine-tuning: \w+\.$", status.inner_text())
