@@ -31,6 +31,7 @@ from whinchat.cli.app import app
 from whinchat.data.packages import PACKAGE_PREFIX
 from whinchat.recipe.loader import RECIPES, load_recipe
 from whinchat.recipe.schema import Recipe, method_name
+from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.review_folder import ReviewFolder
 from whinchat.storage.run_folder import RunFolder
 
@@ -426,15 +427,8 @@ number of rows and seed, and `logs/` holds the output of its process.
 
 
 def _folder_table(layout: type[Any]) -> str:
-    root = Path("root")
-    rows = []
-    for name, member in vars(layout).items():
-        if not isinstance(member, property) or name.startswith("_"):
-            continue
-        path = member.fget(layout(root)) if member.fget else None
-        if isinstance(path, Path):
-            shown = path.relative_to(root).as_posix()
-            rows.append((f"`{shown}{'' if path.suffix else '/'}`", inspect.getdoc(member) or "-"))
+    entries = [member for member in vars(layout).values() if isinstance(member, FolderEntry)]
+    rows = [(f"`{entry.name}{'' if Path(entry.name).suffix else '/'}`", entry.description) for entry in entries]
     return _table(("file", "contents"), rows)
 
 

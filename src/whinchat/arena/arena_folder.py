@@ -10,6 +10,7 @@ from whinchat.arena.spec import ArenaSpec, arena_to_yaml
 from whinchat.arena.trials import Trial, TrialRecord
 from whinchat.errors import RunError
 from whinchat.storage.atomic import write_text
+from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
 
 
@@ -24,25 +25,10 @@ class ArenaFolder:
 
     path: Path
 
-    @property
-    def spec(self) -> Path:
-        """The arena as it was run last."""
-        return self.path / "arena.yaml"
-
-    @property
-    def results(self) -> Path:
-        """All results, for programs."""
-        return self.path / "results.json"
-
-    @property
-    def page(self) -> Path:
-        """Tables and sentences, for people."""
-        return self.path / "results.md"
-
-    @property
-    def records(self) -> Path:
-        """The folder of the trials' records."""
-        return self.path / "cells"
+    spec = FolderEntry("arena.yaml", "The arena as it was run last.")
+    results = FolderEntry("results.json", "All results, for programs.")
+    page = FolderEntry("results.md", "Tables and sentences, for people.")
+    records = FolderEntry("cells", "The folder of the trials' records.")
 
     def record(self, trial: Trial) -> Path:
         """Return the path of a trial's record."""

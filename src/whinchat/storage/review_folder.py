@@ -22,6 +22,7 @@ from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import replace_file
+from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
 
 T = TypeVar("T")
@@ -46,25 +47,10 @@ class FoldFolder:
 
     path: Path
 
-    @property
-    def checkpoints(self) -> Path:
-        """Training checkpoints to resume from."""
-        return self.path / "checkpoints"
-
-    @property
-    def adapter(self) -> Path:
-        """The adapter trained on the other folds; removed when the scores are stored."""
-        return self.path / "adapter"
-
-    @property
-    def scores(self) -> Path:
-        """Log-probabilities of the labels in the fold's rows, (n, K)."""
-        return self.path / "scores.npy"
-
-    @property
-    def record(self) -> Path:
-        """The fold's record; written last, so that a fold with a record is finished."""
-        return self.path / "fold.json"
+    checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from.")
+    adapter = FolderEntry("adapter", "The adapter trained on the other folds; removed when the scores are stored.")
+    scores = FolderEntry("scores.npy", "Log-probabilities of the labels in the fold's rows, (n, K).")
+    record = FolderEntry("fold.json", "The fold's record; written last, so that a fold with a record is finished.")
 
 
 @dataclass(frozen=True)
@@ -73,30 +59,15 @@ class ReviewFolder:
 
     path: Path
 
-    @property
-    def plan(self) -> Path:
-        """The plan of the review; written first, so that a folder with a plan is a review folder."""
-        return self.path / "plan.json"
-
-    @property
-    def review(self) -> Path:
-        """The findings; written last, so that a folder with findings holds a finished review."""
-        return self.path / "review.json"
-
-    @property
-    def table(self) -> Path:
-        """Every training row, strongest disagreement first."""
-        return self.path / "review.csv"
-
-    @property
-    def parquet(self) -> Path:
-        """The same rows as Parquet, with the types of their columns."""
-        return self.path / "review.parquet"
-
-    @property
-    def folds(self) -> Path:
-        """The folder of the folds' folders."""
-        return self.path / "folds"
+    plan = FolderEntry(
+        "plan.json", "The plan of the review; written first, so that a folder with a plan is a review folder."
+    )
+    review = FolderEntry(
+        "review.json", "The findings; written last, so that a folder with findings holds a finished review."
+    )
+    table = FolderEntry("review.csv", "Every training row, strongest disagreement first.")
+    parquet = FolderEntry("review.parquet", "The same rows as Parquet, with the types of their columns.")
+    folds = FolderEntry("folds", "The folder of the folds' folders.")
 
     def fold(self, number: int) -> FoldFolder:
         """Return the folder of fold ``number``, counted from 0; its name counts from 1."""

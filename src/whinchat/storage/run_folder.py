@@ -12,6 +12,7 @@ from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityRepor
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import write_text
+from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 from whinchat.storage.training_result import TrainPoint
@@ -25,90 +26,32 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def recipe(self) -> Path:
-        """The recipe of the run, with every default spelled out."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, seeds, sources, times and memory; a folder with a manifest holds a finished run."""
-        return self.path / "manifest.json"
-
-    @property
-    def before(self) -> Path:
-        """The evaluation before training."""
-        return self.path / "before.json"
-
-    @property
-    def after(self) -> Path:
-        """The evaluation after training."""
-        return self.path / "after.json"
-
-    @property
-    def paired(self) -> Path:
-        """Tests of the answers after training against those before, on the same rows."""
-        return self.path / "paired.json"
-
-    @property
-    def reliability(self) -> Path:
-        """The reliability report: calibrated answers, abstention, slices, stress tests and confident errors."""
-        return self.path / "trust.json"
-
-    @property
-    def history(self) -> Path:
-        """The training log."""
-        return self.path / "history.json"
-
-    @property
-    def samples(self) -> Path:
-        """Some texts with their answers before and after training."""
-        return self.path / "samples.json"
-
-    @property
-    def samples_markdown(self) -> Path:
-        """The samples as a Markdown table."""
-        return self.path / "samples.md"
-
-    @property
-    def predictions(self) -> Path:
-        """The predictions for every evaluated row."""
-        return self.path / "predictions.parquet"
-
-    @property
-    def before_predictions(self) -> Path:
-        """The predictions before training, kept until the run is finished."""
-        return self.path / "before.parquet"
-
-    @property
-    def adapter(self) -> Path:
-        """The trained adapter."""
-        return self.path / "adapter"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Training checkpoints to resume from; removed when the run is finished."""
-        return self.path / "checkpoints"
-
-    @property
-    def trackers(self) -> Path:
-        """Files of the experiment trackers that write files."""
-        return self.path / "trackers"
-
-    @property
-    def figures(self) -> Path:
-        """The figures of card and report, as PNG and SVG."""
-        return self.path / "figures"
-
-    @property
-    def card(self) -> Path:
-        """The model card."""
-        return self.path / "README.md"
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML page."""
-        return self.path / "report.html"
+    recipe = FolderEntry("recipe.yaml", "The recipe of the run, with every default spelled out.")
+    manifest = FolderEntry(
+        "manifest.json", "Versions, seeds, sources, times and memory; a folder with a manifest holds a finished run."
+    )
+    before = FolderEntry("before.json", "The evaluation before training.")
+    after = FolderEntry("after.json", "The evaluation after training.")
+    paired = FolderEntry("paired.json", "Tests of the answers after training against those before, on the same rows.")
+    reliability = FolderEntry(
+        "trust.json",
+        "The reliability report: calibrated answers, abstention, slices, stress tests and confident errors.",
+    )
+    history = FolderEntry("history.json", "The training log.")
+    samples = FolderEntry("samples.json", "Some texts with their answers before and after training.")
+    samples_markdown = FolderEntry("samples.md", "The samples as a Markdown table.")
+    predictions = FolderEntry(
+        "predictions.parquet", "Every evaluated row with its label, scores and answers before and after training."
+    )
+    before_predictions = FolderEntry(
+        "before.parquet", "The predictions before training, kept until the run is finished."
+    )
+    adapter = FolderEntry("adapter", "The trained adapter.")
+    checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from; removed when the run is finished.")
+    trackers = FolderEntry("trackers", "Files of the experiment trackers that write files.")
+    figures = FolderEntry("figures", "The figures of card and report, as PNG and SVG.")
+    card = FolderEntry("README.md", "The model card.")
+    report = FolderEntry("report.html", "The report, one HTML page.")
 
     @property
     def is_model(self) -> bool:
