@@ -3,6 +3,6 @@
 if __name__ == "__main__":
     import sys
 
-    from benchmarks.command import main
+    from benchmarks.run import main
 
     sys.exit(main())

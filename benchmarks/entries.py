@@ -25,15 +25,9 @@ class Measured:
 class Contest:
     """A contestant in a group.
 
-    Attributes:
-        name: its key in the results.
-        kind: a name in ``worker.KINDS``, or a class as ``package.module:Class``.
-        title: its name in tables and figures.
-        options: what the class is created with, beside the texts.
-        split: the texts of a round; None for a contestant without any.
-        ours: whether it is whinchat.
-        unit: what its rounds count, ``examples`` or ``GFLOP``.
-        count_flops: whether the matrix products of a round are counted after the last round.
+    ``kind`` is a name in ``measure.KINDS`` or a class as ``package.module:Class``, which is created with ``options`` and
+    the texts of ``split``. ``unit`` is what its rounds count, ``examples`` or ``GFLOP``; ``count_flops`` asks for the
+    matrix products of a round.
     """
 
     name: str
@@ -71,12 +65,10 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as it stands in the JSON; rates are in examples a second."""
-        ours = ("group", "facts", "rounds", "loaded_bytes", "peak_bytes", "flops_per_round", "error", "unavailable")
-        return {
-            **{key: getattr(self.contest, key) for key in ("title", "ours", "kind", "unit", "options")},
-            **{key: getattr(self, key) for key in ours},
-            "per_second": spread([rate(one_round) for one_round in self.rounds]),
-        }
+        keys = ("group", "facts", "rounds", "loaded_bytes", "peak_bytes", "flops_per_round", "error", "unavailable")
+        contest = {key: getattr(self.contest, key) for key in ("title", "ours", "kind", "unit", "options")}
+        rates = spread([rate(one_round) for one_round in self.rounds])
+        return {**contest, **{key: getattr(self, key) for key in keys}, "per_second": rates}
 
 
 def rate(one_round: Mapping[str, Any]) -> float:

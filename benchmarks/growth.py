@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.entries import Contest, Entry
-from benchmarks.measure import Say
-from benchmarks.measure import measure as measure_group
+from benchmarks import measure as driver
+from benchmarks.entries import Contest
 from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN
 from benchmarks.workload import RECIPE, evenly
 from whinchat.data.dataset import Split
@@ -20,6 +19,7 @@ from whinchat.data.dataset import Split
 AXES = {"batch": "batch size", "length": "tokens of a text", "parameters": "parameters", "texts": "number of texts"}
 JOBS = {"train": "training", "score": "scoring"}
 MANY = {10_000_000: "ten million texts", 1_000_000_000: "one billion"}
+LONG = "backbone.max_prompt_tokens=1024"
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Reading:
-    """The result of a point.
-
-    Attributes:
-        x: the size.
-        seconds_a_text: of the fastest round, without start-up.
-        total_seconds: from the start of the process to the last answer of its first round, loading included.
-        peak_bytes: peak memory of the process.
-        facts: facts of the contestant.
-        error: why the point has no result.
-    """
+    """The result of a point: time of a text in the fastest round, time of its process until the end of one round."""
 
     x: float
     seconds_a_text: float | None = None
@@ -65,78 +56,63 @@ def plan(split: Split, shapes: Mapping[str, Path], *, full: bool, measured_1b: b
     """
     points: list[Point] = []
 
-    def add(
-        axis: str, job: str, x: int, overrides: Sequence[str], texts: int, recipe: str = RECIPE, **options: Any
-    ) -> None:
-        chosen = {"recipe": recipe, "overrides": [*BF16, *overrides], **options}
-        name = f"growth-{axis}-{job}-{len(points) + 1}"
-        title = f"{JOBS[job]} by {AXES[axis]}{f', {x}' if x else ''}"
-        rows = split.head(texts) if axis == "parameters" and job == "train" else evenly(split, texts)
+    def add(axis: str, job: str, x: int, rows: Split, overrides: Sequence[str], **options: Any) -> None:
+        chosen = {"recipe": RECIPE, "overrides": [*BF16, *overrides], **options}
+        name, title = f"growth-{axis}-{job}-{len(points) + 1}", f"{JOBS[job]} by {AXES[axis]}{f', {x}' if x else ''}"
         contest = Contest(name, f"whinchat-{job}", title, chosen, rows, ours=True)
         points.append(Point(axis, job, x, contest, rounds=2 if full and axis != "texts" else 1))
 
-    def train(axis: str, x: int, *, batch: int, **options: Any) -> None:
-        overrides = [*TRAIN, *KV, *LONG, f"train.per_device_train_batch_size={batch}"]
-        add(axis, "train", x, overrides, **options)
+    def train(axis: str, x: int, texts: int, batch: int, **options: Any) -> None:
+        overrides = [*TRAIN, *KV, LONG, f"train.per_device_train_batch_size={batch}"]
+        add(axis, "train", x, evenly(split, texts), overrides, **options)
 
-    def score(axis: str, x: int, *, batch: int, model: Path | None = None, **options: Any) -> None:
-        overrides = [*ALL, *LONG, f"evaluate.per_device_eval_batch_size={batch}"]
-        add(axis, "score", x, [*overrides, *([f"backbone.model={model}"] if model else [])], **options)
+    def score(axis: str, x: int, texts: int, batch: int, *more: str, **options: Any) -> None:
+        overrides = [*ALL, LONG, f"evaluate.per_device_eval_batch_size={batch}", *more]
+        add(axis, "score", x, evenly(split, texts), overrides, **options)
 
     for batch in (1, 2, 4, 8, 16, 32, 64) if full else (4, 16, 64):
-        for job in (train, score):
-            job("batch", batch, batch=batch, texts=64 if batch < 64 else 128)
+        train("batch", batch, 64 if batch < 64 else 128, batch)
+        score("batch", batch, 64 if batch < 64 else 128, batch)
     for length in (16, 32, 64, 128, 256, 512) if full else (32, 128, 512):
-        for job in (train, score):
-            # About as many tokens at every length, and at least a batch of 16.
-            job("length", length, batch=16, texts=min(64, max(16, 4096 // length)), text_tokens=length)
-    for name, folder in {"smollm2": None, **shapes}.items():
-        score("parameters", 0, batch=32, texts=32, model=folder)
+        # About as many tokens at every length, and at least a batch of 16.
+        texts = min(64, max(16, 4096 // length))
+        train("length", length, texts, 16, text_tokens=length)
+        score("length", length, texts, 16, text_tokens=length)
+    for name, folder in {"smollm2": "package:smollm2-135m-instruct", **shapes}.items():
+        model = f"backbone.model={folder}"
+        score("parameters", 0, 32, 32, model)
         if not (name == "tinyllama-shape" and measured_1b):
-            model = f"backbone.model={folder or 'package:smollm2-135m-instruct'}"
             settings = [model, "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
-            add("parameters", "train", 0, settings, recipe=TINYLLAMA, texts=32, warm_up=8)
+            add("parameters", "train", 0, split.head(32), settings, recipe=TINYLLAMA, warm_up=8)
     for texts in (100, 300, 1000, 3000, 10000) if full else (100, 300, 1000):
-        score("texts", texts, batch=64, texts=texts, warm_up=1, tokenize=True)
+        score("texts", texts, texts, 64, warm_up=1, tokenize=True)
     return points
 
 
-LONG = ("backbone.max_prompt_tokens=1024",)
-
-
-def measure(points: Sequence[Point], logs: Path, say: Say) -> dict[str, dict[str, list[Reading]]]:
+def measure(points: Sequence[Point], logs: Path, say: driver.Say) -> dict[str, dict[str, list[Reading]]]:
     """Return the reading of each point, by axis and job.
 
     Two processes start at the same time, except where their start is measured, too.
     """
     readings: dict[str, dict[str, list[Reading]]] = {axis: {} for axis in AXES}
-    pairs = [point for point in points if point.axis != "texts"]
+    paired = [point for point in points if point.axis != "texts"]
     alone = [[point] for point in points if point.axis == "texts"]
-    for group in [*(pairs[start : start + 2] for start in range(0, len(pairs), 2)), *alone]:
+    for group in [*(paired[start : start + 2] for start in range(0, len(paired), 2)), *alone]:
         rounds = max(point.rounds for point in group)
-        entries = measure_group("growth", [point.contest for point in group], rounds, logs, say)
+        entries = driver.measure("growth", [point.contest for point in group], rounds, logs, say)
         for point in group:
-            reading = _reading(point, entries[point.contest.name])
-            readings[point.axis].setdefault(point.job, []).append(reading)
+            entry = entries[point.contest.name]
+            x = None if point.axis == "parameters" else point.x
+            found = reading(entry.to_dict(), x, entry.total_seconds) if entry.alive else None
+            found = found or Reading(point.x, error=entry.error or entry.unavailable)
+            readings[point.axis].setdefault(point.job, []).append(found)
     return readings
 
 
-def _reading(point: Point, entry: Entry) -> Reading:
-    if not entry.alive:
-        return Reading(point.x, error=entry.error or entry.unavailable)
-    reading = reading_of(entry.to_dict(), "parameters" if point.axis == "parameters" else point.x, entry.total_seconds)
-    assert reading is not None
-    return reading
-
-
-def reading_of(
-    entry: Mapping[str, Any], x: float | str = "parameters", total_seconds: float | None = None
-) -> Reading | None:
-    """Return a contestant's result as a point of a curve; None where it has none. ``x`` may name one of its facts."""
-    if not entry.get("rounds"):
-        return None
-    size = float(entry["facts"][x] if isinstance(x, str) else x)
+def reading(entry: Mapping[str, Any], x: float | None = None, total_seconds: float | None = None) -> Reading:
+    """Return a contestant's result as a point of a curve; without ``x``, of the curve over model sizes."""
     seconds = min(one_round["seconds"] / one_round["examples"] for one_round in entry["rounds"])
+    size = float(entry["facts"]["parameters"] if x is None else x)
     return Reading(size, seconds, total_seconds, entry["peak_bytes"], dict(entry["facts"]))
 
 

@@ -1,41 +1,55 @@
-"""Rounds of a group's contestants in turn, so that whatever slows the machine down slows all of them."""
+"""Contestants in processes of their own, asked for rounds in turn, so that whatever slows the machine slows all of them.
 
+A process answers ``start`` once its libraries are imported, ``prepare`` after loading and a warm-up, ``round`` with a
+measured round, and ``count`` with the operations of a round. Between commands it waits and uses no processor time.
+"""
+
+import contextlib
+import gc
 import math
+import multiprocessing
+import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from benchmarks.entries import Contest, Entry, UnavailableError, rate
-from benchmarks.worker import Worker, WorkerError
+from whinchat.models.memory import give_back_memory, peak_memory_bytes
 from whinchat.report.formatting import format_duration
 
 Say = Callable[[str], object]
 
-# Fewer rounds say nothing about their spread, so this many are run on the slowest machine.
-LEAST_ROUNDS = 2
+LEAST_ROUNDS = 2  # a single round says nothing about their spread
+TIMEOUT_SECONDS = 1800.0
+KINDS = {
+    "whinchat-train": "benchmarks.contestants.ours:WhinchatTraining",
+    "whinchat-score": "benchmarks.contestants.ours:WhinchatScoring",
+    "trl-train": "benchmarks.contestants.trainers:TrlTraining",
+    "seqcls-train": "benchmarks.contestants.trainers:HeadTraining",
+    "seqcls-score": "benchmarks.contestants.trainers:HeadScoring",
+    "generate": "benchmarks.contestants.generation:Generation",
+    "llama-cpp": "benchmarks.contestants.llama_cpp:LlamaCpp",
+    "peak": "benchmarks.contestants.peak:MatrixPeak",
+}
+
+
+class WorkerError(Exception):
+    """The contestant raised, died or took too long; the message says which, and where its log is."""
 
 
 def measure(
-    group: str,
-    contests: Sequence[Contest],
-    rounds: int,
-    logs: Path,
-    say: Say,
-    limit_seconds: float = math.inf,
+    group: str, contests: Sequence[Contest], rounds: int, logs: Path, say: Say, limit_seconds: float = math.inf
 ) -> dict[str, Entry]:
     """Prepare every contestant, run rounds in turn, then count matrix products where the contest asks for it.
 
     A contestant that fails keeps its error and its rounds so far; the others go on. All processes have ended on return.
-
-    Args:
-        group: the group's name.
-        contests: the contestants.
-        rounds: rounds of each contestant.
-        logs: the folder of the contestants' logs.
-        say: called with each line of progress.
-        limit_seconds: after ``LEAST_ROUNDS`` rounds, no round begins that would probably end later than this.
+    After ``LEAST_ROUNDS`` rounds, no round begins that would probably end later than ``limit_seconds``.
     """
     started = time.perf_counter()
     entries = {contest.name: Entry(contest, group) for contest in contests}
@@ -51,8 +65,7 @@ def measure(
                 try:
                     answer = workers[name].ask(command)
                 except (UnavailableError, WorkerError) as fault:
-                    field = "unavailable" if isinstance(fault, UnavailableError) else "error"
-                    setattr(entry, field, str(fault))
+                    setattr(entry, "unavailable" if isinstance(fault, UnavailableError) else "error", str(fault))
                     say(f"[{group}] {entry.contest.title}: {'left out' if entry.unavailable else 'FAILED'}: {fault}")
                     workers[name].end()
                 else:
@@ -65,8 +78,8 @@ def measure(
 
         def note_round(entry: Entry, answer: dict[str, Any]) -> None:
             if not entry.rounds:
-                entry.total_seconds = workers[entry.contest.name].age()
-            entry.rounds.append({key: answer[key] for key in ("examples", "seconds", "facts", "peak_bytes")})
+                entry.total_seconds = time.perf_counter() - workers[entry.contest.name].started
+            entry.rounds.append(answer)
             speed = f"{rate(answer):.1f} {entry.contest.unit}/s ({answer['seconds']:.1f} s)"
             say(f"[{group} {len(entry.rounds)}/{rounds}] {entry.contest.title}: {speed}")
 
@@ -82,3 +95,92 @@ def measure(
                 break
         ask_each("count", lambda entry, answer: setattr(entry, "flops_per_round", answer["flops"]))
     return entries
+
+
+class Worker(contextlib.AbstractContextManager["Worker"]):
+    """The driver's side of a process, which ends with the context."""
+
+    def __init__(self, contest: Contest, log: Path) -> None:
+        self.started = time.perf_counter()
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, pipe = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(pipe, contest, log))
+        self._process.start()
+        pipe.close()
+        self._pipe.send("start")
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def ask(self, command: str, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Send a command, and wait for its answer; ``start`` was sent when the process was made.
+
+        Raises:
+            UnavailableError: the contestant cannot run on this machine.
+            WorkerError: the contestant failed. The worker is of no more use.
+        """
+        try:
+            if command != "start":
+                self._pipe.send(command)
+            if not self._pipe.poll(timeout):
+                self._process.kill()
+                raise WorkerError(f"{command} took longer than {timeout:g} s; see {self._log}")
+            answer: dict[str, Any] = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            raise WorkerError(f"the worker ended with exit code {code} at {command}; see {self._log}") from None
+        if "unavailable" in answer:
+            raise UnavailableError(answer["unavailable"])
+        if "error" in answer:
+            raise WorkerError(f"{answer['error']} (at {command}; see {self._log})")
+        return answer
+
+    def end(self) -> None:
+        """Let the process end, and kill it if it is in the middle of a command for another 5 seconds."""
+        self._pipe.close()
+        self._process.join(5)
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(pipe: Connection, contest: Contest, log: Path) -> None:
+    """Answer commands until the driver closes the pipe; whatever libraries print goes to ``log``."""
+    with log.open("w", encoding="utf-8") as stream, contextlib.suppress(EOFError, BrokenPipeError):
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+        contestant: Any = None
+        while True:
+            command = pipe.recv()
+            try:
+                contestant = contestant or create(contest.kind, contest.options, contest.split)
+                pipe.send(_answer(contestant, command) | {"peak_bytes": peak_memory_bytes()})
+            except UnavailableError as reason:
+                pipe.send({"unavailable": str(reason)})
+            except Exception as fault:  # noqa: BLE001  # whatever a contestant dies of belongs in its entry
+                traceback.print_exc()
+                pipe.send({"error": f"{type(fault).__name__}: {fault}"})
+            # Leave the memory to the contestants that run while this one waits.
+            gc.collect()
+            give_back_memory()
+
+
+def create(kind: str, options: dict[str, Any], split: Any = None) -> Any:
+    """Import and return the contestant of ``kind``, a name in ``KINDS`` or a class as ``package.module:Class``."""
+    target = KINDS.get(kind, kind)
+    if ":" not in target:
+        raise ValueError(f"{kind}: no such contestant; there are {', '.join(KINDS)}")
+    return resolve_name(target)(options, split)
+
+
+def _answer(contestant: Any, command: str) -> dict[str, Any]:
+    if command == "prepare":
+        contestant.load()
+        loaded = peak_memory_bytes()
+        contestant.run(warm_up=True)
+        return {"facts": contestant.facts, "loaded_bytes": loaded}
+    if command == "round":
+        return asdict(contestant.run())
+    return {"flops": contestant.count_flops()} if command == "count" else {}

@@ -4,7 +4,7 @@ A speed ratio is ours over theirs in examples a second, taken round by round, si
 Its value is the median of the rounds' ratios.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,17 +15,9 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of the tables.
+    """A ratio of ours over theirs, of which the fastest of each round counts; and the value that it should reach.
 
-    Attributes:
-        title: its name in the table.
-        group: the group of its contestants.
-        ours: the measured contestant.
-        theirs: the contestants that it is compared with; the fastest of each round counts. Without any, a memory ratio
-            is the peak memory in GB (10^9 bytes).
-        of: what is compared: rates, peak memory, or the share of the machine's bf16 peak.
-        target: the value to reach; None where the project has set none.
-        at_least: whether the ratio should be at least the target, or at most.
+    A memory ratio without theirs is the peak memory in GB (10^9 bytes); ``peak`` is our share of the machine's bf16 peak.
     """
 
     title: str
@@ -45,53 +37,47 @@ def _scoring(title: str, *theirs: str, target: float | None = None) -> Ratio:
     return Ratio(f"scoring against {title}", "scoring", "whinchat-bf16", theirs, target=target)
 
 
-_HEADS, _STORED = ("seqcls-bf16", "seqcls-bf16-fp32-weights"), "without gradient checkpointing"
-_PEAK, _MEMORY, _TINY = (
-    "share of the bf16 matrix-product peak, training",
-    "peak memory against TRL bf16",
-    "tinyllama-nf4",
-)
+def _tinyllama(title: str, ours: str, *theirs: str, **more: Any) -> Ratio:
+    return Ratio(f"TinyLlama's shape in NF4: {title}", "tinyllama", ours, theirs, **more)
+
+
+_HEAD, _HEADS = "a classification head", ("seqcls-bf16", "seqcls-bf16-fp32-weights")
+_STORED = "without gradient checkpointing"
+_PEAK, _MEMORY = "share of the bf16 matrix-product peak, training", "peak memory against TRL bf16"
+_KV, _ALL = "training, k/v, against TRL bf16", "training, all linear, against TRL bf16"
+_TINY = "tinyllama-nf4"
 RATIOS = {
     "train_kv_vs_trl_fp32": _training("training, k/v, against TRL float32", "lora-kv", "trl-fp32-kv", target=16),
-    "train_kv_vs_trl_bf16": _training("training, k/v, against TRL bf16", "lora-kv", "trl-bf16-kv", target=10),
-    "train_kv_vs_seqcls_bf16": _training(
-        "training, k/v, against a classification head, bf16", "lora-kv", *_HEADS, target=2
-    ),
-    "train_all_vs_trl_bf16": _training("training, all linear, against TRL bf16", "lora-all", "trl-bf16-all", target=10),
+    "train_kv_vs_trl_bf16": _training(_KV, "lora-kv", "trl-bf16-kv", target=10),
+    "train_kv_vs_seqcls_bf16": _training(f"training, k/v, against {_HEAD}, bf16", "lora-kv", *_HEADS, target=2),
+    "train_all_vs_trl_bf16": _training(_ALL, "lora-all", "trl-bf16-all", target=10),
     "dora_vs_lora": _training("DoRA against our own LoRA, all linear", "dora-all", "whinchat-lora-all", target=0.87),
     "score_vs_generate_fp32": _scoring("generate, 16 tokens, float32", "generate-fp32", target=16),
     "score_vs_generate_bf16": _scoring("generate, 16 tokens, bf16", "generate-bf16", target=5),
-    "score_vs_seqcls_bf16": _scoring("a classification head's forward pass, bf16", "seqcls-bf16", target=1.3),
+    "score_vs_seqcls_bf16": _scoring(f"{_HEAD}'s forward pass, bf16", "seqcls-bf16", target=1.3),
     "peak_share": _training(f"{_PEAK}, all linear", "lora-all", of="peak", target=0.65),
     "memory_vs_trl_bf16": _training(
         f"{_MEMORY}, training, k/v", "lora-kv", "trl-bf16-kv", of="memory", target=0.4, at_least=False
     ),
-    "tinyllama_nf4_peak_gb": Ratio(
-        "TinyLlama's shape in NF4: peak memory in GB (10^9 bytes), loading included", "tinyllama", _TINY, of="memory",
-        target=2.5, at_least=False,
+    "tinyllama_nf4_peak_gb": _tinyllama(
+        "peak memory in GB (10^9 bytes), loading included", _TINY, of="memory", target=2.5, at_least=False
     ),
     # A ratio of step times, hence of the rates the other way round.
-    "tinyllama_nf4_step_vs_bf16": Ratio(
-        "TinyLlama's shape in NF4: time of a step over that in bf16", "tinyllama", "tinyllama-bfloat16", (_TINY,),
-        target=1.1, at_least=False,
+    "tinyllama_nf4_step_vs_bf16": _tinyllama(
+        "time of a step over that in bf16", "tinyllama-bfloat16", _TINY, target=1.1, at_least=False
     ),
     # Without targets: the same peers with their best settings.
-    "train_kv_vs_trl_bf16_stored": _training(
-        f"training, k/v, against TRL bf16 {_STORED}", "lora-kv", "trl-bf16-kv-stored"
-    ),
-    "train_all_vs_trl_bf16_stored": _training(
-        f"training, all linear, against TRL bf16 {_STORED}", "lora-all", "trl-bf16-all-stored"
-    ),
+    "train_kv_vs_trl_bf16_stored": _training(f"{_KV} {_STORED}", "lora-kv", "trl-bf16-kv-stored"),
+    "train_all_vs_trl_bf16_stored": _training(f"{_ALL} {_STORED}", "lora-all", "trl-bf16-all-stored"),
     "dora_vs_trl_dora": _training("DoRA, all linear, against TRL's DoRA, bf16", "dora-all", "trl-bf16-dora-all"),
     "score_vs_generate_bf16_2": _scoring("generate, 2 tokens, bf16", "generate-bf16-2"),
     "score_vs_llama_cpp": _scoring("llama.cpp with a grammar", "llama-cpp"),
     "memory_vs_trl_bf16_stored": _training(f"{_MEMORY} {_STORED}", "lora-kv", "trl-bf16-kv-stored", of="memory"),
-    "tinyllama_nf4_memory_vs_trl": Ratio(
-        "TinyLlama's shape in NF4: peak memory against TRL + bitsandbytes", "tinyllama", _TINY, ("tinyllama-trl-nf4",),
-        of="memory",
+    "tinyllama_nf4_memory_vs_trl": _tinyllama(
+        "peak memory against TRL + bitsandbytes", _TINY, "tinyllama-trl-nf4", of="memory"
     ),
     "peak_share_kv": _training(f"{_PEAK}, k/v", "lora-kv", of="peak"),
-}  # fmt: skip
+}
 
 
 def ratios(groups: Mapping[str, Entries]) -> tuple[dict[str, float | None], dict[str, dict[str, float] | None]]:
@@ -108,43 +94,30 @@ def judged(values: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
     """Return each target with its direction, the measured value, and whether the value reaches it."""
     judgements = {}
     for key, ratio in RATIOS.items():
-        if ratio.target is not None:
-            measured = values.get(key)
-            reached = None
-            if measured is not None:
-                reached = measured >= ratio.target if ratio.at_least else measured <= ratio.target
+        if (target := ratio.target) is not None:
+            value = values.get(key)
+            reached = None if value is None else value >= target if ratio.at_least else value <= target
             bound = "at least" if ratio.at_least else "at most"
-            judgements[key] = {"target": ratio.target, "bound": bound, "measured": measured, "reached": reached}
+            judgements[key] = {"target": target, "bound": bound, "measured": value, "reached": reached}
     return judgements
 
 
 def _by_round(ratio: Ratio, entries: Entries) -> list[float]:
-    ours = entries.get(ratio.ours, {})
+    ours, first = entries.get(ratio.ours, {}), entries.get(ratio.theirs[0], {}) if ratio.theirs else {}
+    rounds = ours.get("rounds", ())
+    if ratio.of == "memory":
+        other = first.get("peak_bytes") if first.get("rounds") else 0 if ratio.theirs else 1e9
+        return [ours["peak_bytes"] / other] if rounds and other else []
     # A contestant that failed in a later round counts with its earlier rounds.
     if ratio.of == "speed":
-        fastest = _fastest([_rates(entries, name) for name in ratio.theirs])
+        theirs = [_rates(entries, name) for name in ratio.theirs]
+        numbers = range(max(map(len, theirs), default=0))
+        fastest = [max(rates[number] for rates in theirs if number < len(rates)) for number in numbers]
         return [mine / other for mine, other in zip(_rates(entries, ratio.ours), fastest, strict=False)]
-    if ratio.of == "memory":
-        mine = _peak_bytes(entries, ratio.ours)
-        other = _peak_bytes(entries, ratio.theirs[0]) if ratio.theirs else 1e9
-        return [mine / other] if mine and other else []
     gflop = (ours.get("flops_per_round") or 0) / 1e9
     peaks = _rates(entries, "peak-bfloat16")  # GFLOP/s
-    rounds = ours.get("rounds", ()) if gflop else ()
-    return [gflop / one_round["seconds"] / peak for one_round, peak in zip(rounds, peaks, strict=False)]
+    return [gflop / one_round["seconds"] / peak for one_round, peak in zip(rounds, peaks, strict=False) if gflop]
 
 
 def _rates(entries: Entries, name: str) -> list[float]:
     return [rate(one_round) for one_round in entries.get(name, {}).get("rounds", ())]
-
-
-def _fastest(rates: Sequence[list[float]]) -> list[float]:
-    """Return the best rate of each round, among the contestants that ran it."""
-    rounds = max(map(len, rates), default=0)
-    return [max(one[number] for one in rates if number < len(one)) for number in range(rounds)]
-
-
-def _peak_bytes(entries: Entries, name: str) -> float | None:
-    """Return the peak memory of a contestant that ran at least one round."""
-    entry = entries.get(name, {})
-    return entry.get("peak_bytes") if entry.get("rounds") else None

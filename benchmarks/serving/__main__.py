@@ -12,18 +12,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx2
+import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.ticker import NullLocator
 
 from benchmarks.entries import spread
 from benchmarks.figures import plain_log_ticks, save_png
 from benchmarks.machine import ROOT, machine, provenance, versions
-from benchmarks.serving.client import Load, load
 from benchmarks.tables import save
 from whinchat.export.export_run import export_run
 from whinchat.report.figures.style import LIGHT, figure_theme, new_figure
@@ -34,6 +36,43 @@ OURS, MERGED, PEER = "whinchat serve", "whinchat serve, merged", "pipeline behin
 START_SECONDS = 180
 
 Points = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """The answers that a number of clients got; ``p50`` and ``p99`` are quantiles of the seconds to an answer."""
+
+    concurrency: int
+    per_second: float
+    p50: float
+    p99: float
+    answers: int
+    refused: int
+
+
+async def load(address: str, texts: Sequence[str], concurrency: int, seconds: float) -> Load:
+    """Let clients send a text, wait for the answer and send the next, for ``seconds``."""
+    turns = cycle(texts)
+    times: list[float] = []
+    refused = 0
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    async with httpx2.AsyncClient(timeout=120, limits=limits) as client:
+        start = time.perf_counter()
+
+        async def ask() -> None:
+            nonlocal refused
+            while time.perf_counter() - start < seconds:
+                sent = time.perf_counter()
+                response = await client.post(f"{address}/v1/classify", json={"texts": next(turns)})
+                if response.status_code == 200:
+                    times.append(time.perf_counter() - sent)
+                else:
+                    refused += 1
+
+        await asyncio.gather(*(ask() for _ in range(concurrency)))
+        elapsed = time.perf_counter() - start
+    p50, p99 = np.quantile(times, [0.5, 0.99]).tolist()
+    return Load(concurrency, len(times) / elapsed, p50, p99, len(times), refused)
 
 
 @contextmanager

@@ -14,8 +14,6 @@ from transformers import pipeline
 
 
 class Request(BaseModel):
-    """A request to classify one text."""
-
     texts: str
 
 

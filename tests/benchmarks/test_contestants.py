@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.flops import counted
+from benchmarks.contestants.ours import counted
+from benchmarks.measure import create
 from benchmarks.plan import BF16, FP32, KV, TRAIN
-from benchmarks.worker import create
 from benchmarks.workload import RECIPE, cut_to_tokens, evenly
 
 from tests.helpers import tiny_models

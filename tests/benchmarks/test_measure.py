@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks.entries import Contest
-from benchmarks.measure import measure
-from benchmarks.worker import Worker, WorkerError
+from benchmarks.measure import Worker, WorkerError, measure
 
 
 def contest(folder: Path, name: str, kind: str = "Steady", *, count: bool = False, **options: Any) -> Contest:
