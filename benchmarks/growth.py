@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import measure as driver
-from benchmarks.entries import Contest
-from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN
-from benchmarks.workload import RECIPE, evenly
+from benchmarks.measure import Contest
+from benchmarks.plan import ALL, BF16, KV, RECIPE, TINYLLAMA, TRAIN, evenly
 from whinchat.data.dataset import Split
 
 AXES = {"batch": "batch size", "length": "tokens of a text", "parameters": "parameters", "texts": "number of texts"}

@@ -3,10 +3,11 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import psutil
 from whinchat.models.device import processor_name, usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("whinchat", "torch", "transformers", "peft", "trl", "bitsandbytes", "llama_cpp_python", "numpy")
 
 
 def machine() -> dict[str, Any]:
@@ -36,7 +36,8 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the version of every measured library; None where it is not installed."""
-    return {name: _version(name) for name in PACKAGES}
+    names = ("whinchat", "torch", "transformers", "peft", "trl", "bitsandbytes", "llama_cpp_python", "numpy")
+    return {name: version(name) if any(distributions(name=name)) else None for name in names}
 
 
 def provenance(command: str = "python -m benchmarks") -> dict[str, Any]:
@@ -49,16 +50,8 @@ def provenance(command: str = "python -m benchmarks") -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
-    except (OSError, subprocess.CalledProcessError):
+    if shutil.which("git") is None:
         return None
-    return done.stdout.strip()
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Contestants in processes of their own, asked for rounds in turn, so that whatever slows the machine slows all of them.
+"""Contestants in processes of their own, whose rounds alternate, so that whatever slows the machine slows all of them.
 
 A process answers ``start`` once its libraries are imported, ``prepare`` after loading and a warm-up, ``round`` with a
 measured round, and ``count`` with the operations of a round. Between commands it waits and uses no processor time.
@@ -9,17 +9,18 @@ import gc
 import math
 import multiprocessing
 import os
+import statistics
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from benchmarks.entries import Contest, Entry, UnavailableError, rate
+from whinchat.data.dataset import Split
 from whinchat.models.memory import give_back_memory, peak_memory_bytes
 from whinchat.report.formatting import format_duration
 
@@ -30,17 +31,90 @@ TIMEOUT_SECONDS = 1800.0
 KINDS = {
     "whinchat-train": "benchmarks.contestants.ours:WhinchatTraining",
     "whinchat-score": "benchmarks.contestants.ours:WhinchatScoring",
-    "trl-train": "benchmarks.contestants.trainers:TrlTraining",
-    "seqcls-train": "benchmarks.contestants.trainers:HeadTraining",
-    "seqcls-score": "benchmarks.contestants.trainers:HeadScoring",
-    "generate": "benchmarks.contestants.generation:Generation",
-    "llama-cpp": "benchmarks.contestants.llama_cpp:LlamaCpp",
-    "peak": "benchmarks.contestants.peak:MatrixPeak",
+    "trl-train": "benchmarks.contestants.peers:TrlTraining",
+    "seqcls-train": "benchmarks.contestants.peers:HeadTraining",
+    "seqcls-score": "benchmarks.contestants.peers:HeadScoring",
+    "generate": "benchmarks.contestants.peers:Generation",
+    "llama-cpp": "benchmarks.contestants.peers:LlamaCpp",
+    "peak": "benchmarks.contestants.peers:MatrixPeak",
 }
 
 
 class WorkerError(Exception):
     """The contestant raised, died or took too long; the message says which, and where its log is."""
+
+
+class UnavailableError(Exception):
+    """A contestant cannot run on this machine; the message says why. It is left out, which is no failure."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round: ``examples`` done in ``seconds`` of wall-clock time, and further facts."""
+
+    examples: float
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A contestant in a group.
+
+    ``kind`` is a name in ``KINDS`` or a class as ``package.module:Class``, which is created with ``options``
+    and the texts of ``split``. ``unit`` is what its rounds count, ``examples`` or ``GFLOP``; ``count_flops`` asks for
+    the matrix products of a round.
+    """
+
+    name: str
+    kind: str
+    title: str
+    options: dict[str, Any]
+    split: Split | None = None
+    ours: bool = False
+    unit: str = "examples"
+    count_flops: bool = False
+
+
+@dataclass
+class Entry:
+    """The results of a contestant. One that failed keeps its error and the rounds before it.
+
+    ``total_seconds`` is the time from the start of its process to the end of its first round.
+    """
+
+    contest: Contest
+    group: str
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    loaded_bytes: int | None = None
+    peak_bytes: int | None = None
+    total_seconds: float | None = None
+    flops_per_round: float | None = None
+    error: str | None = None
+    unavailable: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the contestant can run another round."""
+        return self.error is None and self.unavailable is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as it stands in the JSON; rates are in examples a second."""
+        keys = ("group", "facts", "rounds", "loaded_bytes", "peak_bytes", "flops_per_round", "error", "unavailable")
+        contest = {key: getattr(self.contest, key) for key in ("title", "ours", "kind", "unit", "options")}
+        rates = spread([rate(one_round) for one_round in self.rounds])
+        return {**contest, **{key: getattr(self, key) for key in keys}, "per_second": rates}
+
+
+def rate(one_round: Mapping[str, Any]) -> float:
+    """Return the examples a second of one round."""
+    return float(one_round["examples"]) / float(one_round["seconds"])
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Return median, least and greatest value; None where nothing was measured."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)} if values else None
 
 
 def measure(
@@ -156,7 +230,16 @@ def _serve(pipe: Connection, contest: Contest, log: Path) -> None:
             command = pipe.recv()
             try:
                 contestant = contestant or create(contest.kind, contest.options, contest.split)
-                pipe.send(_answer(contestant, command) | {"peak_bytes": peak_memory_bytes()})
+                answer: dict[str, Any] = {}
+                if command == "prepare":
+                    contestant.load()
+                    answer = {"loaded_bytes": peak_memory_bytes(), "facts": contestant.facts}
+                    contestant.run(warm_up=True)
+                elif command == "round":
+                    answer = asdict(contestant.run())
+                elif command == "count":
+                    answer = {"flops": contestant.count_flops()}
+                pipe.send(answer | {"peak_bytes": peak_memory_bytes()})
             except UnavailableError as reason:
                 pipe.send({"unavailable": str(reason)})
             except Exception as fault:  # noqa: BLE001  # whatever a contestant dies of belongs in its entry
@@ -173,14 +256,3 @@ def create(kind: str, options: dict[str, Any], split: Any = None) -> Any:
     if ":" not in target:
         raise ValueError(f"{kind}: no such contestant; there are {', '.join(KINDS)}")
     return resolve_name(target)(options, split)
-
-
-def _answer(contestant: Any, command: str) -> dict[str, Any]:
-    if command == "prepare":
-        contestant.load()
-        loaded = peak_memory_bytes()
-        contestant.run(warm_up=True)
-        return {"facts": contestant.facts, "loaded_bytes": loaded}
-    if command == "round":
-        return asdict(contestant.run())
-    return {"flops": contestant.count_flops()} if command == "count" else {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.entries import rate, spread
+from benchmarks.measure import rate, spread
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -17,7 +17,7 @@ Entries = Mapping[str, Mapping[str, Any]]
 class Ratio:
     """A ratio of ours over theirs, of which the fastest of each round counts; and the value that it should reach.
 
-    A memory ratio without theirs is the peak memory in GB (10^9 bytes); ``peak`` is our share of the machine's bf16 peak.
+    A memory ratio without theirs is the peak memory in GB (10^9 bytes); ``peak`` is our share of the bf16 peak.
     """
 
     title: str

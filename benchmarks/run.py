@@ -18,11 +18,10 @@ from typing import Any
 from benchmarks import growth, plan
 from benchmarks.machine import machine, provenance, versions
 from benchmarks.measure import measure
-from benchmarks.plan import GROUPS, Sizes
+from benchmarks.plan import GROUPS, Sizes, read_workload
 from benchmarks.ratios import judged, ratios
 from benchmarks.shapes import shape_folder
 from benchmarks.tables import publish, save, write
-from benchmarks.workload import read_workload
 from whinchat.data.dataset import Split
 from whinchat.errors import WhinchatError
 

@@ -15,7 +15,7 @@ import torch
 from tests.helpers.llama_tokenizer import save_llama_tokenizer, train_llama_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.workload import RECIPE
+from benchmarks.plan import RECIPE
 from whinchat.data.packages import cache_folder
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.loader import load_recipe

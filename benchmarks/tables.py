@@ -109,37 +109,40 @@ def _ratios(result: Result) -> str:
         reached = {True: "yes", False: "no", None: ""}[judgement["reached"] if judgement else None]
         extremes = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
         rows.append((ratio.title, format_number(value, 2), extremes, target, reached))
-    return "## Ratios\n\n" + _table(("ours over theirs", "median", "rounds", "target", "reached"), rows)
+    return "## Ratios\n\n" + markdown_table(("ours over theirs", "median", "rounds", "target", "reached"), rows)
 
 
 def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for entry in entries.values():
-        rate = entry["per_second"]
-        if rate is None:
+        if (rate := entry["per_second"]) is None:
             reason = entry["unavailable"] or entry["error"] or NOT_MEASURED
             rows.append((entry["title"], NOT_MEASURED, "", "", _one_line(reason)))
             continue
-        notes = _one_line(entry["error"]) if entry["error"] else _notes(entry["facts"])
         if entry["unit"] == "GFLOP":
-            speed, texts, peak = f"{rate['median']:.0f} GFLOP/s ({rate['min']:.0f} to {rate['max']:.0f})", "", ""
+            speed, texts, peak = format_spread(rate, 0, " GFLOP/s"), "", ""
         else:
-            digits = 2 if rate["median"] < 10 else 1
-            speed = f"{rate['median']:.{digits}f} ({rate['min']:.{digits}f} to {rate['max']:.{digits}f})"
+            speed = format_spread(rate, 2 if rate["median"] < 10 else 1)
             texts, peak = f"{entry['rounds'][0]['examples']:g}", format_bytes(entry["peak_bytes"])
+        notes = _one_line(entry["error"]) if entry["error"] else _notes(entry["facts"])
         rows.append((entry["title"], speed, texts, peak, notes))
-    return _table(("", "examples a second (rounds)", "texts a round", "peak memory", ""), rows)
+    return markdown_table(("", "examples a second (rounds)", "texts a round", "peak memory", ""), rows)
+
+
+def format_spread(rate: Mapping[str, float], digits: int, unit: str = "") -> str:
+    """Return the median with the least and the greatest value."""
+    return f"{rate['median']:.{digits}f}{unit} ({rate['min']:.{digits}f} to {rate['max']:.{digits}f})"
 
 
 def _notes(facts: Mapping[str, Any]) -> str:
     """Return the facts that differ between contestants of a group."""
     tokens = facts.get("mean_prompt_tokens") or facts.get("mean_tokens")
-    notes = [f"{tokens:g} tokens"] if tokens else []
-    if facts.get("gradient_checkpointing"):
-        notes.append("gradient checkpointing")
-    if facts.get("repacked_weights") is False:
-        notes.append("without llama.cpp's repacked weights, which crash here")
-    return ", ".join(notes)
+    notes = {
+        f"{tokens:g} tokens" if tokens else "": bool(tokens),
+        "gradient checkpointing": facts.get("gradient_checkpointing"),
+        "without llama.cpp's repacked weights, which crash here": facts.get("repacked_weights") is False,
+    }
+    return ", ".join(note for note, holds in notes.items() if holds)
 
 
 def _growth(growth: Mapping[str, Any], image: str | None) -> str:
@@ -160,7 +163,7 @@ def _growth(growth: Mapping[str, Any], image: str | None) -> str:
                 format_number(fit["slope"], 2) if fit else NOT_MEASURED for fit in (entry["time"], entry["memory"])
             )
             rows.append((f"{JOBS[job]} by {AXES[axis]}", extent, *slopes))
-    parts.append(_table(("", "measured from, to", "slope of time", "slope of peak memory"), rows))
+    parts.append(markdown_table(("", "measured from, to", "slope of time", "slope of peak memory"), rows))
     scored = growth.get("texts", {}).get("score")
     if scored and (fit := scored["line"]):
         hours = " and ".join(f"{scored['hours'][str(texts)]:,.0f} hours for {words}" for texts, words in MANY.items())
@@ -175,6 +178,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines]) + "\n"

@@ -11,6 +11,7 @@ run.
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from benchmarks.tables import markdown_table
 from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
 from whinchat.evaluation.calibration import decide, scale_log_probs
@@ -60,29 +62,26 @@ def figures(log_probs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any
     scores = scale_log_probs(log_probs, 1.0, ())
     shares = np.bincount(truth, minlength=scores.shape[1]) / len(truth)
     answers = {tau: decide(scores, shares, tau) for tau in TAUS}
+    measures = {"macro_f1": partial(f1_score, average="macro"), "macro_recall": partial(recall_score, average="macro")}
     return {
         "log_loss": float(-scores[np.arange(len(truth)), truth].mean()),
         "accuracy": float(accuracy_score(truth, answers[0.0])),
-        "macro_f1": {str(tau): float(f1_score(truth, labels, average="macro")) for tau, labels in answers.items()},
-        "macro_recall": {
-            str(tau): float(recall_score(truth, labels, average="macro")) for tau, labels in answers.items()
-        },
+        **{name: {str(tau): float(of(truth, answers[tau])) for tau in TAUS} for name, of in measures.items()},
     }
 
 
 def table() -> str:
     """Return all trials as Markdown, oldest first; macro-recall is that of scores divided by the label shares."""
-    measures = "log-loss | macro-F1 | macro-recall"
-    lines = [f"| trial | changed | rows | {measures} | held out: {measures} |", "|" + "---|" * 9]
+    rows, usual = [], ("data.source=", "data.train_rows=", "train.save_")
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         result = json.loads(line)
-        usual = ("data.source=", "data.train_rows=", "train.save_")
         changed = [f"`{override}`" for override in result["overrides"] if not override.startswith(usual)]
-        cells = [result["name"], ", ".join(changed) or "-", f"{result['train_rows']:,}"]
+        row = [result["name"], ", ".join(changed) or "-", f"{result['train_rows']:,}"]
         for part in (result["validation"], result["held_out"]):
-            cells += [f"{part['log_loss']:.4f}", f"{part['macro_f1']['0.0']:.3f}", f"{part['macro_recall']['1.0']:.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            row += [f"{part['log_loss']:.4f}", f"{part['macro_f1']['0.0']:.3f}", f"{part['macro_recall']['1.0']:.3f}"]
+        rows.append(row)
+    columns = ("log-loss", "macro-F1", "macro-recall")
+    return markdown_table(("trial", "changed", "rows", *columns, f"held out: {columns[0]}", *columns[1:]), rows)
 
 
 def main() -> None:
@@ -98,7 +97,7 @@ def main() -> None:
         with RESULTS.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(result) + "\n")
     if options.table or not options.name:
-        print(table())
+        print(table(), end="")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from benchmarks.entries import Measured
-from benchmarks.workload import cut_to_tokens, evenly
+from benchmarks.measure import Measured
+from benchmarks.plan import cut_to_tokens, evenly
 from whinchat.data.dataset import Split
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.loader import load_recipe

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
-from benchmarks.entries import Measured
+from benchmarks.measure import Measured
 from whinchat.data.dataset import Split
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter, count_parameters
@@ -104,27 +104,26 @@ def counted(program: Callable[[], None]) -> float:
 
     Products inside compiled code are not seen; whinchat's training and scoring have none.
     """
-    # Shapes of products on CPUs that torch's own table lacks: in-place ones, oneDNN's linear layer, attention.
-    aten = torch.ops.aten
-    table: dict[Any, Callable[..., int]] = {
-        aten.addmm_: lambda added, a, b, *_, **__: 2 * prod(a) * b[-1],  # a (..., M, K) times b (..., K, N)
-        aten.baddbmm_: lambda added, a, b, *_, **__: 2 * prod(a) * b[-1],
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: _attention(q, k, v, 1, 1),
-        # Scores once more, then the gradients of scores, values, queries and keys.
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: _attention(
-            q, k, v, 3, 2
-        ),
-    }
+
+    def added(_added: Any, a: Sequence[int], b: Sequence[int], *_: Any, **__: Any) -> int:
+        """Shapes a (..., M, K) times b (..., K, N)."""
+        return 2 * prod(a) * b[-1]
+
+    def attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+        """Scores and sums of queries (B, H, S, D), keys (B, H, L, D) and values (B, H, L, E)."""
+        return 2 * prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+    def backward(_gradient: Any, q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+        """Scores once more, then the gradients of scores, values, queries and keys."""
+        return 2 * prod(q[:-1]) * k[-2] * (3 * q[-1] + 2 * v[-1])
+
+    # Products on CPUs that torch's own table lacks: in-place ones, attention, oneDNN's linear layer.
+    aten, flash = torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu"
+    table: dict[Any, Callable[..., int]] = {aten.addmm_: added, aten.baddbmm_: added}
+    table |= {getattr(aten, flash): attention, getattr(aten, f"{flash}_backward"): backward}
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         # x (..., I) times the transposed weight (O, I)
         table[torch.ops.mkldnn._linear_pointwise] = lambda x, weight, *_, **__: 2 * prod(x) * weight[0]
     with FlopCounterMode(display=False, custom_mapping=table) as counter:
         program()
     return float(counter.get_total_flops())
-
-
-def _attention(
-    query: Sequence[int], key: Sequence[int], value: Sequence[int], score_products: int, value_products: int
-) -> int:
-    """Products over query (B, H, S, D), key (B, H, L, D) and value (B, H, L, E)."""
-    return 2 * prod(query[:-1]) * key[-2] * (score_products * query[-1] + value_products * value[-1])

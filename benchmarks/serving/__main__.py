@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -23,10 +21,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.ticker import NullLocator
 
-from benchmarks.entries import spread
 from benchmarks.figures import plain_log_ticks, save_png
 from benchmarks.machine import ROOT, machine, provenance, versions
-from benchmarks.tables import save
+from benchmarks.measure import spread
+from benchmarks.tables import format_spread, markdown_table, save
 from whinchat.export.export_run import export_run
 from whinchat.report.figures.style import LIGHT, figure_theme, new_figure
 
@@ -35,44 +33,31 @@ FIGURE = ROOT / "docs" / "images" / "benchmarks-serving.png"
 OURS, MERGED, PEER = "whinchat serve", "whinchat serve, merged", "pipeline behind FastAPI"
 START_SECONDS = 180
 
-Points = Sequence[Mapping[str, Any]]
+Load = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Load:
-    """The answers that a number of clients got; ``p50`` and ``p99`` are quantiles of the seconds to an answer."""
-
-    concurrency: int
-    per_second: float
-    p50: float
-    p99: float
-    answers: int
-    refused: int
-
-
-async def load(address: str, texts: Sequence[str], concurrency: int, seconds: float) -> Load:
-    """Let clients send a text, wait for the answer and send the next, for ``seconds``."""
-    turns = cycle(texts)
-    times: list[float] = []
-    refused = 0
-    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+async def load(address: str, texts: Sequence[str], clients: int, seconds: float) -> Load:
+    """Let clients send a text, wait for the answer and send the next, for ``seconds``; return rate and latencies."""
+    turns, times, refused = cycle(texts), list[float](), 0
+    limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx2.AsyncClient(timeout=120, limits=limits) as client:
         start = time.perf_counter()
 
         async def ask() -> None:
             nonlocal refused
-            while time.perf_counter() - start < seconds:
-                sent = time.perf_counter()
+            while (sent := time.perf_counter()) - start < seconds:
                 response = await client.post(f"{address}/v1/classify", json={"texts": next(turns)})
                 if response.status_code == 200:
                     times.append(time.perf_counter() - sent)
                 else:
                     refused += 1
 
-        await asyncio.gather(*(ask() for _ in range(concurrency)))
-        elapsed = time.perf_counter() - start
+        await asyncio.gather(*(ask() for _ in range(clients)))
+        rate = len(times) / (time.perf_counter() - start)
     p50, p99 = np.quantile(times, [0.5, 0.99]).tolist()
-    return Load(concurrency, len(times) / elapsed, p50, p99, len(times), refused)
+    return {
+        "concurrency": clients, "per_second": rate, "p50": p50, "p99": p99, "answers": len(times), "refused": refused,
+    }  # fmt: skip
 
 
 @contextmanager
@@ -108,39 +93,35 @@ def measure(
     for number in range(1, rounds + 1):
         for name, address in addresses.items():
             loads[name].append([asyncio.run(load(address, texts, count, seconds)) for count in clients])
-            rates = ", ".join(f"{one.concurrency}: {one.per_second:.1f}/s" for one in loads[name][-1])
+            rates = ", ".join(f"{one['concurrency']}: {one['per_second']:.1f}/s" for one in loads[name][-1])
             print(f"round {number}, {name}: {rates}", flush=True)
     return loads
 
 
-def summarize(rounds: Sequence[Sequence[Load]]) -> list[dict[str, Any]]:
+def summarize(rounds: Sequence[Sequence[Load]]) -> list[Load]:
     """Return medians over the rounds for each number of clients, with the least and the greatest rate."""
+    merge = {"per_second": spread, "p50": median, "p99": median, "answers": sum, "refused": sum}
     return [
-        {
-            "concurrency": loads[0].concurrency,
-            "per_second": spread([one.per_second for one in loads]),
-            "p50": median(one.p50 for one in loads),
-            "p99": median(one.p99 for one in loads),
-            "answers": sum(one.answers for one in loads),
-            "refused": sum(one.refused for one in loads),
-        }
+        {"concurrency": loads[0]["concurrency"]}
+        | {key: function([one[key] for one in loads]) for key, function in merge.items()}
         for loads in zip(*rounds, strict=True)
     ]
 
 
-def table(servers: Mapping[str, Points]) -> str:
+def table(servers: Mapping[str, Sequence[Load]]) -> str:
     """Return the medians as Markdown."""
-    lines = ["| clients | server | answers a second (rounds) | p50 | p99 |", "|---|---|---|---|---|"]
-    for points in zip(*servers.values(), strict=True):
-        for name, point in zip(servers, points, strict=True):
-            rate = point["per_second"]
-            speed = f"{rate['median']:.1f} ({rate['min']:.1f} to {rate['max']:.1f})"
-            latency = " | ".join(f"{1000 * point[quantile]:,.0f} ms" for quantile in ("p50", "p99"))
-            lines.append(f"| {point['concurrency']} | {name} | {speed} | {latency} |")
-    return "\n".join(lines)
+    rows = [
+        (
+            str(point["concurrency"]), name, format_spread(point["per_second"], 1),
+            f"{1000 * point['p50']:,.0f} ms", f"{1000 * point['p99']:,.0f} ms",
+        )
+        for points in zip(*servers.values(), strict=True)
+        for name, point in zip(servers, points, strict=True)
+    ]  # fmt: skip
+    return markdown_table(("clients", "server", "answers a second (rounds)", "p50", "p99"), rows)
 
 
-def draw(servers: Mapping[str, Points], path: Path) -> None:
+def draw(servers: Mapping[str, Sequence[Load]], path: Path) -> None:
     """Draw throughput and latency against the number of clients."""
     with figure_theme(LIGHT):
         figure = new_figure(9.0, 3.9)
@@ -193,9 +174,9 @@ def main() -> None:
         "versions": versions(),
         "provenance": provenance("python -m benchmarks.serving"),
         "servers": servers,
-        "rounds": {name: [[asdict(point) for point in points] for points in rounds] for name, rounds in loads.items()},
+        "rounds": loads,
     }
-    save(json.loads(json.dumps(result)), RESULT)
+    save(result, RESULT)
     draw(servers, FIGURE)
     print(table(servers))
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from benchmarks.contestants.ours import counted
 from benchmarks.measure import create
-from benchmarks.plan import BF16, FP32, KV, TRAIN
-from benchmarks.workload import RECIPE, cut_to_tokens, evenly
+from benchmarks.plan import BF16, FP32, KV, RECIPE, TRAIN, cut_to_tokens, evenly
 
 from tests.helpers import tiny_models
 from whinchat.data.dataset import Split

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.entries import Contest
 from benchmarks.growth import Reading, line, power_law
+from benchmarks.measure import Contest
 
 from benchmarks import growth
 from tests.helpers import benchmark_results

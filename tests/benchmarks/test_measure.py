@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.entries import Contest
-from benchmarks.measure import Worker, WorkerError, measure
+from benchmarks.measure import Contest, Worker, WorkerError, measure
 
 
 def contest(folder: Path, name: str, kind: str = "Steady", *, count: bool = False, **options: Any) -> Contest:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.entries import spread
 from benchmarks.growth import Reading, summary
+from benchmarks.measure import spread
 from benchmarks.ratios import judged, ratios
 
 

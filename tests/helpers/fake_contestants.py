@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entries import Measured, UnavailableError
+from benchmarks.measure import Measured, UnavailableError
 
 
 class Steady:

