@@ -46,38 +46,36 @@ def training(sizes: Sizes, split: Split) -> list[Contest]:
 
     def ours(name: str, title: str, overrides: Sequence[str], count: bool = False) -> Contest:
         chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *BF16, *overrides]}
-        title = f"whinchat {title}, bf16"
-        return Contest(f"whinchat-{name}", "whinchat-train", title, chosen, split, ours=True, count_flops=count)
+        return Contest(name, "whinchat-train", f"whinchat {title}, bf16", chosen, split, ours=True, count_flops=count)
 
     def trl(name: str, title: str, overrides: Sequence[str], **sft: Any) -> Contest:
         chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *overrides], "sft": sft}
-        return Contest(f"trl-{name}", "trl-train", f"TRL{title}", chosen, evenly(split, few))
+        return Contest(name, "trl-train", f"TRL{title}", chosen, evenly(split, few))
 
     def head(name: str, title: str, dtype: str) -> Contest:
         chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *KV], "dtype": dtype}
         return Contest(name, "seqcls-train", f"Classification head, k/v, bf16{title}", chosen, split)
 
-    def peak(dtype: str) -> Contest:
-        return Contest(f"peak-{dtype}", "peak", f"Matrix products, {dtype}", {"dtype": dtype}, unit="GFLOP")
-
+    stored = {"bf16": True, "gradient_checkpointing": False}
     contests = [
-        ours("lora-kv", "LoRA, k/v", KV, count=True),
-        ours("lora-all", "LoRA, all linear", ALL, count=True),
-        ours("dora-kv", "DoRA, k/v", (*KV, *DORA)),
-        ours("dora-all", "DoRA, all linear", (*ALL, *DORA)),
-        trl("fp32-kv", ", k/v, float32", KV, bf16=False),
-        trl("bf16-kv", ", k/v, bf16", KV, bf16=True),
-        trl("bf16-all", ", all linear, bf16", ALL, bf16=True),
-        trl("bf16-kv-stored", ", k/v, bf16, no checkpointing", KV, bf16=True, gradient_checkpointing=False),
+        ours("whinchat-lora-kv", "LoRA, k/v", KV, count=True),
+        ours("whinchat-lora-all", "LoRA, all linear", ALL, count=True),
+        ours("whinchat-dora-kv", "DoRA, k/v", (*KV, *DORA)),
+        ours("whinchat-dora-all", "DoRA, all linear", (*ALL, *DORA)),
+        trl("trl-fp32-kv", ", k/v, float32", KV, bf16=False),
+        trl("trl-bf16-kv", ", k/v, bf16", KV, bf16=True),
+        trl("trl-bf16-all", ", all linear, bf16", ALL, bf16=True),
+        trl("trl-bf16-kv-stored", ", k/v, bf16, no checkpointing", KV, **stored),
         head("seqcls-bf16", "", "bfloat16"),
-        peak("bfloat16"),
-        peak("float32"),
+    ]
+    contests += [
+        Contest(f"peak-{dtype}", "peak", f"Matrix products, {dtype}", {"dtype": dtype}, unit="GFLOP")
+        for dtype in ("bfloat16", "float32")
     ]
     if sizes.full:
-        stored = {"bf16": True, "gradient_checkpointing": False}
         contests += [
-            trl("bf16-dora-all", " DoRA, all linear, bf16", (*ALL, *DORA), bf16=True),
-            trl("bf16-all-stored", ", all linear, bf16, no checkpointing", ALL, **stored),
+            trl("trl-bf16-dora-all", " DoRA, all linear, bf16", (*ALL, *DORA), bf16=True),
+            trl("trl-bf16-all-stored", ", all linear, bf16, no checkpointing", ALL, **stored),
             head("seqcls-bf16-fp32-weights", " (float32 weights)", "float32"),
         ]
     return contests

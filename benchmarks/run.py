@@ -3,13 +3,10 @@
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,15 +19,14 @@ from benchmarks.plan import GROUPS, Sizes, read_workload
 from benchmarks.ratios import judged, ratios
 from benchmarks.shapes import shape_folder
 from benchmarks.tables import publish, save, write
-from whinchat.data.dataset import Split
 from whinchat.errors import WhinchatError
 
 RESULTS = Path("benchmarks/results")
 say = partial(print, flush=True)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code, which is 1 where a contestant failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure whinchat and its peers.")
     parser.add_argument("--full", action="store_true", help="all contestants and points, more rounds (over an hour)")
     parser.add_argument("--only", action="append", choices=GROUPS, help="measure only this group; may be repeated")
@@ -41,12 +37,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of each contestant; all cores by default")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write tables and figures of this file")
     parser.add_argument("--publish", action="store_true", help="also write docs/benchmarks.md and its images")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code, which is 1 where a contestant failed."""
-    options = parse(arguments)
+    options = parser.parse_args(arguments)
     if options.render:
         result, out = json.loads(options.render.read_text(encoding="utf-8")), options.render
     else:
@@ -75,7 +66,7 @@ def run_all(sizes: Sizes, groups: Sequence[str], out: Path, data: str | None = N
     """Measure ``groups`` and return the result; it is saved to ``out`` after each group.
 
     Raises:
-        WhinchatError: data, model or shapes cannot be had.
+        WhinchatError: data or model cannot be had.
     """
     started = time.perf_counter()
     split, workload = read_workload(10_000 if sizes.full else max(4000, sizes.scored), data)
@@ -86,7 +77,8 @@ def run_all(sizes: Sizes, groups: Sequence[str], out: Path, data: str | None = N
         "settings": {**asdict(sizes), "groups": list(groups)},
         "workload": workload,
     }
-    shapes = _shapes(groups, split)
+    needed = {"mistral-300m-shape": {"growth"}, "tinyllama-shape": {"growth", "tinyllama"}}
+    shapes = {name: shape_folder(name, split.texts) for name, users in needed.items() if users & set(groups)}
     plans = {
         "training": lambda: plan.training(sizes, split),
         "scoring": lambda: plan.scoring(sizes, split),
@@ -113,43 +105,15 @@ def run_all(sizes: Sizes, groups: Sequence[str], out: Path, data: str | None = N
     return _complete(result, measured, grown, started)
 
 
-def _shapes(groups: Sequence[str], split: Split) -> dict[str, Path]:
-    """Return model folders, each made in a process of its own, so that this process stays small.
-
-    Raises:
-        WhinchatError: a shape could not be made.
-    """
-    names = ["mistral-300m-shape"] if "growth" in groups else []
-    names += ["tinyllama-shape"] if {"tinyllama", "growth"} & set(groups) else []
-    folders = {}
-    for name in names:
-        say(f"[shapes] {name}")
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            try:
-                folders[name] = process.submit(shape_folder, name, split.texts).result()
-            except (OSError, BrokenProcessPool) as fault:
-                raise WhinchatError(f"benchmarks: {name} could not be made ({fault})") from None
-    return folders
-
-
 def _complete(
     result: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]], grown: Mapping[str, Any], started: float
 ) -> dict[str, Any]:
     values, ranges = ratios(measured)
     training = measured.get("training", {})
-    failures = [
-        f"{group}/{name}: {entry['error']}"
-        for group, entries in measured.items()
-        for name, entry in entries.items()
-        if entry["error"]
-    ]
-    failures += [
-        f"growth/{axis}/{job} at {point['x']:g}: {point['error']}"
-        for axis, jobs in grown.items()
-        for job, entry in jobs.items()
-        for point in entry["points"]
-        if point["error"]
-    ]
+    errors = {f"{group}/{name}": entry["error"] for group in measured for name, entry in measured[group].items()}
+    for axis, jobs in grown.items():
+        for job, entry in jobs.items():
+            errors |= {f"growth/{axis}/{job} at {point['x']:g}": point["error"] for point in entry["points"]}
     return {
         **result,
         "seconds": time.perf_counter() - started,
@@ -157,7 +121,7 @@ def _complete(
         "ratio_ranges": ranges,
         "targets": judged(values),
         "peak": {name: training.get(f"peak-{name}", {}).get("per_second") for name in ("bfloat16", "float32")},
-        "failures": failures,
+        "failures": [f"{name}: {error}" for name, error in errors.items() if error],
         "contestants": measured,
         "growth": grown,
     }

