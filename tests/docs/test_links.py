@@ -59,3 +59,9 @@ def test_every_image_is_shown(documents: list[Path], root: Path) -> None:
 
 def test_the_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_architecture_names_every_package(root: Path) -> None:
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (root / "src" / "whinchat").glob("*/__init__.py")}
+    assert not {name for name in packages if f"`{name}/`" not in text}
