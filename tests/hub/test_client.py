@@ -1,4 +1,4 @@
-"""Files sent to a hub on this machine through huggingface_hub's own client, and classifiers fetched from it."""
+"""Uploads to a local hub through huggingface_hub's own client, and classifiers downloaded from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = (CARD, RepositoryFile("recipe.yaml", b"name: words\n"), RepositoryFile("
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that this process knows and is known to."""
+    """A local hub that this process is logged in to."""
     with serve() as hub:
         in_this_process(hub, tmp_path, monkeypatch)
         yield hub
@@ -31,7 +31,7 @@ def push(repo: str = REPO, files: tuple[RepositoryFile, ...] = FILES, private: b
 
 
 def written(hub: Hub) -> list[str]:
-    return [one for one in hub.asked if not one.startswith(("GET", "HEAD"))]
+    return [request for request in hub.asked if not request.startswith(("GET", "HEAD"))]
 
 
 def test_one_commit(hub: Hub) -> None:
@@ -39,8 +39,8 @@ def test_one_commit(hub: Hub) -> None:
     repository = hub.repositories[REPO]
     assert repository.private is False
     assert len(repository.commits) == 2
-    assert repository.files == {one.path: one.content for one in FILES}
-    # The card is looked at before anything is made.
+    assert repository.files == {file.path: file.content for file in FILES}
+    # The card is validated before the repository is created.
     assert written(hub)[:2] == ["POST /api/validate-yaml", "POST /api/repos/create"]
 
 
@@ -52,7 +52,7 @@ def test_what_tells_of_another_run_goes(hub: Hub) -> None:
     own = {"notes.txt": b"mine", "adapter/other": b"mine"}
     repository.add({**repository.files, **old, **own})
     push(private=True)
-    assert repository.files == {one.path: one.content for one in FILES} | own
+    assert repository.files == {file.path: file.content for file in FILES} | own
 
 
 def test_a_public_repository_does_not_take_what_is_private(hub: Hub) -> None:
@@ -87,10 +87,10 @@ def test_refusals(hub: Hub, monkeypatch: pytest.MonkeyPatch, token: str, repo: s
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError) as fault:
         push(repo)
-    said = str(fault.value)
-    assert said.startswith(f"{repo}: {message}")
-    assert "\n" not in said
-    assert not token or token not in said
+    message_text = str(fault.value)
+    assert message_text.startswith(f"{repo}: {message}")
+    assert "\n" not in message_text
+    assert not token or token not in message_text
     assert hub.repositories == {}
 
 
@@ -140,7 +140,7 @@ def test_fetched_once_it_is_there_without_the_hub(hub: Hub, tmp_path: Path, monk
 def test_folders_come_first(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    # The second is a slip, and no business of the hub's.
+    # Typing errors in a path must not reach the hub.
     for name in ("runs", "runs/dmeo", "./dmeo", "../dmeo", "/nowhere/at/all", "dmeo", "a/b/c"):
         assert fetch_classifier(name) == Path(name)
     assert hub.asked == []

@@ -39,6 +39,7 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: T
     names = CHARACTER_WIDTH * max(len(shorten(label)) for label in first.labels)
     width = len(panels) * columns * cell + names + 2.0
     figure = new_figure(width, labels * cell + (names if _turned(first, cell) else 0.3) + 1.5, layout="compressed")
+    # mypy sees the base class of layout engines; the compressed one takes w_pad.
     figure.get_layout_engine().set(w_pad=figure_gap / 2)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for index, (ax, (heading, metrics)) in enumerate(zip(axes, panels, strict=True)):

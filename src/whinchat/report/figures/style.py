@@ -118,6 +118,7 @@ def figure_theme(theme: Theme) -> Iterator[None]:
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
     """Return an empty figure, without a window or global state; ``width`` and ``height`` in inches."""
+    # The stub wants a literal; every caller passes one of them.
     return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
 
 
