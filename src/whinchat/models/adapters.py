@@ -58,7 +58,7 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
             _start_from_singular_vectors(layer, adapter.r)
     if adapter.method == "dora":
         for layer in lora_layers(tuned):
-            _exact_magnitude(layer)
+            _set_exact_magnitude(layer)
     use_fast_forward(tuned)
     return tuned
 
@@ -210,7 +210,7 @@ def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -
     setattr(b, _HALF_FROZEN, True)
 
 
-def _exact_magnitude(layer: Any, name: str = "default") -> None:
+def _set_exact_magnitude(layer: Any, name: str = "default") -> None:
     """Set DoRA's magnitudes to the float32 row norms of W.
 
     PEFT computes them in the data type of W. In bfloat16 they are off by up to 0.4 %, and the model with a fresh

@@ -54,7 +54,7 @@ def load_streamed(
     with ExitStack() as stack, FastNF4():
         # Read, not memory-mapped: the memory of a tensor is freed with the tensor.
         shards = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in files]
-        tensors = {name: shard.get_slice(name) for shard in shards for name in shard.keys()}  # noqa: SIM118
+        tensors = {name: shard.get_slice(name) for shard in shards for name in shard.keys()}  # noqa: SIM118  # a shard is no mapping
         model, loading_info = model_class.from_pretrained(  # type: ignore[attr-defined]  # transformers is not typed
             None, config=config, state_dict=tensors, output_loading_info=True, **options
         )

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 

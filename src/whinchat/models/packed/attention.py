@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor
 
 from whinchat.models.packed.autograd import RotaryEmbedding

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -28,7 +28,7 @@ class InferenceAwareFunction(Function):
     def apply(cls, *args: Any) -> Any:
         """Call ``forward`` with ``args``, through autograd only where gradients are enabled."""
         if torch.is_grad_enabled():
-            return super().apply(*args)  # type: ignore[no-untyped-call]
+            return super().apply(*args)  # type: ignore[no-untyped-call]  # torch has no types for it
         return cls.forward(_DiscardingContext(), *args)
 
 

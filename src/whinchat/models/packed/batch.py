@@ -101,7 +101,17 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
     read_columns = batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device)
     prefix_tokens = 0 if prefix_cached else prefix
     tokens = torch.cat([batch.prefix[:prefix_tokens], flat])
-    return PackedBatch(tokens, prefix, prefix_tokens, rows, width, row_indices, positions, blocked, read_columns)
+    return PackedBatch(
+        tokens=tokens,
+        prefix_length=prefix,
+        prefix_tokens=prefix_tokens,
+        rows=rows,
+        width=width,
+        row_indices=row_indices,
+        positions=positions,
+        attention_blocked=blocked,
+        read_columns=read_columns,
+    )
 
 
 def _block_branches(blocked: Tensor, lengths: Tensor, tree: AnswerTree, prefix: int) -> Tensor:

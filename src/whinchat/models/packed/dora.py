@@ -6,6 +6,7 @@ O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,10 +70,7 @@ class FactoredDora(DoraLinearVariant):  # type: ignore[misc]  # PEFT is not type
         scale = module.scaling[active_adapter]
         a, b = module.lora_A[active_adapter], module.lora_B[active_adapter]
         magnitude = module.lora_magnitude_vector[active_adapter].weight  # (O,)
-
-        def weight() -> Tensor:
-            return dequantize_module_weight(base)  # type: ignore[no-any-return]
-
+        weight = partial(dequantize_module_weight, base)
         gain = magnitude / self.row_norm(module, weight, a.weight, b.weight, scale)  # (O,)
         product = result if base.bias is None else result - base.bias
         if module.training and not isinstance(dropout, nn.Identity):
