@@ -12,19 +12,18 @@ if TYPE_CHECKING:  # the exporters load torch and transformers
 
 # Share of labels that may differ: in bfloat16, sums in another order round to other values.
 DEFAULT_TOLERANCE = 0.02
-# The exporters of whinchat: each module holds one, named EXPORTER, and is imported when the format is asked for.
-_MODULES = {
+# The exporter of each format, or the module that holds it as EXPORTER and is imported when the format is asked for.
+_exporters: dict[str, Exporter | str] = {
     "merged": "whinchat.export.merged",
     "classifier": "whinchat.export.sequence_classifier",
     "gguf": "whinchat.export.gguf_export",
     "onnx": "whinchat.export.onnx",
 }
-_registered: dict[str, Exporter] = {}
 
 
 def export_names() -> tuple[str, ...]:
     """Return the names of all formats."""
-    return (*_MODULES, *_registered)
+    return tuple(_exporters)
 
 
 def register_export(exporter: Exporter) -> None:
@@ -33,18 +32,14 @@ def register_export(exporter: Exporter) -> None:
     Raises:
         ValueError: the name is taken.
     """
-    if exporter.name in export_names():
+    if exporter.name in _exporters:
         raise ValueError(f"export format {exporter.name!r} exists already; choose another name")
-    _registered[exporter.name] = exporter
+    _exporters[exporter.name] = exporter
 
 
 def unregister_export(name: str) -> None:
-    """Remove a format that ``register_export`` added.
-
-    Raises:
-        KeyError: no such format was added.
-    """
-    del _registered[name]
+    """Remove the format ``name``; raises KeyError if there is none."""
+    del _exporters[name]
 
 
 def find_exporter(name: str) -> Exporter:
@@ -53,10 +48,9 @@ def find_exporter(name: str) -> Exporter:
     Raises:
         RunError: there is no such format.
     """
-    if name in _registered:
-        return _registered[name]
-    if name not in _MODULES:
-        choices = ", ".join(export_names())
-        raise RunError(f"export: there is no format {name!r}; choose from {choices}{nearest(name, export_names())}")
-    exporter: Exporter = import_module(_MODULES[name]).EXPORTER
+    if name not in _exporters:
+        choices = ", ".join(_exporters)
+        raise RunError(f"export: there is no format {name!r}; choose from {choices}{nearest(name, _exporters)}")
+    entry = _exporters[name]
+    exporter: Exporter = import_module(entry).EXPORTER if isinstance(entry, str) else entry
     return exporter
