@@ -20,16 +20,8 @@ from whinchat.storage.training_result import TrainingResult
 
 # Packages whose version can change a result.
 _RECORDED_PACKAGES = (
-    "whinchat",
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "accelerate",
-    "tokenizers",
-    "datasets",
-    "numpy",
-)
+    "whinchat", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "datasets", "numpy",
+)  # fmt: skip
 _SAMPLES = 12
 
 

@@ -85,7 +85,8 @@ def serve_command(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub. NAME=RUN sets the name that requests use.",
+            help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub. NAME=RUN sets the name "
+            "that requests use.",
             metavar="RUN...",
         ),
     ],
