@@ -40,7 +40,14 @@ def macro_precision(matrices: Any) -> Any:
 PRECISION = Metric("macro_precision", "macro precision", macro_precision, hub_id="precision",
                    hub_arguments={"average": "macro"})  # fmt: skip
 KAPPA = Metric("kappa", "Cohen's kappa", cohen_kappa_score, needs="predictions")
-LOSS = Metric("nats", "log loss", log_loss, needs="probabilities", higher_is_better=False)
+
+
+def nats(expected: Any, probabilities: Any) -> float:
+    """Log loss, also of rows that lack a label."""
+    return float(log_loss(expected, probabilities, labels=range(probabilities.shape[1])))
+
+
+LOSS = Metric("nats", "log loss", nats, needs="probabilities", higher_is_better=False)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +79,18 @@ def test_values_are_those_of_the_function_with_an_interval_around_them() -> None
     assert metrics.values["nats"] == log_loss(EXPECTED, PROBABILITIES)
     for name in ("macro_precision", "kappa", "nats"):
         assert metrics.intervals[name].low < metrics.values[name] < metrics.intervals[name].high
+
+
+def test_values_that_are_not_finite_count_as_not_measured() -> None:
+    one_label = np.zeros(20, dtype=np.int64)
+    metrics = compute_metrics("generate", LABELS, one_label, one_label, resamples=100, seed=0, seconds=1.0)
+    assert np.isnan(cohen_kappa_score(one_label, one_label))
+    assert "kappa" not in metrics.values
+    assert "kappa" not in metrics.intervals
+    few = compute_metrics(
+        "generate", LABELS, np.array([0, 0, 1]), np.array([0, 0, 1]), resamples=100, seed=0, seconds=1.0
+    )
+    assert few.intervals["kappa"].high == 1.0, "resamples of one label alone have no kappa, and are left out"
 
 
 def test_the_json_holds_it_beside_the_other_metrics() -> None:

@@ -26,7 +26,8 @@ class Metric:
     Attributes:
         name: key in JSON files and trackers.
         title: name in tables and sentences.
-        function: computes the metric from what ``needs`` names.
+        function: computes the metric from what ``needs`` names. A resample may lack a label. A value that is NaN or
+            infinite counts as not measured.
         needs: what ``function`` takes.
             ``confusion``: confusion matrices, int (R, K, K + 1); it returns floats, (R,). The fastest kind.
             ``predictions``: true and predicted label indices, int (N,) each, -1 for an answer that is no label; it

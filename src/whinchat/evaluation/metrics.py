@@ -136,12 +136,12 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
     n, size = probabilities.shape
     top = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), top]
-    right = top == expected
+    correct = top == expected
     edges = np.linspace(0, 1, _BINS + 1)
-    which = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
+    bin_of = np.clip(np.digitize(confidence, edges) - 1, 0, _BINS - 1)
     bins = []
     for index in range(_BINS):
-        inside = which == index
+        inside = bin_of == index
         count = int(inside.sum())
         bins.append(
             ReliabilityBin(
@@ -149,7 +149,7 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
                 high=float(edges[index + 1]),
                 n=count,
                 confidence=float(confidence[inside].mean()) if count else 0.0,
-                accuracy=float(right[inside].mean()) if count else 0.0,
+                accuracy=float(correct[inside].mean()) if count else 0.0,
             )
         )
     truth = np.eye(size)[expected]
@@ -166,7 +166,7 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
 def _values_and_intervals(
     matrix: Ints, expected: Ints, predicted: Ints, probabilities: Floats | None, resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Every registered metric that can be measured, and its bootstrap interval.
+    """Return every registered metric that can be measured and is finite, and its bootstrap interval.
 
     Metrics of the confusion matrix (K, K + 1) or of predictions share one set of resampled matrices; a metric of
     probabilities resamples the rows themselves.
@@ -185,19 +185,22 @@ def _values_and_intervals(
             samples = _resample_rows(metric, expected, probabilities, resamples, seed)
         else:
             continue
-        values[name], intervals[name] = float(value), _interval(np.asarray(samples, dtype=np.float64))
+        finite = np.asarray(samples, dtype=np.float64)
+        finite = finite[np.isfinite(finite)]
+        if np.isfinite(value) and len(finite):
+            values[name], intervals[name] = float(value), _interval(finite)
     return values, intervals
 
 
 def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
-    """True and predicted labels, (N,) each, whose confusion matrix is ``matrix`` (K, K + 1)."""
+    """Return true and predicted labels, (N,) each, whose confusion matrix is ``matrix`` (K, K + 1)."""
     truth, answer = np.indices(matrix.shape).reshape(2, -1)
     counts = matrix.ravel()
     return np.repeat(truth, counts), np.repeat(np.where(answer == len(matrix), -1, answer), counts)
 
 
 def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, resamples: int, seed: int) -> list[float]:
-    """The metric of ``resamples`` draws of N rows with replacement."""
+    """Return the metric of each of ``resamples`` draws of N rows with replacement."""
     generator = np.random.default_rng(seed)
     draws = (generator.integers(0, len(expected), len(expected)) for _ in range(resamples))
     return [metric.function(expected[rows], probabilities[rows]) for rows in draws]
