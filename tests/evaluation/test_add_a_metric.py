@@ -81,6 +81,7 @@ def test_values_are_those_of_the_function_with_an_interval_around_them() -> None
         assert metrics.intervals[name].low < metrics.values[name] < metrics.intervals[name].high
 
 
+@pytest.mark.filterwarnings("ignore")  # scikit-learn warns of labels that do not occur
 def test_values_that_are_not_finite_count_as_not_measured() -> None:
     one_label = np.zeros(20, dtype=np.int64)
     metrics = compute_metrics("generate", LABELS, one_label, one_label, resamples=100, seed=0, seconds=1.0)

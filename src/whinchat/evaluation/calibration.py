@@ -41,7 +41,7 @@ class Calibrator:
             whatever the model was trained with (class weights, logit adjustment); empty for no bias.
         prior: share of each label among the rows of the fit, (K,).
         metric: metric that the decision serves.
-        tau: power of the prior by which the decision divides the probabilities: 0 for accuracy, 1 for macro-recall.
+        tau: power of the prior by which the decision divides the probabilities: 0 for accuracy, 1 for macro recall.
         rows: number of rows of the fit; 0 for a calibrator that was not fitted and leaves the scores as they are.
         threshold: confidence below which to answer "unsure"; None to always answer.
     """

@@ -207,7 +207,7 @@ class TrainConfig(Section):
         ge=0,
         le=2,
         description="With loss: choice, train on scores plus this factor times the log of each label's share, so that "
-        "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 serves macro-recall, 0 is off.",
+        "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 serves macro recall, 0 is off.",
     )
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Highest learning rate of the schedule.")
     loraplus_lr_ratio: float = Field(
