@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from tests.arena.conftest import MakeSpec, jobs_of
+from tests.helpers.quick_figures import DRAWN
 from whinchat.arena.arena_figures import arena_figures, method_styles
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import brief_results_table, comparisons_table, conclusions, results_table
 from whinchat.arena.trials import Cost, Trial, TrialJob, TrialRecord, TrialResult
 from whinchat.errors import RunError
 from whinchat.evaluation.metrics import compute_metrics
+from whinchat.report.figures.run_figures import FigureSpec
 from whinchat.report.figures.style import PNG_DPI
 
 ROWS = 300
@@ -161,7 +163,9 @@ def test_other_machines_and_versions_are_noted(finished: Finished) -> None:
     assert versions == "Not all trials were run with the same versions: torch 1 and 2."
 
 
-def test_figures(finished: Finished, tmp_path: Path) -> None:
+def test_figures(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, function in DRAWN.items():
+        monkeypatch.setattr(FigureSpec, name, function)
     results = results_of(finished)
     drawn = arena_figures(results)
     assert [plot.name for plot in drawn] == ["learning_curve", "cost"]

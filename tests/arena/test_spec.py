@@ -63,7 +63,7 @@ def test_missing_and_repeated(spec_file: MakeSpec, tmp_path: Path) -> None:
 def test_no_such_arena() -> None:
     with pytest.raises(RecipeError, match=r"neither an arena file nor a shipped arena; did you mean vader-curve\? Shi"):
         load_arena("vader-curv")
-    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat arena --list` shows the shipped ones"):
+    with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat arena --list` lists the shipped ones"):
         load_arena("gone.yaml")
 
 

@@ -5,6 +5,7 @@ N: evaluated rows. K: labels. R: resamples. S: seeds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -143,13 +144,11 @@ def summarize_trials(spec: ArenaSpec, records: Mapping[Trial, TrialRecord], tria
     _require_equal_data(results)
     resamples = _Resamples(results)
     sizes = tuple(sorted(spec.rows))
-    tables: dict[tuple[str, int], BySeed] = {
-        (method.name, rows): {
-            trial.seed: trial for trial in results if (trial.method, trial.rows) == (method.name, rows)
-        }
-        for method in spec.methods
-        for rows in (sizes[:1] if method.flat else sizes)
-    }
+    tables: dict[tuple[str, int], BySeed] = {}
+    for method, rows in itertools.product(spec.methods, sizes):
+        if rows == sizes[0] or not method.flat:
+            key = (method.name, rows)
+            tables[key] = {trial.seed: trial for trial in results if (trial.method, trial.rows) == key}
     methods = {method.name: method for method in spec.methods}
     return ArenaResults(
         name=spec.name,
@@ -160,9 +159,7 @@ def summarize_trials(spec: ArenaSpec, records: Mapping[Trial, TrialRecord], tria
             for (name, rows), by_seed in tables.items()
             if by_seed
         ),
-        comparisons=tuple(
-            comparison for rows in sizes for comparison in _compare(spec, rows, tables, results, resamples)
-        ),
+        comparisons=tuple(one for rows in sizes for one in _compare(spec, rows, tables, results, resamples)),
         notes=_notes(results),
         failed=tuple((str(trial), record.error) for trial, record in done.items() if record.error is not None),
         missing=len(trials) - len(done),
@@ -226,11 +223,7 @@ def _summary(method: Method, rows: int, by_seed: BySeed, results: Results, resam
 
 
 def _compare(
-    spec: ArenaSpec,
-    rows: int,
-    tables: Mapping[tuple[str, int], BySeed],
-    results: Results,
-    resamples: _Resamples,
+    spec: ArenaSpec, rows: int, tables: Mapping[tuple[str, int], BySeed], results: Results, resamples: _Resamples
 ) -> list[MethodComparison]:
     """Compare every method that is not simple with the simple method of the best mean macro-F1."""
     trials: dict[str, BySeed] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
 from whinchat.errors import RecipeError, nearest
@@ -16,10 +16,8 @@ Family = Literal["simple", "prompting", "trained"]
 class ContestantKind:
     """One kind of contestant.
 
-    Attributes:
-        target: the class, as ``package.module:Class``.
-        family: ``simple`` baselines are what every other method is compared with; ``prompting`` methods train nothing,
-            so an arena runs them once for all sizes of the training set; ``trained`` is everything else.
+    ``target`` is the class, as ``package.module:Class``. By ``family``, ``simple`` methods are the baselines of all
+    others; ``prompting`` methods train nothing, so an arena runs them once for all sizes of the training set.
     """
 
     target: str
@@ -46,8 +44,8 @@ def register_contestant(name: str, target: str, family: Family = "trained") -> N
 
     Args:
         name: the kind, such as ``naive-bayes``.
-        target: the class, as ``package.module:Class``, in a module that a new Python process can import.
-        family: see ``ContestantKind``.
+        target: the class, as ``package.module:Class``; a new Python process must be able to import it.
+        family: how the arena groups the kind's methods.
 
     Raises:
         ValueError: the name is taken by another class, or a value is malformed.
@@ -95,9 +93,8 @@ def import_contestant(target: str) -> Any:
     Raises:
         RecipeError: the module cannot be imported, or lacks the class.
     """
-    module, _, name = target.partition(":")
     try:
-        return getattr(import_module(module), name)
+        return resolve_name(target)
     except (ImportError, AttributeError, ValueError) as fault:
         raise RecipeError(
             f"{target} cannot be imported ({fault}); install its package, or add its folder to PYTHONPATH"

@@ -27,11 +27,7 @@ Notify = Callable[[str], object]
 
 
 def run_arena(
-    spec: ArenaSpec | str,
-    out: Path | None = None,
-    *,
-    retry: bool = False,
-    notify: Notify = lambda line: None,
+    spec: ArenaSpec | str, out: Path | None = None, *, retry: bool = False, notify: Notify = lambda line: None
 ) -> ArenaResults:
     """Run the trials of an arena that have no record in its folder yet, and summarize all of them.
 
