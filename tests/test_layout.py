@@ -108,3 +108,22 @@ def test_every_module_says_what_it_holds() -> None:
 def test_no_file_is_too_long_to_read() -> None:
     lengths = {str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_no_test_module_imports_from_another() -> None:
+    tests = Path(__file__).parent
+    imports = [
+        f"{path.relative_to(tests)}: {node.module}"
+        for path in sorted(tests.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("tests."))
+        if node.level or not (node.module or "").startswith("tests.helpers")
+    ]
+    assert imports == []
+
+
+def test_tests_stand_in_the_order_of_the_source() -> None:
+    tests, elsewhere = Path(__file__).parent, {"helpers", "benchmarks", "examples", "docs"}
+    folders = {path.name for path in tests.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))}
+    packages = {path.name for path in SOURCE.iterdir() if path.is_dir()} | {path.stem for path in SOURCE.glob("*.py")}
+    assert folders - elsewhere <= packages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,8 @@ import pytest
 import yaml
 
 from tests.helpers import finished_runs
-from whinchat.arena.run_arena import plan_trials
-from whinchat.arena.spec import ArenaSpec, load_arena, resolve_arena
-from whinchat.arena.trials import Trial, TrialJob
+from tests.helpers.arenas import MakeSpec
 from whinchat.recipe.loader import recipe_to_yaml
-
-MakeSpec = Callable[..., Path]
 
 
 @pytest.fixture
@@ -43,8 +38,3 @@ def spec_file(tiny_llama_wide: Path, tmp_path: Path) -> MakeSpec:
         return path
 
     return write
-
-
-def jobs_of(path: Path) -> tuple[ArenaSpec, dict[Trial, TrialJob]]:
-    spec = load_arena(str(path))
-    return spec, plan_trials(resolve_arena(spec))

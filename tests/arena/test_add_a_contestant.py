@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.arena.conftest import MakeSpec
+from tests.helpers.arenas import MakeSpec
 from whinchat.arena import contestant_registry
 from whinchat.arena.contestant_registry import ContestantKind, contestant_kinds, find_kind, register_contestant
 from whinchat.arena.contestants import make_contestant

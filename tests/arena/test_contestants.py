@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from tests.arena.conftest import MakeSpec, jobs_of
 from tests.helpers import tiny_models
+from tests.helpers.arenas import MakeSpec, jobs_of
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.contestants import make_contestant, minilm
 from whinchat.arena.trial_process import run_trial

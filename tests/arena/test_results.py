@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.arena.conftest import MakeSpec, jobs_of
+from tests.helpers.arenas import MakeSpec, jobs_of
 from tests.helpers.quick_figures import DRAWN
 from whinchat.arena.arena_figures import arena_figures, method_styles
 from whinchat.arena.arena_results import ArenaResults, summarize_trials

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.arena.conftest import MakeSpec
-from tests.cli.conftest import Whinchat, whinchat  # noqa: F401  # a fixture
+from tests.helpers.arenas import MakeSpec
+from tests.helpers.command_line import Whinchat
 from whinchat.arena import run_arena as runner
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.run_arena import run_arena, summarize_arena
@@ -117,7 +117,7 @@ def test_the_command(
     spec_file: MakeSpec,
     tmp_path: Path,
     ran: list[Trial],
-    whinchat: Whinchat,  # noqa: F811
+    whinchat: Whinchat,
 ) -> None:
     path = spec_file(methods=["majority", "tfidf"], rows=[20], seeds=[1])
     out = tmp_path / "out"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.arena.conftest import MakeSpec, jobs_of
+from tests.helpers.arenas import MakeSpec, jobs_of
 from whinchat.arena.contestant_registry import contestant_kinds
 from whinchat.arena.spec import ARENAS, PRESETS, arena_to_yaml, load_arena, resolve_arena
 from whinchat.errors import RecipeError

@@ -1,46 +1,12 @@
-"""The command line as a program sees it: arguments in; exit code, output and complaints out."""
+"""A finished run that the commands read."""
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import finished_runs
-from whinchat.cli import main
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Whinchat = Callable[..., Said]
-
-
-@pytest.fixture
-def whinchat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Whinchat:
-    """Run ``whinchat ARGUMENTS`` through its real entry point, in this process."""
-
-    def call(*arguments: str | Path, given: bytes | None = None) -> Said:
-        monkeypatch.setattr(sys, "argv", ["whinchat", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        if given is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        code = left.value.code
-        return Said(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Said, Whinchat
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.command_line import CommandResult, Whinchat
 from whinchat.recipe.loader import recipe_to_yaml
 
 
@@ -56,7 +56,7 @@ def snapshot(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def only_error(said: Said) -> str:
+def only_error(said: CommandResult) -> str:
     assert said.code == 2, said
     assert said.out == ""
     assert said.err.count("error:") == 1

@@ -13,8 +13,8 @@ import typer
 import yaml
 from transformers import AutoTokenizer
 
-from tests.cli.conftest import Whinchat
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.command_line import Whinchat
 from whinchat import __version__
 from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
 

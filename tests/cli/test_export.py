@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import Whinchat
+from tests.helpers.command_line import Whinchat
 
 
 def test_export_says_what_its_proof_found(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import Whinchat
 from tests.helpers import finished_runs
+from tests.helpers.command_line import Whinchat
 
 
 def test_a_table_in_and_a_table_out(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Whinchat
 from tests.helpers import tiny_models
+from tests.helpers.command_line import Whinchat
 from tests.helpers.hub_server import OWNER, TOKEN, Hub, Repository, in_this_process, serve
 from whinchat.evaluation.generation import generate
 from whinchat.inference.predictor import Predictor

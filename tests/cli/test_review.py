@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Whinchat
 from tests.helpers import finished_runs
+from tests.helpers.command_line import Whinchat
 from whinchat.recipe.loader import recipe_to_yaml
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Whinchat
+from tests.helpers.command_line import Whinchat
 from whinchat.storage.run_folder import RunFolder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.cli.conftest import Whinchat
+from tests.helpers.command_line import Whinchat
 
 
 def test_an_address_that_is_taken(whinchat: Whinchat, a_run: Path) -> None:

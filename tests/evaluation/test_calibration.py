@@ -6,24 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from tests.helpers.label_scores import LABELS, PRIOR, drawn
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import CALIBRATION_FILE, Calibrator, fit_calibrator, fit_temperature
-
-LABELS = ("a", "b", "c")
-PRIOR = (0.15, 0.45, 0.40)
-
-
-def drawn(rows: int, seed: int = 0, prior: tuple[float, ...] = PRIOR) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, K) that are the true log-posteriors of the labels (N,) they come with."""
-    draw = np.random.default_rng(seed)
-    labels = draw.choice(3, size=rows, p=prior)
-    features = np.eye(3)[labels] * 1.5 + draw.normal(size=(rows, 3))
-    # Gaussians of unit variance around 1.5 e_k.
-    scores = 1.5 * features + np.log(prior)
-    return log_softmax(scores, axis=1), labels
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])

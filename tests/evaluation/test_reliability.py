@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.evaluation.test_calibration import LABELS, drawn
+from tests.helpers.label_scores import LABELS, drawn
 from whinchat.data.dataset import Split
 from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport

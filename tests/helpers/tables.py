@@ -10,6 +10,9 @@ from whinchat.data.formats.table_format import Block, BlockLocation, TableFormat
 from whinchat.data.formats.table_registry import open_table
 from whinchat.recipe.schema import DataConfig
 
+# Rows of the table that the tests of tests/inference label.
+ROWS = 23
+
 # TweetEval's own files, which some machines have beside the repository.
 TWEETEVAL = Path(__file__).parents[2].parent / "shared" / "data" / "tweeteval"
 COLUMN_TYPES: dict[str, type] = {"label": str, "unsure": bool, "p_a": float, "error": str}

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import finished_runs, tiny_models
-
-ROWS = 23
+from tests.helpers.tables import ROWS
 
 
 @pytest.fixture(scope="session")

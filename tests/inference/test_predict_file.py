@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.conftest import ROWS
+from tests.helpers.tables import ROWS
 from whinchat.errors import DataError
 from whinchat.inference import predict_file
 from whinchat.inference.predict_file import predict_in_process, predict_tables

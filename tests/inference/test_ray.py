@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.inference.conftest import ROWS
+from tests.helpers.tables import ROWS
 from whinchat.errors import DataError
 from whinchat.inference import predict_file
 from whinchat.inference.predict_file import predict_in_process, predict_tables

@@ -10,13 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.served import LIMITS
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.pipelines.run import run
-from whinchat.server.api_schema import Limits
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost
-
-LIMITS = Limits(max_chars=60, max_texts=40, max_waiting=40, max_table_bytes=20_000)
 
 
 @pytest.fixture(scope="session")

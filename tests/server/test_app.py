@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.helpers import tiny_models
-from tests.server.conftest import LIMITS
+from tests.helpers.served import LIMITS
 from whinchat.errors import RunError
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.inference.predict_file import predict_file

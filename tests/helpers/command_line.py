@@ -1,0 +1,41 @@
+"""The command line as a program sees it: arguments in; exit code, output and messages out."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from whinchat.cli import main
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    code: int
+    out: str
+    err: str
+
+
+Whinchat = Callable[..., CommandResult]
+
+
+def command_runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Whinchat:
+    """Return a function that runs ``whinchat ARGUMENTS`` through its real entry point, in this process."""
+
+    def call(*arguments: str | Path, given: bytes | None = None) -> CommandResult:
+        monkeypatch.setattr(sys, "argv", ["whinchat", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        if given is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        code = left.value.code
+        return CommandResult(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return call
