@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from whinchat.errors import RunError, WhinchatError
 from whinchat.pipelines.output_folder import IfExists
@@ -18,29 +18,26 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in RECIPES.names() if name.startswith(incomplete)]
 
 
-RecipeArg = Annotated[
-    str,
-    typer.Argument(
-        help="A shipped recipe, a YAML file, or a run folder.", metavar="RECIPE", autocompletion=complete_recipe
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, as in train.learning_rate=3e-4. Repeatable."
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Run folder to write to.  [default: runs/NAME]")
-]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run in the folder and start again.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-ClassifierArg = Annotated[
-    Path,
-    typer.Argument(help="A run folder, an adapter folder, or OWNER/NAME on the Hugging Face hub.", metavar="RUN"),
-]
-RunArg = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")]
+def out_option(help_text: str, metavar: str = "FOLDER") -> Any:
+    """Return the option ``--out``, which names where a command writes."""
+    return Option("--out", "-o", metavar=metavar, help=help_text)
+
+
+def set_option(help_text: str) -> Any:
+    """Return the option ``--set``, which replaces a value of a file and can be repeated."""
+    return Option("--set", metavar="KEY=VALUE", help=f"{help_text} Repeatable.")
+
+
+_RECIPE_HELP = "A shipped recipe, a YAML file, or a run folder."
+_CLASSIFIER_HELP = "A run folder, an adapter folder, or OWNER/NAME on the Hugging Face hub."
+RecipeArg = Annotated[str, Argument(help=_RECIPE_HELP, metavar="RECIPE", autocompletion=complete_recipe)]
+SetOption = Annotated[list[str] | None, set_option("Change a key of the recipe, as in train.learning_rate=3e-4.")]
+OutOption = Annotated[Path | None, out_option("Run folder to write to.  [default: runs/NAME]")]
+ResumeOption = Annotated[bool, Option("--resume", help="Continue the run in the folder.")]
+OverwriteOption = Annotated[bool, Option("--overwrite", help="Delete the run in the folder and start again.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
+ClassifierArg = Annotated[Path, Argument(help=_CLASSIFIER_HELP, metavar="RUN")]
+RunArg = Annotated[Path, Argument(help="A run folder.", metavar="RUN")]
 
 
 def parse_existing(resume: bool, overwrite: bool) -> IfExists:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any, TextIO
 
@@ -25,6 +25,14 @@ def emit_json(content: Any) -> None:
         sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
+def print_result(as_json: bool, content: Any, print_text: Callable[[], None]) -> None:
+    """Write ``content`` as one JSON document if ``as_json`` is true; else call ``print_text``, which prints it."""
+    if as_json:
+        emit_json(content)
+    else:
+        print_text()
+
+
 def print_line(text: str) -> None:
     """Print ``text`` as it is: markup in it is not interpreted, and long lines are not broken."""
     out.print(text, soft_wrap=True, markup=False)
@@ -43,6 +51,14 @@ def print_shipped(descriptions: Mapping[str, str], as_json: bool) -> None:
     width = max(map(len, descriptions))
     for name, description in descriptions.items():
         out.print(f"[bold]{name.ljust(width)}[/]  {description}", soft_wrap=True)
+
+
+def print_grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], title: str | Text | None = None) -> None:
+    """Print a table whose cells break where the terminal is too narrow; markup in ``str`` cells takes effect."""
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
 
 
 def print_table(content: TextTable, title: str | None = None) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 import whinchat
-from whinchat.cli.options import ClassifierArg, JsonOption, RecipeArg, RunArg, SetOption, parse_existing
-from whinchat.cli.output import emit_json, err, print_shipped, progress_on_stderr
-from whinchat.cli.printing.arena import print_arena
-from whinchat.cli.printing.results import print_comparison, print_evaluation, print_review, print_run
+from whinchat.cli.options import (
+    ClassifierArg,
+    JsonOption,
+    RecipeArg,
+    RunArg,
+    SetOption,
+    out_option,
+    parse_existing,
+    set_option,
+)
+from whinchat.cli.output import err, print_result, print_shipped, progress_on_stderr
+from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_review, print_run
 from whinchat.errors import RunError
 from whinchat.recipe.schema import MetricName
 from whinchat.storage.json_records import to_json
@@ -21,7 +30,7 @@ def evaluate_command(
     run_folder: ClassifierArg,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="SOURCE", help="Evaluate on every row of this file, folder or hub data set."),
+        Option("--data", metavar="SOURCE", help="Evaluate on every row of this file, folder or hub data set."),
     ] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -36,20 +45,17 @@ def evaluate_command(
     """
     with progress_on_stderr():
         evaluation = whinchat.evaluate_run(run_folder, data, overrides or ())
-    if as_json:
-        emit_json(evaluation.to_dict())
-    else:
-        print_evaluation(evaluation)
+    print_result(as_json, evaluation.to_dict(), lambda: print_evaluation(evaluation))
 
 
 def calibrate_command(
     run_folder: RunArg,
     metric: Annotated[
-        MetricName | None, typer.Option(help="Metric that the answers maximize.  [default: as in the run]")
+        MetricName | None, Option(help="Metric that the answers maximize.  [default: as in the run]")
     ] = None,
     wanted_accuracy: Annotated[
         float | None,
-        typer.Option(
+        Option(
             min=0,
             max=1,
             help='Accuracy to reach by answering "unsure" below a threshold; 0: never.  [default: as in the run]',
@@ -69,18 +75,12 @@ def calibrate_command(
     """
     with progress_on_stderr():
         record = whinchat.calibrate_run(run_folder, metric, wanted_accuracy)
-    if as_json:
-        assert record.reliability is not None
-        emit_json(to_json(record.reliability))
-    else:
-        print_run(record, run_folder)
+    print_result(as_json, to_json(record.reliability), lambda: print_run(record, run_folder))
 
 
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
-    out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the figure.")] = Path(
-        "runs/comparison"
-    ),
+    runs: Annotated[list[Path], Argument(help="Run folders.", metavar="RUN...")],
+    out_folder: Annotated[Path, out_option("Folder for the figure.")] = Path("runs/comparison"),
     as_json: JsonOption = False,
 ) -> None:
     """Compare finished runs: a table, a test for every two runs on the same rows, and a figure.
@@ -90,25 +90,17 @@ def compare_command(
         whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
     """
     comparison = whinchat.compare_runs(runs, None if as_json else out_folder)
-    if as_json:
-        emit_json(comparison.to_dict())
-    else:
-        print_comparison(comparison, out_folder / "comparison.png")
+    print_result(as_json, comparison.to_dict(), lambda: print_comparison(comparison, out_folder / "comparison.png"))
 
 
 def review_command(
     recipe: RecipeArg,
     overrides: SetOption = None,
-    out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Review folder to write to.  [default: runs/NAME-review]"),
-    ] = None,
-    folds: Annotated[int, typer.Option(help="Number of folds. One model is trained for each; 2 or more.")] = 3,
-    top: Annotated[int, typer.Option(help="Number of rows to print.", min=0)] = 20,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the review in the folder.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the review in the folder and start again.")
-    ] = False,
+    out_folder: Annotated[Path | None, out_option("Review folder to write to.  [default: runs/NAME-review]")] = None,
+    folds: Annotated[int, Option(help="Number of folds. One model is trained for each; 2 or more.")] = 3,
+    top: Annotated[int, Option(help="Number of rows to print.", min=0)] = 20,
+    resume: Annotated[bool, Option("--resume", help="Continue the review in the folder.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Delete the review in the folder and start again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find training rows whose label is probably wrong.
@@ -124,27 +116,19 @@ def review_command(
     path = out_folder or Path("runs") / f"{loaded.name}-review"
     with progress_on_stderr():
         review, rows = whinchat.review_run(loaded, path, folds, parse_existing(resume, overwrite))
-    if as_json:
-        emit_json({"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]})
-    else:
-        print_review(review, rows[:top], whinchat.ReviewFolder(path).table)
+    content = {"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]}
+    print_result(as_json, content, lambda: print_review(review, rows[:top], whinchat.ReviewFolder(path).table))
 
 
 def arena_command(
     spec: Annotated[
-        str | None, typer.Argument(help="A shipped arena, a YAML file, or the folder of an arena.", metavar="SPEC")
+        str | None, Argument(help="A shipped arena, a YAML file, or the folder of an arena.", metavar="SPEC")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the arena's recipe. Repeatable."),
-    ] = None,
-    out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write to.  [default: runs/arena/NAME]"),
-    ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="List the arenas that come with whinchat.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the results so far and run nothing.")] = False,
+    overrides: Annotated[list[str] | None, set_option("Change a key of the arena's recipe.")] = None,
+    out_folder: Annotated[Path | None, out_option("Folder to write to.  [default: runs/arena/NAME]")] = None,
+    listing: Annotated[bool, Option("--list", help="List the arenas that come with whinchat.")] = False,
+    retry: Annotated[bool, Option("--retry", help="Run failed trials again.")] = False,
+    show: Annotated[bool, Option("--show", help="Print the results so far and run nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods on the same rows, with several training set sizes and seeds, and what each costs.
@@ -170,9 +154,7 @@ def arena_command(
     loaded = whinchat.load_arena(spec, overrides or ())
     folder = out_folder or Path("runs") / "arena" / loaded.name
 
-    def notify(line: str) -> None:
-        err.print(line, soft_wrap=True, markup=False)
-
+    notify = partial(err.print, soft_wrap=True, markup=False)
     with progress_on_stderr():
         if show:
             results = whinchat.summarize_arena(loaded, folder)

@@ -8,16 +8,16 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption
-from whinchat.cli.output import emit_json, print_line
+from whinchat.cli.output import emit_json, print_line, print_result
 from whinchat.cli.printing.inspection import print_example, print_machine, print_runs
 
 
 def runs_command(
-    folder: Annotated[Path, typer.Argument(help="Folder that holds the run folders.")] = Path("runs"),
+    folder: Annotated[Path, Argument(help="Folder that holds the run folders.")] = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """List the runs in a folder with their macro-F1 before and after training, the newest first.
@@ -29,16 +29,13 @@ def runs_command(
         whinchat runs --json
     """
     runs = whinchat.list_runs(folder)
-    if as_json:
-        emit_json([vars(run) for run in runs])
-    else:
-        print_runs(runs, folder)
+    print_result(as_json, [vars(run) for run in runs], lambda: print_runs(runs, folder))
 
 
 def report_command(
     run_folder: RunArg,
     rewrite: Annotated[
-        bool, typer.Option("--rewrite", help="Write figures, report and model card again from the stored results.")
+        bool, Option("--rewrite", help="Write figures, report and model card again from the stored results.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,7 +62,7 @@ def report_command(
 def inspect_command(
     recipe: RecipeArg,
     overrides: SetOption = None,
-    row: Annotated[int, typer.Option(help="Index of the training row to show, from 0.", min=0)] = 0,
+    row: Annotated[int, Option(help="Index of the training row to show, from 0.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Show a training example token by token: what the model reads, and what it is trained to answer.
@@ -75,10 +72,7 @@ def inspect_command(
         whinchat inspect demo --row 3
     """
     example = whinchat.inspect_example(whinchat.load_recipe(recipe, overrides or ()), row)
-    if as_json:
-        emit_json(example.to_dict())
-    else:
-        print_example(example)
+    print_result(as_json, example.to_dict(), lambda: print_example(example))
 
 
 def doctor_command(as_json: JsonOption = False) -> None:
@@ -89,10 +83,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
         whinchat doctor --json
     """
     report = whinchat.inspect_machine()
-    if as_json:
-        emit_json(report.to_dict())
-    else:
-        print_machine(report)
+    print_result(as_json, report.to_dict(), lambda: print_machine(report))
 
 
 def _has_screen() -> bool:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 import whinchat
-from whinchat.cli.options import ClassifierArg, JsonOption, parse_run_names
-from whinchat.cli.output import emit_json, err, print_line, progress_on_stderr
+from whinchat.cli.options import ClassifierArg, JsonOption, out_option, parse_run_names
+from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
 from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
 from whinchat.errors import DataError
 
@@ -20,24 +20,20 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     run_folder: ClassifierArg,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts to label; without any, each line of standard input. With --out, a table or folder."),
+        Argument(help="Texts to label; without any, each line of standard input. With --out, a table or folder."),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="OUTPUT", help="Label a table, or each table in a folder, into this path."),
+        Path | None, out_option("Label a table, or each table in a folder, into this path.", "OUTPUT")
     ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option("--text-column", metavar="NAME", help="Column with the texts.  [default: as in the recipe]"),
+    text_column: Annotated[
+        str | None, Option(metavar="NAME", help="Column with the texts.  [default: as in the recipe]")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Prefix for the names of the added columns.")] = "",
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Label in this process, or with Ray in several.")
-    ] = "local",
+    prefix: Annotated[str, Option(help="Prefix for the names of the added columns.")] = "",
+    engine: Annotated[Literal["local", "ray"], Option(help="Label in this process, or with Ray in several.")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Processes for --engine ray.  [default: one for each core or GPU]", min=1)
+        int | None, Option(help="Processes for --engine ray.  [default: one for each core or GPU]", min=1)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete OUTPUT first, and label everything.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Delete OUTPUT first, and label everything.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts, or tables of any size (CSV, TSV, JSONL, Parquet).
@@ -72,7 +68,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
             run_folder,
             texts[0],
             output,
-            text_column=column,
+            text_column=text_column,
             prefix=prefix,
             engine=engine,
             workers=workers,
@@ -84,18 +80,18 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
 def serve_command(
     runs: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="Run folders, adapter folders, or OWNER/NAME on the Hugging Face hub. NAME=RUN sets the name "
             "that requests use.",
             metavar="RUN...",
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network interface.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")] = 8000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Maximum number of texts in a batch.")] = 32,
-    max_chars: Annotated[int, typer.Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
-    max_texts: Annotated[int, typer.Option(min=1, help="Maximum number of texts in a request.")] = 512,
-    max_waiting: Annotated[int, typer.Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for every network interface.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")] = 8000,
+    batch_size: Annotated[int, Option(min=1, help="Maximum number of texts in a batch.")] = 32,
+    max_chars: Annotated[int, Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
+    max_texts: Annotated[int, Option(min=1, help="Maximum number of texts in a request.")] = 512,
+    max_waiting: Annotated[int, Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
     as_json: JsonOption = False,
 ) -> None:
     """Serve classifiers over HTTP, with a page to try them in the browser.
@@ -117,10 +113,7 @@ def serve_command(
     limits = whinchat.Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
 
     def print_address(address: str) -> None:
-        if as_json:
-            emit_json({"address": address})
-        else:
-            print_line(f"{address}  (press Ctrl-C to stop)")
+        print_result(as_json, {"address": address}, lambda: print_line(f"{address}  (press Ctrl-C to stop)"))
 
     whinchat.run_server(parse_run_names(runs), host, port, limits, batch_size, print_address)
 

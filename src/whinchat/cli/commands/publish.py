@@ -6,33 +6,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 import whinchat
-from whinchat.cli.options import ClassifierArg, JsonOption, RunArg
-from whinchat.cli.output import emit_json, progress_on_stderr
+from whinchat.cli.options import ClassifierArg, JsonOption, RunArg, out_option
+from whinchat.cli.output import print_result, progress_on_stderr
 from whinchat.cli.printing.predictions import print_export, print_push
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, export_names
 
 
 def export_command(
     run_folder: ClassifierArg,
-    kind: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(export_names())}.", metavar="FORMAT")],
+    kind: Annotated[str, Option("--to", help=f"Format: {', '.join(export_names())}.", metavar="FORMAT")],
     out_folder: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="New folder to write to.  [default: RUN/export/FORMAT; NAME-FORMAT for a run on the hub]",
-        ),
+        out_option("New folder to write to.  [default: RUN/export/FORMAT; NAME-FORMAT for a run on the hub]"),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="TABLE", help="Table of texts to check the export on.  [default: the validation split]"),
+        Option(metavar="TABLE", help="Table of texts to check the export on.  [default: the validation split]"),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of labels that may differ from the classifier's own.")
+        float, Option(min=0, max=1, help="Share of labels that may differ from the classifier's own.")
     ] = DEFAULT_TOLERANCE,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,23 +60,18 @@ def export_command(
     folder = out_folder or default
     with progress_on_stderr():
         proof = whinchat.export_run(run_folder, kind, folder, data=data, tolerance=tolerance)
-    if as_json:
-        emit_json({"out": str(folder), **asdict(proof)})
-    else:
-        print_export(proof, folder)
+    print_result(as_json, {"out": str(folder), **asdict(proof)}, lambda: print_export(proof, folder))
 
 
 def push_command(
     run_folder: RunArg,
-    repo_id: Annotated[str, typer.Argument(help="Repository on the hub: OWNER/NAME.", metavar="REPO_ID")],
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
+    repo_id: Annotated[str, Argument(help="Repository on the hub: OWNER/NAME.", metavar="REPO_ID")],
+    private: Annotated[bool, Option("--private", help="Create the repository as private.")] = False,
     base: Annotated[
         str | None,
-        typer.Option(
-            "--base", metavar="OWNER/NAME", help="Base model on the hub, if the run loaded it from a local folder."
-        ),
+        Option(metavar="OWNER/NAME", help="Base model on the hub, if the run loaded it from a local folder."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without contacting the hub.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="List the files without contacting the hub.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Push a finished run to the Hugging Face hub: adapter, model card, figures, report and results.
@@ -101,10 +91,7 @@ def push_command(
     """
     with progress_on_stderr():
         result = whinchat.push_run(run_folder, repo_id, private=private or None, base_model=base, dry_run=dry_run)
-    if as_json:
-        emit_json(result.to_dict())
-    else:
-        print_push(result, repo_id)
+    print_result(as_json, result.to_dict(), lambda: print_push(result, repo_id))
 
 
 COMMANDS = {"export": export_command, "push": push_command}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, SetOption
@@ -30,7 +31,7 @@ def show_recipe(
     recipe: RecipeArg,
     overrides: SetOption = None,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print every key with its value, defaults included, without comments.")
+        bool, Option("--resolved", help="Print every key with its value, defaults included, without comments.")
     ] = False,
 ) -> None:
     """Print a recipe, to read it or to start your own from it.

@@ -14,7 +14,7 @@ from whinchat.cli.options import (
     SetOption,
     parse_existing,
 )
-from whinchat.cli.output import emit_json, print_line, progress_on_stderr
+from whinchat.cli.output import print_line, print_result, progress_on_stderr
 from whinchat.cli.printing.results import print_run
 from whinchat.storage.json_records import to_json
 
@@ -41,10 +41,8 @@ def run_command(
     folder = out_folder or Path("runs") / loaded.name
     with progress_on_stderr():
         record = whinchat.run(loaded, folder, parse_existing(resume, overwrite))
-    if as_json:
-        emit_json({"run": str(folder), "before": to_json(record.before), "after": to_json(record.after)})
-    else:
-        print_run(record, folder)
+    content = {"run": str(folder), "before": to_json(record.before), "after": to_json(record.after)}
+    print_result(as_json, content, lambda: print_run(record, folder))
 
 
 def train_command(
@@ -71,10 +69,8 @@ def train_command(
     path = out_folder or Path("runs") / loaded.name
     with progress_on_stderr():
         folder, training = whinchat.train_run(loaded, path, parse_existing(resume, overwrite))
-    if as_json:
-        emit_json({"run": str(path), "adapter": str(folder.adapter), "steps": training.steps})
-    else:
-        print_line(f"Trained {training.steps} steps; adapter in {folder.adapter}")
+    content = {"run": str(path), "adapter": str(folder.adapter), "steps": training.steps}
+    print_result(as_json, content, lambda: print_line(f"Trained {training.steps} steps; adapter in {folder.adapter}"))
 
 
 COMMANDS = {"run": run_command, "train": train_command}

@@ -62,9 +62,8 @@ def print_machine(report: whinchat.MachineReport) -> None:
     for row in rows:
         table.add_row(*row)
     out.print(table)
-    recipes = Table(
-        Column("recipe", no_wrap=True), "weights as", "needs about", "fits", "hub", title="Recipes (estimates)"
-    )
+    name_column = Column("recipe", no_wrap=True)
+    recipes = Table(name_column, "weights as", "needs about", "fits", "hub", title="Recipes (estimates)")
     for fit in report.recipes:
         needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
         fits = "unknown" if fit.fits is None else "yes" if fit.fits else "no"

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import emit_json, out, print_line, print_table
+from whinchat.cli.output import emit_json, print_grid, print_line, print_table
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
 
@@ -24,15 +23,13 @@ def print_predictions(texts: Sequence[str], predictions: whinchat.Predictions, a
             sys.stdout.write(json.dumps({"text": text, **predictions.to_dict(row)}, ensure_ascii=False) + "\n")
         return
     # Brackets in a label or a text must not be read as markup.
-    table = Table("label", *map(escape, predictions.labels), "text")
+    rows = []
     for row, text in enumerate(texts):
-        label = predictions.label_names[row]
-        probabilities = (
-            Text(f"{probability:.3f}", style="bold" if index == predictions.label_indices[row] else "")
-            for index, probability in enumerate(predictions.probabilities[row])
-        )
-        table.add_row(Text(f"unsure ({label})" if predictions.unsure[row] else label), *probabilities, Text(text))
-    out.print(table)
+        label, best = predictions.label_names[row], predictions.label_indices[row]
+        probabilities = [Text(f"{probability:.3f}") for probability in predictions.probabilities[row]]
+        probabilities[best].style = "bold"
+        rows.append((Text(f"unsure ({label})" if predictions.unsure[row] else label), *probabilities, Text(text)))
+    print_grid(("label", *map(escape, predictions.labels), "text"), rows)
 
 
 def print_labelled_files(
@@ -52,11 +49,11 @@ def print_labelled_files(
     if as_json:
         emit_json({**vars(total), "files": [{"out": path, **vars(count)} for path, count in counts_of.items()]})
         return
-    table = Table("", *map(escape, labels), "unsure", "could not be read", "rows")
-    for name, count in {**counts_of, **({"all": total} if len(counts) > 1 else {})}.items():
+    rows: list[Sequence[str | Text]] = []
+    for name, count in (counts_of | {"all": total} if len(counts) > 1 else counts_of).items():
         cells = (*(count.labels.get(label, 0) for label in labels), count.unsure, count.bad, count.rows)
-        table.add_row(Text(name), *(f"{cell:,}" for cell in cells))
-    out.print(table)
+        rows.append((Text(name), *(f"{cell:,}" for cell in cells)))
+    print_grid(("", *map(escape, labels), "unsure", "could not be read", "rows"), rows)
     if total.bad:
         print_line(f"{total.bad:,} rows could not be read; their column {error_column} says why.")
     print_line(f"{total.rows:,} rows in {seconds:,.0f} s")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import out, print_line, print_table
+from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.report.formatting import (
@@ -31,16 +30,17 @@ _LABEL_PAIRS = 6
 def print_run(record: whinchat.RunRecord, path: Path) -> None:
     """Print the metrics before and after training, the cost, and where report and model card are."""
     folder, manifest = RunFolder(path), record.manifest
-    table = Table(title=Text(f"{record.recipe.name}: {record.before.split}, {record.before.score.n:,} texts"))
-    for column in ("measured by", "", *_metric_columns(), "invalid"):
-        table.add_column(column)
-    for mode in ("score", "generate"):
-        for when, evaluation in (("before", record.before), ("after", record.after)):
-            if (metrics := getattr(evaluation, mode)) is not None:
-                table.add_row(MODE_NAMES[mode], when, *_metric_cells(metrics))
-    if record.reliability is not None:
-        table.add_row(CALIBRATED_NAME, "after", *_metric_cells(record.reliability.calibrated))
-    out.print(table)
+    before, after, reliability = record.before, record.after, record.reliability
+    measured = (
+        (MODE_NAMES["score"], "before", before.score),
+        (MODE_NAMES["score"], "after", after.score),
+        (MODE_NAMES["generate"], "before", before.generate),
+        (MODE_NAMES["generate"], "after", after.generate),
+        (CALIBRATED_NAME, "after", reliability.calibrated if reliability else None),
+    )
+    rows = [(name, when, *_metric_cells(metrics)) for name, when, metrics in measured if metrics is not None]
+    title = Text(f"{record.recipe.name}: {before.split}, {before.score.n:,} texts")
+    print_grid(("measured by", "", *_metric_columns()), rows, title)
     if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
         out.print(f"{reference.title}: macro-F1 {format_number(reference.after_macro_f1)} after training", markup=False)
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
@@ -57,29 +57,19 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
 def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     """Print the metrics of an evaluation, and those of each label."""
     scored, calibrated = evaluation.evaluation.score, evaluation.calibrated
-    table = Table(title=f"{evaluation.evaluation.split}, {scored.n:,} texts")
-    for column in ("measured by", *_metric_columns(), "invalid"):
-        table.add_column(column)
     metrics_of = {
         MODE_NAMES["score"]: scored,
         MODE_NAMES["generate"]: evaluation.evaluation.generate,
         CALIBRATED_NAME: calibrated,
     }
-    for name, metrics in metrics_of.items():
-        if metrics is not None:
-            table.add_row(name, *_metric_cells(metrics))
-    out.print(table)
+    rows = [(name, *_metric_cells(metrics)) for name, metrics in metrics_of.items() if metrics is not None]
+    print_grid(("measured by", *_metric_columns()), rows, f"{evaluation.evaluation.split}, {scored.n:,} texts")
+    label_rows: list[Sequence[str | Text]] = [
+        (Text(label.label), *map(format_number, (label.precision, label.recall, label.f1)), format_count(label.support))
+        for label in (calibrated or scored).per_label
+    ]
     best = MODE_NAMES["score"] if calibrated is None else CALIBRATED_NAME
-    labels = Table("label", "precision", "recall", "F1", "rows", title=f"Each label, {best}")
-    for label in (calibrated or scored).per_label:
-        labels.add_row(
-            Text(label.label),
-            format_number(label.precision),
-            format_number(label.recall),
-            format_number(label.f1),
-            format_count(label.support),
-        )
-    out.print(labels)
+    print_grid(("label", "precision", "recall", "F1", "rows"), label_rows, f"Each label, {best}")
     if evaluation.in_sample and calibrated is not None:
         out.print(
             "The calibrator was fitted on these rows, so the calibrated answers look slightly too good here. The "
@@ -106,7 +96,8 @@ def print_review(review: whinchat.Review, rows: Sequence[whinchat.ReviewedRow], 
         table: the file that holds all of them.
     """
     if rows:
-        out.print(_reviewed_rows_table(rows))
+        columns = ("row", "label", "p", "model says", "p", "text")
+        print_grid(columns, map(_review_cells, rows), "Labels to look at first")
     share = review.estimated_errors / review.rows
     out.print(
         f"{format_count(review.suspects)} of {format_count(review.rows)} labels look wrong; the estimate for all rows "
@@ -114,10 +105,9 @@ def print_review(review: whinchat.Review, rows: Sequence[whinchat.ReviewedRow], 
         soft_wrap=True,
     )
     if review.pairs:
-        pairs = Table("label", "looks like", "rows")
-        for pair in review.pairs[:_LABEL_PAIRS]:
-            pairs.add_row(Text(pair.given), Text(pair.suspected), format_count(pair.rows))
-        out.print(pairs)
+        pairs = review.pairs[:_LABEL_PAIRS]
+        pair_rows = ((Text(pair.given), Text(pair.suspected), format_count(pair.rows)) for pair in pairs)
+        print_grid(("label", "looks like", "rows"), pair_rows)
     out.print(
         f"The models of the {len(review.folds)} folds reach macro-F1 {format_number(review.macro_f1)} and accuracy "
         f"{format_number(review.accuracy)} against the labels in the data; the review took "
@@ -127,31 +117,35 @@ def print_review(review: whinchat.Review, rows: Sequence[whinchat.ReviewedRow], 
     print_line(f"All rows: {table}")
 
 
+def print_arena(results: whinchat.ArenaResults, folder: Path, as_json: bool) -> None:
+    """Print the results of every method, the comparisons and the conclusions, or one JSON document."""
+    # Imported here because it loads scipy, which other commands do not need.
+    from whinchat.arena.arena_tables import brief_results_table, comparisons_table, conclusions
+
+    if as_json:
+        emit_json({"arena": str(folder), **results.to_dict(), "sentences": list(conclusions(results))})
+        return
+    for table in (brief_results_table(results), comparisons_table(results)):
+        print_table(table, title=table.caption)
+    for sentence in conclusions(results):
+        print_line(sentence)
+    print_line(f"All results: {folder / 'results.md'}")
+
+
 def _metric_columns() -> list[str]:
-    """Return a column for each registered metric; the first one has an interval."""
+    """Return the headings of the cells that ``_metric_cells`` returns; the first metric has an interval."""
     first, *others = (metric.heading for metric in METRICS.values())
-    return [f"{first} (95 % interval)", *others]
+    return [f"{first} (95 % interval)", *others, "invalid"]
 
 
-def _metric_cells(metrics: Metrics) -> tuple[str, ...]:
+def _metric_cells(metrics: Metrics) -> list[str]:
     first, *others = METRICS
-    return (
-        f"[bold]{format_metric(metrics, first)}[/]",
-        *(format_number(metrics.values.get(name)) for name in others),
-        format_percent(metrics.invalid_rate),
-    )
+    numbers = (format_number(metrics.values.get(name)) for name in others)
+    return [f"[bold]{format_metric(metrics, first)}[/]", *numbers, format_percent(metrics.invalid_rate)]
 
 
-def _reviewed_rows_table(rows: Sequence[whinchat.ReviewedRow]) -> Table:
-    table = Table("row", "label", "p", "model says", "p", "text", title="Labels to look at first")
-    for row in rows:
-        table.add_row(
-            str(row.row),
-            Text(row.label),
-            format_number(row.label_probability),
-            Text(row.model_label),
-            format_number(row.model_probability),
-            # On one line: a line break of the text would look like the next row.
-            Text(" ".join(row.text.split())),
-        )
-    return table
+def _review_cells(row: whinchat.ReviewedRow) -> tuple[str | Text, ...]:
+    label = (Text(row.label), format_number(row.label_probability))
+    model_label = (Text(row.model_label), format_number(row.model_probability))
+    # The text stands on one line: a line break in it would look like the next row.
+    return str(row.row), *label, *model_label, Text(" ".join(row.text.split()))
