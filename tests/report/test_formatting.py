@@ -81,7 +81,7 @@ def test_the_calibration_is_described_in_words() -> None:
     assert "fitted on 600 texts of the validation split" in sentence
     assert "To maximize macro recall, each probability is divided by the label's share of the texts" in sentence
     assert sentence.endswith("(cross-fitting).")
-    assert abstention_sentence(reliability) == (
+    assert abstention_sentence(reliability.abstention) == (
         'Predictions with a confidence below 0.723 are reported as "unsure". The threshold was chosen for an accuracy '
         "of 90.0 % on the texts that are answered. Of the evaluated texts, 51.3 % are answered (accuracy: 89.1 %)."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
@@ -12,14 +11,6 @@ from whinchat.errors import DataError, nearest
 from whinchat.recipe.schema import Task
 
 _SHOWN_LABELS = 10
-
-
-@dataclass
-class _UnknownLabel:
-    """A spelling that is no label: where its first row is, and how many rows have it."""
-
-    first: str
-    rows: int = 0
 
 
 def label_splits(
@@ -39,15 +30,16 @@ def label_splits(
     Raises:
         DataError: there are unknown labels, all of which the message names, or empty texts.
     """
-    lookup = _Lookup(task.labels, label_map)
-    unknown: dict[str, _UnknownLabel] = {}
+    exact, folded = _label_indices(task.labels, label_map)
+    unknown: dict[str, list[Row]] = {}  # rows of each spelling that is no label
     labelled = {}
     for name, rows in splits.items():
         indices = []
         for row in rows:
-            index = lookup.find(row.label)
+            spelling = row.label.strip()
+            index = exact.get(spelling, folded.get(spelling.casefold()))
             if index is None:
-                unknown.setdefault(row.label.strip(), _UnknownLabel(row.where)).rows += 1
+                unknown.setdefault(spelling, []).append(row)
             else:
                 indices.append(index)
         if not unknown:
@@ -58,41 +50,30 @@ def label_splits(
     return labelled
 
 
-class _Lookup:
-    """Find the index of a label from its spelling in the source."""
-
-    def __init__(self, labels: Sequence[str], label_map: Mapping[str, str]) -> None:
-        index = {label: position for position, label in enumerate(labels)}
-        mapped = {key.strip(): index[label] for key, label in label_map.items()}
-        self._exact = (mapped, index)
-        self._folded = (_without_case(mapped), _without_case(index))
-
-    def find(self, spelling: str) -> int | None:
-        stripped = spelling.strip()
-        for tables, key in ((self._exact, stripped), (self._folded, stripped.casefold())):
-            for table in tables:
-                if key in table:
-                    return table[key]
-        return None
+def _label_indices(labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the index of the label that a spelling means: by the exact spelling, and by the case-folded spelling."""
+    index = {label: position for position, label in enumerate(labels)}
+    mapped = {key.strip(): index[label] for key, label in label_map.items()}
+    return index | mapped, _without_case(index) | _without_case(mapped)
 
 
-def _without_case(table: Mapping[str, int]) -> dict[str, int]:
-    """Return ``table`` with case-folded keys, without the keys that would be ambiguous."""
+def _without_case(indices: Mapping[str, int]) -> dict[str, int]:
+    """Return ``indices`` with case-folded keys, without the keys that would be ambiguous."""
     meanings: dict[str, set[int]] = {}
-    for key, index in table.items():
+    for key, index in indices.items():
         meanings.setdefault(key.casefold(), set()).add(index)
-    return {key: next(iter(indices)) for key, indices in meanings.items() if len(indices) == 1}
+    return {key: next(iter(meant)) for key, meant in meanings.items() if len(meant) == 1}
 
 
 def _explain(
-    unknown: Mapping[str, _UnknownLabel], labels: Sequence[str], label_map: Mapping[str, str], source: str
+    unknown: Mapping[str, Sequence[Row]], labels: Sequence[str], label_map: Mapping[str, str], source: str
 ) -> str:
     shown = []
-    for spelling, label in list(unknown.items())[:_SHOWN_LABELS]:
+    for spelling, rows in list(unknown.items())[:_SHOWN_LABELS]:
         # A stricter cutoff than elsewhere: a wrong guess ("anger" for "neutral") could end up in a label map.
         guess = nearest(spelling, labels, cutoff=0.6).removeprefix("; ").removesuffix(".")
-        rows = "1 row" if label.rows == 1 else f"{label.rows} rows"
-        shown.append(f"{spelling[:60]!r} ({rows}, first {label.first}{'; ' + guess if guess else ''})")
+        count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+        shown.append(f"{spelling[:60]!r} ({count}, first {rows[0].where}{'; ' + guess if guess else ''})")
     if len(unknown) > _SHOWN_LABELS:
         shown.append(f"and {len(unknown) - _SHOWN_LABELS} more: is data.label_column the right column")
     advice = "map each with data.label_map"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -154,49 +153,15 @@ def upload_files(
         HubError: the hub rejects the card's metadata, the repository is public although ``private`` is true, the hub
             refuses the upload, or it cannot be reached. No file is uploaded then.
     """
-    with _hub_errors(repo_id, str(api.token)):
-        card = next(file for file in files if file.path == CARD)
-        try:
-            ModelCard(card.read().decode()).validate()
-        except ValueError as error:
-            raise HubError(
-                f"{repo_id}: not pushed: the hub rejects the metadata of the card: {' '.join(str(error).split())}"
-            ) from None
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if private and not api.model_info(repo_id).private:
-            raise HubError(
-                f"{repo_id}: not pushed: the repository exists already and is public, and a push does not change that; "
-                "make it private in its settings on the hub, or choose another name"
-            )
-        uploaded = {file.path for file in files}
-        stale = [path for path in api.list_repo_files(repo_id) if path not in uploaded and _is_replaced(path)]
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationAdd(file.path, file.content) for file in files),
-            *(CommitOperationDelete(path) for path in stale),
-        ]
-        commit = api.create_commit(repo_id, operations, commit_message=message)
-    return str(commit.repo_url)
-
-
-def _is_replaced(path: str) -> bool:
-    """Whether a file in a repository comes from an earlier upload, and would describe or calibrate another model."""
-    names = {file.name for file in RunFolder(Path()).public_files}
-    return PurePosixPath(path).parts[0] in names | {"calibration.json", "classifier.json"}
-
-
-@contextmanager
-def _hub_errors(repo_id: str, token: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises inside the block into a ``HubError`` of one line without the token."""
     owner = repo_id.partition("/")[0]
     refusals = {
         401: "the hub does not accept the token; log in again with `hf auth login`",
         403: f"the token has no write access to {owner}; use a token that has, or a repository of your own",
     }
     try:
-        yield
+        return _commit_files(api, repo_id, files, message, private)
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        reason = refusals.get(status) or f"the hub answered: {_error_text(error)}"
+        reason = refusals.get(error.response.status_code) or f"the hub answered: {_error_text(error)}"
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set; unset it to push"
     # Only the name of the error: its text may quote the request's headers, and with them the token.
@@ -204,9 +169,37 @@ def _hub_errors(repo_id: str, token: str) -> Iterator[None]:
         reason = f"the hub cannot be reached ({type(error).__name__}); check the network and try again"
     except (OSError, RuntimeError, ValueError) as error:
         reason = f"the upload failed: {_error_text(error.__cause__ or error)}; try again"
-    else:
-        return
-    raise HubError(f"{repo_id}: not pushed: {reason}".replace(token, "***")) from None
+    raise HubError(f"{repo_id}: not pushed: {reason}".replace(str(api.token), "***")) from None
+
+
+def _commit_files(api: HfApi, repo_id: str, files: Sequence[RepositoryFile], message: str, private: bool | None) -> str:
+    """Do what ``upload_files`` describes; errors of huggingface_hub pass through."""
+    card = next(file for file in files if file.path == CARD)
+    try:
+        ModelCard(card.read().decode()).validate()
+    except ValueError as error:
+        raise HubError(
+            f"{repo_id}: not pushed: the hub rejects the metadata of the card: {' '.join(str(error).split())}"
+        ) from None
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    if private and not api.model_info(repo_id).private:
+        raise HubError(
+            f"{repo_id}: not pushed: the repository exists already and is public, and a push does not change that; "
+            "make it private in its settings on the hub, or choose another name"
+        )
+    uploaded = {file.path for file in files}
+    stale = [path for path in api.list_repo_files(repo_id) if path not in uploaded and _is_replaced(path)]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(file.path, file.content) for file in files),
+        *(CommitOperationDelete(path) for path in stale),
+    ]
+    return str(api.create_commit(repo_id, operations, commit_message=message).repo_url)
+
+
+def _is_replaced(path: str) -> bool:
+    """Whether a file in a repository comes from an earlier upload, and would describe or calibrate another model."""
+    names = {file.name for file in RunFolder(Path()).public_files}
+    return PurePosixPath(path).parts[0] in names | {"calibration.json", "classifier.json"}
 
 
 def _error_text(error: BaseException) -> str:

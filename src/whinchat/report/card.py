@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -13,21 +12,14 @@ from whinchat.evaluation.results import Metrics
 from whinchat.hub.client import HUB_ID
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe, method_name
-from whinchat.report import tables
+from whinchat.report import formatting, tables
 from whinchat.report.figures.run_figures import run_figures
-from whinchat.report.formatting import (
-    MODE_NAMES,
-    abstention_sentence,
-    calibrated_sentence,
-    format_texts,
-    paired_sentence,
-)
+from whinchat.report.formatting import MODE_NAMES
 from whinchat.report.limitations import limitations
 from whinchat.report.markdown import Markdown, escape, fence, markdown_table
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
 from whinchat.report.titles import hub_model, macro_f1_title, run_title
-from whinchat.storage.atomic import write_text
 from whinchat.storage.run_record import Manifest, RunRecord
 
 # Licence ids of the hub. Any other licence is entered as "other" with its name in license_name.
@@ -45,20 +37,19 @@ def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
     base = base or hub_model(manifest)
     data_id = _hub_data(manifest)
     license_id, license_name = _license(manifest.model_license)
-    extra: dict[str, Any] = {} if base is None else {"base_model_relation": "adapter"}
     return ModelCardData(
         license=license_id,
         license_name=license_name,
         language=recipe.task.language,
         library_name="peft",
         base_model=base,
+        base_model_relation=None if base is None else "adapter",
         pipeline_tag="text-classification",
         tags=hub_tags(recipe, manifest.load_in, base),
         datasets=None if data_id is None else [data_id],
         metrics=[metric.hub_id or name for name, metric in METRICS.items()],
         model_name=recipe.name,
         eval_results=eval_results(record),
-        **extra,
     )
 
 
@@ -71,50 +62,33 @@ def hub_tags(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
     """Return the metrics after training, for the model-index of the card."""
-    return [
-        result
-        for metrics in (record.after.score, record.after.generate)
-        if metrics is not None
-        for result in _eval_results(record, metrics)
-    ]
+    modes = (metrics for metrics in (record.after.score, record.after.generate) if metrics is not None)
+    return [_eval_result(record, metrics, name) for metrics in modes for name in METRICS if name in metrics.values]
 
 
-def _eval_results(record: RunRecord, metrics: Metrics) -> list[EvalResult]:
-    """The results of one mode."""
-    recipe, data_id = record.recipe, _hub_data(record.manifest)
-    results = []
-    for name, metric in METRICS.items():
-        if name not in metrics.values:
-            continue
-        interval = metrics.intervals.get(name)
-        arguments: dict[str, Any] = {"answered_by": MODE_NAMES[metrics.mode], **metric.hub_arguments}
-        if interval is not None:
-            arguments["interval_95"] = [interval.low, interval.high]
-        results.append(
-            EvalResult(
-                task_type="text-classification",
-                task_name=recipe.task.name,
-                dataset_type=data_id or re.sub(r"[^\w.-]+", "-", recipe.task.name).strip("-") or "data",
-                dataset_name=data_id or recipe.task.name,
-                dataset_config=recipe.data.config if data_id else None,
-                dataset_revision=record.manifest.data_revision if data_id else None,
-                dataset_split=record.after.split,
-                metric_type=metric.hub_id or name,
-                metric_value=metrics.values[name],
-                metric_name=f"{metric.title}, {MODE_NAMES[metrics.mode]}",
-                metric_args=arguments,
-            )
-        )
-    return results
+def _eval_result(record: RunRecord, metrics: Metrics, name: str) -> EvalResult:
+    """The result of one metric in one mode."""
+    recipe, data_id, metric = record.recipe, _hub_data(record.manifest), METRICS[name]
+    arguments: dict[str, Any] = {"answered_by": MODE_NAMES[metrics.mode], **metric.hub_arguments}
+    if (interval := metrics.intervals.get(name)) is not None:
+        arguments["interval_95"] = [interval.low, interval.high]
+    return EvalResult(
+        task_type="text-classification",
+        task_name=recipe.task.name,
+        dataset_type=data_id or re.sub(r"[^\w.-]+", "-", recipe.task.name).strip("-") or "data",
+        dataset_name=data_id or recipe.task.name,
+        dataset_config=recipe.data.config if data_id else None,
+        dataset_revision=record.manifest.data_revision if data_id else None,
+        dataset_split=record.after.split,
+        metric_type=metric.hub_id or name,
+        metric_value=metrics.values[name],
+        metric_name=f"{metric.title}, {MODE_NAMES[metrics.mode]}",
+        metric_args=arguments,
+    )
 
 
 def build_card(
-    record: RunRecord,
-    *,
-    adapter: str = "adapter",
-    figures: str = "figures",
-    run: str = "RUN",
-    base: str | None = None,
+    record: RunRecord, *, adapter: str = "adapter", figures: str = "figures", run: str = "RUN", base: str | None = None
 ) -> ModelCard:
     """Return the card of a run.
 
@@ -130,14 +104,9 @@ def build_card(
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
 
 
-def write_card(record: RunRecord, path: Path, *, adapter: str = "adapter", figures: str = "figures") -> Path:
-    """Write the card to ``path``, and return the path; ``adapter`` and ``figures`` as in ``build_card``."""
-    write_text(path, str(build_card(record, adapter=adapter, figures=figures)))
-    return path
-
-
 def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | None) -> str:
-    manifest = record.manifest
+    recipe, manifest = record.recipe, record.manifest
+    code = python_snippet(recipe, manifest.load_in, manifest.compute_dtype, adapter, base or manifest.model_source)
     images = {
         figure.name: Markdown(f"![{escape(figure.alt)}]({figures.rstrip('/')}/{figure.name}.png)")
         for figure in run_figures(record)
@@ -148,28 +117,17 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
         title=run_title(record, base),
         summary=f"{macro_f1_title(record)} (label scoring).",
         record=record,
-        recipe=record.recipe,
-        manifest=manifest,
+        formatting=formatting,
+        tables=tables,
         base_link=hub_link(base) if base else escape(manifest.model_source),
-        method=method_name(record.recipe.adapter, manifest.load_in),
-        labels=tables.label_list(record.recipe),
-        texts=format_texts(record.after.score.n),
+        method=method_name(recipe.adapter, manifest.load_in),
         reference=_reference(record),
-        paired=[paired_sentence(paired) for paired in record.paired],
-        calibrated=None if record.reliability is None else calibrated_sentence(record.reliability),
-        abstention=None if record.reliability is None else abstention_sentence(record.reliability),
         limitations=limitations(record),
         images=images,
         table=markdown_table,
-        tables=tables,
         run=Markdown(run),  # inside a code block
-        snippet=fence(
-            python_snippet(
-                record.recipe, manifest.load_in, manifest.compute_dtype, adapter, base or manifest.model_source
-            ),
-            "python",
-        ),
-        recipe_yaml=fence(recipe_to_yaml(record.recipe), "yaml"),
+        snippet=fence(code, "python"),
+        recipe_yaml=fence(recipe_to_yaml(recipe), "yaml"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Interval, Metrics, Mode, PairedTest, ReliabilityReport
+from whinchat.evaluation.results import Abstention, Interval, Metrics, Mode, PairedTest, ReliabilityReport
 
 NOT_MEASURED = "not measured"
 # The modes of both evaluations. Calibrated predictions exist only after training.
@@ -124,10 +124,8 @@ def calibrated_sentence(reliability: ReliabilityReport) -> str:
     )
 
 
-def abstention_sentence(reliability: ReliabilityReport) -> str | None:
-    """Describe the confidence threshold and its effect; None if no threshold was set."""
-    if (abstention := reliability.abstention) is None:
-        return None
+def abstention_sentence(abstention: Abstention) -> str:
+    """Describe the confidence threshold and its effect."""
     return (
         f'Predictions with a confidence below {format_number(abstention.threshold)} are reported as "unsure". The '
         f"threshold was chosen for an accuracy of {format_percent(abstention.wanted)} on the texts that are answered. "

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from pathlib import Path
 from typing import Any
 
 from whinchat.recipe.loader import recipe_to_yaml
-from whinchat.report import tables
+from whinchat.report import formatting, tables
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS
 from whinchat.report.figures.run_figures import FigureSpec, run_figures
 from whinchat.report.figures.style import DARK, LIGHT
-from whinchat.report.formatting import abstention_sentence, calibrated_sentence, format_texts, paired_sentence
 from whinchat.report.limitations import limitations
 from whinchat.report.rendering import render_template
 from whinchat.report.titles import run_title
-from whinchat.storage.atomic import write_text
 from whinchat.storage.run_record import RunRecord
 
 
@@ -27,28 +24,15 @@ def render_report(record: RunRecord) -> str:
         None,
         record=record,
         title=run_title(record),
-        recipe=record.recipe,
-        manifest=record.manifest,
-        labels=tables.label_list(record.recipe),
-        texts=format_texts(record.after.score.n),
-        headlines=tables.headlines(record),
-        paired=[paired_sentence(paired) for paired in record.paired],
-        calibrated=None if record.reliability is None else calibrated_sentence(record.reliability),
-        abstention=None if record.reliability is None else abstention_sentence(record.reliability),
+        formatting=formatting,
+        tables=tables,
         limitations=limitations(record),
         fewest_bin_texts=FEWEST_BIN_TEXTS,
         figures={figure.name: _inline(figure) for figure in run_figures(record)},
-        tables=tables,
         recipe_yaml=recipe_to_yaml(record.recipe),
         light=LIGHT,
         dark=DARK,
     )
-
-
-def write_report(record: RunRecord, path: Path) -> Path:
-    """Write the report of a run to ``path``, and return the path."""
-    write_text(path, render_report(record))
-    return path
 
 
 def _inline(figure: FigureSpec) -> dict[str, Any]:

@@ -231,10 +231,7 @@ def data_checks_table(manifest: Manifest) -> TextTable:
     rows = (
         ("texts that repeat an earlier text of train", format_count(report.get("duplicates_in_train"))),
         ("repeated texts with conflicting labels", format_count(report.get("conflicting_duplicates"))),
-        (
-            "evaluation texts that also occur in train",
-            NOT_MEASURED if leaked is None else _joined(leaked) or "none",
-        ),
+        ("evaluation texts that also occur in train", NOT_MEASURED if leaked is None else _joined(leaked) or "none"),
         ("texts removed from train", format_count(report.get("dropped_from_train"))),
         *((name, format_count(count)) for name, count in manifest.prompt_notes.items()),
     )

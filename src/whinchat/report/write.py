@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whinchat.report.card import write_card
+from whinchat.report.card import build_card
 from whinchat.report.figures.run_figures import write_figures
-from whinchat.report.html import write_report
+from whinchat.report.html import render_report
 from whinchat.report.markdown import markdown_table
 from whinchat.report.tables import samples_table
 from whinchat.storage.atomic import write_text
@@ -22,8 +22,7 @@ def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]
     """
     body = markdown_table(samples_table(record.samples)) if record.samples else "Not measured."
     write_text(folder.samples_markdown, f"# Sample predictions\n\n{body}\n")
-    return (
-        *write_figures(record, folder.figures),
-        write_card(record, folder.card),
-        write_report(record, folder.report),
-    )
+    figures = write_figures(record, folder.figures)
+    write_text(folder.card, str(build_card(record)))
+    write_text(folder.report, render_report(record))
+    return (*figures, folder.card, folder.report)

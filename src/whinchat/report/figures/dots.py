@@ -18,25 +18,19 @@ CHARACTER_WIDTH, MARGIN, NARROWEST_COLUMN = 0.082, 0.2, 0.62  # inches, for the 
 POINTS = 72  # in an inch
 OVERLAP_SHIFT = 0.17  # rows; moves two intervals apart that would cover each other
 
+Estimate = tuple[float, Interval | None]
+Pair = tuple[Estimate, Estimate]  # before and after training
+
 
 def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) -> Figure:
     """Draw F1 of each label before and after training, with macro-F1 and its 95 % intervals on top."""
     names = [f"{shorten(label.label)} · {format_count(label.support)}" for label in after.per_label]
     figure = new_figure(7.4, 1.5 + ROW_HEIGHT * (len(names) + 1.6))
     ax = figure.subplots()
-    overall = -1.4
-    _draw_pair(ax, overall, _macro_f1(before), _macro_f1(after), theme)
-    for y, (old, new) in enumerate(zip(before.per_label, after.per_label, strict=True)):
-        _draw_pair(ax, y, (old.f1, None), (new.f1, None), theme)
-    values = [(before.macro_f1, after.macro_f1)]
-    values += [(old.f1, new.f1) for old, new in zip(before.per_label, after.per_label, strict=True)]
-    positions = [overall, *range(len(names))]
-    _draw_columns(
-        ax,
-        positions,
-        {"before": [format_number(old) for old, _ in values], "after": [format_number(new) for _, new in values]},
-        theme,
-    )
+    pairs: list[Pair] = [(_macro_f1(before), _macro_f1(after))]
+    pairs += [((old.f1, None), (new.f1, None)) for old, new in zip(before.per_label, after.per_label, strict=True)]
+    positions = [-1.4, *range(len(names))]
+    _draw_rows(ax, positions, pairs, {}, theme)
     ax.axhline(-0.7, color=theme.line, linewidth=0.8)
     _finish_axes(ax, positions, ["macro-F1 (95 % interval)", *names], theme)
     ax.get_yticklabels()[0].set_fontweight("bold")
@@ -49,19 +43,17 @@ def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
     """Draw macro-F1 of each run before and after training, with 95 % intervals, beside training time and memory."""
     figure = new_figure(9.2, 1.5 + (ROW_HEIGHT + 0.12) * len(records))
     ax = figure.subplots()
-    for y, record in enumerate(records.values()):
-        _draw_pair(ax, y, _macro_f1(record.before.score), _macro_f1(record.after.score), theme)
+    positions = list(map(float, range(len(records))))
+    pairs = [(_macro_f1(record.before.score), _macro_f1(record.after.score)) for record in records.values()]
     columns = {
-        "before": [format_number(record.before.score.macro_f1) for record in records.values()],
-        "after": [format_number(record.after.score.macro_f1) for record in records.values()],
         "training": [format_duration(record.manifest.timings_seconds.get("train")) for record in records.values()],
         "peak memory": [format_bytes(record.manifest.peak_memory_bytes) for record in records.values()],
     }
-    _draw_columns(ax, list(range(len(records))), columns, theme)
+    _draw_rows(ax, positions, pairs, columns, theme)
     groups = row_groups(records)
     several = len(set(groups.values())) > 1
     names = [shorten(name) + (f" [{groups[name]}]" if several else "") for name in records]
-    _finish_axes(ax, list(range(len(records))), names, theme)
+    _finish_axes(ax, positions, names, theme)
     ax.set_xlabel(
         "macro-F1 with label scoring, and its 95 % interval"
         + ("\nRuns with different numbers in brackets were evaluated on different texts." if several else "")
@@ -70,17 +62,24 @@ def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
     return figure
 
 
-def _macro_f1(measured: Metrics) -> tuple[float, Interval | None]:
-    return measured.macro_f1, measured.intervals.get("macro_f1")
+def _macro_f1(metrics: Metrics) -> Estimate:
+    return metrics.macro_f1, metrics.intervals.get("macro_f1")
 
 
-def _draw_pair(
-    ax: Axes,
-    y: float,
-    before: tuple[float, Interval | None],
-    after: tuple[float, Interval | None],
-    theme: Theme,
+def _draw_rows(
+    ax: Axes, positions: list[float], pairs: list[Pair], columns: dict[str, list[str]], theme: Theme
 ) -> None:
+    """Dots of each pair, and beside the plot a column of values before and after training, and the given columns."""
+    for y, (before, after) in zip(positions, pairs, strict=True):
+        _draw_pair(ax, y, before, after, theme)
+    values = {
+        "before": [format_number(before) for (before, _), _ in pairs],
+        "after": [format_number(after) for _, (after, _) in pairs],
+    }
+    _draw_columns(ax, positions, values | columns, theme)
+
+
+def _draw_pair(ax: Axes, y: float, before: Estimate, after: Estimate, theme: Theme) -> None:
     """A hollow dot, a filled dot, a line between them, and the interval of each value that has one."""
     shift = OVERLAP_SHIFT if _overlap(before[1], after[1]) else 0.0
     ax.plot([before[0], after[0]], [y + shift, y - shift], color=theme.line, linewidth=4, zorder=1)

@@ -15,13 +15,7 @@ from whinchat.report.figures.curves import draw_coverage, draw_reliability, draw
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
 from whinchat.report.figures.style import LIGHT, Theme, figure_theme, save_figure, to_svg
 from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_number
-from whinchat.report.titles import (
-    accuracy_title,
-    coverage_title,
-    macro_f1_title,
-    reliability_title,
-    training_title,
-)
+from whinchat.report.titles import accuracy_title, coverage_title, macro_f1_title, reliability_title, training_title
 from whinchat.storage.run_record import RunRecord
 
 
@@ -52,14 +46,12 @@ class FigureSpec:
 
 def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
     """Return the figures of a run, in the order of card and report."""
-    confusions = (_confusion_figure(record, mode) for mode in MODE_NAMES)
-    return (
-        _per_label_figure(record),
-        *(figure for figure in confusions if figure is not None),
-        _reliability_figure(record),
-        *([] if record.reliability is None else [_coverage_figure(record.reliability)]),
-        _training_figure(record),
-    )
+    figures = [_per_label_figure(record)]
+    figures += [_confusion_figure(record, mode) for mode in MODE_NAMES if any(_of_mode(record, mode))]
+    figures.append(_reliability_figure(record))
+    if record.reliability is not None:
+        figures.append(_coverage_figure(record.reliability))
+    return (*figures, _training_figure(record))
 
 
 def _per_label_figure(record: RunRecord) -> FigureSpec:
@@ -71,13 +63,15 @@ def _per_label_figure(record: RunRecord) -> FigureSpec:
     )
 
 
-def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec | None:
-    """The confusion matrices of one mode, or None if neither evaluation measured it."""
-    before, after = getattr(record.before, mode), getattr(record.after, mode)
+def _of_mode(record: RunRecord, mode: Mode) -> tuple[Metrics | None, Metrics | None]:
+    """The metrics of one mode before and after training; None where the mode was not measured."""
+    return getattr(record.before, mode), getattr(record.after, mode)
+
+
+def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
+    before, after = _of_mode(record, mode)
     evaluations = (("Before training", before), ("After training", after))
     panels = tuple((heading, metrics) for heading, metrics in evaluations if metrics is not None)
-    if not panels:
-        return None
     title = accuracy_title(record, MODE_NAMES[mode], before, after)
     return FigureSpec(
         f"confusion_{mode}",
