@@ -27,7 +27,7 @@ say = partial(print, flush=True)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, which is 1 where a contestant failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure whinchat and its peers.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure whinchat and its alternatives.")
     parser.add_argument("--full", action="store_true", help="all contestants and points, more rounds (over an hour)")
     parser.add_argument("--only", action="append", choices=GROUPS, help="measure only this group; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of each contestant (6 if time allows; 5 with --full)")

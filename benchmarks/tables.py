@@ -16,21 +16,23 @@ Result = Mapping[str, Any]
 _GROUPS = {
     "training": (
         "Training SmolLM2-135M",
-        "LoRA has rank 8 on k/v or rank 16 on all linear layers; batches of 16, loss on the answer, AdamW, 3e-4. Time "
-        "is measured from the start to the end of `trainer.train()`; loading and tokenizing are left out for all. The "
-        "head gets the tweet alone, all others get the instruction, too. Gradient checkpointing is TRL's default; TRL "
-        "is also measured without it.",
+        "LoRA has rank 8 on k and v, or rank 16 on all linear layers. Batches have 16 texts, the loss covers the "
+        "answer, and AdamW has a learning rate of 3e-4. Time is measured from the start to the end of "
+        "`trainer.train()`, without loading and tokenizing. The classification head gets the tweet alone; all other "
+        "methods also get the instruction. TRL is measured with gradient checkpointing, its default, and without.",
     ),
     "scoring": (
         "Scoring with SmolLM2-135M",
-        "whinchat scores with an unmerged adapter on all linear layers in batches of 64; `generate` runs without an "
-        "adapter in left-padded batches of 32 sorted by length; the head in batches of 64, without instruction; "
-        "llama.cpp with its 4-bit weights, one text at a time. Tokenizing is left out for all.",
+        "whinchat scores with an unmerged adapter on all linear layers, in batches of 64. `generate` runs without an "
+        "adapter, in left-padded batches of 32 sorted by length. The classification head runs without the "
+        "instruction, in batches of 64. llama.cpp runs with its 4-bit weights, one text at a time. The time does not "
+        "include tokenizing.",
     ),
     "tinyllama": (
         "TinyLlama's shape",
-        "1.1 B random weights in the configuration of TinyLlama-1.1B-Chat, with adapter and batch (8 x 4) of the "
-        "recipe `tinyllama-qlora`; a round is one optimizer step. Peak memory is that of the whole process.",
+        "The model has the configuration of TinyLlama-1.1B-Chat with 1.1 B random weights; adapter and batch (8 x 4) "
+        "are those of the recipe `tinyllama-qlora`. A round is one optimizer step. Peak memory is that of the whole "
+        "process.",
     ),
 }
 
@@ -84,15 +86,15 @@ def _head(result: Result) -> str:
         f"{facts[name]:g}" if name in facts else NOT_MEASURED for name in ("mean_prompt_tokens", "prefix_tokens")
     )
     return (
-        "# Benchmarks\n\n"
-        "whinchat and its peers, measured in one run on one machine, with their rounds in turn. Each figure is the "
-        "median of its rounds; ratios are taken round by round.\n\n"
+        "# Speed and memory\n\n"
+        "This page compares whinchat with its alternatives, measured in one run on one machine with interleaved "
+        "rounds. Each figure is the median of its rounds.\n\n"
         f"- Machine: {machine['processor']}, {machine['threads']} threads on {machine['cores']} cores, "
         f"{format_bytes(machine['memory_bytes'])}; bf16 units: {', '.join(machine['bf16_units']) or 'none'}\n"
         f"- Load average before the run: {machine['load_before'][0]:.1f}\n"
         f"- Texts: {result['workload']['description']}; {settings['texts']} a training round, {settings['scored']} a "
-        f"scoring round (slow peers get fewer, of the same lengths); {rounds} rounds\n"
-        f"- Prompts: {tokens} tokens on average, of which the first {shared} are the same in all\n"
+        f"scoring round (slow methods get fewer texts of the same lengths); {rounds} rounds\n"
+        f"- Prompts: {tokens} tokens on average; the first {shared} tokens are the same in all prompts\n"
         f"- Versions: Python {machine['python']}, {versions}\n"
         f"- Run: `{run['command']}` at {run['date']}, commit {commit}; it took {format_duration(result['seconds'])}\n"
     )
@@ -109,7 +111,13 @@ def _ratios(result: Result) -> str:
         reached = {True: "yes", False: "no", None: ""}[judgement["reached"] if judgement else None]
         extremes = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
         rows.append((ratio.title, format_number(value, 2), extremes, target, reached))
-    return "## Ratios\n\n" + markdown_table(("ours over theirs", "median", "rounds", "target", "reached"), rows)
+    words = (
+        "A speed ratio is whinchat's rate divided by that of the alternative in the same round, so above 1 whinchat is "
+        "faster. A memory ratio is whinchat's peak divided by that of the alternative. The target is the value that a "
+        "ratio should reach.\n\n"
+    )
+    columns = ("whinchat divided by the alternative", "median", "rounds", "target", "reached")
+    return "## Ratios\n\n" + words + markdown_table(columns, rows)
 
 
 def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -148,10 +156,10 @@ def _notes(facts: Mapping[str, Any]) -> str:
 def _growth(growth: Mapping[str, Any], image: str | None) -> str:
     parts = [
         "## How cost grows\n",
-        "whinchat in bf16; every point is the fastest round of a process of its own. Training by batch size and by "
-        "length uses LoRA on k/v, by model size the settings of `tinyllama-qlora` in bf16; scoring uses an adapter on "
-        "all linear layers. The slope is that of the fitted line on logarithmic axes; 1 means that twice the size "
-        "costs twice as much.\n",
+        "whinchat runs in bf16, and every point is the fastest round of a process of its own. Training by batch size "
+        "and by length uses LoRA on k and v; training by model size uses the settings of `tinyllama-qlora` in bf16. "
+        "Scoring uses an adapter on all linear layers. The slope is that of the fitted line on logarithmic axes; a "
+        "slope of 1 means that twice the size costs twice as much.\n",
     ]
     if image:
         parts.append(f"![Time and memory against batch size, text length, model size and number of texts]({image})\n")
