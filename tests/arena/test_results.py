@@ -16,6 +16,7 @@ from whinchat.arena.arena_tables import brief_results_table, comparisons_table, 
 from whinchat.arena.trials import Cost, Trial, TrialJob, TrialRecord, TrialResult
 from whinchat.errors import RunError
 from whinchat.evaluation.metrics import compute_metrics
+from whinchat.recipe.schema import EvaluateConfig
 from whinchat.report.figures.run_figures import FigureSpec
 from whinchat.report.figures.style import PNG_DPI
 
@@ -30,7 +31,8 @@ def result_for(trial: Trial, share: float) -> TrialResult:
     expected = np.random.default_rng(0).integers(0, 3, ROWS)
     wrong = draw.random(ROWS) > share
     predicted = np.where(wrong, (expected + 1) % 3, expected)
-    metrics = compute_metrics("score", LABELS, expected, predicted, resamples=100, seed=0, seconds=1.0)
+    settings = EvaluateConfig(bootstrap_resamples=100)
+    metrics = compute_metrics("score", LABELS, expected, predicted, settings, seconds=1.0)
     seconds = {"majority": 0.0, "few-shot": 0.001}.get(trial.method, trial.rows / 10)
     return TrialResult(
         metrics=metrics,

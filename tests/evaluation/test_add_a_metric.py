@@ -15,7 +15,7 @@ from whinchat.evaluation.metric_registry import METRICS, Metric, register_metric
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.pipelines.record import tracker_metrics
-from whinchat.recipe.schema import MetricName
+from whinchat.recipe.schema import EvaluateConfig, MetricName
 from whinchat.report.card import card_data
 from whinchat.report.comparison import compare_records
 from whinchat.report.formatting import NOT_MEASURED, format_metric
@@ -62,7 +62,7 @@ def added() -> Iterator[None]:
 def measure(mode: Any = "score") -> Metrics:
     scores = None if mode == "generate" else LabelScores(np.log(PROBABILITIES), PROBABILITIES)
     return compute_metrics(
-        mode, LABELS, EXPECTED, PREDICTED, scores=scores, resamples=200, seed=0, seconds=1.0
+        mode, LABELS, EXPECTED, PREDICTED, EvaluateConfig(bootstrap_resamples=200), scores=scores, seconds=1.0
     )  # fmt: skip
 
 
@@ -84,13 +84,12 @@ def test_values_are_those_of_the_function_with_an_interval_around_them() -> None
 @pytest.mark.filterwarnings("ignore")  # scikit-learn warns of labels that do not occur
 def test_values_that_are_not_finite_count_as_not_measured() -> None:
     one_label = np.zeros(20, dtype=np.int64)
-    metrics = compute_metrics("generate", LABELS, one_label, one_label, resamples=100, seed=0, seconds=1.0)
+    settings = EvaluateConfig(bootstrap_resamples=100)
+    metrics = compute_metrics("generate", LABELS, one_label, one_label, settings)
     assert np.isnan(cohen_kappa_score(one_label, one_label))
     assert "kappa" not in metrics.values
     assert "kappa" not in metrics.intervals
-    few = compute_metrics(
-        "generate", LABELS, np.array([0, 0, 1]), np.array([0, 0, 1]), resamples=100, seed=0, seconds=1.0
-    )
+    few = compute_metrics("generate", LABELS, np.array([0, 0, 1]), np.array([0, 0, 1]), settings)
     assert few.intervals["kappa"].high == 1.0, "resamples of one label alone have no kappa, and are left out"
 
 

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from whinchat.evaluation.metrics import LabelScores, calibration_metrics, compute_metrics, paired_test
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.evaluation.scoring import label_probabilities
+from whinchat.recipe.schema import EvaluateConfig
 from whinchat.storage.json_records import from_json, to_json
 
 LABELS = ("negative", "neutral", "positive")
@@ -28,8 +29,7 @@ def measured(
         labels,
         np.array(expected),
         np.array(predicted),
-        resamples=resamples,
-        seed=0,
+        EvaluateConfig(bootstrap_resamples=resamples),
         seconds=1.5,
     )
 
@@ -117,7 +117,7 @@ def test_paired_by_hand() -> None:
     expected = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2])
     before = np.array([0, 1, -1, 0, 0, 1, 1, 1, 2, 2, 0, -1])
     after_ = np.array([0, 0, 1, 1, 2, 2, 0, 0, 2, 0, 1, -1])
-    found = paired_test("generate", expected, before, after_, size=3, resamples=500, seed=0)
+    found = paired_test("generate", expected, before, after_, size=3, settings=EvaluateConfig(bootstrap_resamples=500))
     # Right before and wrong after: row 7. Wrong before and right after: rows 1 to 6, 9 and 10.
     assert (found.n, found.fixed, found.broken) == (12, 8, 1)
     assert found.mcnemar_p == pytest.approx(2 * (binom.pmf(0, 9, 0.5) + binom.pmf(1, 9, 0.5)))
@@ -130,7 +130,7 @@ def test_paired_by_hand() -> None:
 
 def test_paired_without_a_difference() -> None:
     expected = np.array([0, 1, 2, 0])
-    found = paired_test("score", expected, expected, expected, size=3, resamples=200, seed=0)
+    found = paired_test("score", expected, expected, expected, size=3, settings=EvaluateConfig(bootstrap_resamples=200))
     assert (found.fixed, found.broken, found.mcnemar_p, found.macro_f1_gain) == (0, 0, 1.0, 0.0)
     assert (found.interval.low, found.interval.high) == (0.0, 0.0)
 
@@ -140,8 +140,7 @@ def test_paired_is_narrower_than_two_separate_intervals() -> None:
     expected, before = draw(400, 5, 0.5)
     after_ = before.copy()
     after_[:20] = expected[:20]
-    kwargs = {"resamples": 2000, "seed": 0}
-    both = paired_test("score", expected, before, after_, size=3, **kwargs)
+    both = paired_test("score", expected, before, after_, size=3, settings=EvaluateConfig(bootstrap_resamples=2000))
     alone = measured(expected.tolist(), before.tolist(), resamples=2000).intervals["macro_f1"]
     assert both.interval.high - both.interval.low < 0.6 * (alone.high - alone.low)
     assert both.interval.low > 0
@@ -185,9 +184,10 @@ def test_records_survive_json() -> None:
     expected, predicted = draw(50, 1, 0.7)
     log_probs = np.log(np.random.default_rng(0).dirichlet([1, 1, 1], 50)).astype(np.float32)
     scores = LabelScores(log_probs, label_probabilities(log_probs))
-    kwargs = {"resamples": 100, "seed": 0, "seconds": 2.0}
-    by_score = compute_metrics("score", LABELS, expected, log_probs.argmax(axis=1), scores=scores, **kwargs)
-    spoken = compute_metrics("generate", LABELS, expected, predicted, **kwargs)
+    settings = EvaluateConfig(bootstrap_resamples=100)
+    best = log_probs.argmax(axis=1)
+    by_score = compute_metrics("score", LABELS, expected, best, settings, scores=scores, seconds=2.0)
+    spoken = compute_metrics("generate", LABELS, expected, predicted, settings, seconds=2.0)
     for whole in (Evaluation("test", "abc", by_score, spoken), Evaluation("validation", "abc", by_score, None)):
         text = json.dumps(to_json(whole), allow_nan=False)
         assert from_json(Evaluation, json.loads(text)) == whole

@@ -66,9 +66,8 @@ def run_trial(job: TrialJob) -> TrialRecord:
         recipe.task.labels,
         expected,
         predicted,
+        recipe.evaluate,
         scores=LabelScores(log_probs, probabilities),
-        resamples=recipe.evaluate.bootstrap_resamples,
-        seed=recipe.evaluate.seed,
         seconds=answer_seconds,
     )
     memory, device_memory = peak_memory_bytes(), _peak_device_bytes()

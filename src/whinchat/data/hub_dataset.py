@@ -19,12 +19,11 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 
-from whinchat.data.rows import HUB_PREFIX, RawSource, Row, labelled_rows, require_columns
+from whinchat.data.rows import HUB_PREFIX, SPLIT_NAMES, RawSource, Row, labelled_rows, require_columns
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
 _HUB_TIMEOUT_SECONDS = 10.0
-_HUB_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 _OFFLINE = "to stay offline, use a local folder with --set data.source=FOLDER, or the demo recipe"
 
 
@@ -47,7 +46,7 @@ def read_hub(data: DataConfig) -> RawSource:
     if commit is None:
         commit = _cached_commit(loaded, data)
     splits = {}
-    for name, spellings in _HUB_SPLITS.items():
+    for name, spellings in SPLIT_NAMES.items():
         table = next((loaded[spelling] for spelling in spellings if spelling in loaded), None)
         if table is not None and not _is_unlabelled(table, data):
             splits[name] = _hub_rows(table, data, f"{data.source} {name}")

@@ -13,6 +13,8 @@ from whinchat.recipe.schema import DataConfig
 BOM = b"\xef\xbb\xbf"
 # What data.source begins with where it names a data set on the hub.
 HUB_PREFIX = "hub:"
+# How files and hub data sets call the splits.
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 class Row(NamedTuple):

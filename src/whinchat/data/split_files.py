@@ -7,20 +7,13 @@ from pathlib import Path
 
 from whinchat.data.formats.table_format import TableFormat
 from whinchat.data.formats.table_registry import find_table_format, table_suffixes
-from whinchat.data.rows import Row
+from whinchat.data.rows import SPLIT_NAMES, Row
 from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
 # How a file's name begins -> split.
-_SPLITS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
+_SPLITS = {spelling: name for name, spellings in SPLIT_NAMES.items() for spelling in spellings}
 # Hub data sets are kept in shards: train-00000-of-00004.parquet.
 _SHARD = re.compile(r"-\d+-of-\d+")
 _SPLIT_FILE = re.compile(rf"({'|'.join(_SPLITS)})({_SHARD.pattern})?", re.IGNORECASE)

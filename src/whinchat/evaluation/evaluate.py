@@ -11,7 +11,7 @@ import numpy as np
 from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate, parse_answer
 from whinchat.evaluation.metrics import LabelScores, compute_metrics, paired_test
-from whinchat.evaluation.results import Evaluation, Metrics, Mode, PairedTest, Prediction
+from whinchat.evaluation.results import Evaluation, Mode, PairedTest, Prediction
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.forward import Engine
 from whinchat.recipe.schema import EvaluateConfig
@@ -48,20 +48,8 @@ def evaluate(
     started = time.perf_counter()
     log_probs = score_prompts(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
     scored_seconds = time.perf_counter() - started
-
-    def measure(mode: Mode, predicted: list[int], seconds: float) -> Metrics:
-        return compute_metrics(
-            mode,
-            task.labels,
-            expected,
-            np.array(predicted),
-            scores=LabelScores(log_probs, label_probabilities(log_probs)) if mode == "score" else None,
-            resamples=settings.bootstrap_resamples,
-            seed=settings.seed,
-            seconds=seconds,
-        )
-
-    by_score = measure("score", log_probs.argmax(axis=1).tolist(), scored_seconds)
+    scores, best = LabelScores(log_probs, label_probabilities(log_probs)), log_probs.argmax(axis=1)
+    by_score = compute_metrics("score", task.labels, expected, best, settings, scores=scores, seconds=scored_seconds)
     answers: list[str | None] = [None] * len(split)
     parsed: list[int | None] = [None] * len(split)
     by_generation = None
@@ -71,7 +59,8 @@ def evaluate(
             engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
         )
         labels = [parse_answer(answer, task) for answer in generated]
-        by_generation = measure("generate", labels, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        by_generation = compute_metrics("generate", task.labels, expected, np.array(labels), settings, seconds=seconds)
         answers, parsed = [*generated], [*labels]
     predictions = tuple(
         Prediction(tuple(row), answer, label)
@@ -97,9 +86,4 @@ def paired_tests(
     }
     modes: tuple[Mode, ...] = ("score", "generate") if settings.generate else ("score",)
     size = len(before.evaluation.score.labels)
-    return tuple(
-        paired_test(
-            mode, expected, *answers[mode], size=size, resamples=settings.bootstrap_resamples, seed=settings.seed
-        )
-        for mode in modes
-    )
+    return tuple(paired_test(mode, expected, *answers[mode], size=size, settings=settings) for mode in modes)

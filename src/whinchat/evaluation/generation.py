@@ -44,7 +44,7 @@ def generate(
         pad_token_id=template.end_of_turn,
     )
     ids = [prompt.ids for prompt in prompts]
-    answers: list[str | None] = [None] * len(ids)
+    answers: dict[int, str] = {}
     with inference(model), progress(title, len(ids)) as bar:
         for rows in by_length([len(tokens) for tokens in ids], batch_size):
             batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
@@ -58,12 +58,10 @@ def generate(
                     generation_config=config,
                 )
             texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
-            for row, answer in zip(rows, texts, strict=True):
-                answers[row] = answer
+            answers.update(zip(rows, texts, strict=True))
             bar.update(len(rows))
-    missing = [row for row, answer in enumerate(answers) if answer is None]
-    assert not missing, f"generation lost rows {missing[:5]}"
-    return [answer for answer in answers if answer is not None]
+    assert len(answers) == len(ids), f"generation answered {len(answers)} of {len(ids)} prompts"
+    return [answers[row] for row in range(len(ids))]
 
 
 def parse_answer(text: str, task: Task) -> int:

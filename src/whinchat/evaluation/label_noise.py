@@ -68,17 +68,10 @@ def find_label_noise(probabilities: Floats, given: Ints) -> LabelNoise:
     rows = np.bincount(given, minlength=size)
     # No row of counts is empty: some row of each label reaches that label's mean.
     estimated = counts / counts.sum(axis=1, keepdims=True) * rows[:, None]
-    return LabelNoise(
-        thresholds, np.where(confident, likeliest, given), _margins(probabilities, given), counts, estimated
-    )
-
-
-def _margins(probabilities: Floats, given: Ints) -> Floats:
-    rows = np.arange(len(given))
     others = probabilities.copy()
-    others[rows, given] = -1.0
-    margins: Floats = others.max(axis=1) - probabilities[rows, given]
-    return margins
+    others[np.arange(len(given)), given] = -1.0
+    margins = others.max(axis=1) - probabilities[np.arange(len(given)), given]
+    return LabelNoise(thresholds, np.where(confident, likeliest, given), margins, counts, estimated)
 
 
 @dataclass(frozen=True)

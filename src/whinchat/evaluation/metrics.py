@@ -49,11 +49,10 @@ def compute_metrics(
     labels: tuple[str, ...],
     expected: Ints,
     predicted: Ints,
+    settings: EvaluateConfig,
     *,
     scores: LabelScores | None = None,
-    resamples: int,
-    seed: int,
-    seconds: float,
+    seconds: float = 0.0,
 ) -> Metrics:
     """Measure one way of answering by every registered metric.
 
@@ -61,8 +60,8 @@ def compute_metrics(
         mode: the way of answering.
         labels: K label names.
         expected, predicted: true and predicted labels, (N,) each.
+        settings: the recipe's ``evaluate``, for the bootstrap behind each 95 % interval.
         scores: scores of the labels; None for free generation.
-        resamples, seed: of the bootstrap behind each 95 % interval.
         seconds: wall-clock time of answering.
     """
     size = len(labels)
@@ -71,7 +70,7 @@ def compute_metrics(
         expected, predicted, labels=range(size), zero_division=0.0
     )
     probabilities = None if scores is None else scores.probabilities
-    values, intervals = _values_and_intervals(matrix, expected, predicted, probabilities, resamples, seed)
+    values, intervals = _values_and_intervals(matrix, expected, predicted, probabilities, settings)
     return Metrics(
         mode=mode,
         n=len(expected),
@@ -90,24 +89,8 @@ def compute_metrics(
     )
 
 
-def compute_calibrated_metrics(
-    labels: tuple[str, ...], scores: LabelScores, answers: Ints, expected: Ints, settings: EvaluateConfig
-) -> Metrics:
-    """Measure calibrated ``answers`` (N,) to rows of true labels ``expected`` (N,)."""
-    return compute_metrics(
-        "calibrated",
-        labels,
-        expected,
-        answers,
-        scores=scores,
-        resamples=settings.bootstrap_resamples,
-        seed=settings.seed,
-        seconds=0.0,
-    )
-
-
 def paired_test(
-    mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, resamples: int, seed: int
+    mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, settings: EvaluateConfig
 ) -> PairedTest:
     """Test ``after`` against ``before``, the predicted labels of the same rows, (N,) each; ``size`` is K."""
     fixed = int(((before != expected) & (after == expected)).sum())
@@ -115,7 +98,7 @@ def paired_test(
     # Rows that agree in truth and both answers are interchangeable, so resampling their counts resamples the rows.
     cells, counts = np.unique(np.stack([expected, before, after]), axis=1, return_counts=True)
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
-    drawn = _draw(counts, resamples, seed)  # (R, cells)
+    drawn = _draw(counts, settings)  # (R, cells)
     gains = macro_f1(_fold(drawn, truth, new, size)) - macro_f1(_fold(drawn, truth, old, size))
     actual = counts[None, :]
     gain = macro_f1(_fold(actual, truth, new, size)) - macro_f1(_fold(actual, truth, old, size))
@@ -142,16 +125,8 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
     bins = []
     for index in range(_BINS):
         inside = bin_of == index
-        count = int(inside.sum())
-        bins.append(
-            ReliabilityBin(
-                low=float(edges[index]),
-                high=float(edges[index + 1]),
-                n=count,
-                confidence=float(confidence[inside].mean()) if count else 0.0,
-                accuracy=float(correct[inside].mean()) if count else 0.0,
-            )
-        )
+        means = (float(confidence[inside].mean()), float(correct[inside].mean())) if inside.any() else (0.0, 0.0)
+        bins.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), int(inside.sum()), *means))
     truth = np.eye(size)[expected]
     chosen = probabilities[np.arange(n), expected]
     return CalibrationMetrics(
@@ -164,7 +139,7 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
 
 
 def _values_and_intervals(
-    matrix: Ints, expected: Ints, predicted: Ints, probabilities: Floats | None, resamples: int, seed: int
+    matrix: Ints, expected: Ints, predicted: Ints, probabilities: Floats | None, settings: EvaluateConfig
 ) -> tuple[dict[str, float], dict[str, Interval]]:
     """Return every registered metric that can be measured and is finite, and its bootstrap interval.
 
@@ -172,7 +147,7 @@ def _values_and_intervals(
     probabilities resamples the rows themselves.
     """
     size = len(matrix)
-    drawn = _draw(matrix.ravel(), resamples, seed).reshape(resamples, size, size + 1)
+    drawn = _draw(matrix.ravel(), settings).reshape(-1, size, size + 1)
     values, intervals = {}, {}
     for name, metric in METRICS.items():
         if metric.needs == "confusion":
@@ -182,7 +157,7 @@ def _values_and_intervals(
             samples = [metric.function(*_rows_of(resample)) for resample in drawn]
         elif probabilities is not None:
             value = metric.function(expected, probabilities)
-            samples = _resample_rows(metric, expected, probabilities, resamples, seed)
+            samples = _resample_rows(metric, expected, probabilities, settings)
         else:
             continue
         finite = np.asarray(samples, dtype=np.float64)
@@ -199,17 +174,18 @@ def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
     return np.repeat(truth, counts), np.repeat(np.where(answer == len(matrix), -1, answer), counts)
 
 
-def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, resamples: int, seed: int) -> list[float]:
-    """Return the metric of each of ``resamples`` draws of N rows with replacement."""
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, len(expected), len(expected)) for _ in range(resamples))
+def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, settings: EvaluateConfig) -> list[float]:
+    """Return the metric of each of R draws of N rows with replacement."""
+    generator = np.random.default_rng(settings.seed)
+    draws = (generator.integers(0, len(expected), len(expected)) for _ in range(settings.bootstrap_resamples))
     return [metric.function(expected[rows], probabilities[rows]) for rows in draws]
 
 
-def _draw(counts: Ints, resamples: int, seed: int) -> Ints:
+def _draw(counts: Ints, settings: EvaluateConfig) -> Ints:
     """Draw bootstrap counts, (R, cells): resampling N rows with replacement is a multinomial draw over their cells."""
     total = counts.sum()
-    return np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
+    generator = np.random.default_rng(settings.seed)
+    return generator.multinomial(total, counts / total, size=settings.bootstrap_resamples)
 
 
 def _fold(drawn: Ints, truth: Ints, answer: Ints, size: int) -> Ints:

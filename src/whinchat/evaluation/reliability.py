@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from whinchat.data.dataset import Split
 from whinchat.evaluation.abstention import coverage_curve, threshold_for
 from whinchat.evaluation.calibration import Calibrator, fit_calibrator
-from whinchat.evaluation.metrics import LabelScores, compute_calibrated_metrics
-from whinchat.evaluation.results import (
-    Abstention,
-    ConfidentError,
-    ReliabilityReport,
-    StressResult,
-)
+from whinchat.evaluation.metrics import LabelScores, compute_metrics
+from whinchat.evaluation.results import Abstention, ConfidentError, ReliabilityReport
 from whinchat.evaluation.slices import compute_slices
 from whinchat.evaluation.stress import run_stress_test
 from whinchat.recipe.schema import EvaluateConfig
@@ -81,9 +76,11 @@ def analyze(
     else:
         probabilities, answers = calibrator.probabilities(evaluated.log_probs), calibrator.decide(evaluated.log_probs)
         thresholds = np.full(len(answers), np.nan if calibrator.threshold is None else calibrator.threshold)
-    expected, rows = evaluated.expected, np.arange(len(answers))
-    confidence = probabilities[rows, answers]
+    texts, expected = evaluated.split.texts, evaluated.expected
+    confidence = probabilities[np.arange(len(answers)), answers]
     correct = answers == expected
+    scores = LabelScores(evaluated.log_probs, probabilities)
+    edited = slice(settings.stress_rows)
     return ReliabilityReport(
         metric=calibrator.metric,
         temperature=calibrator.temperature,
@@ -91,14 +88,19 @@ def analyze(
         fitted_on=validation.split.name,
         fitted_rows=len(validation.split),
         cross_fitted=same,
-        calibrated=compute_calibrated_metrics(
-            calibrator.labels, LabelScores(evaluated.log_probs, probabilities), answers, expected, settings
-        ),
+        calibrated=compute_metrics("calibrated", calibrator.labels, expected, answers, settings, scores=scores),
         coverage=coverage_curve(confidence, correct),
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= thresholds, correct),
-        slices=compute_slices(evaluated.split.texts, expected, answers, len(calibrator.labels), settings.slices),
-        stress=_stress(calibrator, evaluated, settings, answer),
-        errors=_errors(evaluated.split.texts, expected, answers, confidence, calibrator.labels),
+        slices=compute_slices(texts, expected, answers, len(calibrator.labels), settings.slices),
+        stress=run_stress_test(
+            texts[edited],
+            expected[edited],
+            calibrator.decide(evaluated.log_probs[edited]),
+            lambda edited_texts: calibrator.decide(answer(edited_texts)),
+            settings.stress_edits,
+            settings.seed,
+        ),
+        errors=_errors(texts, expected, answers, confidence, calibrator.labels),
     )
 
 
@@ -128,26 +130,6 @@ def _abstention(
         return None
     return Abstention(
         wanted, threshold, float(answered.mean()), float(correct[answered].mean()) if answered.any() else None
-    )
-
-
-def _stress(
-    calibrator: Calibrator,
-    evaluated: ScoredSplit,
-    settings: EvaluateConfig,
-    answer: Callable[[Sequence[str]], NDArray[np.float32]],
-) -> tuple[StressResult, ...]:
-    if not settings.stress_rows:
-        return ()
-    rows = evaluated.split.head(settings.stress_rows)
-    predicted = calibrator.decide(evaluated.log_probs[: len(rows)])
-    return run_stress_test(
-        rows.texts,
-        np.array(rows.labels),
-        predicted,
-        lambda texts: calibrator.decide(answer(texts)),
-        settings.stress_edits,
-        settings.seed,
     )
 
 

@@ -78,13 +78,6 @@ def run_stress_test(
             continue
         answers = answer([edited[row] for row in rows])
         before, truth = predicted[rows], expected[rows]
-        results.append(
-            StressResult(
-                edit.title,
-                len(rows),
-                float((answers != before).mean()),
-                float((before == truth).mean()),
-                float((answers == truth).mean()),
-            )
-        )
+        shares = (float(counted.mean()) for counted in (answers != before, before == truth, answers == truth))
+        results.append(StressResult(edit.title, len(rows), *shares))
     return tuple(results)

@@ -13,7 +13,7 @@ from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import RecipeError
 from whinchat.evaluation.evaluate import evaluate
-from whinchat.evaluation.metrics import LabelScores, compute_calibrated_metrics
+from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictor
@@ -82,11 +82,10 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
     log_probs = np.array([prediction.log_probs for prediction in outcome.predictions], dtype=np.float32)
     expected = np.array(split.labels)
     probabilities, answers = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
+    scores = LabelScores(log_probs, probabilities)
     return RunEvaluation(
         outcome.evaluation,
-        compute_calibrated_metrics(
-            calibrator.labels, LabelScores(log_probs, probabilities), answers, expected, recipe.evaluate
-        ),
+        compute_metrics("calibrated", calibrator.labels, expected, answers, recipe.evaluate, scores=scores),
         # The calibrator of a run is fitted on the run's own validation split.
         in_sample=source is None and split.name == "validation",
     )

@@ -154,11 +154,8 @@ def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
 def _pair(first: str, second: str, record: RunRecord, sides: tuple[StoredPredictions, StoredPredictions]) -> RunPair:
     """The paired test of two runs whose fingerprints say that they were evaluated on the same rows."""
     answers = [np.array([prediction.best for prediction in side.after]) for side in sides]
-    settings = record.recipe.evaluate
     expected, size = np.array(sides[0].expected), len(sides[0].labels)
-    paired = paired_test(
-        "score", expected, *answers, size=size, resamples=settings.bootstrap_resamples, seed=settings.seed
-    )
+    paired = paired_test("score", expected, *answers, size=size, settings=record.recipe.evaluate)
     return RunPair(first, second, paired)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,8 @@ from whinchat.storage.json_records import read_json_record, write_json_record
 
 T = TypeVar("T")
 
-_COLUMNS = tuple(field.name for field in fields(ReviewedRow))
+_ARROW_TYPES = (pa.int64(), *[pa.string()] * 3, *[pa.float64()] * 3, pa.string())
+_SCHEMA = pa.schema([(field.name, kind) for field, kind in zip(fields(ReviewedRow), _ARROW_TYPES, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -147,17 +148,10 @@ class ReviewFolder:
         def write_table(draft: Path) -> None:
             with draft.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(_COLUMNS)
-                writer.writerows([getattr(row, name) for name in _COLUMNS] for row in rows)
+                writer.writerow(_SCHEMA.names)
+                writer.writerows(astuple(row) for row in rows)
 
-        # The columns of ``ReviewedRow`` in their order.
-        types = [pa.int64(), *[pa.string()] * 3, *[pa.float64()] * 3, pa.string()]
-        content = pa.table(
-            {
-                name: pa.array([getattr(row, name) for row in rows], type_)
-                for name, type_ in zip(_COLUMNS, types, strict=True)
-            }
-        )
+        content = pa.Table.from_pylist([asdict(row) for row in rows], _SCHEMA)
         replace_file(self.table, write_table)
         replace_file(self.parquet, lambda draft: pq.write_table(content, draft, compression="zstd"))
         write_json_record(self.review, review)

@@ -10,14 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from whinchat.data.formats.table_format import (
-    Block,
-    BlockLocation,
-    Columns,
-    ColumnTypes,
-    TableFormat,
-    read_text_cell,
-)
+from whinchat.data.formats.table_format import Block, BlockLocation, Columns, ColumnTypes, TableFormat, read_text_cell
 from whinchat.data.rows import Row, labelled_rows, require_column, require_columns
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
