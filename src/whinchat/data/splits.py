@@ -216,10 +216,8 @@ def _take_groups(free: Sequence[_Group], quotas: Counter[int]) -> tuple[list[_Gr
         if position not in taken and len(group) <= missing:
             taken.add(position)
             missing -= len(group)
-    return (
-        [group for position, group in enumerate(free) if position in taken],
-        [group for position, group in enumerate(free) if position not in taken],
-    )
+    rest = [group for position, group in enumerate(free) if position not in taken]
+    return [free[position] for position in sorted(taken)], rest
 
 
 def _fullness(fold_labels: Counter[int], group: _Group, label_rows: Counter[int]) -> Fraction:

@@ -91,8 +91,7 @@ def _do_job(job: PredictionJob, table: TableFormat, work: PartWorker, overwrite:
     with progress(f"Reading {job.source}", job.bytes, "bytes") as bar:
         locations = list(table.locate_blocks(job.rows_per_part, bar.update))
     missing = [location for location in locations if not job.part(location).is_file()]
-    rows = sum(location.rows for location in locations)
-    rows_left = sum(location.rows for location in missing)
+    rows, rows_left = (sum(location.rows for location in listed) for listed in (locations, missing))
     with progress("Labelling", rows, initial=rows - rows_left) as bar:
         if missing:
             work(job, table, missing, bar)

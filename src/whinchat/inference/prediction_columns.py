@@ -61,15 +61,9 @@ class LabelCounts:
     @classmethod
     def total(cls, parts: Sequence[LabelCounts], labels: Sequence[str]) -> LabelCounts:
         """Add up ``parts``; a label that no row has counts zero."""
-        by_label: Counter[str] = Counter()
-        for part in parts:
-            by_label.update(part.labels)
-        return cls(
-            sum(part.rows for part in parts),
-            sum(part.bad for part in parts),
-            sum(part.unsure for part in parts),
-            {label: by_label[label] for label in labels},
-        )
+        by_label = {label: sum(part.labels.get(label, 0) for part in parts) for label in labels}
+        rows, bad = sum(part.rows for part in parts), sum(part.bad for part in parts)
+        return cls(rows, bad, sum(part.unsure for part in parts), by_label)
 
 
 def readable_texts(block: Block) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -25,7 +26,7 @@ from whinchat.report.formatting import (
     format_percent,
     format_signed,
 )
-from whinchat.report.text_table import TextTable
+from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.predictions import StoredPredictions
 from whinchat.storage.run_record import RunRecord
 
@@ -92,33 +93,34 @@ class RunComparison:
 
     def table(self) -> TextTable:
         """Return the metrics of the runs as a table of text cells."""
-        columns = (
-            "run", "base model", "method", "trainable parameters", "macro-F1 before", "macro-F1 after",
-            *(METRICS[name].heading for name in _other_metrics()), "macro-F1, free generation", "invalid answers",
-            "training time", "peak memory",
-        )  # fmt: skip
         numbered = any(row.measured_on > 1 for row in self.rows)
-        return TextTable("Comparison of runs", columns, tuple(_cells(row, numbered) for row in self.rows))
+        columns: Columns[ComparisonRow] = {
+            "run": lambda row: f"{row.name} [{row.measured_on}]" if numbered else row.name,
+            "base model": lambda row: row.model,
+            "method": lambda row: row.method,
+            "trainable parameters": lambda row: format_count(row.trainable_parameters),
+            "macro-F1 before": lambda row: format_estimate(row.before_macro_f1, row.before_interval),
+            "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
+            **{METRICS[name].heading: partial(_format_other_metric, name) for name in _other_metrics()},
+            "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
+            "invalid answers": lambda row: format_percent(row.invalid_rate),
+            "training time": lambda row: format_duration(row.train_seconds),
+            "peak memory": lambda row: format_bytes(row.peak_memory_bytes),
+        }
+        return TextTable.of("Comparison of runs", self.rows, columns)
 
     def pair_table(self) -> TextTable:
         """Return the paired tests as a table of text cells."""
-        columns = (
-            "first run", "second run", "macro-F1, second minus first", "95 % interval", "only second correct",
-            "only first correct", "McNemar test",
-        )  # fmt: skip
-        rows = tuple(
-            (
-                pair.first,
-                pair.second,
-                format_signed(pair.paired.macro_f1_gain),
-                format_interval(pair.paired.interval),
-                format_count(pair.paired.fixed),
-                format_count(pair.paired.broken),
-                format_p_value(pair.paired.mcnemar_p),
-            )
-            for pair in self.pairs
-        )
-        return TextTable("Paired tests of two runs on the same rows", columns, rows, heads=2)
+        columns: Columns[RunPair] = {
+            "first run": lambda pair: pair.first,
+            "second run": lambda pair: pair.second,
+            "macro-F1, second minus first": lambda pair: format_signed(pair.paired.macro_f1_gain),
+            "95 % interval": lambda pair: format_interval(pair.paired.interval),
+            "only second correct": lambda pair: format_count(pair.paired.fixed),
+            "only first correct": lambda pair: format_count(pair.paired.broken),
+            "McNemar test": lambda pair: format_p_value(pair.paired.mcnemar_p),
+        }
+        return TextTable.of("Paired tests of two runs on the same rows", self.pairs, columns, heads=2)
 
 
 def compare_records(
@@ -214,20 +216,8 @@ def _notes(
     return tuple(notes)
 
 
-def _cells(row: ComparisonRow, numbered: bool) -> tuple[str, ...]:
-    return (
-        f"{row.name} [{row.measured_on}]" if numbered else row.name,
-        row.model,
-        row.method,
-        format_count(row.trainable_parameters),
-        format_estimate(row.before_macro_f1, row.before_interval),
-        format_estimate(row.after_macro_f1, row.after_interval),
-        *(format_number(row.other_metrics.get(name)) for name in _other_metrics()),
-        format_number(row.generate_macro_f1),
-        format_percent(row.invalid_rate),
-        format_duration(row.train_seconds),
-        format_bytes(row.peak_memory_bytes),
-    )
+def _format_other_metric(name: str, row: ComparisonRow) -> str:
+    return format_number(row.other_metrics.get(name))
 
 
 def _other_metrics() -> list[str]:

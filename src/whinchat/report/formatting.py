@@ -23,9 +23,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return rounded.lstrip("-") if float(rounded) == 0 else rounded
 
 
-def format_signed(value: float, digits: int = 3) -> str:
+def format_signed(value: float) -> str:
     """Return a difference with its sign, plus or minus."""
-    rounded = format_number(value, digits)
+    rounded = format_number(value)
     return rounded if rounded.startswith("-") or rounded == NOT_MEASURED else f"+{rounded}"
 
 
@@ -44,9 +44,9 @@ def format_texts(count: int) -> str:
     return f"{format_count(count)} {'text' if count == 1 else 'texts'}"
 
 
-def format_interval(interval: Interval, digits: int = 3) -> str:
+def format_interval(interval: Interval) -> str:
     """Return both ends of an interval, such as "0.312 to 0.423"."""
-    return f"{format_number(interval.low, digits)} to {format_number(interval.high, digits)}"
+    return f"{format_number(interval.low)} to {format_number(interval.high)}"
 
 
 def format_estimate(value: float | None, interval: Interval | None) -> str:

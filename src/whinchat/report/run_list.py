@@ -10,7 +10,7 @@ from typing import Literal
 from whinchat.errors import RunError, WhinchatError
 from whinchat.recipe.schema import method_name
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
-from whinchat.report.text_table import TextTable
+from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_folder import RunFolder
 
 RunState = Literal["finished", "trained", "begun", "unreadable"]
@@ -64,20 +64,16 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 def runs_table(runs: list[RunSummary]) -> TextTable:
     """Return the runs as a table of text cells."""
-    columns = ("run", "task", "method", "rows", "macro-F1", "time", "size")
-    rows = tuple(
-        (
-            run.name,
-            run.task or "",
-            run.method or "",
-            "" if run.rows is None else format_count(run.rows),
-            " → ".join(format_number(value) for value in (run.before, run.after) if value is not None),
-            format_duration(run.seconds) if run.state == "finished" else run.state,
-            format_bytes(run.bytes),
-        )
-        for run in runs
-    )
-    return TextTable("Runs", columns, rows)
+    columns: Columns[RunSummary] = {
+        "run": lambda run: run.name,
+        "task": lambda run: run.task or "",
+        "method": lambda run: run.method or "",
+        "rows": lambda run: "" if run.rows is None else format_count(run.rows),
+        "macro-F1": lambda run: " → ".join(format_number(f1) for f1 in (run.before, run.after) if f1 is not None),
+        "time": lambda run: format_duration(run.seconds) if run.state == "finished" else run.state,
+        "size": lambda run: format_bytes(run.bytes),
+    }
+    return TextTable.of("Runs", runs, columns)
 
 
 def _summarize(folder: RunFolder) -> RunSummary:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Mode, ReliabilityReport
+from whinchat.evaluation.results import Mode, ReliabilityReport, SliceMetrics, StressResult
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report.formatting import (
     MODE_NAMES,
@@ -21,7 +21,7 @@ from whinchat.report.formatting import (
     format_percent,
     format_signed,
 )
-from whinchat.report.text_table import TextTable
+from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
 LONGEST_SAMPLE = 220  # characters
@@ -106,30 +106,27 @@ def coverage_table(reliability: ReliabilityReport) -> TextTable:
 def slices_table(reliability: ReliabilityReport) -> TextTable:
     """Return the metrics on each kind of text, under those on all texts."""
     overall = reliability.calibrated
-    metrics = [("all texts", overall.n, 1.0, overall.accuracy, overall.macro_f1)]
-    metrics += [(part.name, part.n, part.share, part.accuracy, part.macro_f1) for part in reliability.slices]
-    rows = tuple(
-        (name, format_count(n), format_percent(share), format_number(accuracy), format_number(macro_f1))
-        for name, n, share, accuracy, macro_f1 in metrics
-    )
-    columns = ("kind of text", "texts", "share of texts", "accuracy", "macro-F1")
-    return TextTable("Metrics on kinds of text", columns, rows)
+    all_texts = SliceMetrics("all texts", overall.n, 1.0, overall.accuracy, overall.macro_f1)
+    columns: Columns[SliceMetrics] = {
+        "kind of text": lambda part: part.name,
+        "texts": lambda part: format_count(part.n),
+        "share of texts": lambda part: format_percent(part.share),
+        "accuracy": lambda part: format_number(part.accuracy),
+        "macro-F1": lambda part: format_number(part.macro_f1),
+    }
+    return TextTable.of("Metrics on kinds of text", (all_texts, *reliability.slices), columns)
 
 
 def stress_table(reliability: ReliabilityReport) -> TextTable:
     """Return how edits that keep the meaning of a text change the predictions."""
-    rows = tuple(
-        (
-            result.name,
-            format_count(result.n),
-            format_percent(result.changed),
-            format_number(result.accuracy_before),
-            format_number(result.accuracy_after),
-        )
-        for result in reliability.stress
-    )
-    columns = ("edit", "texts edited", "predictions changed", "accuracy without edit", "accuracy with edit")
-    return TextTable("Robustness to edits that keep the meaning", columns, rows)
+    columns: Columns[StressResult] = {
+        "edit": lambda result: result.name,
+        "texts edited": lambda result: format_count(result.n),
+        "predictions changed": lambda result: format_percent(result.changed),
+        "accuracy without edit": lambda result: format_number(result.accuracy_before),
+        "accuracy with edit": lambda result: format_number(result.accuracy_after),
+    }
+    return TextTable.of("Robustness to edits that keep the meaning", reliability.stress, columns)
 
 
 def errors_table(reliability: ReliabilityReport) -> TextTable:
@@ -256,10 +253,10 @@ def _sample_row(sample: Sample) -> tuple[str, ...]:
     return one_line(sample.text), sample.expected, *generated, *scored
 
 
-def one_line(text: str, longest: int = LONGEST_SAMPLE) -> str:
-    """Return the text on one line, without control characters, cut with an ellipsis after ``longest`` characters."""
+def one_line(text: str) -> str:
+    """Return a text on one line, without control characters, cut with an ellipsis after LONGEST_SAMPLE characters."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+    return text if len(text) <= LONGEST_SAMPLE else text[: LONGEST_SAMPLE - 1].rstrip() + "…"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+# Heading of each column -> the function that turns an item into its cell in that column.
+Columns = Mapping[str, Callable[[T], str]]
 
 
 @dataclass(frozen=True)
@@ -22,3 +28,11 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     numeric: bool = True
     heads: int = 1
+
+    @classmethod
+    def of(
+        cls, caption: str, items: Iterable[T], columns: Columns[T], *, numeric: bool = True, heads: int = 1
+    ) -> TextTable:
+        """Return a table with a row for each item."""
+        rows = tuple(tuple(cell(item) for cell in columns.values()) for item in items)
+        return cls(caption, tuple(columns), rows, numeric, heads)

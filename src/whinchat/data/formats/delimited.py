@@ -46,7 +46,9 @@ class CsvFormat(TextFormat):
                 if not fields:
                     continue
                 if not header:
-                    header = cls._read_header(fields, data, path)
+                    header = [name.strip() for name in fields]
+                    cls._require_delimiter(header, f"{path}:1")
+                    require_columns(data, header, f"{path}:1")
                     continue
                 if len(fields) != len(header):
                     raise DataError(
@@ -61,13 +63,6 @@ class CsvFormat(TextFormat):
                 'inside a quoted text, double each quote: ""'
             ) from fault
         return require_rows(rows, str(path))
-
-    @classmethod
-    def _read_header(cls, fields: list[str], data: DataConfig, path: Path) -> list[str]:
-        header = [name.strip() for name in fields]
-        cls._require_delimiter(header, f"{path}:1")
-        require_columns(data, header, f"{path}:1")
-        return header
 
     @classmethod
     def _require_delimiter(cls, header: Sequence[str], where: str) -> None:
@@ -113,12 +108,12 @@ class CsvFormat(TextFormat):
 
     def read_rows(self, file: BinaryIO) -> Iterator[tuple[Any, str, str]]:
         width, text_index = len(self.names), self.names.index(self.text_column)
-        for row, parse_fault in self._parse(DecodedLines(file)):
-            fault = parse_fault
+        for row, fault in self._parse(DecodedLines(file)):
             if not fault and len(row) != width:
                 surplus = f": {_quote(row[width:])}" if len(row) > width else ""
-                fault = f"{len(row)} fields, the header has {width}{surplus}"
-            yield row, "" if fault else row[text_index], fault
+                yield row, "", f"{len(row)} fields, the header has {width}{surplus}"
+            else:
+                yield row, "" if fault else row[text_index], fault
 
     def _parse(self, lines: DecodedLines) -> Iterator[tuple[list[str], str]]:
         """Yield the fields of each row, and its fault."""

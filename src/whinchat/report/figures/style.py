@@ -128,10 +128,10 @@ def set_title(figure: Figure, title: str) -> None:
     figure.suptitle(textwrap.fill(" ".join(title.split()), characters), x=0.0, ha="left")
 
 
-def shorten(name: str, longest: int = LONGEST_NAME) -> str:
-    """Return the name on one line, cut with an ellipsis if it has more than ``longest`` characters."""
+def shorten(name: str) -> str:
+    """Return a name on one line, cut with an ellipsis if it has more than ``LONGEST_NAME`` characters."""
     name = " ".join(name.split())
-    return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip() + "…"
 
 
 def write_message(ax: Axes, message: str, theme: Theme) -> None:
