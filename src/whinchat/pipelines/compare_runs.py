@@ -22,19 +22,19 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> R
     Raises:
         RunError: no run is named, one is named twice, or one is not a finished run.
     """
-    paths = [Path(run) for run in runs]
-    names = _run_names(paths)
-    records = {name: RunFolder(path).read() for name, path in zip(names, paths, strict=True)}
-    if len(records) < len(paths):
+    folders = _folders_by_name([Path(run) for run in runs])
+    records = {name: folder.read() for name, folder in folders.items()}
+    if len(records) < len(runs):
         raise RunError("compare: the same run is named twice; name each run once")
-    predictions = {name: read_predictions(RunFolder(path).predictions) for name, path in zip(names, paths, strict=True)}
+    predictions = {name: read_predictions(folder.predictions) for name, folder in folders.items()}
     comparison = compare_records(records, predictions)
     if out is not None:
         write_comparison_figure(records, Path(out) / "comparison.png")
     return comparison
 
 
-def _run_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each path's folder, or the whole path where two folders share a name."""
+def _folders_by_name(paths: Sequence[Path]) -> dict[str, RunFolder]:
+    """Return the run folders by their names, or by their whole paths where two folders share a name."""
     names = [path.resolve().name for path in paths]
-    return [str(path) if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
+    pairs = zip(names, paths, strict=True)
+    return {str(path) if names.count(name) > 1 else name: RunFolder(path) for name, path in pairs}

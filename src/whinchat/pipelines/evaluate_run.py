@@ -24,11 +24,7 @@ from whinchat.storage.run_folder import RunFolder
 
 # Keys that take effect when the calibrator is fitted, not when a run is evaluated.
 _CALIBRATION_KEYS = {
-    "evaluate.metric",
-    "evaluate.wanted_accuracy",
-    "evaluate.slices",
-    "evaluate.stress_edits",
-    "evaluate.stress_rows",
+    f"evaluate.{key}" for key in ("metric", "wanted_accuracy", "slices", "stress_edits", "stress_rows")
 }
 
 
@@ -49,11 +45,7 @@ class RunEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: the keys of ``evaluation``, with ``decide`` and ``in_sample`` beside them."""
-        return {
-            **to_json(self.evaluation),
-            "decide": None if self.calibrated is None else to_json(self.calibrated),
-            "in_sample": self.in_sample,
-        }
+        return {**to_json(self.evaluation), "decide": to_json(self.calibrated), "in_sample": self.in_sample}
 
 
 def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence[str] = ()) -> RunEvaluation:
@@ -80,15 +72,12 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
     if not calibrator.rows:
         return RunEvaluation(outcome.evaluation, None, in_sample=False)
     log_probs = np.array([prediction.log_probs for prediction in outcome.predictions], dtype=np.float32)
-    expected = np.array(split.labels)
-    probabilities, answers = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
-    scores = LabelScores(log_probs, probabilities)
-    return RunEvaluation(
-        outcome.evaluation,
-        compute_metrics("calibrated", calibrator.labels, expected, answers, recipe.evaluate, scores=scores),
-        # The calibrator of a run is fitted on the run's own validation split.
-        in_sample=source is None and split.name == "validation",
-    )
+    scores = LabelScores(log_probs, calibrator.probabilities(log_probs))
+    answers, expected = calibrator.decide(log_probs), np.array(split.labels)
+    labels, settings = calibrator.labels, recipe.evaluate
+    calibrated = compute_metrics("calibrated", labels, expected, answers, settings, scores=scores)
+    # The calibrator of a run is fitted on the run's own validation split.
+    return RunEvaluation(outcome.evaluation, calibrated, in_sample=source is None and split.name == "validation")
 
 
 def _recipe_and_split(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
@@ -112,10 +101,7 @@ def _recipe_and_split(path: Path, source: str | None, overrides: Sequence[str]) 
     changed = {key.split(".")[1] for key in override_of if key.startswith("data.")}
     data = {key: getattr(recipe.data, key) for key in changed}
     rows = recipe.evaluate.rows if "evaluate.rows" in override_of else None
-    recipe = recipe.model_copy(
-        update={
-            "data": DataConfig.model_validate(data | {"source": source}),
-            "evaluate": recipe.evaluate.model_copy(update={"rows": rows}),
-        }
-    )
+    evaluate_config = recipe.evaluate.model_copy(update={"rows": rows})
+    data_config = DataConfig.model_validate(data | {"source": source})
+    recipe = recipe.model_copy(update={"data": data_config, "evaluate": evaluate_config})
     return recipe, load_split(recipe)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.json_records import to_json
 
 
 @dataclass(frozen=True)
@@ -32,21 +35,13 @@ class InspectedExample:
     input_ids: tuple[int, ...]
     tokens: tuple[str, ...]
     supervised: tuple[bool, ...]
-    truncated_tokens: int
-    escaped_control_tokens: int
+    truncated_tokens: Annotated[int, Field(alias="shortened")]
+    escaped_control_tokens: Annotated[int, Field(alias="defused")]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {
-            "row": self.row,
-            "text": self.text,
-            "label": self.label,
-            "input_ids": list(self.input_ids),
-            "tokens": list(self.tokens),
-            "supervised": list(self.supervised),
-            "shortened": self.truncated_tokens,
-            "defused": self.escaped_control_tokens,
-        }
+        """Return plain JSON types, under the keys of ``whinchat inspect --json``."""
+        content: dict[str, Any] = to_json(self)
+        return content
 
 
 def inspect_example(recipe: Recipe, row: int = 0) -> InspectedExample:

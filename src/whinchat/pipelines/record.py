@@ -48,9 +48,15 @@ def make_record(
         seconds: wall-clock seconds of each stage so far.
     """
     before, after = outcomes
+    prompt_notes = {
+        "training texts shortened": training.truncated_texts,
+        "evaluated texts shortened": after.truncated_texts,
+        "training texts with control tokens broken up": training.escaped_texts,
+        "evaluated texts with control tokens broken up": after.escaped_texts,
+    }
     return RunRecord(
         recipe=recipe,
-        manifest=_manifest(recipe, corpus, backbone, training, seconds, _prompt_notes(training, after)),
+        manifest=_manifest(recipe, corpus, backbone, training, seconds, prompt_notes),
         before=before.evaluation,
         after=after.evaluation,
         paired=paired_tests(split, before, after, recipe.evaluate),
@@ -83,15 +89,6 @@ def tracker_metrics(record: RunRecord) -> dict[str, float]:
     }
 
 
-def _prompt_notes(training: TrainingResult, after: EvaluationOutcome) -> dict[str, int]:
-    return {
-        "training texts shortened": training.truncated_texts,
-        "evaluated texts shortened": after.truncated_texts,
-        "training texts with control tokens broken up": training.escaped_texts,
-        "evaluated texts with control tokens broken up": after.escaped_texts,
-    }
-
-
 def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: EvaluationOutcome) -> tuple[Sample, ...]:
     """Return the first rows of each label, the labels taking turns, so that the samples show every label."""
     labels = recipe.task.labels
@@ -118,16 +115,12 @@ def _manifest(
     seconds: dict[str, float],
     notes: dict[str, int],
 ) -> Manifest:
-    labels, splits = recipe.task.labels, (corpus.train, corpus.validation, corpus.test)
+    labels, splits = recipe.task.labels, filter(None, (corpus.train, corpus.validation, corpus.test))
     return Manifest(
         whinchat_version=version("whinchat"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"python": platform.python_version()} | {name: version(name) for name in _RECORDED_PACKAGES},
-        platform={
-            "system": platform.platform(),
-            "processor": processor_name(),
-            "cores": str(usable_cores()),
-        },
+        platform={"system": platform.platform(), "processor": processor_name(), "cores": str(usable_cores())},
         device=backbone.plan.device,
         load_in=backbone.plan.load_in,
         compute_dtype=backbone.plan.compute_dtype,
@@ -140,9 +133,7 @@ def _manifest(
         trainable_parameters=training.trainable_parameters,
         data_source=recipe.data.source,
         data_revision=corpus.revision,
-        splits={
-            split.name: SplitFacts(len(split), split.fingerprint(), split.counts(labels)) for split in splits if split
-        },
+        splits={split.name: SplitFacts(len(split), split.fingerprint(), split.counts(labels)) for split in splits},
         data_report=asdict(corpus.report),
         prompt_notes=notes,
         selected_on="validation" if recipe.train.keep == "best" else None,

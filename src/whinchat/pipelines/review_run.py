@@ -82,73 +82,48 @@ def review_run(
 def _score_folds(
     recipe: Recipe, corpus: Corpus, fold_rows: Sequence[Sequence[int]], folder: ReviewFolder, existing: IfExists
 ) -> tuple[ReviewPlan, list[FoldResult]]:
-    """Return the result of every fold: the stored one where an earlier process finished the fold, else a new one."""
-    stored = None if existing == "overwrite" else _read_stored(corpus, folder, len(fold_rows))
+    """Return the plan of the review and the result of each fold; a fold with a stored result is not scored again."""
+    plan = folder.read_plan() if existing != "overwrite" and folder.plan.is_file() else None
+    if plan and plan.train_fingerprint != corpus.train.fingerprint():
+        raise RunError(f"{folder.path}: {corpus.source} has changed since the review began; use --overwrite")
+    stored = [folder.read_fold(number) if plan else None for number in range(len(fold_rows))]
     # Prepared before anything is written or deleted, so that an error in the recipe loses nothing.
-    prepared = prepare_training(recipe, corpus) if stored is None or None in stored[1] else None
-    if stored is not None:
-        plan, stored_results = stored
-        if prepared is not None and prepared[0].source.commit != plan.model_commit:
-            raise RunError(
-                f"{folder.path}: {recipe.backbone.model} has changed since the review began; use --overwrite"
-            )
-    else:
-        assert prepared is not None
-        train_fingerprint, model_commit = corpus.train.fingerprint(), prepared[0].source.commit
-        plan = ReviewPlan(recipe, len(fold_rows), train_fingerprint, corpus.revision, model_commit)
-        stored_results = [None] * len(fold_rows)
+    prepared = prepare_training(recipe, corpus) if None in stored else None
+    model_commit = prepared[0].source.commit if prepared else None
+    if plan is None:
+        plan = ReviewPlan(recipe, len(fold_rows), corpus.train.fingerprint(), corpus.revision, model_commit)
         if existing == "overwrite":
             folder.clear()
         folder.open(plan)
+    elif prepared and model_commit != plan.model_commit:
+        raise RunError(f"{folder.path}: {recipe.backbone.model} has changed since the review began; use --overwrite")
     results: list[FoldResult] = []
     for number, rows in enumerate(fold_rows):
-        result = stored_results[number]
-        if result is None:
+        if (result := stored[number]) is None:
             # An adapter changes the model that it is attached to, so every fold loads the model anew.
-            backbone, template = prepared or prepare_training(recipe, corpus)
-            prepared = None
-            result = _score_fold(recipe, corpus, rows, folder.fold(number), backbone, template)
+            prepared = prepared or prepare_training(recipe, corpus)
+            result = _score_fold(recipe, corpus, rows, folder.fold(number), prepared)
             folder.write_fold(number, *result)
             # Trainer and model refer to each other, so their memory is freed by the garbage collector only.
-            del backbone, template
+            prepared = None
             gc.collect()
         results.append(result)
     return plan, results
 
 
-def _read_stored(corpus: Corpus, folder: ReviewFolder, folds: int) -> tuple[ReviewPlan, list[FoldResult | None]] | None:
-    """Return the plan of an earlier process, with None for each fold it did not finish; None if there is no plan."""
-    if not folder.plan.is_file():
-        return None
-    plan = folder.read_plan()
-    if plan.train_fingerprint != corpus.train.fingerprint():
-        raise RunError(f"{folder.path}: {corpus.source} has changed since the review began; use --overwrite")
-    return plan, [folder.read_fold(number) for number in range(folds)]
-
-
 def _score_fold(
-    recipe: Recipe,
-    corpus: Corpus,
-    rows: Sequence[int],
-    folder: FoldFolder,
-    backbone: Backbone,
-    template: PromptTemplate,
+    recipe: Recipe, corpus: Corpus, rows: Sequence[int], folder: FoldFolder, prepared: tuple[Backbone, PromptTemplate]
 ) -> FoldResult:
     """Train on all training rows except ``rows``, and score ``rows``."""
     started = time.perf_counter()
+    backbone, template = prepared
     held_out = set(rows)
     others = corpus.train.take([row for row in range(len(corpus.train)) if row not in held_out])
     fold = corpus.train.take(list(rows))
-    engine, training = train(
-        recipe, replace(corpus, train=others), backbone, template, folder.checkpoints, folder.adapter
-    )
-    scores = score_prompts(
-        engine,
-        template.encode(fold.texts),
-        recipe.evaluate.per_device_eval_batch_size,
-        f"Scoring fold {folder.path.name}",
-        labels_only=True,
-    )
+    train_corpus = replace(corpus, train=others)
+    engine, training = train(recipe, train_corpus, backbone, template, folder.checkpoints, folder.adapter)
+    prompts, batch_size = template.encode(fold.texts), recipe.evaluate.per_device_eval_batch_size
+    scores = score_prompts(engine, prompts, batch_size, f"Scoring fold {folder.path.name}", labels_only=True)
     seconds = None if training.resumed_from_step else time.perf_counter() - started
     return scores, FoldRecord(len(fold), fold.fingerprint(), len(others), training.steps, seconds)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,12 +103,11 @@ def plan_stages(
     Returns:
         The stages, and the number of texts behind the estimates (0 for no estimates).
     """
-    settings, train = recipe.evaluate, recipe.train
-    answers = " and by free generation" if settings.generate else ""
+    answers = " and by free generation" if recipe.evaluate.generate else ""
     rows = f"{len(split):,} {split.name} texts by label scores{answers}"
-    steps = _training_steps(recipe, len(corpus.train))
     checkpoint = last_checkpoint(checkpoints)
-    steps_left = max(0, steps - (checkpoint_step(checkpoint) if checkpoint else 0))
+    steps_done = checkpoint_step(checkpoint) if checkpoint else 0
+    steps_left = max(0, _training_steps(recipe, len(corpus.train)) - steps_done)
     method = method_name(recipe.adapter, engine.plan.load_in)
     titles = {
         "before": f"evaluate the untrained model on {rows}",
@@ -119,21 +118,29 @@ def plan_stages(
     }
     if has_before:
         del titles["before"]
-    if not logger.isEnabledFor(logging.INFO):
-        return [PlannedStage(name, title) for name, title in titles.items()], 0
-    sample = corpus.train.texts[:SAMPLE_TEXTS]
+    sample = corpus.train.texts[:SAMPLE_TEXTS] if logger.isEnabledFor(logging.INFO) else ()
+    seconds = _estimate_seconds(recipe, corpus, split, engine, sample, steps_left) if sample else {}
+    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], len(sample)
+
+
+def _estimate_seconds(
+    recipe: Recipe, corpus: Corpus, split: Split, engine: Engine, sample: Sequence[str], steps_left: int
+) -> dict[str, float]:
+    """Return the estimated time of each stage that computes with the model, from the measured time of ``sample``."""
+    settings, train = recipe.evaluate, recipe.train
     scoring, generating = _seconds_per_text(engine, sample, recipe)
     evaluating = len(split) * (scoring + generating)
     step_rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
     training = steps_left * step_rows * scoring * TRAINING_FACTOR
     analyzing = 0.0
     if corpus.validation is not None:
-        training += _evaluations(recipe, steps) * len(corpus.validation.head(train.eval_rows)) * scoring
+        if (every := train.eval_steps) is not None:
+            evaluations = _training_steps(recipe, len(corpus.train)) / every if every >= 1 else 1 / every
+            training += evaluations * len(corpus.validation.head(train.eval_rows)) * scoring
         calibrating = 0 if corpus.validation.fingerprint() == split.fingerprint() else len(corpus.validation)
         edited = len(settings.stress_edits) * min(settings.stress_rows, len(split))
         analyzing = (calibrating + edited) * scoring
-    seconds = {"before": evaluating, "train": training, "after": evaluating, "trust": analyzing}
-    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], len(sample)
+    return {"before": evaluating, "train": training, "after": evaluating, "trust": analyzing}
 
 
 def _training_steps(recipe: Recipe, rows: int) -> int:
@@ -144,28 +151,15 @@ def _training_steps(recipe: Recipe, rows: int) -> int:
     return math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * train.num_train_epochs)
 
 
-def _evaluations(recipe: Recipe, steps: int) -> float:
-    """Return how often validation is scored during training."""
-    every = recipe.train.eval_steps
-    if every is None:
-        return 0.0
-    return steps / every if every >= 1 else 1 / every
-
-
 def _seconds_per_text(engine: Engine, texts: Sequence[str], recipe: Recipe) -> tuple[float, float]:
     """Return the measured seconds of scoring a text, and of letting the model answer it freely."""
     settings, prompts = recipe.evaluate, engine.template.encode(texts)
     batch_size, title = settings.per_device_eval_batch_size, "Measuring a sample"
     # The first pass pays for everything that is loaded or compiled once.
     score_prompts(engine, prompts[:1], batch_size, title)
-    scoring = _timed(lambda: score_prompts(engine, prompts, batch_size, title))
-    generating = 0.0
-    if settings.generate:
-        generating = _timed(lambda: generate(engine, prompts, settings.max_new_tokens, batch_size, title))
-    return scoring / len(prompts), generating / len(prompts)
-
-
-def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    score_prompts(engine, prompts, batch_size, title)
+    scored = time.perf_counter()
+    if settings.generate:
+        generate(engine, prompts, settings.max_new_tokens, batch_size, title)
+    return (scored - started) / len(prompts), (time.perf_counter() - scored) / len(prompts)

@@ -36,7 +36,8 @@ def read_mapping(name: str, text: str, requirement: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise RecipeError(f"{name}: holds {_kind(raw)}; {requirement}")
+        content = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise RecipeError(f"{name}: holds {content}; {requirement}")
     return raw
 
 
@@ -66,8 +67,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default spelled out; ``load_recipe`` reads an equal recipe from it."""
-    plain = recipe.model_dump(mode="json")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:
@@ -176,7 +176,3 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     """Return the model in a field's annotation, whether alone, in a list or in a union."""
     members = typing.get_args(annotation) or (annotation,)
     return next((member for member in members if isinstance(member, type) and issubclass(member, BaseModel)), None)
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

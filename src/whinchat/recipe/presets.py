@@ -60,6 +60,5 @@ class PresetRegistry:
         except UnicodeDecodeError as error:
             raise RecipeError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
         except OSError as error:
-            raise RecipeError(
-                f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-            ) from None
+            reason = error.strerror
+            raise RecipeError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None

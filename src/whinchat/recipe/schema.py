@@ -56,11 +56,9 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
-        if repeated:
+        if repeated := sorted({label for label in self.labels if self.labels.count(label) > 1}):
             raise ValueError(f"labels: {', '.join(repeated)} listed more than once; list each label once")
-        unknown = sorted(set(self.answers) - set(self.labels))
-        if unknown:
+        if unknown := sorted(set(self.answers) - set(self.labels)):
             raise ValueError(f"answers: {', '.join(unknown)} not in labels; labels are {', '.join(self.labels)}")
         if self.user_template.count(TEXT_SLOT) != 1:
             raise ValueError(f"user_template: must contain {TEXT_SLOT} exactly once, found {self.user_template!r}")
@@ -84,9 +82,7 @@ class DataConfig(Section):
     )
     format: DataFormat = Field("auto", description="Format of the source; auto detects the format.")
     config: str | None = Field(None, description="Configuration of a hub data set, such as sentiment.")
-    revision: str | None = Field(
-        None, description="Commit, tag or branch of a hub data set; null for its default branch."
-    )
+    revision: str | None = Field(None, description="Commit, tag or branch of a hub data set; null for the default.")
     text_column: str = Field("text", description="Column with the text (CSV, JSONL, Parquet, hub).")
     label_column: str = Field("label", description="Column with the label (CSV, JSONL, Parquet, hub).")
     label_map: dict[str, str] = Field(
@@ -106,12 +102,8 @@ class DataConfig(Section):
         description="Use only the first N test rows; null for all. For a source without a test split, the number of "
         "rows to take from the training rows.",
     )
-    split_seed: int = Field(
-        0, ge=0, description="Seed with which rows are drawn for splits that the source does not have."
-    )
-    drop_leaked: bool = Field(
-        True, description="Drop training rows whose text also occurs in the validation or test split."
-    )
+    split_seed: int = Field(0, ge=0, description="Seed that draws the rows of splits that the source does not have.")
+    drop_leaked: bool = Field(True, description="Drop training rows whose text also occurs in validation or test.")
     drop_duplicates: bool = Field(False, description="Keep only the first of several equal texts in the training rows.")
 
 
@@ -122,9 +114,7 @@ class BackboneConfig(Section):
         description="A model on the Hugging Face hub (OWNER/NAME), a local folder, or package:NAME for a file inside a "
         "PyPI package."
     )
-    revision: str | None = Field(
-        None, description="Commit, tag or branch of the model on the hub; the run records the commit."
-    )
+    revision: str | None = Field(None, description="Commit, tag or branch of a hub model; runs record the commit.")
     load_in: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
         "auto",
         description="Data type of the frozen weights in memory. auto takes bfloat16 on a machine that multiplies "
@@ -218,9 +208,7 @@ class TrainConfig(Section):
     )
     warmup_steps: float = Field(0.03, ge=0, description="Steps of warm-up; a value below 1 is a share of all steps.")
     num_train_epochs: float = Field(1.0, gt=0, description="Passes over the training rows.")
-    max_steps: int = Field(
-        -1, ge=-1, description="Stop after this number of optimizer steps; -1 to train for num_train_epochs."
-    )
+    max_steps: int = Field(-1, ge=-1, description="Stop after N optimizer steps; -1 to train for num_train_epochs.")
     per_device_train_batch_size: int = Field(16, ge=1, description="Texts in a batch of one process.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches whose gradients make one optimizer step.")
     optim: str = Field("adamw_torch_fused", description="Optimizer, by its name in transformers.")
@@ -236,9 +224,7 @@ class TrainConfig(Section):
     eval_rows: int | None = Field(
         None, ge=1, description="Score only the first N validation rows during training; null for all."
     )
-    save_steps: float = Field(
-        0.25, gt=0, description="Write a checkpoint every N steps; a value below 1 is a share of all steps."
-    )
+    save_steps: float = Field(0.25, gt=0, description="Save a checkpoint every N steps; below 1, a share of all steps.")
     save_total_limit: int = Field(2, ge=1, description="Number of checkpoints to keep; older checkpoints are deleted.")
     keep: Literal["last", "best"] = Field(
         "last",
@@ -287,14 +273,10 @@ class EvaluateConfig(Section):
 
     split: SplitName = Field("validation", description="Split that is measured before and after training.")
     rows: int | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
-    generate: bool = Field(
-        True, description="Also let the model write its answer freely, and report how often the answer is no label."
-    )
+    generate: bool = Field(True, description="Also measure freely written answers, and how often they are no label.")
     max_new_tokens: int = Field(16, ge=1, description="Longest freely written answer in tokens.")
     per_device_eval_batch_size: int = Field(64, ge=1, description="Texts in a batch of scoring or generation.")
-    bootstrap_resamples: int = Field(
-        2000, ge=100, description="Number of bootstrap resamples behind each 95 % interval."
-    )
+    bootstrap_resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind each 95 % interval.")
     metric: MetricName = Field(
         "macro_f1",
         description="Metric for which the calibrated classifier chooses its answers: accuracy takes the most probable "
@@ -318,12 +300,8 @@ class EvaluateConfig(Section):
         description="Edits that should change no answer, of which the report tells how many they change: typo, "
         "lower_case, mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
     )
-    stress_rows: int = Field(
-        200, ge=0, description="Number of rows, from the first, that are edited and answered again; 0 for none."
-    )
-    seed: int = Field(
-        0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and the draws of stress edits."
-    )
+    stress_rows: int = Field(200, ge=0, description="Edit only the first N rows and answer them again; 0 for none.")
+    seed: int = Field(0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")
 
 
 class Reference(Section):
@@ -353,16 +331,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if isinstance(self.train.class_weights, dict) and set(self.train.class_weights) != set(self.task.labels):
-            raise ValueError(
-                "train.class_weights: must name each label once; "
-                f"found {', '.join(self.train.class_weights)}, labels are {', '.join(self.task.labels)}"
-            )
-        strangers = sorted(set(self.data.label_map.values()) - set(self.task.labels))
-        if strangers:
-            raise ValueError(
-                f"data.label_map: {', '.join(strangers)} not in task.labels; labels are {', '.join(self.task.labels)}"
-            )
+        labels, weights = ", ".join(self.task.labels), self.train.class_weights
+        if isinstance(weights, dict) and set(weights) != set(self.task.labels):
+            names = ", ".join(weights)
+            raise ValueError(f"train.class_weights: must name each label once; found {names}, labels are {labels}")
+        if unknown := sorted(set(self.data.label_map.values()) - set(self.task.labels)):
+            raise ValueError(f"data.label_map: {', '.join(unknown)} not in task.labels; labels are {labels}")
         if self.adapter.init == "pissa" and self.train.weight_decay:
             raise ValueError("train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay")
         return self
