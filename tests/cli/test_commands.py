@@ -1,4 +1,4 @@
-"""Every command does what its help says."""
+"""What each command prints, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ODD_TEXTS = [
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """Heavy packages that a fresh process has imported once it has run the command."""
+    """Return the heavy packages that a fresh process has imported after running the command."""
     script = (
         f"import sys; sys.argv = ['whinchat', *{list(arguments)!r}]\n"
         "from whinchat.cli import main\n"
@@ -58,7 +58,7 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(*arguments) == set()
 
 
-def test_every_command_is_listed_here(whinchat: Whinchat) -> None:
+def test_commands_lists_every_command(whinchat: Whinchat) -> None:
     from whinchat.cli.app import app
 
     group = typer.main.get_command(app)
@@ -67,9 +67,9 @@ def test_every_command_is_listed_here(whinchat: Whinchat) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_an_example(whinchat: Whinchat, name: str) -> None:
-    said = whinchat(*name.split(), "--help")
-    assert said.code == 0
-    assert f"whinchat {name}" in said.out.split("Example")[1]
+    result = whinchat(*name.split(), "--help")
+    assert result.code == 0
+    assert f"whinchat {name}" in result.out.split("Example")[1]
 
 
 def test_version(whinchat: Whinchat) -> None:
@@ -77,112 +77,114 @@ def test_version(whinchat: Whinchat) -> None:
 
 
 def test_recipes_list(whinchat: Whinchat) -> None:
-    said = whinchat("recipes", "list")
-    assert said.code == 0
-    assert [line.split()[0] for line in said.out.splitlines()] == list(RECIPES.names())
+    result = whinchat("recipes", "list")
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == list(RECIPES.names())
     listed = json.loads(whinchat("recipes", "list", "--json").out)
-    assert {one["name"]: one["description"] for one in listed}["tinyllama-qlora"].endswith("(0.14 -> 0.51)")
+    assert {recipe["name"]: recipe["description"] for recipe in listed}["tinyllama-qlora"].endswith("(0.14 -> 0.51)")
 
 
-def test_recipes_show_is_a_recipe(whinchat: Whinchat) -> None:
-    said = whinchat("recipes", "show", "demo")
-    assert said.out == f"{RECIPES.text('demo').rstrip()}\n"
+def test_recipes_show_prints_a_recipe(whinchat: Whinchat) -> None:
+    result = whinchat("recipes", "show", "demo")
+    assert result.out == f"{RECIPES.text('demo').rstrip()}\n"
     changed = whinchat("recipes", "show", "demo", "--set", "train.seed=7").out
     assert yaml.safe_load(changed)["train"]["seed"] == 7
     resolved = yaml.safe_load(whinchat("recipes", "show", "demo", "--resolved").out)
     assert resolved["train"]["optim"] == "adamw_torch_fused"
-    assert resolved["data"].items() >= yaml.safe_load(said.out)["data"].items()
+    assert resolved["data"].items() >= yaml.safe_load(result.out)["data"].items()
 
 
 @pytest.mark.parametrize("name", RECIPES.names())
-def test_recipes_check_passes_what_is_shipped(whinchat: Whinchat, name: str) -> None:
-    said = whinchat("recipes", "check", name)
-    assert said.code == 0
-    assert said.out.startswith(f"{name}: good")
+def test_recipes_check_accepts_every_shipped_recipe(whinchat: Whinchat, name: str) -> None:
+    result = whinchat("recipes", "check", name)
+    assert result.code == 0
+    assert result.out.startswith(f"{name}: good")
 
 
 @pytest.fixture
-def mine(tiny_mistral: Path, tmp_path: Path) -> Path:
+def recipe_path(tiny_mistral: Path, tmp_path: Path) -> Path:
     source = finished_runs.write_csv(tmp_path / "texts.csv")
-    path = tmp_path / "[mine].yaml"
+    path = tmp_path / "[recipe_path].yaml"
     path.write_text(recipe_to_yaml(finished_runs.recipe_for(tiny_mistral, source)), encoding="utf-8")
     return path
 
 
-def test_brackets_in_a_path_come_out_literally(whinchat: Whinchat, mine: Path) -> None:
-    assert whinchat("recipes", "check", mine).out.startswith(f"{mine}: good")
+def test_brackets_in_a_path_are_printed_literally(whinchat: Whinchat, recipe_path: Path) -> None:
+    assert whinchat("recipes", "check", recipe_path).out.startswith(f"{recipe_path}: good")
 
 
-def test_inspect_supervises_the_answer_and_the_end_of_turn(whinchat: Whinchat, mine: Path, tiny_mistral: Path) -> None:
-    said = whinchat("inspect", mine, "--row", "3", "--json")
-    assert said.code == 0
-    shown = json.loads(said.out)
+def test_inspect_supervises_the_answer_and_the_end_of_turn(
+    whinchat: Whinchat, recipe_path: Path, tiny_mistral: Path
+) -> None:
+    result = whinchat("inspect", recipe_path, "--row", "3", "--json")
+    assert result.code == 0
+    example = json.loads(result.out)
     tokenizer = AutoTokenizer.from_pretrained(tiny_mistral)
-    ids, supervised = shown["input_ids"], shown["supervised"]
-    assert len(ids) == len(supervised) == len(shown["tokens"])
-    taught = [token for token, on in zip(ids, supervised, strict=True) if on]
-    assert tokenizer.decode(taught) == f"{shown['label']}<|im_end|>"
+    ids, supervised = example["input_ids"], example["supervised"]
+    assert len(ids) == len(supervised) == len(example["tokens"])
+    supervised_ids = [token for token, on in zip(ids, supervised, strict=True) if on]
+    assert tokenizer.decode(supervised_ids) == f"{example['label']}<|im_end|>"
     assert supervised == sorted(supervised)
-    read = tokenizer.decode(ids[: supervised.index(True)])
-    assert read == (
-        f"<|im_start|>system\n{tiny_models.INSTRUCTION}<|im_end|>\n<|im_start|>user\n{shown['text']}<|im_end|>\n"
+    prompt = tokenizer.decode(ids[: supervised.index(True)])
+    assert prompt == (
+        f"<|im_start|>system\n{tiny_models.INSTRUCTION}<|im_end|>\n<|im_start|>user\n{example['text']}<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    text = whinchat("inspect", mine, "--row", "3").out
-    assert shown["text"] in text
-    assert f"label {shown['label']}; {supervised.index(True)} tokens read, {len(taught)} supervised" in text
+    text = whinchat("inspect", recipe_path, "--row", "3").out
+    assert example["text"] in text
+    assert f"label {example['label']}; {supervised.index(True)} tokens prompt, {len(supervised_ids)} supervised" in text
 
 
 def test_predict_from_arguments(whinchat: Whinchat, a_run: Path) -> None:
-    said = whinchat("predict", a_run, *ODD_TEXTS)
-    assert said.code == 0
+    result = whinchat("predict", a_run, *ODD_TEXTS)
+    assert result.code == 0
     for text in ODD_TEXTS:
-        assert text in said.out
+        assert text in result.out
     assert whinchat("predict", a_run, "--", "--json").out.count("--json") == 1
 
 
-def test_predict_keeps_order_and_texts(whinchat: Whinchat, a_run: Path) -> None:
+def test_predict_keeps_the_texts_and_their_order(whinchat: Whinchat, a_run: Path) -> None:
     texts = [*ODD_TEXTS, *tiny_models.toy_rows(30)[0]]
-    said = whinchat("predict", a_run, "--json", given="\n".join(texts).encode())
-    rows = [json.loads(line) for line in said.out.splitlines()]
+    result = whinchat("predict", a_run, "--json", stdin="\n".join(texts).encode())
+    rows = [json.loads(line) for line in result.out.splitlines()]
     assert [row["text"] for row in rows] == texts
     for row in rows:
         assert list(row["probabilities"]) == list(tiny_models.ONE_TOKEN)
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
-    # Alone or among others, from arguments or from standard input: the same answer.
+    # A text gets the same answer alone and among other texts, from an argument and from standard input.
     alone = json.loads(whinchat("predict", a_run, texts[-1], "--json").out)
     assert alone["label"] == rows[-1]["label"]
     assert alone["probabilities"] == pytest.approx(rows[-1]["probabilities"], abs=1e-5)
 
 
-def test_predict_reads_lines_as_they_end(whinchat: Whinchat, a_run: Path) -> None:
-    said = whinchat("predict", a_run, "--json", given="one\r\n\r\nsplit\u2028not here\n".encode())
-    assert [json.loads(line)["text"] for line in said.out.strip().split("\n")] == ["one", "", "split\u2028not here"]
+def test_predict_splits_standard_input_at_line_feeds_only(whinchat: Whinchat, a_run: Path) -> None:
+    result = whinchat("predict", a_run, "--json", stdin="one\r\n\r\nsplit\u2028not here\n".encode())
+    assert [json.loads(line)["text"] for line in result.out.strip().split("\n")] == ["one", "", "split\u2028not here"]
 
 
 def test_evaluate_a_run(whinchat: Whinchat, a_run: Path) -> None:
     after = json.loads((a_run / "after.json").read_text(encoding="utf-8"))
-    found = json.loads(whinchat("evaluate", a_run, "--json").out)
+    evaluation = json.loads(whinchat("evaluate", a_run, "--json").out)
     for mode in ("score", "generate"):
-        assert found[mode]["confusion"] == after[mode]["confusion"]
-        assert found[mode]["macro_f1"] == after[mode]["macro_f1"]
+        assert evaluation[mode]["confusion"] == after[mode]["confusion"]
+        assert evaluation[mode]["macro_f1"] == after[mode]["macro_f1"]
     shown = whinchat("evaluate", a_run).out
     assert f"{after['score']['macro_f1']:.3f}" in shown
-    assert f"{found['decide']['macro_f1']:.3f}" in shown
+    assert f"{evaluation['decide']['macro_f1']:.3f}" in shown
     for part in ("free generation", "Each label, calibrated answers", "The calibrator was fitted on these rows"):
         assert part in shown
 
 
 def test_calibrate_a_run(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
-    said = whinchat("calibrate", run, "--metric", "macro_recall", "--json")
-    assert said.code == 0
-    found = json.loads(said.out)
-    assert found["metric"] == "macro_recall"
-    assert found == json.loads((run / "trust.json").read_text(encoding="utf-8"))
+    result = whinchat("calibrate", run, "--metric", "macro_recall", "--json")
+    assert result.code == 0
+    reliability = json.loads(result.out)
+    assert reliability["metric"] == "macro_recall"
+    assert reliability == json.loads((run / "trust.json").read_text(encoding="utf-8"))
     shown = whinchat("calibrate", run, "--wanted-accuracy", "0.5").out
-    assert f"{found['decided']['macro_recall']:.3f}" in shown
+    assert f"{reliability['decided']['macro_recall']:.3f}" in shown
     assert whinchat("calibrate", run, "--wanted-accuracy", "2").code == 2
 
 
@@ -193,35 +195,35 @@ def test_evaluate_on_other_data(whinchat: Whinchat, a_run: Path, tmp_path: Path)
         *(f"{text},{tiny_models.ONE_TOKEN[label]}" for text, label in zip(texts, labels, strict=True)),
     ]
     (tmp_path / "other.csv").write_text("\n".join(lines), encoding="utf-8")
-    said = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body", "--json")
-    assert said.code == 0
-    assert json.loads(said.out)["score"]["n"] == 30
+    result = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["score"]["n"] == 30
 
 
-def test_run_prints_json_and_nothing_beside_it(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+def test_run_prints_nothing_but_json(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "[odd] :run:"
-    said = whinchat("run", mine, "--out", out, "--set", "train.max_steps=4", "--json")
-    assert said.code == 0
-    assert json.loads(said.out)["after"] == json.loads((out / "after.json").read_text(encoding="utf-8"))
-    again = whinchat("run", mine, "--out", out, "--set", "train.max_steps=4", "--resume")
+    result = whinchat("run", recipe_path, "--out", out, "--set", "train.max_steps=4", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["after"] == json.loads((out / "after.json").read_text(encoding="utf-8"))
+    again = whinchat("run", recipe_path, "--out", out, "--set", "train.max_steps=4", "--resume")
     assert again.code == 0
     assert f"Report: {out}/report.html" in again.out
     assert f'whinchat predict {out} "a text"' in again.out
 
 
-def test_train_says_where_the_adapter_is(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
-    said = whinchat("train", mine, "--out", tmp_path / "[run]", "--set", "train.max_steps=2")
-    assert said.out == f"Trained 2 steps; adapter in {tmp_path / '[run]'}/adapter\n"
+def test_train_prints_the_path_of_the_adapter(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:
+    result = whinchat("train", recipe_path, "--out", tmp_path / "[run]", "--set", "train.max_steps=2")
+    assert result.out == f"Trained 2 steps; adapter in {tmp_path / '[run]'}/adapter\n"
 
 
 def test_compare(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "[other]"
     shutil.copytree(a_run, other)
-    said = whinchat("compare", a_run, other, "--out", tmp_path / "figures")
-    assert said.code == 0
-    assert "[other]" in said.out
+    result = whinchat("compare", a_run, other, "--out", tmp_path / "figures")
+    assert result.code == 0
+    assert "[other]" in result.out
     after = load_after(a_run)
-    assert said.out.count(f"{after:.3f}") >= 2
+    assert result.out.count(f"{after:.3f}") >= 2
     assert (tmp_path / "figures" / "comparison.png").stat().st_size > 5000
     rows = json.loads(whinchat("compare", a_run, other, "--json").out)["rows"]
     assert [row["name"] for row in rows] == ["run", "[other]"]
@@ -238,11 +240,11 @@ def test_doctor_takes_model_sizes_from_configurations(whinchat: Whinchat, monkey
     monkeypatch.setattr(
         "whinchat.pipelines.inspect_machine.count_configured_parameters", lambda model, revision: sizes.get(model)
     )
-    found = json.loads(whinchat("doctor", "--json").out)
-    fits = {one["recipe"]: one for one in found["recipes"]}
+    report = json.loads(whinchat("doctor", "--json").out)
+    fits = {fit["recipe"]: fit for fit in report["recipes"]}
     assert fits["tinyllama-qlora"]["parameters"] == 1_100_048_384
     assert fits["tinyllama-qlora"]["needed_bytes"] > fits["demo"]["needed_bytes"] > 1e9
-    assert fits["demo"]["fits"] == (fits["demo"]["needed_bytes"] < found["memory_free_bytes"])
+    assert fits["demo"]["fits"] == (fits["demo"]["needed_bytes"] < report["memory_free_bytes"])
     assert fits["lite-oute-dora"]["parameters"] is None
     assert fits["lite-oute-dora"]["needed_bytes"] is None
     assert fits["lite-oute-dora"]["fits"] is None
@@ -250,48 +252,48 @@ def test_doctor_takes_model_sizes_from_configurations(whinchat: Whinchat, monkey
 
 
 def test_doctor(whinchat: Whinchat) -> None:
-    found = json.loads(whinchat("doctor", "--json").out)
-    assert found["cores"] >= 1
-    assert found["memory_bytes"] > found["memory_free_bytes"] > 0
-    assert found["four_bit"] is True
-    assert {one["recipe"] for one in found["recipes"]} == set(RECIPES.names())
-    needs = {one["recipe"]: one for one in found["recipes"]}
-    assert needs["demo"]["needs_hub"] is False
-    assert needs["tinyllama-qlora"]["needs_hub"] is True
-    assert needs["tinyllama-qlora"]["held_as"] == "nf4"
+    report = json.loads(whinchat("doctor", "--json").out)
+    assert report["cores"] >= 1
+    assert report["memory_bytes"] > report["memory_free_bytes"] > 0
+    assert report["four_bit"] is True
+    assert {fit["recipe"] for fit in report["recipes"]} == set(RECIPES.names())
+    fits = {fit["recipe"]: fit for fit in report["recipes"]}
+    assert fits["demo"]["needs_hub"] is False
+    assert fits["tinyllama-qlora"]["needs_hub"] is True
+    assert fits["tinyllama-qlora"]["held_as"] == "nf4"
     shown = whinchat("doctor")
     assert shown.code == 0
     assert "tinyllama-qlora" in shown.out
 
 
-def test_a_run_folder_names_its_recipe(whinchat: Whinchat, a_run: Path) -> None:
-    said = whinchat("recipes", "show", a_run)
-    assert yaml.safe_load(said.out) == load_recipe(str(a_run)).model_dump(mode="json")
+def test_recipes_show_takes_a_run_folder(whinchat: Whinchat, a_run: Path) -> None:
+    result = whinchat("recipes", "show", a_run)
+    assert yaml.safe_load(result.out) == load_recipe(str(a_run)).model_dump(mode="json")
 
 
-def test_ctrl_c_says_how_to_go_on(whinchat: Whinchat, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from whinchat.pipelines import run as story
+def test_ctrl_c_tells_how_to_continue(whinchat: Whinchat, recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from whinchat.pipelines import run as run_module
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "train_run", interrupted)
-    said = whinchat("train", mine)
-    assert said.code == 130
-    assert "the same command and --resume" in said.err
-    assert "Traceback" not in said.err
+    monkeypatch.setattr(run_module, "train_run", interrupted)
+    result = whinchat("train", recipe_path)
+    assert result.code == 130
+    assert "the same command and --resume" in result.err
+    assert "Traceback" not in result.err
 
 
-def test_ctrl_c_promises_an_arena_no_option_that_it_lacks(
+def test_ctrl_c_does_not_name_resume_for_an_arena(
     whinchat: Whinchat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whinchat.arena import run_arena as story
+    from whinchat.arena import run_arena as arena_module
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "run_arena", interrupted)
-    said = whinchat("arena", "vader-curve", "--out", tmp_path / "arena")
-    assert said.code == 130
-    assert "the same command continues" in said.err
-    assert "--resume" not in said.err
+    monkeypatch.setattr(arena_module, "run_arena", interrupted)
+    result = whinchat("arena", "vader-curve", "--out", tmp_path / "arena")
+    assert result.code == 130
+    assert "the same command continues" in result.err
+    assert "--resume" not in result.err

@@ -1,4 +1,4 @@
-"""Tables on a terminal of any width."""
+"""How tables are printed on narrow and wide terminals."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def printed(monkeypatch: pytest.MonkeyPatch, width: int, rows: tuple[tuple[str, 
     return lines
 
 
-def test_a_table_that_fits_stands_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_fits_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, 100)
     assert all(name in lines[1] for name in COLUMNS)
     assert all(cell in lines[4] for cell in ROWS[1])
 
 
-def test_one_that_is_too_wide_is_laid_on_its_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_is_too_wide_is_transposed(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, 60)
     assert all(row[0] in lines[1] for row in ROWS)
-    for at, name in enumerate(COLUMNS[1:], start=1):
-        assert any(all(cell in line for cell in (name, ROWS[0][at], ROWS[1][at])) for line in lines)
+    for index, name in enumerate(COLUMNS[1:], start=1):
+        assert any(all(cell in line for cell in (name, ROWS[0][index], ROWS[1][index])) for line in lines)
 
 
-def test_many_rows_stay_rows_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_table_is_not_transposed_and_keeps_every_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, 50, ROWS * 5)
     assert sum(line[1:].lstrip().startswith("first") for line in lines) == 5
     whole = "".join(lines)
     assert all(part in whole for part in ("macro-F1", "before", "after", "memory", "0.733", "5.45"))
 
 
-def test_no_rows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_rows_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch, 80, ()) == []

@@ -1,4 +1,4 @@
-"""``whinchat push`` through huggingface_hub's own client, to a hub on this machine and back again."""
+"""``whinchat push`` with the client of huggingface_hub, to a hub on this machine; then the pushed run is used."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
 
 @pytest.fixture
 def hub(tiny_llama: Path) -> Iterator[Hub]:
-    """A hub that has the base model."""
+    """Start a local hub that holds the base model."""
     with serve() as hub:
         model = Repository()
-        model.add({one.name: one.read_bytes() for one in tiny_llama.iterdir()})
+        model.add({file.name: file.read_bytes() for file in tiny_llama.iterdir()})
         hub.repositories[BASE] = model
         yield hub
 
 
 @pytest.fixture
 def logged_in(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The same, known to this process."""
+    """Return the hub, to which this process is logged in."""
     in_this_process(hub, tmp_path, monkeypatch)
     return hub
 
@@ -44,9 +44,9 @@ def logged_in(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 def process(
     hub: Hub, home: Path, *arguments: str | Path, token: str | None = TOKEN
 ) -> subprocess.CompletedProcess[str]:
-    """A fresh Python that knows this hub, in a folder of its own."""
+    """Run Python in the folder ``home`` in a new process that uses ``hub``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    paths = os.pathsep.join(str(Path(one).resolve()) for one in sys.path if one)
+    paths = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
     home.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -59,38 +59,38 @@ def process(
     )
 
 
-def pushed(hub: Hub) -> dict[str, bytes]:
+def pushed_files(hub: Hub) -> dict[str, bytes]:
     return hub.repositories[REPO].files
 
 
-def test_there_and_back(hub: Hub, a_run: Path, tmp_path: Path) -> None:
+def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path: Path) -> None:
     done = process(hub, tmp_path / "ann", "-m", "whinchat", "push", a_run, REPO, "--base", BASE, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["url"] == f"{hub.url}/{REPO}"
-    files = pushed(hub)
-    assert sorted(files) == sorted(one["path"] for one in told["files"])
-    assert sum(map(len, files.values())) == told["bytes"]
+    result = json.loads(done.stdout)
+    assert result["url"] == f"{hub.url}/{REPO}"
+    files = pushed_files(hub)
+    assert sorted(files) == sorted(file["path"] for file in result["files"])
+    assert sum(map(len, files.values())) == result["bytes"]
     assert {"adapter_model.safetensors", "calibration.json", "recipe.yaml", "README.md", "report.html"} <= set(files)
     assert not any(path.endswith(".parquet") for path in files)
-    # One commit after the empty one; nothing of this machine in it; the token nowhere.
+    # The push is one commit after the empty one. No file names a folder of this machine or holds the token.
     assert len(hub.repositories[REPO].commits) == 2
     assert hub.repositories[REPO].private is False
     for path, content in files.items():
         for secret in (str(a_run.parent.parent), TOKEN):
             assert secret.encode() not in content, path
     assert TOKEN not in done.stdout + done.stderr
-    assert not any(TOKEN in one.read_text(errors="ignore") for one in (tmp_path / "ann").rglob("*") if one.is_file())
-    # The card's figures are there, and its names are the repository's.
+    assert not any(TOKEN in file.read_text(errors="ignore") for file in (tmp_path / "ann").rglob("*") if file.is_file())
+    # The figures of the card are uploaded, and the card names the repository.
     card = files["README.md"].decode()
-    shown = re.findall(r"!\[.*?\]\((figures/\w+\.png)\)", card)
-    assert len(shown) >= 4
-    assert set(shown) <= set(files)
+    figures = re.findall(r"!\[.*?\]\((figures/\w+\.png)\)", card)
+    assert len(figures) >= 4
+    assert set(figures) <= set(files)
     assert f'whinchat predict {REPO} "text"' in card
     assert f'base, adapter = "{BASE}", "{REPO}"' in card
     assert f"base_model: {BASE}" in card
 
-    # Somebody else: no token, an empty cache, no folder of ours.
+    # Another user, without a token, with an empty cache and without the run folder, predicts with the repository.
     texts = list(tiny_models.toy_rows(8, seed=5)[0])
     bob = tmp_path / "bob"
     used = process(hub, bob, "-m", "whinchat", "predict", REPO, *texts, "--json", token=None)
@@ -102,7 +102,7 @@ def test_there_and_back(hub: Hub, a_run: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(shares, expected.probabilities, atol=1e-6)
     assert [line["label"] for line in lines] == expected.label_names
 
-    # And without whinchat, by the code on the card.
+    # The code on the card predicts without whinchat.
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
     (bob / "use.py").write_text(code.replace('text = "..."', f"text = {texts[0]!r}"), encoding="utf-8")
     plain = process(hub, bob, "use.py", token=None)
@@ -112,15 +112,17 @@ def test_there_and_back(hub: Hub, a_run: Path, tmp_path: Path) -> None:
     assert plain.stdout.strip() == generate(engine, engine.template.encode(texts[:1]), longest, 1)[0].strip()
 
 
-def test_dry_run_asks_nobody(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
-    said = whinchat("push", a_run, REPO, "--base", BASE, "--dry-run", "--json")
-    assert said.code == 0
-    told = json.loads(said.out)
-    assert told["url"] is None
-    assert {"adapter_model.safetensors", "README.md", "figures/per_label.png"} <= {one["path"] for one in told["files"]}
-    assert told["bytes"] == sum(one["bytes"] for one in told["files"]) > 0
+def test_a_dry_run_sends_no_request(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
+    result = whinchat("push", a_run, REPO, "--base", BASE, "--dry-run", "--json")
+    assert result.code == 0
+    pushed = json.loads(result.out)
+    assert pushed["url"] is None
+    assert {"adapter_model.safetensors", "README.md", "figures/per_label.png"} <= {
+        file["path"] for file in pushed["files"]
+    }
+    assert pushed["bytes"] == sum(file["bytes"] for file in pushed["files"]) > 0
     shown = whinchat("push", a_run, REPO, "--base", BASE, "--dry-run").out
-    assert all(one["path"] in shown for one in told["files"])
+    assert all(file["path"] in shown for file in pushed["files"])
     record = RunFolder(a_run).read()
     assert record.reliability is not None
     quoted = len(record.samples) + len(record.reliability.errors) + len(record.manifest.data_report["examples"])
@@ -128,42 +130,47 @@ def test_dry_run_asks_nobody(whinchat: Whinchat, logged_in: Hub, a_run: Path) ->
     assert logged_in.asked == []
 
 
-def test_a_card_that_does_not_validate_stays(whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path) -> None:
+def test_a_run_whose_card_the_hub_rejects_is_not_pushed(
+    whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path
+) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("language: en", "language: Tweetish"), encoding="utf-8")
-    said = whinchat("push", run, REPO, "--base", BASE)
-    assert said.code == 2
-    assert f"{REPO}: not pushed: the hub rejects the metadata of the card" in said.err
-    assert "'Tweetish'" in said.err
+    result = whinchat("push", run, REPO, "--base", BASE)
+    assert result.code == 2
+    assert f"{REPO}: not pushed: the hub rejects the metadata of the card" in result.err
+    assert "'Tweetish'" in result.err
     assert REPO not in logged_in.repositories
 
 
-def test_a_card_without_its_figures_stays(whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_missing_figure_is_not_pushed(
+    whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path
+) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
     (run / "figures" / "per_label.png").unlink()
-    said = whinchat("push", run, REPO, "--base", BASE)
-    assert f"{run}/figures/per_label.png: is missing, and the card shows it" in said.err
+    result = whinchat("push", run, REPO, "--base", BASE)
+    assert f"{run}/figures/per_label.png: is missing, and the card shows it" in result.err
     assert logged_in.asked == []
 
 
-def test_the_base_model_must_be_one_that_others_have(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
-    said = whinchat("push", a_run, REPO)
+def test_the_base_model_must_be_on_the_hub(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
+    result = whinchat("push", a_run, REPO)
     assert (
-        "a local folder that nobody else has; if the hub has the same model, name it with --base OWNER/NAME" in said.err
+        "a local folder that nobody else has; if the hub has the same model, name it with --base OWNER/NAME"
+        in result.err
     )
     assert "is not the name of a base model" in whinchat("push", a_run, REPO, "--base", "../tiny").err
     assert logged_in.asked == []
 
 
-def test_an_unfinished_run_stays(whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_pushed(whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
     (run / "manifest.json").unlink()
     assert "manifest.json: missing, so this run is not finished" in whinchat("push", run, REPO, "--base", BASE).err
     assert logged_in.asked == []
 
 
-def test_a_slip_in_a_path_asks_nobody(
+def test_a_mistyped_path_sends_no_request(
     whinchat: Whinchat, logged_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -172,7 +179,7 @@ def test_a_slip_in_a_path_asks_nobody(
     assert logged_in.asked == []
 
 
-def test_a_classifier_of_the_hub_is_one_everywhere(
+def test_predict_and_export_take_a_run_from_the_hub(
     whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert whinchat("push", a_run, REPO, "--base", BASE).code == 0

@@ -1,4 +1,4 @@
-"""``whinchat review``: what it prints, and how it refuses."""
+"""What ``whinchat review`` prints, and its error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from whinchat.recipe.loader import recipe_to_yaml
 
 
 @pytest.fixture
-def mine(tiny_llama: Path, tmp_path: Path) -> Path:
+def recipe_path(tiny_llama: Path, tmp_path: Path) -> Path:
     source = finished_runs.write_csv(tmp_path / "texts.csv", rows=90)
     path = tmp_path / "mine.yaml"
     recipe = finished_runs.recipe_for(tiny_llama, source, train={"max_steps": 2, "eval_steps": None})
@@ -21,28 +21,28 @@ def mine(tiny_llama: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_rows_to_look_at_first(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+def test_review_prints_the_rows_to_look_at_first(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "[review]"
-    said = whinchat("review", mine, "--out", out, "--folds", "2", "--top", "4", "--json")
-    assert said.code == 0
-    found = json.loads(said.out)
-    assert found["rows"] == 66
-    assert len(found["folds"]) == 2
-    assert len(found["top"]) == 4
-    assert {"accuracy", "macro_f1", "suspects", "estimated_errors", "pairs"} <= found.keys()
-    shown = whinchat("review", mine, "--out", out, "--folds", "2", "--top", "4", "--resume").out
-    for row in found["top"]:
+    result = whinchat("review", recipe_path, "--out", out, "--folds", "2", "--top", "4", "--json")
+    assert result.code == 0
+    review = json.loads(result.out)
+    assert review["rows"] == 66
+    assert len(review["folds"]) == 2
+    assert len(review["top"]) == 4
+    assert {"accuracy", "macro_f1", "suspects", "estimated_errors", "pairs"} <= review.keys()
+    shown = whinchat("review", recipe_path, "--out", out, "--folds", "2", "--top", "4", "--resume").out
+    for row in review["top"]:
         assert row["text"] in shown
-    assert f"{found['suspects']} of 66 labels look wrong" in shown
+    assert f"{review['suspects']} of 66 labels look wrong" in shown
     assert f"All rows: {out}/review.csv" in shown
 
 
-def test_what_it_refuses(whinchat: Whinchat, mine: Path, tmp_path: Path) -> None:
+def test_review_refuses_wrong_settings(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:
     def error(*arguments: str | Path) -> str:
-        said = whinchat("review", mine, *arguments)
-        assert said.code == 2
-        assert "Traceback" not in said.err
-        return said.err
+        result = whinchat("review", recipe_path, *arguments)
+        assert result.code == 2
+        assert "Traceback" not in result.err
+        return result.err
 
     assert "--folds 1: each fold is scored by a model trained on the other folds" in error("--folds", "1")
     assert "66 training rows give 7 folds of fewer than 10 rows; use fewer folds" in error("--folds", "7")

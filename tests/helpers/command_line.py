@@ -26,16 +26,16 @@ Whinchat = Callable[..., CommandResult]
 def command_runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Whinchat:
     """Return a function that runs ``whinchat ARGUMENTS`` through its real entry point, in this process."""
 
-    def call(*arguments: str | Path, given: bytes | None = None) -> CommandResult:
+    def call(*arguments: str | Path, stdin: bytes | None = None) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["whinchat", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
-        if given is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             main()
         captured = capsys.readouterr()
-        code = left.value.code
+        code = exit_info.value.code
         return CommandResult(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return call
