@@ -132,7 +132,7 @@ def test_inspect_supervises_the_answer_and_the_end_of_turn(
     )
     text = whinchat("inspect", recipe_path, "--row", "3").out
     assert example["text"] in text
-    assert f"label {example['label']}; {supervised.index(True)} tokens prompt, {len(supervised_ids)} supervised" in text
+    assert f"label {example['label']}; {supervised.index(True)} tokens read, {len(supervised_ids)} supervised" in text
 
 
 def test_predict_from_arguments(whinchat: Whinchat, a_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The main job on the real model and the real data: minutes, hence slow."""
+"""The demo recipe with its real model and data; the test takes minutes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from whinchat.recipe.loader import load_recipe
 
 @pytest.fixture
 def all_cores() -> Iterator[None]:
-    """The other tests keep to one core; a real model wants them all."""
-    kept = torch.get_num_threads()
+    """Let torch use all cores; the other tests use one."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     yield
-    torch.set_num_threads(kept)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_cores")
-def test_the_demo_reaches_what_it_promises(tmp_path: Path) -> None:
+def test_the_demo_reaches_its_documented_metrics(tmp_path: Path) -> None:
     record = run(load_recipe("demo"), tmp_path / "demo")
     after = record.after
     assert (record.manifest.splits["train"].rows, after.score.n) == (3000, 800)

@@ -1,4 +1,4 @@
-"""Every method on every kind of weight, and the published recipes on models of their architecture."""
+"""Train every adapter method on every weight data type, and run the published recipes on tiny models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from whinchat.storage.run_folder import RunFolder
 from whinchat.training.prepare import prepare_run
 from whinchat.training.train import train
 
-HELD = {
+WEIGHT_SETTINGS = {
     "float32": {"load_in": "float32"},
     "bfloat16": {"load_in": "bfloat16"},
     "nf4": {"load_in": "nf4", "double_quant": False},
@@ -35,15 +35,15 @@ HELD = {
 
 @pytest.mark.parametrize("method", ["lora", "dora", "rslora"])
 @pytest.mark.parametrize("init", ["default", "pissa"])
-@pytest.mark.parametrize("held", HELD.values(), ids=HELD.keys())
+@pytest.mark.parametrize("weight_settings", WEIGHT_SETTINGS.values(), ids=WEIGHT_SETTINGS.keys())
 def test_every_method_trains_and_loads_again(
-    tiny_llama_wide: Path, tmp_path: Path, method: str, init: str, held: dict[str, Any]
+    tiny_llama_wide: Path, tmp_path: Path, method: str, init: str, weight_settings: dict[str, Any]
 ) -> None:
     recipe = finished_runs.recipe_for(
         tiny_llama_wide,
         finished_runs.write_csv(tmp_path / "texts.csv", rows=30),
         data={"validation_rows": 6},
-        backbone=held,
+        backbone=weight_settings,
         adapter={"method": method, "init": init},
         train={"max_steps": 2, "eval_steps": None, "learning_rate": 1e-2},
     )
@@ -59,11 +59,11 @@ def test_every_method_trains_and_loads_again(
     _, loaded = load_engine(folder.path)
     np.testing.assert_allclose(score_prompts(loaded, prompts, 8), trained, rtol=0, atol=1e-5)
     assert np.abs(trained - untrained).max() > 1e-3
-    if held["load_in"] == "nf4":
+    if weight_settings["load_in"] == "nf4":
         bases = [layer.get_base_layer() for layer in lora_layers(loaded.model)]
         assert bases
         assert all(isinstance(base, Linear4bit) and base.weight.quant_type == "nf4" for base in bases)
-        assert all(base.weight.quant_state.nested == held["double_quant"] for base in bases)
+        assert all(base.weight.quant_state.nested == weight_settings["double_quant"] for base in bases)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes_run_to_the_finished_folder(
+def test_published_recipes_make_a_finished_run_folder(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     fixture, before, after = PUBLISHED[name]
     model: Path = request.getfixturevalue(fixture)
-    # All that differs from the recipe as published: where model and data come from, and how much of the data.
+    # Only the model, the data and their amount differ from the published recipe.
     recipe = load_recipe(
         name,
         [
@@ -137,14 +137,14 @@ def test_published_recipes_run_to_the_finished_folder(
     np.testing.assert_allclose(again, stored, rtol=0, atol=1e-5)
 
 
-def test_the_qlora_recipe_really_holds_nf4(tiny_llama_wide: Path) -> None:
+def test_the_qlora_recipe_loads_nf4_weights(tiny_llama_wide: Path) -> None:
     recipe = load_recipe("tinyllama-qlora", [f"backbone.model={tiny_llama_wide}"])
     backbone = load_backbone(recipe.backbone)
     linear = [module for module in backbone.model.modules() if isinstance(module, Linear4bit)]
     assert len(linear) == 2 * 7
     assert all(module.weight.dtype == torch.uint8 and module.weight.quant_type == "nf4" for module in linear)
     assert all(module.weight.quant_state.nested for module in linear)
-    # The prompt is Zephyr's, with the published instruction and one BOS.
+    # The prompt has Zephyr's format, the published instruction and one BOS token.
     template = backbone.tokenizer.template(recipe)
     prompt = template.encode(["so happy today"])[0]
     shown = template.tokenizer.decode(prompt.ids)

@@ -46,13 +46,13 @@ def test_a_dry_run_lists_the_same_files_and_sends_no_request(hub: Hub, run_path:
     assert result.quoted_texts > 0
 
 
-def test_a_token_may_be_given(hub: Hub, run_path: Path) -> None:
+def test_a_token_can_be_passed(hub: Hub, run_path: Path) -> None:
     with pytest.raises(HubError, match="the hub does not accept the token"):
         push_run(run_path, REPO, base_model=BASE, token="hf_wrong")
     assert hub.repositories == {}
 
 
-def test_what_is_no_finished_run_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_finished_run_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such run folder"):
         push_run(tmp_path / "nothing", REPO)
     with pytest.raises(HubError, match="is not a repository name; write OWNER/NAME"):

@@ -1,4 +1,4 @@
-"""A killed run goes on where it was, and ends as if nothing had happened."""
+"""A run that was killed is resumed, and ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ STEPS = 240
 
 
 class Command:
-    """The real ``whinchat``, in a process of its own; what it says goes to files, for a full pipe would stop it."""
+    """``whinchat`` in a process of its own. Its output goes to files, because a full pipe would block the process."""
 
     def __init__(self, *arguments: str) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         whinchat = [sys.executable, "-c", "from whinchat.cli import main; main()"]
-        self.said, self.complaints = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self.stdout, self.stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [*whinchat, *arguments], env=environment, stdout=self.said, stderr=self.complaints
+            [*whinchat, *arguments], env=environment, stdout=self.stdout, stderr=self.stderr
         )
 
     def finish(self) -> str:
-        """Wait for the command, which must succeed; what it printed on standard output."""
-        assert self.process.wait(timeout=300) == 0, self.read(self.complaints)
-        return self.read(self.said)
+        """Wait for the command, which must succeed, and return its standard output."""
+        assert self.process.wait(timeout=300) == 0, self.read(self.stderr)
+        return self.read(self.stdout)
 
     def kill_when(self, ready: Callable[[], bool]) -> None:
-        """SIGKILL, as soon as ``ready``; the command must still be at work then."""
-        patience = time.monotonic() + 300
+        """Send SIGKILL as soon as ``ready`` returns true; the command must still be running then."""
+        deadline = time.monotonic() + 300
         while not ready():
-            assert self.process.poll() is None, self.read(self.complaints)
-            if time.monotonic() > patience:
+            assert self.process.poll() is None, self.read(self.stderr)
+            if time.monotonic() > deadline:
                 self.process.kill()
-                pytest.fail("it never came so far")
+                pytest.fail("the command was not ready within 300 seconds")
             time.sleep(0.005)
         self.process.kill()
         assert self.process.wait(timeout=60) == -signal.SIGKILL
@@ -82,19 +82,19 @@ def test_sigkill_and_resume_end_in_the_same_bits(
     before = (path / "before.json").read_bytes()
     whole, _ = train_run(load_recipe(recipe), tmp_path / "whole")
     capsys.readouterr()
-    # The same command again, in this process to save its start.
+    # The same command with --resume runs in this process, which saves the start of a new process.
     monkeypatch.setattr(sys, "argv", ["whinchat", "run", recipe, "--out", str(path), "--resume", "--json"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main()
-    assert left.value.code == 0
-    said = json.loads(capsys.readouterr().out)
+    assert exit_info.value.code == 0
+    output = json.loads(capsys.readouterr().out)
     assert (path / WEIGHTS).read_bytes() == (whole.path / WEIGHTS).read_bytes()
     assert (path / "before.json").read_bytes() == before
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["resumed_from_step"] >= 20
     assert manifest["train_steps"] == STEPS
-    assert said["before"] == json.loads(before)
-    assert said["after"] == json.loads((path / "after.json").read_text(encoding="utf-8"))
+    assert output["before"] == json.loads(before)
+    assert output["after"] == json.loads((path / "after.json").read_text(encoding="utf-8"))
     assert not (path / "checkpoints").exists()
     assert not (path / "before.parquet").exists()
 
@@ -108,9 +108,9 @@ def test_train_alone_survives_sigkill_twice(tiny_mistral: Path, tmp_path: Path) 
     first = step_in(path)
     Command("train", recipe, "--out", str(path), "--resume").kill_when(lambda: step_in(path) > first)
     check_unfinished(path)
-    said = json.loads(Command("train", recipe, "--out", str(path), "--resume", "--json").finish())
+    output = json.loads(Command("train", recipe, "--out", str(path), "--resume", "--json").finish())
     uninterrupted.finish()
-    assert said["steps"] == STEPS
+    assert output["steps"] == STEPS
     assert (path / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
@@ -125,12 +125,12 @@ def check_unfinished(path: Path) -> None:
     assert 0 < step_in(path) < STEPS
 
 
-# A constant rate, so that one step too many would show in the weights.
+# The learning rate is constant, so that one step too many would change the weights.
 CONSTANT = {"lr_scheduler_type": "constant", "max_steps": 12, "save_steps": 5, "eval_steps": None}
 
 
 @pytest.mark.slow
-def test_a_kill_while_publishing_loses_nothing(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_run_killed_while_writing_the_report_keeps_its_results(tiny_llama: Path, tmp_path: Path) -> None:
     recipe, path = recipe_file(tmp_path, tiny_llama, **CONSTANT), tmp_path / "run"
     Command("run", recipe, "--out", str(path)).kill_when((path / "figures").is_dir)
     assert not (path / "manifest.json").exists()
@@ -153,11 +153,11 @@ def check_measured_without_training(path: Path) -> None:
     assert [point.step for point in record.history] == [1, 2, 4, 6, 8, 10, 12]
 
 
-def test_training_that_is_over_is_not_taken_up(tiny_llama: Path, tmp_path: Path) -> None:
+def test_finished_training_is_not_continued(tiny_llama: Path, tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path, tiny_llama, **CONSTANT))
     folder, _ = train_run(recipe, tmp_path / "run")
     weights, stamp = (folder.path / WEIGHTS).read_bytes(), newest(folder.checkpoints)
-    # Killed after the last checkpoint and before the adapter was saved.
+    # This is the state of a run that was killed after the last checkpoint and before the adapter was saved.
     shutil.rmtree(folder.adapter)
     _, training = train_run(recipe, tmp_path / "run", "resume")
     assert training.steps == 12
@@ -169,7 +169,7 @@ def newest(folder: Path) -> int:
     return max(path.stat().st_mtime_ns for path in folder.rglob("*"))
 
 
-# Each leaves checkpoints at 4, 8 and 12 of 14 steps, some of them in the middle of an epoch of 7.
+# Each variant saves checkpoints at steps 4, 8 and 12 of 14. An epoch has 7 steps, so some lie within an epoch.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "accumulated": {"train": {"gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine"}},
     "choice": {"train": {"loss": "choice", "class_weights": "balanced"}},
@@ -195,7 +195,7 @@ def resumable(model: Path, source: Path, **sections: dict[str, Any]) -> Recipe:
 
 
 def cut_back(path: Path, to: Path, step: int) -> Path:
-    """A copy of the run as a kill after ``step`` leaves it."""
+    """Copy the run to ``to``, in the state of a run that was killed after ``step``."""
     shutil.copytree(path, to)
     shutil.rmtree(to / "adapter")
     for checkpoint in (to / "checkpoints").iterdir():
@@ -222,20 +222,20 @@ def test_resumed_training_is_bit_identical(
         assert (killed / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
-def test_early_stopping_counts_on_after_a_kill(tiny_llama: Path, tmp_path: Path) -> None:
+def test_early_stopping_keeps_its_count_when_resumed(tiny_llama: Path, tmp_path: Path) -> None:
     # A rate this small changes no answer, so the first evaluation stays the best and patience runs out at step 6.
     stopping = {"early_stopping_patience": 2, "eval_steps": 2, "save_steps": 2, "learning_rate": 1e-9}
     recipe = resumable(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"), train=stopping)
     _, whole = train_run(recipe, tmp_path / "whole")
     assert whole.steps == 6
-    # Stopped is stopped: nothing more is trained once it is done.
+    # Resuming a run that stopped early trains nothing more.
     _, again = train_run(recipe, tmp_path / "whole", "resume")
     assert again.steps == 6
     _, training = train_run(recipe, cut_back(tmp_path / "whole", tmp_path / "cut", 4), "resume")
     assert training.steps == 6
 
 
-def test_a_torn_checkpoint_is_passed_over(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped(tiny_llama: Path, tmp_path: Path) -> None:
     recipe = resumable(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
     train_run(recipe, tmp_path / "whole")
     killed = cut_back(tmp_path / "whole", tmp_path / "torn", 12)
@@ -246,7 +246,9 @@ def test_a_torn_checkpoint_is_passed_over(tiny_llama: Path, tmp_path: Path) -> N
     assert (killed / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
-def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evaluation_before_training_runs_once(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe, path = resumable(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv")), tmp_path / "run"
     measured: list[str] = []
 
@@ -254,13 +256,13 @@ def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: 
 
     real = module.evaluate
 
-    def watched(engine: Any, split: Any, settings: Any, when: Any) -> Any:
+    def recorded_evaluate(engine: Any, split: Any, settings: Any, when: Any) -> Any:
         measured.append(when)
         if when == "after" and measured.count("after") == 1:
             raise KeyboardInterrupt
         return real(engine, split, settings, when)
 
-    monkeypatch.setattr(module, "evaluate", watched)
+    monkeypatch.setattr(module, "evaluate", recorded_evaluate)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, path)
     content = (path / "before.json").read_bytes()
@@ -270,7 +272,7 @@ def test_before_is_measured_once(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     assert record.before == RunFolder(path).read().before
 
 
-def test_a_run_keeps_its_best_wherever_its_folder_goes(
+def test_a_moved_run_folder_keeps_its_best_checkpoint(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = resumable(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"), **VARIANTS["best"])
@@ -285,9 +287,9 @@ def test_a_run_keeps_its_best_wherever_its_folder_goes(
     assert all((weights[name] == resumed[name]).all() for name in weights)
 
 
-def test_recipe_in_the_folder_is_the_recipe_of_the_run(tiny_llama: Path, tmp_path: Path) -> None:
+def test_the_run_folder_stores_its_recipe(tiny_llama: Path, tmp_path: Path) -> None:
     path = recipe_file(tmp_path, tiny_llama, max_steps=2)
     folder, _ = train_run(load_recipe(path, ["train.seed=5"]), tmp_path / "run")
     assert yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))["train"]["seed"] == 5
-    # The folder itself names the recipe from now on.
+    # The run folder can now be given instead of the recipe.
     train_run(load_recipe(str(tmp_path / "run")), tmp_path / "run", "resume")

@@ -1,4 +1,4 @@
-"""A review judges every row by a model that never saw it, survives a kill, and finds the labels that were flipped."""
+"""A review scores each row with a model that was trained without it, can be resumed, and finds flipped labels."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROWS, WRONG = 180, range(0, 180, 9)
 
 
 def write_noisy(path: Path) -> Path:
-    """Toy rows, every ninth of them with the next label."""
+    """Write toy rows of which every ninth has a wrong label."""
     texts, targets = tiny_models.toy_rows(ROWS)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
-        for at, (text, target) in enumerate(zip(texts, targets, strict=True)):
-            # A number of its own: no two texts are kin, so that a row's text says which row it is.
-            writer.writerow((f"{text} {at}", tiny_models.ONE_TOKEN[(target + (at in WRONG)) % 3]))
+        for row, (text, target) in enumerate(zip(texts, targets, strict=True)):
+            # The number makes every text unique, so that a text identifies its row.
+            writer.writerow((f"{text} {row}", tiny_models.ONE_TOKEN[(target + (row in WRONG)) % 3]))
     return path
 
 
@@ -53,30 +53,30 @@ def whole(tiny_llama: Path, noisy: Path, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-def test_the_folder_holds_what_it_promises(whole: Path, tiny_llama: Path, noisy: Path) -> None:
+def test_the_review_folder_holds_its_documented_files(whole: Path, tiny_llama: Path, noisy: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
         "plan.json", "review.json", "review.csv", "review.parquet", "folds",
     }  # fmt: skip
-    found = ReviewFolder(whole).read()
+    review = ReviewFolder(whole).read()
     corpus = load_corpus(recipe_for(tiny_llama, noisy))
-    assert found.rows == len(corpus.train) == ROWS - 24
-    assert found.train_fingerprint == corpus.train.fingerprint()
-    assert sum(fold.rows for fold in found.folds) == found.rows
-    assert all(fold.trained_on == found.rows - fold.rows and fold.steps == 6 for fold in found.folds)
-    assert found.seconds == pytest.approx(sum(fold.seconds or 0 for fold in found.folds))
-    # Checkpoints and adapters are gone, scores stay.
+    assert review.rows == len(corpus.train) == ROWS - 24
+    assert review.train_fingerprint == corpus.train.fingerprint()
+    assert sum(fold.rows for fold in review.folds) == review.rows
+    assert all(fold.trained_on == review.rows - fold.rows and fold.steps == 6 for fold in review.folds)
+    assert review.seconds == pytest.approx(sum(fold.seconds or 0 for fold in review.folds))
+    # Checkpoints and adapters are removed; scores are kept.
     assert {path.name for path in (whole / "folds" / "2").iterdir()} == {"scores.npy", "fold.json"}
 
 
-def test_every_row_is_there_with_its_place_in_the_source(whole: Path, noisy: Path) -> None:
+def test_every_row_is_listed_with_its_index_in_the_source(whole: Path, noisy: Path) -> None:
     with noisy.open(encoding="utf-8", newline="") as file:
         source = list(csv.DictReader(file))
     with (whole / "review.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == ROWS - 24 == len({row["row"] for row in rows})
     for row in rows:
-        there = source[int(row["row"])]
-        assert (there["text"], there["label"]) == (row["text"], row["label"])
+        source_row = source[int(row["row"])]
+        assert (source_row["text"], source_row["label"]) == (row["text"], row["label"])
         assert float(row["label_probability"]) <= float(row["model_probability"]) <= 1
         assert (float(row["margin"]) > 0) == (row["label"] != row["model_label"])
     margins = [float(row["margin"]) for row in rows]
@@ -86,27 +86,27 @@ def test_every_row_is_there_with_its_place_in_the_source(whole: Path, noisy: Pat
     assert [row.margin for row in typed] == margins
 
 
-def test_figures_can_be_recomputed_from_the_rows(whole: Path) -> None:
+def test_the_findings_can_be_recomputed_from_the_rows(whole: Path) -> None:
     folder = ReviewFolder(whole)
-    found, rows = folder.read(), folder.read_rows()
-    assert found.accuracy == pytest.approx(np.mean([row.label == row.model_label for row in rows]))
-    assert found.suspects == sum(row.suspected is not None for row in rows) == sum(pair.rows for pair in found.pairs)
-    for pair in found.pairs:
+    review, rows = folder.read(), folder.read_rows()
+    assert review.accuracy == pytest.approx(np.mean([row.label == row.model_label for row in rows]))
+    assert review.suspects == sum(row.suspected is not None for row in rows) == sum(pair.rows for pair in review.pairs)
+    for pair in review.pairs:
         assert pair.rows == sum((row.label, row.suspected) == (pair.given, pair.suspected) for row in rows)
-    for label, threshold in zip(found.labels, found.thresholds, strict=True):
+    for label, threshold in zip(review.labels, review.thresholds, strict=True):
         assert threshold == pytest.approx(np.mean([row.label_probability for row in rows if row.label == label]))
 
 
 def test_flipped_labels_come_first(tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_llama, noisy, max_steps=90, save_steps=90)
-    found, rows = review_run(recipe, tmp_path / "review", folds=2)
+    review, rows = review_run(recipe, tmp_path / "review", folds=2)
     flipped = [row.row in WRONG for row in rows]
     base = np.mean(flipped)
     assert np.mean(flipped[: sum(flipped)]) > 4 * base
-    assert found.accuracy > 0.6
+    assert review.accuracy > 0.6
 
 
-def test_no_model_is_judged_on_what_it_was_trained_on(
+def test_no_model_scores_rows_that_it_was_trained_on(
     tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whinchat.pipelines import review_run as module
@@ -128,16 +128,16 @@ def test_no_model_is_judged_on_what_it_was_trained_on(
 
     monkeypatch.setattr(module, "train", watched_train)
     monkeypatch.setattr(module, "score_prompts", watched_score)
-    found, _ = review_run(recipe_for(tiny_llama, noisy, max_steps=1), tmp_path / "review", folds=2)
+    review, _ = review_run(recipe_for(tiny_llama, noisy, max_steps=1), tmp_path / "review", folds=2)
     assert len(trained) == 2
-    assert len(set(judged)) == found.rows
+    assert len(set(judged)) == review.rows
 
 
 class Killed(BaseException):
     pass
 
 
-def test_a_killed_review_goes_on_inside_its_fold(
+def test_a_killed_review_resumes_within_its_fold(
     whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whinchat.training import train as training
@@ -148,7 +148,7 @@ def test_a_killed_review_goes_on_inside_its_fold(
 
     def dying(self: Any, *arguments: Any, **named: Any) -> Any:
         calls.append(None)
-        # Six steps are the first fold; the second is killed in its fifth step, after the checkpoint of the fourth.
+        # The first fold takes six steps. The second fold is killed in its fifth step, after the checkpoint of step 4.
         if len(calls) == 11:
             raise Killed
         return real(self, *arguments, **named)
@@ -159,20 +159,20 @@ def test_a_killed_review_goes_on_inside_its_fold(
     assert (path / "folds" / "1" / "fold.json").is_file()
     assert (path / "folds" / "2" / "checkpoints" / "checkpoint-4").is_dir()
     assert not (path / "review.json").exists()
-    found, rows = review_run(recipe, path, existing="resume")
-    # Of the second fold two steps were left, then the six of the third.
+    review, rows = review_run(recipe, path, existing="resume")
+    # Two steps of the second fold were left, and six of the third.
     assert len(calls) == 11 + 2 + 6
-    assert found.folds[0].seconds is not None
-    assert found.folds[1].seconds is None
-    assert found.seconds is None
+    assert review.folds[0].seconds is not None
+    assert review.folds[1].seconds is None
+    assert review.seconds is None
     assert (path / "review.csv").read_bytes() == (whole / "review.csv").read_bytes()
     monkeypatch.undo()
-    # A finished review is read, not made again.
-    assert review_run(recipe, path, existing="resume") == (found, rows)
+    # A finished review is read from its folder.
+    assert review_run(recipe, path, existing="resume") == (review, rows)
     assert len(calls) == 19
 
 
-def test_scores_that_are_stored_need_no_model(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_scores_need_no_model(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from whinchat.pipelines import review_run as module
 
     path = shutil.copytree(whole, tmp_path / "review")
@@ -186,21 +186,21 @@ def test_a_source_without_validation_can_be_reviewed(tiny_llama: Path, noisy: Pa
     recipe = finished_runs.recipe_for(
         tiny_llama, noisy, data={"validation_rows": None}, train={"max_steps": 1, "eval_steps": None}
     )
-    found, _ = review_run(recipe, tmp_path / "review", folds=2)
-    assert found.rows == ROWS
+    review, _ = review_run(recipe, tmp_path / "review", folds=2)
+    assert review.rows == ROWS
 
 
-def test_overwrite_leaves_what_is_not_its_own(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
+def test_overwrite_keeps_files_of_the_user(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     path = shutil.copytree(whole, tmp_path / "review")
     (path / "notes.txt").write_text("mine", encoding="utf-8")
     recipe = recipe_for(tiny_llama, noisy, max_steps=1)
-    found, _ = review_run(recipe, path, folds=2, existing="overwrite")
-    assert len(found.folds) == 2
+    review, _ = review_run(recipe, path, folds=2, existing="overwrite")
+    assert len(review.folds) == 2
     assert not (path / "folds" / "3").exists()
     assert (path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_what_is_in_the_way(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
+def test_folders_and_settings_that_are_refused(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_llama, noisy)
     with pytest.raises(RunError, match="already holds a review; --resume continues it, --overwrite starts again"):
         review_run(recipe, whole)
@@ -220,7 +220,7 @@ def test_what_is_in_the_way(whole: Path, tiny_llama: Path, noisy: Path, tmp_path
     assert not (tmp_path / "new").exists()
 
 
-def test_damage_is_told(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
+def test_damaged_files_are_named(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_llama, noisy)
     path = shutil.copytree(whole, tmp_path / "review")
     (path / "review.json").unlink()
@@ -236,7 +236,7 @@ def test_damage_is_told(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Pa
         review_run(recipe, path, existing="resume")
 
 
-def test_data_that_changed_since(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
+def test_changed_data_is_refused(whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:
     source = shutil.copy(noisy, tmp_path / "texts.csv")
     path = shutil.copytree(whole, tmp_path / "review")
     plan = json.loads((path / "plan.json").read_text(encoding="utf-8"))

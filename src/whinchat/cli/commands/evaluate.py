@@ -58,14 +58,15 @@ def calibrate_command(
         Option(
             min=0,
             max=1,
-            help='Accuracy to reach by answering "unsure" below a threshold; 0: never.  [default: as in the run]',
+            help='Accuracy to reach by answering "unsure" below a threshold; 0 for never.  [default: as in the run]',
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate a finished run again, for another metric or accuracy; nothing is trained.
 
-    Calibration, report and model card are written again. Exports are not; export again if you need to.
+    Calibration, report and model card are written again. Earlier exports keep the old calibration;
+    export again to update them.
 
     Examples:
 
@@ -131,7 +132,7 @@ def arena_command(
     show: Annotated[bool, Option("--show", help="Print the results so far and run nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare methods on the same rows, with several training set sizes and seeds, and what each costs.
+    """Compare the quality and the cost of methods on the same rows, for several training set sizes and seeds.
 
     Each trial (method, size, seed) runs in a process of its own. Finished trials are kept: the same command continues
     an arena that was stopped.

@@ -22,7 +22,7 @@ def runs_command(
 ) -> None:
     """List the runs in a folder with their macro-F1 before and after training, the newest first.
 
-    Unfinished runs are listed, too, with how far they are.
+    Unfinished runs are listed with their state: begun or trained.
 
     Example:
 

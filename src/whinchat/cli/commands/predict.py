@@ -20,7 +20,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     run_folder: ClassifierArg,
     texts: Annotated[
         list[str] | None,
-        Argument(help="Texts to label; without any, each line of standard input. With --out, a table or folder."),
+        Argument(help="Texts to label; by default, each line of standard input. With --out, a table or a folder."),
     ] = None,
     output: Annotated[
         Path | None, out_option("Label a table, or each table in a folder, into this path.", "OUTPUT")
@@ -33,7 +33,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     workers: Annotated[
         int | None, Option(help="Processes for --engine ray.  [default: one for each core or GPU]", min=1)
     ] = None,
-    overwrite: Annotated[bool, Option("--overwrite", help="Delete OUTPUT first, and label everything.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Delete OUTPUT first, and label all rows again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts, or tables of any size (CSV, TSV, JSONL, Parquet).
@@ -48,7 +48,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
 
     With --json, texts give one JSON object a line, in the order of the texts.
 
-    With --out, the labelled table has the rows of the input in their order, and these columns more: label, unsure, the
+    With --out, the labelled table has the rows of the input in their order, and additional columns: label, unsure, the
     probability of each label, and error, which says why a row could not be read. Finished parts are kept: the same
     command continues where it was stopped. With `--engine ray` (`pip install 'whinchat[ray]'`) several processes share
     the work, on this machine or on the cluster that RAY_ADDRESS names; the output is the same, byte for byte.

@@ -43,7 +43,7 @@ def export_command(
 
     Formats:
 
-    **merged**: one model without an adapter. Every command that takes a run takes it, too.
+    **merged**: one model without an adapter. Every command that takes a trained classifier also takes this folder.
 
     **classifier**: for transformers' `pipeline("text-classification", FOLDER)` and any server of such models.
 
@@ -53,7 +53,7 @@ def export_command(
     calibration; `proof.json` counts separately how many labels differ because of that.
 
     The export labels up to 500 texts. `proof.json` says how many labels and how much the probabilities differ from the
-    classifier's own. If more labels differ than --tolerance allows, no folder is left.
+    classifier's own. If more labels differ than --tolerance allows, the export fails and leaves no folder.
     """
     # Not RUN's own name alone: a folder called OWNER/NAME would be taken for the repository from then on.
     default = run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}")
@@ -86,8 +86,8 @@ def push_command(
     `Classifier.from_pretrained("ann/tweet-sentiment")` and plain PEFT can load it from there.
 
     The card and the report quote a few texts of the data. The other evaluated texts (predictions.parquet) and the names
-    of your folders are not uploaded. A card that the hub rejects is not pushed. Log in with `hf auth login`, or set
-    HF_TOKEN.
+    of your folders are not uploaded. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or
+    set HF_TOKEN.
     """
     with progress_on_stderr():
         result = whinchat.push_run(run_folder, repo_id, private=private or None, base_model=base, dry_run=dry_run)
