@@ -1,4 +1,4 @@
-"""Show how far long work has come: bars on a terminal, log lines everywhere else.
+"""Show the progress of long work: bars on a terminal, log lines everywhere else.
 
 All lines go through the logger ``whinchat.progress`` at level INFO, so a program that uses whinchat as a library sees
 nothing unless it asks for them; the command line asks by ``log_to_stderr``.

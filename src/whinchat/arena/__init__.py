@@ -1,1 +1,1 @@
-"""The arena: methods x training rows x seeds on equal data, with what each costs."""
+"""The arena: comparison of methods on equal data, with several numbers of training rows and several seeds."""

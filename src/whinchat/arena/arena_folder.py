@@ -28,7 +28,7 @@ class ArenaFolder:
     spec = FolderEntry("arena.yaml", "The arena as it was run last.")
     results = FolderEntry("results.json", "All results, for programs.")
     page = FolderEntry("results.md", "Tables and sentences, for people.")
-    records = FolderEntry("cells", "The folder of the trials' records.")
+    records = FolderEntry("cells", "The records of the trials, one JSON file each.")
 
     def record(self, trial: Trial) -> Path:
         """Return the path of a trial's record."""

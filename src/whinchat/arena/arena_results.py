@@ -1,4 +1,4 @@
-"""From the records of trials to means, spreads and comparisons.
+"""Summarize the records of trials as means, spreads and comparisons.
 
 N: evaluated rows. K: labels. R: resamples. S: seeds.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy import stats
 
 from whinchat.arena.spec import ArenaSpec, Method
 from whinchat.arena.trials import Trial, TrialRecord, TrialResult
@@ -264,7 +264,7 @@ def _t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of (S,) values; None for a single value."""
     if len(values) < 2:
         return None
-    half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Interval(fmean(values) - half, fmean(values) + half)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of contestants: a name and the class behind it, which is imported only where the class is needed."""
+"""The registry of contestants: it maps the name of a kind to a class, which is imported when a trial needs it."""
 
 from __future__ import annotations
 

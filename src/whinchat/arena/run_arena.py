@@ -1,4 +1,4 @@
-"""Plan an arena's trials, run those that have no record yet, one after the other, and summarize them."""
+"""Plan an arena's trials, run the trials without a record one after the other, and summarize all of them."""
 
 from __future__ import annotations
 

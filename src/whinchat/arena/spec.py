@@ -40,14 +40,14 @@ _NEEDS_DENSE = ("head-lora", "lora", "dora", "rslora", "pissa")
 
 
 class Method(Section):
-    """One method: a name of ``PRESETS``, or any name with a kind of its own."""
+    """A method of an arena: the name of a shipped method, or any name together with a kind."""
 
     name: Name = Field(
         description="Name in tables and figures; the name of a preset stands for its kind, set and shots."
     )
     kind: str = Field(description="Kind of contestant: a registered name, or a class as package.module:Class.")
     set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
-    shots: int = Field(0, ge=0, le=64, description="For prompting: examples of each label in the prompt.")
+    shots: int = Field(0, ge=0, le=64, description="For prompting: number of examples of each label in the prompt.")
 
     @model_validator(mode="before")
     @classmethod
@@ -95,7 +95,7 @@ class Method(Section):
 
 
 class ArenaSpec(Section):
-    """An arena, as its YAML file says."""
+    """An arena: its recipe, and the methods, training set sizes and seeds to compare."""
 
     name: Name = Field(description="Name of the arena, and of its folder unless --out names another.")
     description: str = Field("", description="One line, shown by `whinchat arena --list`.")
@@ -111,7 +111,9 @@ class ArenaSpec(Section):
         min_length=1,
         description="Seeds of the trials; each draws its own training rows. Verdicts need three.",
     )
-    methods: tuple[Method, ...] = Field(min_length=1, description="Names of presets, or name, kind, set and shots.")
+    methods: tuple[Method, ...] = Field(
+        min_length=1, description="Names of shipped methods, or name, kind, set and shots."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

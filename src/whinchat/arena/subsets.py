@@ -1,4 +1,4 @@
-"""The rows of a trial: the same for every method, and nested, so that the first 100 of 300 rows are the 100 rows."""
+"""Choose the training rows of a trial: equal for every method, and nested, so that 300 rows contain the 100 rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run one trial in a process of its own, so that its peak memory is its own.
+"""Run one trial in a process of its own, so that its peak memory can be measured.
 
 ``python -m whinchat.arena.trial_process RECORD < REQUEST`` reads what ``trial_request`` returns and writes the record.
 The record is written in one step after everything was measured, so a process that ends early leaves none.

@@ -1,4 +1,4 @@
-"""Frozen records of an arena's trials: what a trial is to do, and what came of it.
+"""Frozen records of an arena's trials: the settings of a trial, and its result.
 
 K: labels. N: evaluated rows.
 """

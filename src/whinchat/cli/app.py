@@ -1,4 +1,4 @@
-"""The program ``whinchat``: its commands, what all of them do first, and its exit codes."""
+"""The program ``whinchat``: its commands, their common setup, and its exit codes."""
 
 from __future__ import annotations
 

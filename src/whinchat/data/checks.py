@@ -1,4 +1,4 @@
-"""Checks over the whole corpus: repeated texts, leaks from train into evaluation, spaces that give labels away."""
+"""Check the corpus for repeated texts, leaks from train into evaluation, and spaces that give labels away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carve the splits that a source lacks from train, shorten those it has, and divide train into folds for a review."""
+"""Carve missing splits from train, shorten existing splits, and divide train into folds for a review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to answer "unsure": accuracy against coverage, and the threshold for a wanted accuracy.
+"""Decide when to answer "unsure": accuracy against coverage, and the threshold for a wanted accuracy.
 
 N: rows. T: distinct confidences. Coverage is the share of rows that get an answer.
 """

@@ -1,4 +1,4 @@
-"""Calibration: from a model's label scores to probabilities that fit the outcomes, and to the label to answer with.
+"""Calibrate a classifier: turn label scores into probabilities that match observed frequencies, and into a label.
 
 N: rows. K: labels. A calibrator is fitted on validation rows, saved with the adapter, and applied to every answer that
 whinchat gives. Scores are log-probabilities over all strings; calibrated probabilities are normalized over the labels.

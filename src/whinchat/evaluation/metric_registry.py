@@ -1,4 +1,4 @@
-"""The metrics that whinchat computes: one entry here, and a metric appears wherever figures do.
+"""The registry of metrics: one entry makes a metric appear in every file, table and tracker.
 
 A registered metric is computed for every evaluation with a bootstrap interval, and is shown in the run folder's JSON,
 the headline table of card and report, the card's model-index, the trackers, ``whinchat run``, ``evaluate`` and

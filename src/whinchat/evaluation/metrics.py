@@ -1,4 +1,4 @@
-"""From answers to metrics: confusion counts, every registered metric, intervals, paired tests, calibration.
+"""Compute metrics from answers: confusion counts, every registered metric, intervals, paired tests, calibration.
 
 K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """

@@ -1,4 +1,4 @@
-"""Where a classifier is weak: metrics of the rows whose text has a certain length or content. N: rows. K: labels."""
+"""Measure kinds of text separately: metrics of the rows whose text has some length or content. N: rows. K: labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits that leave the meaning of a text as it is, and how often they change the answer. N: rows."""
+"""Edit texts without changing their meaning, and count how often the answer changes. N: rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns that labelling adds to a table, filled from the classifier's answers, and counts of what they hold."""
+"""The columns that labelling adds to a table, filled from the classifier's answers, and counts of the labels."""
 
 from __future__ import annotations
 

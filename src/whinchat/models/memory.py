@@ -1,4 +1,4 @@
-"""Peak memory of the process, and what glibc does with freed memory; other C libraries are left alone."""
+"""Read the peak memory of the process, and make glibc reuse freed memory; other C libraries stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NF4 on the CPU: the numbers of bitsandbytes in less time and memory.
+"""NF4 on the CPU, with the numbers of bitsandbytes in less time and memory.
 
 O, I: rows and columns of a weight. N: elements of a weight. S: block size, the elements that share a scale.
 

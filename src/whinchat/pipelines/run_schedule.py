@@ -1,4 +1,4 @@
-"""Tell at the start of a run what it will do and how long that takes here, and correct the estimate stage by stage.
+"""Log the stages of a run and their estimated times at its start, and correct the estimate after each stage.
 
 The estimate comes from a short measured sample: the untrained model scores, and answers freely, a few texts of the run.
 """

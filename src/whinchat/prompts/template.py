@@ -1,4 +1,4 @@
-"""From a text to token ids, through the model's own chat template.
+"""Turn a text into token ids through the model's own chat template.
 
 A prompt ends where the model's turn starts. An answer is what the template writes there for the word of a label,
 followed by the end of turn. Training supervises the tokens of answers only.

@@ -158,7 +158,7 @@ class AdapterConfig(Section):
     )
     init: Literal["default", "pissa"] = Field(
         "default",
-        description="Start of the adapter's weights: default leaves the model unchanged at first (B = 0), pissa takes "
+        description="Initial weights of the adapter: default leaves the model unchanged at first (B = 0), pissa takes "
         "the principal singular vectors of each weight.",
     )
     r: int = Field(16, ge=1, le=1024, description="Rank of the adapter.")
@@ -197,7 +197,7 @@ class TrainConfig(Section):
         ge=0,
         le=2,
         description="With loss: choice, train on scores plus this factor times the log of each label's share, so that "
-        "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 serves macro recall, 0 is off.",
+        "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 suits macro recall, 0 is off.",
     )
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Highest learning rate of the schedule.")
     loraplus_lr_ratio: float = Field(
@@ -297,8 +297,8 @@ class EvaluateConfig(Section):
     )
     stress_edits: tuple[StressEditName, ...] = Field(
         ("typo", "lower_case", "full_stop", "doubled_spaces"),
-        description="Edits that should change no answer, of which the report tells how many they change: typo, "
-        "lower_case, mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
+        description="Edits that should change no answer; the report counts the answers that change: typo, lower_case, "
+        "mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
     )
     stress_rows: int = Field(200, ge=0, description="Edit only the first N rows and answer them again; 0 for none.")
     seed: int = Field(0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")

@@ -1,4 +1,4 @@
-"""The limitations that a reader should know before relying on a metric; each one follows from the record."""
+"""The limitations that a reader should know before relying on a metric; each limitation follows from the record."""
 
 from __future__ import annotations
 

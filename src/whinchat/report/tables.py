@@ -1,4 +1,4 @@
-"""The tables of card and report, as cells of text; the templates only set them."""
+"""Build the tables of card and report as cells of text, which the templates lay out."""
 
 from __future__ import annotations
 

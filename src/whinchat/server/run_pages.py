@@ -1,4 +1,4 @@
-"""What the server shows of a run: its model card, report and figures, and texts to try."""
+"""The parts of a run that the server shows: its model card, report and figures, and texts to try."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class ReviewFolder:
     )
     table = FolderEntry("review.csv", "Every training row, strongest disagreement first.")
     parquet = FolderEntry("review.parquet", "The same rows as Parquet, with the types of their columns.")
-    folds = FolderEntry("folds", "The folder of the folds' folders.")
+    folds = FolderEntry("folds", "One folder for each fold.")
 
     def fold(self, number: int) -> FoldFolder:
         """Return the folder of fold ``number``, counted from 0; its name counts from 1."""

@@ -1,4 +1,4 @@
-"""What training returns besides the adapter."""
+"""The record that training returns besides the adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes train together, and which of them this is, as ``accelerate launch`` says in the environment.
+"""Read the number of training processes and the rank of this process from the variables of ``accelerate launch``.
 
 Reading this loads no torch, so the command line can ask before anything else.
 """

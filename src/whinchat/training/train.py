@@ -1,4 +1,4 @@
-"""One training run: from the last checkpoint, if there is one, to a saved adapter."""
+"""Train an adapter, from the last checkpoint if there is one, and save the adapter."""
 
 from __future__ import annotations
 

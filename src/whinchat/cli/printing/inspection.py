@@ -1,4 +1,4 @@
-"""Print what there is to look at: a training example, the runs in a folder, this machine."""
+"""Print a training example, the runs in a folder, or what this machine can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print predictions, and what became of labelled files, exports and pushes."""
+"""Print predictions, and the outcome of labelling a file, of an export or of a push."""
 
 from __future__ import annotations
 

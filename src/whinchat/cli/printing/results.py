@@ -1,4 +1,4 @@
-"""Print what was measured: runs, evaluations, comparisons, reviews and arenas."""
+"""Print the results of runs, evaluations, comparisons, reviews and arenas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CSV, TSV and JSON Lines share: UTF-8 text in which a row is found by the byte where it begins."""
+"""The common base of CSV, TSV and JSON Lines: UTF-8 text in which a row is found by its byte offset."""
 
 from __future__ import annotations
 

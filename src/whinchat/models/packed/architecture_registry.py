@@ -1,4 +1,4 @@
-"""The families of models that the packed forward pass knows, by their transformers class."""
+"""The families of models that the packed forward pass supports, by their transformers class."""
 
 from __future__ import annotations
 
