@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import measure as driver
 from benchmarks.measure import Contest
-from benchmarks.plan import ALL, BF16, KV, RECIPE, TINYLLAMA, TRAIN, evenly
+from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN, contest, evenly
 from whinchat.data.dataset import Split
 
 AXES = {"batch": "batch size", "length": "tokens of a text", "parameters": "parameters", "texts": "number of texts"}
@@ -55,19 +55,18 @@ def plan(split: Split, shapes: Mapping[str, Path], *, full: bool, measured_1b: b
     """
     points: list[Point] = []
 
-    def add(axis: str, job: str, x: int, rows: Split, overrides: Sequence[str], **options: Any) -> None:
-        chosen = {"recipe": RECIPE, "overrides": [*BF16, *overrides], **options}
+    def add(axis: str, job: str, x: int, rows: Split, *overrides: str, **options: Any) -> None:
         name, title = f"growth-{axis}-{job}-{len(points) + 1}", f"{JOBS[job]} by {AXES[axis]}{f', {x}' if x else ''}"
-        contest = Contest(name, f"whinchat-{job}", title, chosen, rows, ours=True)
-        points.append(Point(axis, job, x, contest, rounds=2 if full and axis != "texts" else 1))
+        chosen = contest(name, f"whinchat-{job}", title, rows, overrides=[*BF16, *overrides], **options)
+        points.append(Point(axis, job, x, chosen, rounds=2 if full and axis != "texts" else 1))
 
     def train(axis: str, x: int, texts: int, batch: int, **options: Any) -> None:
-        overrides = [*TRAIN, *KV, LONG, f"train.per_device_train_batch_size={batch}"]
-        add(axis, "train", x, evenly(split, texts), overrides, **options)
+        size = f"train.per_device_train_batch_size={batch}"
+        add(axis, "train", x, evenly(split, texts), *TRAIN, *KV, LONG, size, **options)
 
     def score(axis: str, x: int, texts: int, batch: int, *more: str, **options: Any) -> None:
-        overrides = [*ALL, LONG, f"evaluate.per_device_eval_batch_size={batch}", *more]
-        add(axis, "score", x, evenly(split, texts), overrides, **options)
+        size = f"evaluate.per_device_eval_batch_size={batch}"
+        add(axis, "score", x, evenly(split, texts), *ALL, LONG, size, *more, **options)
 
     for batch in (1, 2, 4, 8, 16, 32, 64) if full else (4, 16, 64):
         train("batch", batch, 64 if batch < 64 else 128, batch)
@@ -82,7 +81,7 @@ def plan(split: Split, shapes: Mapping[str, Path], *, full: bool, measured_1b: b
         score("parameters", 0, 32, 32, model)
         if not (name == "tinyllama-shape" and measured_1b):
             settings = [model, "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
-            add("parameters", "train", 0, split.head(32), settings, recipe=TINYLLAMA, warm_up=8)
+            add("parameters", "train", 0, split.head(32), *settings, recipe=TINYLLAMA, warm_up=8)
     for texts in (100, 300, 1000, 3000, 10000) if full else (100, 300, 1000):
         score("texts", texts, texts, 64, warm_up=1, tokenize=True)
     return points
@@ -101,10 +100,12 @@ def measure(points: Sequence[Point], logs: Path, say: driver.Say) -> dict[str, d
         entries = driver.measure("growth", [point.contest for point in group], rounds, logs, say)
         for point in group:
             entry = entries[point.contest.name]
-            x = None if point.axis == "parameters" else point.x
-            found = reading(entry.to_dict(), x, entry.total_seconds) if entry.alive else None
-            found = found or Reading(point.x, error=entry.error or entry.unavailable)
-            readings[point.axis].setdefault(point.job, []).append(found)
+            if entry.alive:
+                x = None if point.axis == "parameters" else point.x
+                result = reading(entry.to_dict(), x, entry.total_seconds)
+            else:
+                result = Reading(point.x, error=entry.error or entry.unavailable)
+            readings[point.axis].setdefault(point.job, []).append(result)
     return readings
 
 

@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
@@ -78,15 +78,15 @@ class Contest:
 
 @dataclass
 class Entry:
-    """The results of a contestant. One that failed keeps its error and the rounds before it.
+    """The results of a contestant; a failed contestant keeps its error and the rounds before it.
 
     ``total_seconds`` is the time from the start of its process to the end of its first round.
     """
 
     contest: Contest
     group: str
-    rounds: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
     loaded_bytes: int | None = None
     peak_bytes: int | None = None
     total_seconds: float | None = None
@@ -101,10 +101,9 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as it stands in the JSON; rates are in examples a second."""
-        keys = ("group", "facts", "rounds", "loaded_bytes", "peak_bytes", "flops_per_round", "error", "unavailable")
         contest = {key: getattr(self.contest, key) for key in ("title", "ours", "kind", "unit", "options")}
-        rates = spread([rate(one_round) for one_round in self.rounds])
-        return {**contest, **{key: getattr(self, key) for key in keys}, "per_second": rates}
+        results = {key: value for key, value in vars(self).items() if key not in ("contest", "total_seconds")}
+        return {**contest, **results, "per_second": spread([rate(one_round) for one_round in self.rounds])}
 
 
 def rate(one_round: Mapping[str, Any]) -> float:
@@ -128,11 +127,9 @@ def measure(
     started = time.perf_counter()
     entries = {contest.name: Entry(contest, group) for contest in contests}
     with ExitStack() as stack:
-        workers = {
-            contest.name: stack.enter_context(Worker(contest, logs / f"{contest.name}.log")) for contest in contests
-        }
+        workers = {name: stack.enter_context(Worker(entries[name].contest, logs / f"{name}.log")) for name in entries}
 
-        def ask_each(command: str, note: Callable[[Entry, dict[str, Any]], object]) -> None:
+        def ask_each(command: str) -> Iterator[tuple[Entry, dict[str, Any]]]:
             for name, entry in entries.items():
                 if not entry.alive or (command == "count" and not entry.contest.count_flops):
                     continue
@@ -144,30 +141,27 @@ def measure(
                     workers[name].end()
                 else:
                     entry.peak_bytes = max(answer["peak_bytes"], entry.peak_bytes or 0)
-                    note(entry, answer)
-
-        def note_facts(entry: Entry, answer: dict[str, Any]) -> None:
-            entry.facts, entry.loaded_bytes = answer["facts"], answer["loaded_bytes"]
-            say(f"[{group}] {entry.contest.title}: ready")
-
-        def note_round(entry: Entry, answer: dict[str, Any]) -> None:
-            if not entry.rounds:
-                entry.total_seconds = time.perf_counter() - workers[entry.contest.name].started
-            entry.rounds.append(answer)
-            speed = f"{rate(answer):.1f} {entry.contest.unit}/s ({answer['seconds']:.1f} s)"
-            say(f"[{group} {len(entry.rounds)}/{rounds}] {entry.contest.title}: {speed}")
+                    yield entry, answer
 
         # All processes import their libraries at the same time; everything else is done in turn.
-        ask_each("start", lambda entry, answer: None)
-        ask_each("prepare", note_facts)
+        list(ask_each("start"))
+        for entry, answer in ask_each("prepare"):
+            entry.facts, entry.loaded_bytes = answer["facts"], answer["loaded_bytes"]
+            say(f"[{group}] {entry.contest.title}: ready")
         for number in range(1, rounds + 1):
             began = time.perf_counter()
-            ask_each("round", note_round)
+            for entry, answer in ask_each("round"):
+                if number == 1:
+                    entry.total_seconds = time.perf_counter() - workers[entry.contest.name].started
+                entry.rounds.append(answer)
+                speed = f"{rate(answer):.1f} {entry.contest.unit}/s ({answer['seconds']:.1f} s)"
+                say(f"[{group} {number}/{rounds}] {entry.contest.title}: {speed}")
             now = time.perf_counter()
             if LEAST_ROUNDS <= number < rounds and 2 * now - began - started > limit_seconds:
                 say(f"[{group}] {number} rounds of {rounds}: the group's {format_duration(limit_seconds)} are used up")
                 break
-        ask_each("count", lambda entry, answer: setattr(entry, "flops_per_round", answer["flops"]))
+        for entry, answer in ask_each("count"):
+            entry.flops_per_round = answer["flops"]
     return entries
 
 

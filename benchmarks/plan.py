@@ -38,45 +38,44 @@ class Sizes:
     full: bool = False
 
 
+def contest(
+    name: str, kind: str, title: str, split: Split, *, recipe: str = RECIPE, count_flops: bool = False, **options: Any
+) -> Contest:
+    """Return a contestant with a recipe; ``options`` are its other options, ``overrides`` of the recipe among them."""
+    ours, chosen = kind.startswith("whinchat-"), {"recipe": recipe, **options}
+    return Contest(name, kind, title, chosen, split, ours=ours, count_flops=count_flops)
+
+
 def training(sizes: Sizes, split: Split) -> list[Contest]:
     """Return the contestants that train SmolLM2-135M: whinchat, TRL, a classification head; and the machine's peak."""
     split = split.head(sizes.texts)
     # TRL gets a quarter of the texts in whole batches: its rate does not change over the steps, and it is the slowest.
-    few = sizes.texts if sizes.full else min(sizes.texts, max(16, 16 * round(sizes.texts / 64)))
-
-    def ours(name: str, title: str, overrides: Sequence[str], count: bool = False) -> Contest:
-        chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *BF16, *overrides]}
-        return Contest(name, "whinchat-train", f"whinchat {title}, bf16", chosen, split, ours=True, count_flops=count)
-
-    def trl(name: str, title: str, overrides: Sequence[str], **sft: Any) -> Contest:
-        chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *overrides], "sft": sft}
-        return Contest(name, "trl-train", f"TRL{title}", chosen, evenly(split, few))
-
-    def head(name: str, title: str, dtype: str) -> Contest:
-        chosen = {"recipe": RECIPE, "overrides": [*TRAIN, *KV], "dtype": dtype}
-        return Contest(name, "seqcls-train", f"Classification head, k/v, bf16{title}", chosen, split)
-
+    few = evenly(split, sizes.texts if sizes.full else min(sizes.texts, max(16, 16 * round(sizes.texts / 64))))
     stored = {"bf16": True, "gradient_checkpointing": False}
+
+    def train(name: str, kind: str, title: str, *overrides: str, **options: Any) -> Contest:
+        texts = few if kind == "trl-train" else split
+        return contest(name, kind, title, texts, overrides=[*TRAIN, *overrides], **options)
+
     contests = [
-        ours("whinchat-lora-kv", "LoRA, k/v", KV, count=True),
-        ours("whinchat-lora-all", "LoRA, all linear", ALL, count=True),
-        ours("whinchat-dora-kv", "DoRA, k/v", (*KV, *DORA)),
-        ours("whinchat-dora-all", "DoRA, all linear", (*ALL, *DORA)),
-        trl("trl-fp32-kv", ", k/v, float32", KV, bf16=False),
-        trl("trl-bf16-kv", ", k/v, bf16", KV, bf16=True),
-        trl("trl-bf16-all", ", all linear, bf16", ALL, bf16=True),
-        trl("trl-bf16-kv-stored", ", k/v, bf16, no checkpointing", KV, **stored),
-        head("seqcls-bf16", "", "bfloat16"),
-    ]
-    contests += [
-        Contest(f"peak-{dtype}", "peak", f"Matrix products, {dtype}", {"dtype": dtype}, unit="GFLOP")
-        for dtype in ("bfloat16", "float32")
+        train("whinchat-lora-kv", "whinchat-train", "whinchat LoRA, k/v, bf16", *BF16, *KV, count_flops=True),
+        train("whinchat-lora-all", "whinchat-train", "whinchat LoRA, all linear, bf16", *BF16, *ALL, count_flops=True),
+        train("whinchat-dora-kv", "whinchat-train", "whinchat DoRA, k/v, bf16", *BF16, *KV, *DORA),
+        train("whinchat-dora-all", "whinchat-train", "whinchat DoRA, all linear, bf16", *BF16, *ALL, *DORA),
+        train("trl-fp32-kv", "trl-train", "TRL, k/v, float32", *KV, sft={"bf16": False}),
+        train("trl-bf16-kv", "trl-train", "TRL, k/v, bf16", *KV, sft={"bf16": True}),
+        train("trl-bf16-all", "trl-train", "TRL, all linear, bf16", *ALL, sft={"bf16": True}),
+        train("trl-bf16-kv-stored", "trl-train", "TRL, k/v, bf16, no checkpointing", *KV, sft=stored),
+        train("seqcls-bf16", "seqcls-train", "Classification head, k/v, bf16", *KV, dtype="bfloat16"),
+        Contest("peak-bfloat16", "peak", "Matrix products, bfloat16", {"dtype": "bfloat16"}, unit="GFLOP"),
+        Contest("peak-float32", "peak", "Matrix products, float32", {"dtype": "float32"}, unit="GFLOP"),
     ]
     if sizes.full:
+        head = "Classification head, k/v, bf16 (float32 weights)"
         contests += [
-            trl("trl-bf16-dora-all", " DoRA, all linear, bf16", (*ALL, *DORA), bf16=True),
-            trl("trl-bf16-all-stored", ", all linear, bf16, no checkpointing", ALL, **stored),
-            head("seqcls-bf16-fp32-weights", " (float32 weights)", "float32"),
+            train("trl-bf16-dora-all", "trl-train", "TRL DoRA, all linear, bf16", *ALL, *DORA, sft={"bf16": True}),
+            train("trl-bf16-all-stored", "trl-train", "TRL, all linear, bf16, no checkpointing", *ALL, sft=stored),
+            train("seqcls-bf16-fp32-weights", "seqcls-train", head, *KV, dtype="float32"),
         ]
     return contests
 
@@ -84,38 +83,38 @@ def training(sizes: Sizes, split: Split) -> list[Contest]:
 def scoring(sizes: Sizes, split: Split) -> list[Contest]:
     """Return the contestants that score with SmolLM2-135M: whinchat, free generation, a head, llama.cpp."""
     split = split.head(sizes.scored)
-
-    def contest(name: str, kind: str, title: str, share: float = 1.0, **more: Any) -> Contest:
-        # A slow contestant gets a share of the texts in the short version.
-        texts = sizes.scored if sizes.full else max(1, round(sizes.scored * share))
-        chosen = {"recipe": RECIPE, **more}
-        return Contest(name, kind, title, chosen, evenly(split, texts), ours=kind == "whinchat-score")
-
     ours = [*ALL, "evaluate.per_device_eval_batch_size=64"]
+
+    def some(share: float) -> Split:
+        """Return the texts of a slow contestant, which gets a share of all in the short version."""
+        return split if sizes.full else evenly(split, max(1, round(sizes.scored * share)))
+
     return [
-        contest("whinchat-bf16", "whinchat-score", "whinchat, bf16", overrides=[*ours, *BF16]),
-        contest("whinchat-fp32", "whinchat-score", "whinchat, float32", 1 / 2, overrides=[*ours, *FP32]),
-        contest("generate-fp32", "generate", "generate, 16 tokens, float32", 3 / 8, dtype="float32"),
-        contest("generate-bf16", "generate", "generate, 16 tokens, bf16", 1 / 2, dtype="bfloat16"),
-        contest("generate-bf16-2", "generate", "generate, 2 tokens, bf16", 1 / 2, dtype="bfloat16", new_tokens=2),
-        contest("seqcls-bf16", "seqcls-score", "Classification head, bf16", dtype="bfloat16"),
-        contest("llama-cpp", "llama-cpp", "llama.cpp with a grammar, Q4_1", 1 / 2),
+        contest("whinchat-bf16", "whinchat-score", "whinchat, bf16", split, overrides=[*ours, *BF16]),
+        contest("whinchat-fp32", "whinchat-score", "whinchat, float32", some(1 / 2), overrides=[*ours, *FP32]),
+        contest("generate-fp32", "generate", "generate, 16 tokens, float32", some(3 / 8), dtype="float32"),
+        contest("generate-bf16", "generate", "generate, 16 tokens, bf16", some(1 / 2), dtype="bfloat16"),
+        contest("generate-bf16-2", "generate", "generate, 2 tokens, bf16", some(1 / 2), dtype="bfloat16", new_tokens=2),
+        contest("seqcls-bf16", "seqcls-score", "Classification head, bf16", split, dtype="bfloat16"),
+        contest("llama-cpp", "llama-cpp", "llama.cpp with a grammar, Q4_1", some(1 / 2)),
     ]
 
 
 def tinyllama(sizes: Sizes, split: Split, model: Path) -> list[Contest]:
     """Return the contestants that train TinyLlama's shape: one optimizer step a round, as the shipped recipe does."""
     shared = [f"backbone.model={model}", "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
-    options, split = {"recipe": TINYLLAMA, "warm_up": 8}, split.head(32)
 
-    def ours(load_in: str, title: str) -> Contest:
-        chosen = {**options, "overrides": [*shared, f"backbone.load_in={load_in}"]}
-        return Contest(f"tinyllama-{load_in}", "whinchat-train", f"whinchat, {title}", chosen, split, ours=True)
+    def train(name: str, kind: str, title: str, *overrides: str, **options: Any) -> Contest:
+        chosen = [*shared, *overrides]
+        return contest(name, kind, title, split.head(32), recipe=TINYLLAMA, warm_up=8, overrides=chosen, **options)
 
-    contests = [ours("nf4", "NF4"), ours("bfloat16", "bf16")]
+    contests = [
+        train("tinyllama-nf4", "whinchat-train", "whinchat, NF4", "backbone.load_in=nf4"),
+        train("tinyllama-bfloat16", "whinchat-train", "whinchat, bf16", *BF16),
+    ]
     if sizes.full:
-        chosen = {**options, "overrides": shared, "nf4": True, "sft": {"bf16": True}}
-        contests.append(Contest("tinyllama-trl-nf4", "trl-train", "TRL + bitsandbytes, NF4", chosen, split))
+        trl = {"nf4": True, "sft": {"bf16": True}}
+        contests.append(train("tinyllama-trl-nf4", "trl-train", "TRL + bitsandbytes, NF4", **trl))
     return contests
 
 

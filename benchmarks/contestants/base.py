@@ -49,16 +49,18 @@ class Contestant(ABC):
         """Answer the rows, and return facts about the round."""
         raise NotImplementedError
 
-    def count_flops(self) -> float | None:
-        """Return the operations of a round's matrix products, counted apart from any timing; None if not counted."""
-        return None
-
     def load_tokenizer(self) -> Any:
         """Load the tokenizer of the recipe's model, set the prompt template, and return the model's path."""
         source = find_model(self.recipe.backbone)
         loaded = load_tokenizer(source)
         self.tokenizer, self.template = loaded.tokenizer, loaded.template(self.recipe)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         return source.path
+
+    def padded(self, prompts: Sequence[Sequence[int]], side: str | None = None) -> Any:
+        """Return the token ids of a batch and their attention mask as tensors; by default on the tokenizer's side."""
+        return self.tokenizer.pad({"input_ids": list(map(list, prompts))}, padding_side=side, return_tensors="pt")
 
     def split(self, *, warm_up: bool = False) -> Split:
         """Return the texts of a round, or of a warm-up."""
@@ -71,15 +73,13 @@ class Contestant(ABC):
 class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Measures the seconds from the start of training, with model and data ready, to the end of the last step."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._started = 0.0
+    seconds = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Start the watch; the optimizer exists but holds no state yet."""
         self._started = time.perf_counter()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop the watch."""
         self.seconds = time.perf_counter() - self._started
 

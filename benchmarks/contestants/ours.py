@@ -17,7 +17,7 @@ from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.prompts.batching import shared_prefix
-from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
+from whinchat.training.trainer import AnswerTrainer, training_arguments
 
 
 class _Whinchat(Contestant):
@@ -46,16 +46,17 @@ class WhinchatTraining(_Whinchat):
     def run(self, *, warm_up: bool = False) -> Measured:
         split, watch = self.split(warm_up=warm_up), Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(split, Path(folder), [watch])
+            trainer = self._trainer(split, folder)
+            trainer.add_callback(watch)
             trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         facts = {"steps": trainer.state.global_step, "loss": losses[-1] if losses else None}
         return Measured(len(split), watch.seconds, facts)
 
     def count_flops(self) -> float:
-        """Count forward and backward passes over the batches of a round; the optimizer has no matrix products."""
+        """Return the operations of a round's forward and backward passes; the optimizer has no matrix products."""
         with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(self.split(), Path(folder), [])
+            trainer = self._trainer(self.split(), folder)
             self.engine.model.train()
 
             def steps() -> None:
@@ -65,12 +66,10 @@ class WhinchatTraining(_Whinchat):
 
             return counted(steps)
 
-    def _trainer(self, split: Split, folder: Path, more_callbacks: list[Any]) -> AnswerTrainer:
-        args = training_arguments(self.recipe, self.engine.plan, folder)
+    def _trainer(self, split: Split, folder: str) -> AnswerTrainer:
+        args = training_arguments(self.recipe, self.engine.plan, Path(folder))
         args.set_save(strategy="no")
-        args.disable_tqdm = True
-        watching = [*callbacks(self.recipe.train), *more_callbacks]
-        return AnswerTrainer(self.engine, self.recipe, split, None, args=args, callbacks=watching)
+        return AnswerTrainer(self.engine, self.recipe, split, None, args=args)
 
 
 class WhinchatScoring(_Whinchat):

@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -30,30 +30,19 @@ from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
 from benchmarks.measure import Measured, UnavailableError
 from whinchat.data.dataset import Split
 from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
+from whinchat.models.adapters import lora_config
 from whinchat.models.device import usable_cores
 from whinchat.prompts.batching import by_length
 
 
-class _Peer(Contestant):
-    """A contestant with the recipe's adapter and settings."""
-
-    def lora(self, task_type: str) -> LoraConfig:
-        """Return the recipe's adapter as PEFT describes it."""
-        adapter, targets = self.recipe.adapter, self.recipe.adapter.target_modules
-        return LoraConfig(
-            r=adapter.r,
-            lora_alpha=adapter.lora_alpha,
-            lora_dropout=adapter.lora_dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            use_dora=adapter.method == "dora",
-            task_type=task_type,
-        )
+class _Trained(Contestant):
+    """A contestant that a Trainer of transformers trains with the recipe's settings."""
 
     def settings(self, folder: str) -> dict[str, Any]:
         """Return the recipe's training arguments, one pass over the texts, nothing saved or reported."""
-        names = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
+        names = {"learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"}
         quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-        recipe = {name: getattr(self.recipe.train, name) for name in names}
+        recipe = self.recipe.train.model_dump(include=names)
         return {"output_dir": folder, "num_train_epochs": 1, "use_cpu": True, **recipe, **quiet}
 
     def timed(self, trainer: Any, texts: int) -> Measured:
@@ -64,7 +53,7 @@ class _Peer(Contestant):
         return Measured(texts, watch.seconds, {"steps": trainer.state.global_step})
 
 
-class TrlTraining(_Peer):
+class TrlTraining(_Trained):
     """Rounds of ``SFTTrainer.train()`` on one PEFT model, as TRL documents it: a model path, prompts and completions.
 
     ``sft``: arguments of ``SFTConfig`` that differ from TRL's defaults. ``nf4``: bitsandbytes quantizes the weights.
@@ -100,7 +89,7 @@ class TrlTraining(_Peer):
 
         first: dict[str, Any] = {}  # what only the path of a model needs
         if isinstance(self.model, str):
-            first["peft_config"] = self.lora("CAUSAL_LM")
+            first["peft_config"] = lora_config(self.recipe.adapter, "CAUSAL_LM")
             if self.options.get("nf4"):
                 first["quantization_config"] = BitsAndBytesConfig(
                     load_in_4bit=True,
@@ -122,7 +111,7 @@ class TrlTraining(_Peer):
         )
 
 
-class _Head(_Peer):
+class _Head(_Trained):
     """The model with a classification head, without instruction; ``dtype``: how its weights are held."""
 
     def load(self) -> None:
@@ -130,8 +119,6 @@ class _Head(_Peer):
         self.model: Any = AutoModelForSequenceClassification.from_pretrained(
             path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype)
         )
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
         rows = [row["input_ids"] for row in self.rows(self.split())]
         self.facts = {"weights": dtype, "mean_tokens": mean_length(rows)}
@@ -147,7 +134,7 @@ class HeadTraining(_Head):
 
     def load(self) -> None:
         super().load()
-        self.model = get_peft_model(self.model, self.lora("SEQ_CLS"))
+        self.model = get_peft_model(self.model, lora_config(self.recipe.adapter, "SEQ_CLS"))
 
     def run(self, *, warm_up: bool = False) -> Measured:
         from datasets import Dataset
@@ -174,10 +161,7 @@ class HeadScoring(_Head):
     def answer(self, rows: list[Any]) -> None:
         with torch.inference_mode():
             for batch in by_length([len(row["input_ids"]) for row in rows], 64):
-                padded = self.tokenizer.pad(
-                    {"input_ids": [rows[row]["input_ids"] for row in batch]}, return_tensors="pt"
-                )
-                self.model(**padded).logits.float().argmax(dim=-1)
+                self.model(**self.padded([rows[row]["input_ids"] for row in batch])).logits.float().argmax(dim=-1)
 
 
 class Generation(Contestant):
@@ -190,32 +174,20 @@ class Generation(Contestant):
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        self.pad = end if pad is None else pad
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
         tokens = self.options.get("new_tokens", 16)
         self.config = GenerationConfig(
-            do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=self.pad, eos_token_id=end
+            do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=pad, eos_token_id=end
         )
-        self.facts = {
-            "weights": dtype,
-            "new_tokens": tokens,
-            "mean_prompt_tokens": mean_length(self.rows(self.split())),
-        }
+        mean_tokens = mean_length(self.rows(self.split()))
+        self.facts = {"weights": dtype, "new_tokens": tokens, "mean_prompt_tokens": mean_tokens}
 
     def answer(self, rows: list[Any]) -> dict[str, Any]:
-        new_tokens = 0
         with torch.inference_mode():
             for batch in by_length([len(prompt) for prompt in rows], 32):
-                ids, mask = self._left_padded([rows[row] for row in batch])
-                output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self.config)
-                new_tokens = output.shape[1] - ids.shape[1]
-        return {"new_tokens": new_tokens}
-
-    def _left_padded(self, prompts: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        gaps = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
-        ids = [[*[self.pad] * gap, *prompt] for gap, prompt in zip(gaps, prompts, strict=True)]
-        mask = [[*[0] * gap, *[1] * len(prompt)] for gap, prompt in zip(gaps, prompts, strict=True)]
-        return torch.tensor(ids), torch.tensor(mask)
+                padded = self.padded([rows[row] for row in batch], side="left")
+                output = self.model.generate(**padded, generation_config=self.config)
+        return {"new_tokens": output.shape[1] - padded["input_ids"].shape[1]}
 
 
 class LlamaCpp(Contestant):

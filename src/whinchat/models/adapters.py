@@ -37,19 +37,11 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
     Raises:
         ModelError: see ``check_targets``.
     """
-    # PiSSA's frozen half doubles the rank; alpha grows along, so that the scale stays the recipe's.
-    rank = adapter.r * (2 if adapter.init == "pissa" else 1)
-    alpha_factor = (math.sqrt(2) if adapter.method == "rslora" else 2) if adapter.init == "pissa" else 1
-    targets = adapter.target_modules
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=rank,
-        lora_alpha=adapter.lora_alpha * alpha_factor,
-        lora_dropout=adapter.lora_dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_dora=adapter.method == "dora",
-        use_rslora=adapter.method == "rslora",
-    )
+    config = lora_config(adapter, "CAUSAL_LM")
+    if adapter.init == "pissa":
+        # PiSSA's frozen half doubles the rank; alpha grows along, so that the scale stays the recipe's.
+        config.r *= 2
+        config.lora_alpha *= math.sqrt(2) if adapter.method == "rslora" else 2
     check_targets(model, adapter)
     torch.manual_seed(seed)
     tuned = get_peft_model(model, config)
@@ -61,6 +53,20 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
             _set_exact_magnitude(layer)
     use_fast_forward(tuned)
     return tuned
+
+
+def lora_config(adapter: AdapterConfig, task_type: str) -> LoraConfig:
+    """Return the recipe's section as PEFT's configuration for ``task_type``, such as ``CAUSAL_LM``."""
+    targets = adapter.target_modules
+    return LoraConfig(
+        task_type=task_type,
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,
+        lora_dropout=adapter.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=adapter.method == "dora",
+        use_rslora=adapter.method == "rslora",
+    )
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
