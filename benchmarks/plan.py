@@ -4,7 +4,6 @@ The driver reads the texts, since the 45,000 tweets of the data set would count 
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -103,8 +103,7 @@ def _head(result: Result) -> str:
 def _ratios(result: Result) -> str:
     rows = []
     for key, ratio in RATIOS.items():
-        value, extent = result["ratios"].get(key), result["ratio_ranges"].get(key)
-        judgement = result["targets"].get(key)
+        value, extent, judgement = (result[part].get(key) for part in ("ratios", "ratio_ranges", "targets"))
         if value is None and judgement is None:
             continue
         target = f"{judgement['bound']} {judgement['target']:g}" if judgement else ""
@@ -127,13 +126,11 @@ def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
             reason = entry["unavailable"] or entry["error"] or NOT_MEASURED
             rows.append((entry["title"], NOT_MEASURED, "", "", _one_line(reason)))
             continue
-        if entry["unit"] == "GFLOP":
-            speed, texts, peak = format_spread(rate, 0, " GFLOP/s"), "", ""
-        else:
+        speed, texts, peak = format_spread(rate, 0, " GFLOP/s"), "", ""
+        if entry["unit"] == "examples":
             speed = format_spread(rate, 2 if rate["median"] < 10 else 1)
             texts, peak = f"{entry['rounds'][0]['examples']:g}", format_bytes(entry["peak_bytes"])
-        notes = _one_line(entry["error"]) if entry["error"] else _notes(entry["facts"])
-        rows.append((entry["title"], speed, texts, peak, notes))
+        rows.append((entry["title"], speed, texts, peak, _one_line(entry["error"] or _notes(entry["facts"]))))
     return markdown_table(("", "examples a second (rounds)", "texts a round", "peak memory", ""), rows)
 
 
@@ -145,12 +142,12 @@ def format_spread(rate: Mapping[str, float], digits: int, unit: str = "") -> str
 def _notes(facts: Mapping[str, Any]) -> str:
     """Return the facts that differ between contestants of a group."""
     tokens = facts.get("mean_prompt_tokens") or facts.get("mean_tokens")
-    notes = {
-        f"{tokens:g} tokens" if tokens else "": bool(tokens),
-        "gradient checkpointing": facts.get("gradient_checkpointing"),
-        "without llama.cpp's repacked weights, which crash here": facts.get("repacked_weights") is False,
-    }
-    return ", ".join(note for note, holds in notes.items() if holds)
+    notes = [f"{tokens:g} tokens"] if tokens else []
+    if facts.get("gradient_checkpointing"):
+        notes.append("gradient checkpointing")
+    if facts.get("repacked_weights") is False:
+        notes.append("without llama.cpp's repacked weights, which crash here")
+    return ", ".join(notes)
 
 
 def _growth(growth: Mapping[str, Any], image: str | None) -> str:
@@ -167,13 +164,11 @@ def _growth(growth: Mapping[str, Any], image: str | None) -> str:
     for axis, jobs in growth.items():
         for job, entry in jobs.items():
             extent = f"{entry['points'][0]['x']:,.0f} to {entry['points'][-1]['x']:,.0f}"
-            slopes = (
-                format_number(fit["slope"], 2) if fit else NOT_MEASURED for fit in (entry["time"], entry["memory"])
-            )
+            slopes = (format_number((entry[cost] or {}).get("slope"), 2) for cost in ("time", "memory"))
             rows.append((f"{JOBS[job]} by {AXES[axis]}", extent, *slopes))
     parts.append(markdown_table(("", "measured from, to", "slope of time", "slope of peak memory"), rows))
-    scored = growth.get("texts", {}).get("score")
-    if scored and (fit := scored["line"]):
+    scored = growth.get("texts", {}).get("score", {})
+    if fit := scored.get("line"):
         hours = " and ".join(f"{scored['hours'][str(texts)]:,.0f} hours for {words}" for texts, words in MANY.items())
         parts.append(
             f"Scoring takes {fit['start_up']:.1f} s to start and {1000 * fit['seconds_a_text']:.1f} ms a text "

@@ -1,11 +1,12 @@
 """The base of all contestants."""
 
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from benchmarks.measure import Measured
 from benchmarks.plan import cut_to_tokens, evenly
@@ -68,6 +69,27 @@ class Contestant(ABC):
         rows = evenly(self._split, self.options.get("warm_up", 16)) if warm_up else self._split
         tokens = self.options.get("text_tokens")
         return cut_to_tokens(rows, tokens, self.tokenizer) if tokens else rows
+
+
+class TrainedContestant(Contestant):
+    """A contestant whose rounds are ``Trainer.train()`` over the same texts, all on one model."""
+
+    @abstractmethod
+    def trainer(self, split: Split, folder: str) -> Any:
+        """Return a trainer of transformers that trains on ``split`` and writes to ``folder``."""
+
+    def run(self, *, warm_up: bool = False) -> Measured:
+        """Train once, and time the steps."""
+        split, watch = self.split(warm_up=warm_up), Stopwatch()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self.trainer(split, folder)
+            trainer.add_callback(watch)
+            trainer.train()
+        return Measured(len(split), watch.seconds, self.round_facts(trainer.state))
+
+    def round_facts(self, state: TrainerState) -> dict[str, Any]:
+        """Return facts about a round."""
+        return {"steps": state.global_step}
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import TrainerState
 
-from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
-from benchmarks.measure import Measured
+from benchmarks.contestants.base import Contestant, TrainedContestant, mean_length
 from whinchat.data.dataset import Split
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter, count_parameters
@@ -40,23 +40,22 @@ class _Whinchat(Contestant):
         }
 
 
-class WhinchatTraining(_Whinchat):
-    """Rounds of ``AnswerTrainer.train()``, each over the same texts, all on one adapter."""
+class WhinchatTraining(_Whinchat, TrainedContestant):
+    """Rounds of ``AnswerTrainer.train()``."""
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        split, watch = self.split(warm_up=warm_up), Stopwatch()
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(split, folder)
-            trainer.add_callback(watch)
-            trainer.train()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        facts = {"steps": trainer.state.global_step, "loss": losses[-1] if losses else None}
-        return Measured(len(split), watch.seconds, facts)
+    def trainer(self, split: Split, folder: str) -> AnswerTrainer:
+        args = training_arguments(self.recipe, self.engine.plan, Path(folder))
+        args.set_save(strategy="no")
+        return AnswerTrainer(self.engine, self.recipe, split, None, args=args)
+
+    def round_facts(self, state: TrainerState) -> dict[str, Any]:
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        return {**super().round_facts(state), "loss": losses[-1] if losses else None}
 
     def count_flops(self) -> float:
         """Return the operations of a round's forward and backward passes; the optimizer has no matrix products."""
         with tempfile.TemporaryDirectory() as folder:
-            trainer = self._trainer(self.split(), folder)
+            trainer = self.trainer(self.split(), folder)
             self.engine.model.train()
 
             def steps() -> None:
@@ -65,11 +64,6 @@ class WhinchatTraining(_Whinchat):
                     trainer.model.zero_grad()
 
             return counted(steps)
-
-    def _trainer(self, split: Split, folder: str) -> AnswerTrainer:
-        args = training_arguments(self.recipe, self.engine.plan, Path(folder))
-        args.set_save(strategy="no")
-        return AnswerTrainer(self.engine, self.recipe, split, None, args=args)
 
 
 class WhinchatScoring(_Whinchat):

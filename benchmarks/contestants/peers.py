@@ -15,18 +15,10 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import transformers
 from peft import get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    BitsAndBytesConfig,
-    DataCollatorWithPadding,
-    GenerationConfig,
-    Trainer,
-    TrainingArguments,
-)
 
-from benchmarks.contestants.base import Contestant, Stopwatch, mean_length
+from benchmarks.contestants.base import Contestant, TrainedContestant, mean_length
 from benchmarks.measure import Measured, UnavailableError
 from whinchat.data.dataset import Split
 from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
@@ -35,8 +27,8 @@ from whinchat.models.device import usable_cores
 from whinchat.prompts.batching import by_length
 
 
-class _Trained(Contestant):
-    """A contestant that a Trainer of transformers trains with the recipe's settings."""
+class _Peer(TrainedContestant):
+    """A contestant that is trained with the recipe's adapter and settings."""
 
     def settings(self, folder: str) -> dict[str, Any]:
         """Return the recipe's training arguments, one pass over the texts, nothing saved or reported."""
@@ -45,15 +37,8 @@ class _Trained(Contestant):
         recipe = self.recipe.train.model_dump(include=names)
         return {"output_dir": folder, "num_train_epochs": 1, "use_cpu": True, **recipe, **quiet}
 
-    def timed(self, trainer: Any, texts: int) -> Measured:
-        """Train and return the round."""
-        watch = Stopwatch()
-        trainer.add_callback(watch)
-        trainer.train()
-        return Measured(texts, watch.seconds, {"steps": trainer.state.global_step})
 
-
-class TrlTraining(_Trained):
+class TrlTraining(_Peer):
     """Rounds of ``SFTTrainer.train()`` on one PEFT model, as TRL documents it: a model path, prompts and completions.
 
     ``sft``: arguments of ``SFTConfig`` that differ from TRL's defaults. ``nf4``: bitsandbytes quantizes the weights.
@@ -65,7 +50,7 @@ class TrlTraining(_Trained):
         import trl
 
         self.model: Any = self.load_tokenizer()
-        trainer = self._trainer(self.split(warm_up=True), tempfile.gettempdir())
+        trainer = self.trainer(self.split(warm_up=True), tempfile.gettempdir())
         self.model = trainer.model
         first = next(iter(trainer.get_train_dataloader()))
         self.facts = {
@@ -78,25 +63,17 @@ class TrlTraining(_Trained):
             "mean_tokens": mean_length([row["input_ids"] for row in trainer.train_dataset]),
         }
 
-    def run(self, *, warm_up: bool = False) -> Measured:
-        split = self.split(warm_up=warm_up)
-        with tempfile.TemporaryDirectory() as folder:
-            return self.timed(self._trainer(split, folder), len(split))
-
-    def _trainer(self, split: Split, folder: str) -> Any:
+    def trainer(self, split: Split, folder: str) -> Any:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        first: dict[str, Any] = {}  # what only the path of a model needs
+        first: dict[str, Any] = {}  # needed only where TRL loads the model
         if isinstance(self.model, str):
             first["peft_config"] = lora_config(self.recipe.adapter, "CAUSAL_LM")
             if self.options.get("nf4"):
-                first["quantization_config"] = BitsAndBytesConfig(
-                    load_in_4bit=True,
-                    bnb_4bit_quant_type="nf4",
-                    bnb_4bit_use_double_quant=True,
-                    bnb_4bit_compute_dtype=torch.bfloat16,
-                )
+                nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+                config = transformers.BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=torch.bfloat16)
+                first["quantization_config"] = config
         words = self.template.task.answer_words
         rows = [
             {"prompt": self.template.messages(text), "completion": [{"role": "assistant", "content": words[label]}]}
@@ -111,12 +88,12 @@ class TrlTraining(_Trained):
         )
 
 
-class _Head(_Trained):
+class _Head(Contestant):
     """The model with a classification head, without instruction; ``dtype``: how its weights are held."""
 
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
-        self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+        self.model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
             path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype)
         )
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -129,34 +106,27 @@ class _Head(_Trained):
         return [{"input_ids": tokens, "labels": label} for tokens, label in zip(ids, split.labels, strict=True)]
 
 
-class HeadTraining(_Head):
+class HeadTraining(_Head, _Peer):
     """Rounds of transformers' ``Trainer`` with PEFT, bf16 autocast, batches of similar length, dynamic padding."""
 
     def load(self) -> None:
         super().load()
         self.model = get_peft_model(self.model, lora_config(self.recipe.adapter, "SEQ_CLS"))
 
-    def run(self, *, warm_up: bool = False) -> Measured:
+    def trainer(self, split: Split, folder: str) -> Any:
         from datasets import Dataset
 
-        rows = self.rows(self.split(warm_up=warm_up))
-        with tempfile.TemporaryDirectory() as folder:
-            args = TrainingArguments(**self.settings(folder), bf16=True, train_sampling_strategy="group_by_length")
-            trainer = Trainer(
-                model=self.model,
-                args=args,
-                train_dataset=Dataset.from_list(rows),
-                data_collator=DataCollatorWithPadding(self.tokenizer),
-            )
-            return self.timed(trainer, len(rows))
+        settings = self.settings(folder) | {"bf16": True, "train_sampling_strategy": "group_by_length"}
+        return transformers.Trainer(
+            model=self.model,
+            args=transformers.TrainingArguments(**settings),
+            train_dataset=Dataset.from_list(self.rows(split)),
+            data_collator=transformers.DataCollatorWithPadding(self.tokenizer),
+        )
 
 
 class HeadScoring(_Head):
     """Rounds of the forward pass without adapter, in batches of 64 sorted by length."""
-
-    def load(self) -> None:
-        super().load()
-        self.model.eval()
 
     def answer(self, rows: list[Any]) -> None:
         with torch.inference_mode():
@@ -174,9 +144,9 @@ class Generation(Contestant):
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
+        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         tokens = self.options.get("new_tokens", 16)
-        self.config = GenerationConfig(
+        self.config = transformers.GenerationConfig(
             do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=pad, eos_token_id=end
         )
         mean_tokens = mean_length(self.rows(self.split()))
@@ -209,9 +179,8 @@ class LlamaCpp(Contestant):
         parameters = llama_cpp.llama_model_default_params()
         parameters.use_extra_bufts = repacked = _runs_repacked(path)
         with patch("llama_cpp.llama_cpp.llama_model_default_params", return_value=parameters):
-            self.model = llama_cpp.Llama(
-                str(path), n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False
-            )
+            both = {"n_threads": threads, "n_threads_batch": threads}
+            self.model = llama_cpp.Llama(str(path), n_ctx=1024, n_batch=512, verbose=False, **both)
         words = " | ".join(f'"{word}"' for word in self.recipe.task.answer_words)
         self.grammar = llama_cpp.LlamaGrammar.from_string(f"root ::= {words}", verbose=False)
         self.facts = {
