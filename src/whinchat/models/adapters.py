@@ -6,7 +6,7 @@ O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,10 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
     check_targets(model, adapter)
     torch.manual_seed(seed)
     tuned = get_peft_model(model, config)
-    if adapter.init == "pissa":
-        for layer in lora_layers(tuned):
+    for layer in lora_layers(tuned):
+        if adapter.init == "pissa":
             _start_from_singular_vectors(layer, adapter.r)
-    if adapter.method == "dora":
-        for layer in lora_layers(tuned):
+        if adapter.method == "dora":
             _set_exact_magnitude(layer)
     use_fast_forward(tuned)
     return tuned
@@ -69,37 +68,32 @@ def lora_config(adapter: AdapterConfig, task_type: str) -> LoraConfig:
     )
 
 
-def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> PeftModel:
+def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "default") -> PeftModel:
     """Load the adapter in ``folder`` onto ``model`` for inference; PEFT changes ``model`` in place.
+
+    Args:
+        model: the model. Where it carries adapters already, ``set_adapter(name)`` activates the new one.
+        folder: the folder of the adapter.
+        name: name of the adapter in the model.
 
     Raises:
         ModelError: the folder holds no adapter, or one for another model.
     """
-    return _load_in_eval_mode(folder, lambda: PeftModel.from_pretrained(model, str(folder), adapter_name=name))
-
-
-def add_adapter(tuned: PeftModel, folder: Path, name: str) -> PeftModel:
-    """Load one more adapter onto ``tuned``; ``tuned.set_adapter(name)`` activates it. Raises like ``load_adapter``."""
-
-    def load() -> PeftModel:
-        tuned.load_adapter(str(folder), adapter_name=name)
-        return tuned
-
-    return _load_in_eval_mode(folder, load)
-
-
-def _load_in_eval_mode(folder: Path, load: Callable[[], PeftModel]) -> PeftModel:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
     try:
-        tuned = load().eval()
+        if isinstance(model, PeftModel):
+            tuned = model
+            tuned.load_adapter(str(folder), adapter_name=name)
+        else:
+            tuned = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{folder}: does not fit this model ({reason}); load it onto the model that it was trained on"
         ) from error
     use_fast_forward(tuned)
-    return tuned
+    return tuned.eval()
 
 
 def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
@@ -167,9 +161,7 @@ def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
         ModelError: a target matches no linear layer, or PiSSA needs more singular vectors than a target layer has.
     """
     head = model.get_output_embeddings()
-    linear = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
-    }
+    linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
     own_names = {name: name.rsplit(".", 1)[-1] for name in linear}
     targets = adapter.target_modules if isinstance(adapter.target_modules, tuple) else tuple(own_names.values())
     missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]

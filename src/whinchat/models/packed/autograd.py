@@ -25,11 +25,12 @@ class InferenceAwareFunction(Function):
     """
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def apply(cls, *args: Any) -> Tensor:
         """Call ``forward`` with ``args``, through autograd only where gradients are enabled."""
         if torch.is_grad_enabled():
-            return super().apply(*args)  # type: ignore[no-untyped-call]  # torch has no types for it
-        return cls.forward(_DiscardingContext(), *args)
+            return super().apply(*args)  # type: ignore[no-any-return,no-untyped-call]  # torch has no types for it
+        result: Tensor = cls.forward(_DiscardingContext(), *args)
+        return result
 
 
 class _DiscardingContext:

@@ -32,7 +32,7 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     """
     if not isinstance(layer, LoraLayer):
         return _project_frozen(layer, x)
-    base, name = layer.get_base_layer(), _active_adapter(layer)
+    base, name = layer.base_layer, _active_adapter(layer)
     if name is None:
         return _project_frozen(base, x)
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
@@ -47,8 +47,7 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
         return _add_bias(AdaptedLinear.apply(x, a, b, magnitude, args), base)
     # As PEFT does: DoRA rescales W applied to the dropped input; W applied to the rest of x is added unscaled.
     dropped = dropout(x)
-    adapted: Tensor = AdaptedLinear.apply(dropped, a, b, magnitude, args)
-    return adapted + _project_frozen(base, x - dropped)
+    return AdaptedLinear.apply(dropped, a, b, magnitude, args) + _project_frozen(base, x - dropped)
 
 
 def supports_linear(layer: nn.Module) -> bool:
@@ -56,12 +55,13 @@ def supports_linear(layer: nn.Module) -> bool:
 
     True of plain and NF4 linear layers, alone or under one active adapter of LoRA or DoRA without biases of its own.
     """
-    base, adapter_known = layer, True
     if isinstance(layer, LoraLayer):
-        base, name = layer.get_base_layer(), _active_adapter(layer)
-        variant_known = name is None or isinstance(layer.lora_variant.get(name), FactoredDora | None)
-        adapter_known = variant_known and len(layer.active_adapters) <= 1 and not any(layer.lora_bias.values())
-    return adapter_known and (type(base) is nn.Linear or _is_nf4(base))
+        variant = layer.lora_variant.get(_active_adapter(layer))
+        known_variant = variant is None or isinstance(variant, FactoredDora)
+        if not known_variant or len(layer.active_adapters) > 1 or any(layer.lora_bias.values()):
+            return False
+        layer = layer.base_layer
+    return type(layer) is nn.Linear or _is_nf4(layer)
 
 
 def dense_weight(base: Any, dtype: torch.dtype) -> Tensor:
@@ -185,8 +185,10 @@ def _add_bias(x: Tensor, base: Any) -> Tensor:
 
 def _active_adapter(layer: Any) -> str | None:
     """Return the active adapter's name; None where it is disabled, merged into the weight, or not on this layer."""
-    names = [name for name in layer.active_adapters if name in layer.lora_A]
-    return None if layer.disable_adapters or layer.merged or not names else names[0]
+    if layer.disable_adapters or layer.merged:
+        return None
+    factors = layer.lora_A
+    return next((name for name in layer.active_adapters if name in factors), None)
 
 
 def _is_nf4(layer: nn.Module) -> bool:
