@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 logger = logging.getLogger("whinchat.progress")
 
 
-class Progress(Protocol):
-    """How far one piece of work has come."""
+class Progress:
+    """How far one piece of work has come. This base class shows it to nobody."""
 
     def update(self, count: int) -> None:
         """Count ``count`` further items as done."""
@@ -33,17 +33,7 @@ class Progress(Protocol):
         """Show ``text``, such as the current loss, beside the count."""
 
 
-class SilentProgress:
-    """Progress that nobody watches."""
-
-    def update(self, count: int) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
-
-
-class _Bar:
+class _Bar(Progress):
     """A tqdm bar on a terminal."""
 
     def __init__(self, bar: tqdm[Any]) -> None:
@@ -56,7 +46,7 @@ class _Bar:
         self._bar.set_postfix_str(text, refresh=False)
 
 
-class _LoggedProgress:
+class _LoggedProgress(Progress):
     """A count that is logged every ``LOG_INTERVAL_SECONDS`` by a thread of its own, however long an item takes."""
 
     def __init__(self, title: str, total: int | None, unit: str, initial: int) -> None:
@@ -109,13 +99,10 @@ def progress(title: str, total: int | None = None, unit: str = "texts", *, initi
         with tqdm(total=total, desc=title, unit=unit, unit_scale=scale, initial=initial, disable=None) as bar:
             yield _Bar(bar)
     elif logger.isEnabledFor(logging.INFO):
-        logged = _LoggedProgress(title, total, unit, initial)
-        try:
+        with closing(_LoggedProgress(title, total, unit, initial)) as logged:
             yield logged
-        finally:
-            logged.close()
     else:
-        yield SilentProgress()
+        yield Progress()
 
 
 def track(items: Sequence[T], title: str, unit: str = "texts") -> Iterator[T]:

@@ -14,7 +14,7 @@ from whinchat.inference import predict_file
 from whinchat.inference.predict_file import predict_in_process, predict_tables
 from whinchat.inference.prediction_jobs import open_job, plan_jobs
 from whinchat.inference.ray import predict_on_ray
-from whinchat.progress import SilentProgress
+from whinchat.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_same_bytes_and_only_what_is_missing(
     open_job(job, overwrite=False)
     table = job.open_source()
     first = next(iter(table.locate_blocks(4, lambda seen: None)))
-    predict_in_process(trained)(job, table, [first], SilentProgress())
+    predict_in_process(trained)(job, table, [first], Progress())
     written = job.part(first).stat().st_mtime_ns
     kept: list[int] = []
     finish = predict_file.finish_job

@@ -33,19 +33,13 @@ class GgufExporter(Exporter):
     def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
         """Score the texts with llama.cpp or transformers; calibrate the scores as the classifier does."""
         _, frame = _family_and_frame(job.predictor)
-        proofs = []
+        reader, proofs = gguf_reader_name(), []
         for path in gguf_paths(job.saved.recipe.name, job.folder):
             scores = gguf_scores(path, frame, job.predictor, job.texts)
-            predictions = Predictions.from_scores(scores, job.predictor.calibrator)
-            proofs.append(
-                job.compare(
-                    path.name,
-                    gguf_reader_name(),
-                    predictions.label_names,
-                    predictions.probabilities,
-                    flipped_uncalibrated=int((scores.argmax(axis=1) != job.predictions.label_indices).sum()),
-                )
-            )
+            read = Predictions.from_scores(scores, job.predictor.calibrator)
+            labels, shares = read.label_names, read.probabilities
+            flipped = int((scores.argmax(axis=1) != job.predictions.label_indices).sum())
+            proofs.append(job.compare(path.name, reader, labels, shares, flipped_uncalibrated=flipped))
         return tuple(proofs)
 
 

@@ -52,7 +52,6 @@ def gguf_scores(path: Path, frame: PromptFrame, predictor: Predictor, texts: Seq
 
 
 def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
-
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
     plan = plan_device(predictor.recipe.backbone.model_copy(update=full))
     model = AutoModelForCausalLM.from_pretrained(
@@ -87,10 +86,8 @@ def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[t
             raise ModelError(f"{path.name}: llama.cpp has no memory for a prompt of {sizes.n_ctx} tokens")
         try:
             session = _LlamaSession(llama_cpp, context, llama_cpp.llama_vocab_n_tokens(vocabulary))
-            return np.array(
-                [_answer_log_probs(session, prompt, answers) for prompt in track(ids, f"Reading {path.name}")],
-                dtype=np.float32,
-            )
+            watched = track(ids, f"Reading {path.name}")
+            return np.array([_answer_log_probs(session, prompt, answers) for prompt in watched], dtype=np.float32)
         finally:
             llama_cpp.llama_free(context)
     finally:

@@ -11,17 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gguf
 import numpy as np
-from gguf import (
-    GGML_QUANT_SIZES,
-    MODEL_ARCH,
-    MODEL_ARCH_NAMES,
-    GGMLQuantizationType,
-    GGUFWriter,
-    LlamaFileType,
-    TokenType,
-    get_tensor_name_map,
-)
 from gguf.constants import GGML_QUANT_VERSION
 from gguf.quants import quantize
 from torch import Tensor
@@ -33,8 +24,8 @@ from whinchat.prompts.template import PromptTemplate
 # llama.cpp treats both as one architecture.
 _ARCHITECTURES = ("llama", "mistral")
 _QUANTIZATIONS = (
-    ("f16", GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
-    ("q8_0", GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    ("f16", gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    ("q8_0", gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 )
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 _ALTERNATIVE = "export merged, and convert that with llama.cpp's convert_hf_to_gguf.py"
@@ -61,8 +52,19 @@ def tokenizer_family(tokenizer: PreTrainedTokenizerFast) -> TokenizerFamily | No
     model = stored["model"]
     if model["type"] != "BPE" or model["ignore_merges"]:
         return None
-    normalizers, pre_tokenizers = _steps(stored["normalizer"]), _steps(stored["pre_tokenizer"])
-    return (_sentencepiece if model["byte_fallback"] else _byte_level)(normalizers, pre_tokenizers)
+    match model["byte_fallback"], _steps(stored["normalizer"]), _steps(stored["pre_tokenizer"]):
+        # For sentencepiece, either the normalizer or the pre-tokenizer replaces blanks by "▁", and may put one in front.
+        case True, [{"type": "Prepend"}, {"type": "Replace"}], []:
+            return TokenizerFamily("llama", "default", "always")
+        case True, [], [{"type": "Metaspace", "replacement": "▁", "split": False, "prepend_scheme": "first"}]:
+            return TokenizerFamily("llama", "default", "first")
+        # llama.cpp's "gpt-2" is the pattern of ByteLevel; its "smollm" splits digits before that.
+        case False, [], [*digits, {"type": "ByteLevel", "use_regex": True, "add_prefix_space": False}]:
+            if not digits:
+                return TokenizerFamily("gpt2", "gpt-2", "never")
+            if digits == [{"type": "Digits", "individual_digits": True}]:
+                return TokenizerFamily("gpt2", "smollm", "never")
+    return None
 
 
 def _steps(stored: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -70,29 +72,6 @@ def _steps(stored: dict[str, Any] | None) -> list[dict[str, Any]]:
         return []
     steps: list[dict[str, Any]] = stored.get("normalizers") or stored.get("pretokenizers") or [stored]
     return steps
-
-
-def _sentencepiece(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> TokenizerFamily | None:
-    # Either the normalizer or the pre-tokenizer replaces blanks by "▁", and may put one in front.
-    match [step["type"] for step in normalizers], pre_tokenizers:
-        case ["Prepend", "Replace"], []:
-            return TokenizerFamily("llama", "default", "always")
-        case [], [{"type": "Metaspace", "replacement": "▁", "split": False, "prepend_scheme": "first"}]:
-            return TokenizerFamily("llama", "default", "first")
-    return None
-
-
-def _byte_level(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> TokenizerFamily | None:
-    # llama.cpp's "gpt-2" is the pattern of ByteLevel; its "smollm" splits digits before that.
-    match normalizers, pre_tokenizers:
-        case [], [{"type": "ByteLevel", "use_regex": True, "add_prefix_space": False}]:
-            return TokenizerFamily("gpt2", "gpt-2", "never")
-        case [], [
-            {"type": "Digits", "individual_digits": True},
-            {"type": "ByteLevel", "use_regex": True, "add_prefix_space": False},
-        ]:
-            return TokenizerFamily("gpt2", "smollm", "never")
-    return None
 
 
 def require_convertible(config: Any, template: PromptTemplate, model: str) -> TokenizerFamily:
@@ -107,19 +86,14 @@ def require_convertible(config: Any, template: PromptTemplate, model: str) -> To
         ModelError: the architecture, the position encoding or the tokenizer was not compared with llama.cpp's.
     """
     if config.model_type not in _ARCHITECTURES:
-        raise ModelError(
-            f"{model}: gguf: supports {' and '.join(_ARCHITECTURES)}, not {config.model_type}; {_ALTERNATIVE}"
-        )
-    scaling = config.rope_parameters["rope_type"]
-    if scaling != "default":
-        raise ModelError(f"{model}: gguf: does not support positions scaled by {scaling!r}; {_ALTERNATIVE}")
-    family = tokenizer_family(template.tokenizer)
-    if family is None:
-        raise ModelError(
-            f"{model}: gguf: the steps of this tokenizer were not compared with llama.cpp's, so texts might get other "
-            f"tokens there; {_ALTERNATIVE}"
-        )
-    return family
+        fault = f"supports {' and '.join(_ARCHITECTURES)}, not {config.model_type}"
+    elif (scaling := config.rope_parameters["rope_type"]) != "default":
+        fault = f"does not support positions scaled by {scaling!r}"
+    elif (family := tokenizer_family(template.tokenizer)) is not None:
+        return family
+    else:
+        fault = "the steps of this tokenizer were not compared with llama.cpp's, so texts might get other tokens there"
+    raise ModelError(f"{model}: gguf: {fault}; {_ALTERNATIVE}")
 
 
 def gguf_paths(stem: str, folder: Path) -> list[Path]:
@@ -147,7 +121,7 @@ def write_gguf(
     """
     paths = gguf_paths(stem, folder)
     for path, (_, kind, file_type) in zip(paths, _QUANTIZATIONS, strict=True):
-        writer = GGUFWriter(path, MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA])
+        writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
         writer.add_name(stem)
         writer.add_file_type(file_type)
         writer.add_quantization_version(GGML_QUANT_VERSION)
@@ -158,7 +132,7 @@ def write_gguf(
     return paths
 
 
-def _add_shape(writer: GGUFWriter, config: Any) -> None:
+def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
@@ -174,7 +148,7 @@ def _add_shape(writer: GGUFWriter, config: Any) -> None:
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
 
 
-def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: TokenizerFamily, size: int) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, template: PromptTemplate, family: TokenizerFamily, size: int) -> None:
     own = template.tokenizer
     merges = [tuple(pair) for pair in json.loads(own.backend_tokenizer.to_str())["model"]["merges"]]
     pieces, kinds = _token_list(own, family, size)
@@ -195,49 +169,45 @@ def _add_tokenizer(writer: GGUFWriter, template: PromptTemplate, family: Tokeniz
     writer.add_add_eos_token(False)
     # Programs stop at this token; the tokenizer's own end-of-text token may be another one.
     writer.add_eos_token_id(template.end_of_turn)
-    for token, add in (
-        (own.bos_token_id, writer.add_bos_token_id),
-        (own.unk_token_id, writer.add_unk_token_id),
-        (own.pad_token_id, writer.add_pad_token_id),
-    ):
-        if token is not None:
-            add(token)
+    if own.bos_token_id is not None:
+        writer.add_bos_token_id(own.bos_token_id)
+    if own.unk_token_id is not None:
+        writer.add_unk_token_id(own.unk_token_id)
+    if own.pad_token_id is not None:
+        writer.add_pad_token_id(own.pad_token_id)
 
 
 def _token_list(own: PreTrainedTokenizerFast, family: TokenizerFamily, size: int) -> tuple[list[str], list[int]]:
     """Return the text and the type of every token, (V,), including ids that the tokenizer does not use."""
     vocabulary = {token: piece for piece, token in own.get_vocab().items()}
     added = own.added_tokens_decoder
-    pieces, kinds = [], []
-    for token in range(size):
-        piece = vocabulary.get(token, f"[PAD{token}]")
+    pieces = [vocabulary.get(token, f"[PAD{token}]") for token in range(size)]
+    kinds = []
+    for token, piece in enumerate(pieces):
+        kind = gguf.TokenType.NORMAL
         if token not in vocabulary:
-            kind = TokenType.UNUSED
+            kind = gguf.TokenType.UNUSED
         elif family.model == "llama" and token == own.unk_token_id:
-            kind = TokenType.UNKNOWN
+            kind = gguf.TokenType.UNKNOWN
         elif token in added:
-            kind = TokenType.CONTROL if added[token].special else TokenType.USER_DEFINED
+            kind = gguf.TokenType.CONTROL if added[token].special else gguf.TokenType.USER_DEFINED
         elif family.model == "llama" and _BYTE.fullmatch(piece):
-            kind = TokenType.BYTE
-        else:
-            kind = TokenType.NORMAL
-        pieces.append(piece)
+            kind = gguf.TokenType.BYTE
         kinds.append(kind)
     return pieces, kinds
 
 
-def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, default: GGMLQuantizationType) -> None:
+def _write_tensors(writer: gguf.GGUFWriter, model: PreTrainedModel, default: gguf.GGMLQuantizationType) -> None:
     """Write tensor by tensor, so that memory never holds a second model."""
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     parameters = dict(model.named_parameters())  # a tied output layer is listed once
     kinds = {name: _quantization_type(tensor, default) for name, tensor in parameters.items()}
     for name, tensor in parameters.items():
-        block, size = GGML_QUANT_SIZES[kinds[name]]
+        block, size = gguf.GGML_QUANT_SIZES[kinds[name]]
         gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         # The quantization determines the element type; the dtype here only must not be a type of bytes.
-        writer.add_tensor_info(
-            gguf_name, tensor.shape, np.dtype(np.float16), tensor.numel() // block * size, raw_dtype=kinds[name]
-        )
+        dtype, byte_count = np.dtype(np.float16), tensor.numel() // block * size
+        writer.add_tensor_info(gguf_name, tensor.shape, dtype, byte_count, raw_dtype=kinds[name])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -246,21 +216,19 @@ def _write_tensors(writer: GGUFWriter, model: PreTrainedModel, default: GGMLQuan
     writer.close()
 
 
-def _quantization_type(tensor: Tensor, default: GGMLQuantizationType) -> GGMLQuantizationType:
+def _quantization_type(tensor: Tensor, default: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
     """Choose as llama.cpp's converter does: norms in float32, rows that blocks do not divide evenly in float16."""
     if tensor.ndim == 1:
-        return GGMLQuantizationType.F32
-    block, _ = GGML_QUANT_SIZES[default]
-    return default if tensor.shape[-1] % block == 0 else GGMLQuantizationType.F16
+        return gguf.GGMLQuantizationType.F32
+    block, _ = gguf.GGML_QUANT_SIZES[default]
+    return default if tensor.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
 
 
 def _permuted(name: str, tensor: Tensor, config: Any) -> Tensor:
     """Reorder the rows of queries and keys: rotary embeddings pair neighbouring rows of a head in llama.cpp, and rows
     half a head apart in transformers."""
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    projection = name.split(".")[-2]
     data: Tensor = tensor.detach().float()
-    if projection not in heads:
-        return data
-    permuted: Tensor = data.unflatten(0, (heads[projection], 2, -1)).transpose(1, 2).flatten(0, 2)
-    return permuted.contiguous()
+    if count := heads.get(name.split(".")[-2]):
+        data = data.unflatten(0, (count, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
+    return data

@@ -12,7 +12,7 @@ from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import DataError, RunError, WhinchatError
 from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, predict_part
 from whinchat.inference.predictor import Predictor
-from whinchat.progress import Progress, SilentProgress
+from whinchat.progress import Progress
 
 
 class RayPartWorker:
@@ -29,7 +29,7 @@ class RayPartWorker:
         for number, start, rows in zip(batch["number"], batch["start"], batch["rows"], strict=True):
             location = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
-                predict_part(self._predictor, self._job, self._table, location, SilentProgress())
+                predict_part(self._predictor, self._job, self._table, location, Progress())
                 faults.append("")
             except WhinchatError as fault:
                 faults.append(str(fault))

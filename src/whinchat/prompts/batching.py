@@ -124,12 +124,8 @@ class LengthGroupedBatchSampler(Sampler[list[int]]):
         processes: int = 1,
         process: int = 0,
     ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.window = window
-        self.processes = processes
-        self.process = process
+        self.lengths, self.batch_size, self.seed, self.window = lengths, batch_size, seed, window
+        self.processes, self.process = processes, process
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -106,7 +106,7 @@ class PromptTemplate:
         """Return the chat as a string: up to the model's turn, or with ``answer`` as the model's turn."""
         messages = self.messages(text)
         if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+            messages.append(_turn("assistant", answer))
         return self._apply(messages, add_generation_prompt=answer is None)
 
     def messages(self, text: str) -> list[dict[str, str]]:
@@ -139,8 +139,7 @@ class PromptTemplate:
 
     def _tokenizer_adds_bos(self) -> bool:
         bos = self.tokenizer.bos_token_id
-        ids = self.tokenizer(_PROBE)["input_ids"]
-        return bos is not None and bool(ids) and ids[0] == bos
+        return bos is not None and self.tokenizer(_PROBE)["input_ids"][:1] == [bos]
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         # Some chat templates write the BOS, others leave it to the tokenizer; a prompt has exactly one in both cases.
@@ -150,13 +149,9 @@ class PromptTemplate:
     def _has_system_role(self) -> bool:
         marker = "whinchat-system-probe"
         try:
-            rendered = self._apply(
-                [{"role": "system", "content": marker}, {"role": "user", "content": _PROBE}],
-                add_generation_prompt=True,
-            )
+            return marker in self._apply([_turn("system", marker), _turn("user", _PROBE)], add_generation_prompt=True)
         except TemplateError:
             return False
-        return marker in rendered
 
     def _answer(self, word: str) -> tuple[tuple[int, ...], int]:
         """Return the token ids of ``word`` as an answer, and the id of the end of turn that follows."""
@@ -180,12 +175,12 @@ class PromptTemplate:
         return tail, self.tokenizer.eos_token_id
 
     def _check_answers(self) -> None:
-        for label, word, answer in zip(self.task.labels, self.task.answer_words, self.answers, strict=True):
-            if not answer:
-                raise PromptError(
-                    f"label {label}: answer {word!r} gives no tokens, so it would train on nothing; "
-                    "check task.answers and the model's chat template"
-                )
+        if () in self.answers:
+            empty = self.answers.index(())
+            raise PromptError(
+                f"label {self.task.labels[empty]}: answer {self.task.answer_words[empty]!r} gives no tokens, so it "
+                "would train on nothing; check task.answers and the model's chat template"
+            )
         if len(set(self.answers)) < len(self.answers):
             raise PromptError("two labels have the same answer tokens; give each its own word in task.answers")
         without_text = self._encode_raw(self.render(""))
@@ -223,11 +218,9 @@ def _control_pattern(tokenizer: Any, chat_ids: frozenset[int]) -> re.Pattern[str
         tokenizer: the model's tokenizer.
         chat_ids: token ids that a chat contains. Some tokenizers do not mark their chat markers as special.
     """
-    special = {str(token) for token in tokenizer.all_special_tokens}
-    special |= {
-        str(added.content)
-        for token, added in tokenizer.added_tokens_decoder.items()
-        if added.special or (token in chat_ids and added.content.strip())
-    }
-    longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+    control = {str(token) for token in tokenizer.all_special_tokens}
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.special or (token in chat_ids and added.content.strip()):
+            control.add(str(added.content))
+    longest_first = sorted((token for token in control if len(token) > 1), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

@@ -21,6 +21,7 @@ from whinchat.server.api_schema import (
     ErrorResponse,
     LabelProbabilities,
     Limits,
+    ModelInfo,
     ModelResponse,
     TableEvent,
     TextResult,
@@ -30,6 +31,7 @@ from whinchat.server.run_pages import RunPages, model_info
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.uploads import label_upload, store_upload
+from whinchat.storage.run_folder import RunFolder
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorResponse, "description": "More texts, or longer ones, than the limits allow"},
     429: {"model": ErrorResponse, "description": "Too many texts are waiting; try again after `Retry-After` seconds"},
 }
+_EVENTS = {"model": TableEvent, "description": "One event in each line (application/x-ndjson)"}
 
 
 def create_app(models: Mapping[str, ServedModel], predict: PredictFunction, limits: Limits, batch_size: int) -> FastAPI:
@@ -78,18 +81,18 @@ def create_app(models: Mapping[str, ServedModel], predict: PredictFunction, limi
         redoc_url=None,
     )
     app.add_middleware(_BodyLimit, limits=limits)
-    pages = RunPages({name: model.path for name, model in models.items()})
-    _add_api(app, models, pages, limits, metrics)
+    pages = {name: RunPages(name, RunFolder(model.path)) for name, model in models.items()}
+    infos = [model_info(model, pages[name], limits.max_chars) for name, model in models.items()]
+    _add_api(app, models, infos, limits, metrics)
     _add_monitoring(app, metrics)
     _add_pages(app, pages)
     return app
 
 
 def _add_api(
-    app: FastAPI, models: Mapping[str, ServedModel], pages: RunPages, limits: Limits, metrics: ServerMetrics
+    app: FastAPI, models: Mapping[str, ServedModel], infos: list[ModelInfo], limits: Limits, metrics: ServerMetrics
 ) -> None:
     default = next(iter(models))
-    infos = [model_info(model, pages, limits.max_chars) for model in models.values()]
 
     def find(name: str | None) -> ServedModel:
         try:
@@ -102,9 +105,8 @@ def _add_api(
         try:
             predictions = await batcher.predict(key, texts, bypass_queue_limit=bypass_queue_limit)
         except QueueFullError:
-            raise HTTPException(
-                429, f"{limits.max_waiting:,} texts are waiting; try again in a second", {"Retry-After": "1"}
-            ) from None
+            fault = f"{limits.max_waiting:,} texts are waiting; try again in a second"
+            raise HTTPException(429, fault, {"Retry-After": "1"}) from None
         if not key.before:
             for label in predictions.label_names:
                 metrics.answers.labels(key.name, label).inc()
@@ -118,10 +120,8 @@ def _add_api(
         texts = [request.texts] if isinstance(request.texts, str) else request.texts
         _check_texts(texts, limits)
         if request.before and model.adapter is None:
-            raise HTTPException(
-                422,
-                f"before: {model.name} has merged weights, so the model before fine-tuning is not there; leave it out",
-            )
+            fault = f"before: {model.name} has merged weights, so the model before fine-tuning is not there"
+            raise HTTPException(422, f"{fault}; leave it out")
         after = await predict(ModelKey(model.name), texts)
         results = [TextResult(**after.to_dict(row)) for row in range(len(texts))]
         if request.before:
@@ -137,10 +137,7 @@ def _add_api(
 
     @app.post(
         "/v1/table",
-        responses={
-            **_REFUSED,
-            200: {"model": TableEvent, "description": "One event in each line (application/x-ndjson)"},
-        },
+        responses={**_REFUSED, 200: _EVENTS},
         response_class=StreamingResponse,
         tags=["classify"],
         openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}},
@@ -174,11 +171,10 @@ def _check_texts(texts: list[str], limits: Limits) -> None:
     if len(texts) > limits.max_texts:
         raise HTTPException(413, f"texts: {len(texts):,} texts; a request may hold at most {limits.max_texts:,}")
     for index, text in enumerate(texts):
-        if len(text) > limits.max_chars:
-            raise HTTPException(
-                413, f"texts[{index}]: {len(text):,} characters; a text may have at most {limits.max_chars:,}"
-            )
-        if fault := text_fault(text, f"texts[{index}]"):
+        name, count = f"texts[{index}]", len(text)
+        if count > limits.max_chars:
+            raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
+        if fault := text_fault(text, name):
             raise HTTPException(422, f"{fault}; send whole characters")
 
 
@@ -212,7 +208,10 @@ def _add_monitoring(app: FastAPI, metrics: ServerMetrics) -> None:
         return response
 
 
-def _add_pages(app: FastAPI, pages: RunPages) -> None:
+def _add_pages(app: FastAPI, pages: Mapping[str, RunPages]) -> None:
+    def find(name: str) -> RunPages:
+        return _or_404(pages.get(name))
+
     def file_of(name: str) -> Callable[[], Awaitable[FileResponse]]:
         async def send() -> FileResponse:
             return FileResponse(_PAGE / name)
@@ -224,15 +223,15 @@ def _add_pages(app: FastAPI, pages: RunPages) -> None:
 
     @app.get("/runs/{name}/card", include_in_schema=False)
     async def card(name: str) -> HTMLResponse:
-        return HTMLResponse(_or_404(pages.card(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
+        return HTMLResponse(_or_404(find(name).card()), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/report", include_in_schema=False)
     async def report(name: str) -> FileResponse:
-        return FileResponse(_or_404(pages.report(name)), headers={"Content-Security-Policy": _STYLED_POLICY})
+        return FileResponse(_or_404(find(name).report()), headers={"Content-Security-Policy": _STYLED_POLICY})
 
     @app.get("/runs/{name}/figures/{file}", include_in_schema=False)
     async def figure(name: str, file: str) -> FileResponse:
-        return FileResponse(_or_404(pages.figure(name, file)))
+        return FileResponse(_or_404(find(name).figure(file)))
 
 
 def _or_404(page: T | None) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -35,79 +35,53 @@ _NEUTRAL_EXAMPLES = (
     "It works, but I expected more for the price.",
 )
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
-_CARD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="/page.css">
-</head>
-<body class="card">
-<main>
-<p><a href="/">Back to {title}</a></p>
-{body}
-</main>
-</body>
-</html>
-"""
+_CARD = Path(__file__).with_name("page").joinpath("card.html").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
 class RunPages:
-    """The pages of each run folder, by the name of its classifier; None for a page that does not exist."""
+    """The pages of the classifier ``name``, which was loaded from ``folder``; None for a page that does not exist."""
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        self._folders = {name: RunFolder(path) for name, path in paths.items()}
+    name: str
+    folder: RunFolder
 
-    def has_card(self, name: str) -> bool:
-        """Return whether the run has a model card."""
-        folder = self._folders.get(name)
-        return folder is not None and folder.card.is_file()
-
-    def card(self, name: str) -> str | None:
+    def card(self) -> str | None:
         """Return the model card as an HTML page."""
-        if not self.has_card(name):
+        if not self.folder.card.is_file():
             return None
-        body = _MARKDOWN.render(self._card_body(name))
-        return _CARD.format(title=html.escape(name), body=body)
+        return _CARD.format(title=html.escape(self.name), body=_MARKDOWN.render(self._card_body()))
 
-    def report(self, name: str) -> Path | None:
+    def report(self) -> Path | None:
         """Return the path of the report."""
-        folder = self._folders.get(name)
-        return folder.report if folder is not None and folder.report.is_file() else None
+        return self.folder.report if self.folder.report.is_file() else None
 
-    def figure(self, name: str, file: str) -> Path | None:
+    def figure(self, file: str) -> Path | None:
         """Return the path of the figure ``file``, a known name with the suffix .svg or .png."""
-        folder = self._folders.get(name)
         stem, _, suffix = file.partition(".")
-        if folder is None or stem not in FIGURE_CAPTIONS or suffix not in ("svg", "png"):
-            return None
-        path = folder.figures / file
-        return path if path.is_file() else None
+        path = self.folder.figures / file
+        return path if stem in FIGURE_CAPTIONS and suffix in ("svg", "png") and path.is_file() else None
 
-    def figures(self, name: str) -> list[FigureLink]:
+    def figures(self) -> list[FigureLink]:
         """Return links to the run's figures, each with its alternative text: the card's, or else the caption."""
-        alts = FIGURE_CAPTIONS | (_image_texts(self._card_body(name)) if self.has_card(name) else {})
+        alts = FIGURE_CAPTIONS | (_image_texts(self._card_body()) if self.folder.card.is_file() else {})
         return [
-            FigureLink(url=f"/runs/{quote(name)}/figures/{figure}.svg", alt=alts[figure])
+            FigureLink(url=f"/runs/{quote(self.name)}/figures/{figure}.svg", alt=alts[figure])
             for figure in FIGURE_CAPTIONS
-            if self.figure(name, f"{figure}.svg") is not None
+            if self.figure(f"{figure}.svg") is not None
         ]
 
-    def examples(self, name: str, max_chars: int) -> list[str]:
+    def examples(self, max_chars: int) -> list[str]:
         """Return texts to try: samples of the run's evaluation, or neutral texts for a classifier without samples."""
         try:
-            samples = self._folders[name].read_samples()
+            texts = [sample.text for sample in self.folder.read_samples() if sample.text.strip()]
         except RunError:
-            samples = ()
-        texts = dict.fromkeys(
-            sample.text for sample in samples if sample.text.strip() and len(sample.text) <= max_chars
-        )
-        return (list(texts) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
+            texts = []
+        short = dict.fromkeys(text for text in texts if len(text) <= max_chars)
+        return (list(short) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
 
-    def _card_body(self, name: str) -> str:
+    def _card_body(self) -> str:
         """Return the card's Markdown without the front matter, which is for the hub."""
-        text = self._folders[name].card.read_text(encoding="utf-8")
+        text = self.folder.card.read_text(encoding="utf-8")
         return text.removeprefix("---\n").partition("\n---\n")[2]
 
 
@@ -136,8 +110,8 @@ def model_info(model: ServedModel, pages: RunPages, max_chars: int) -> ModelInfo
         threshold=calibrator.threshold,
         has_before=model.adapter is not None,
         text_column=recipe.data.text_column,
-        examples=pages.examples(model.name, max_chars),
-        figures=pages.figures(model.name),
-        card=f"{address}/card" if pages.has_card(model.name) else None,
-        report=f"{address}/report" if pages.report(model.name) is not None else None,
+        examples=pages.examples(max_chars),
+        figures=pages.figures(),
+        card=f"{address}/card" if pages.folder.card.is_file() else None,
+        report=f"{address}/report" if pages.report() is not None else None,
     )

@@ -16,7 +16,7 @@ from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
-from whinchat.progress import SilentProgress
+from whinchat.progress import Progress
 from whinchat.storage.locate import SavedClassifier, find_classifier
 
 
@@ -101,7 +101,7 @@ class ModelHost:
         with adapters_disabled(self._layers) if without_adapter else nullcontext():
             if key not in self._prefixes:
                 self._prefixes[key] = model.predictor.engine.read_prefix()
-            scores = model.predictor.score(texts, bar=SilentProgress(), prefix=self._prefixes[key])
+            scores = model.predictor.score(texts, bar=Progress(), prefix=self._prefixes[key])
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
         calibrator = Calibrator(model.predictor.recipe.task.labels) if key.before else model.predictor.calibrator
         return Predictions.from_scores(scores, calibrator)

@@ -23,10 +23,7 @@ class ServerMetrics:
             "whinchat_answers", "Texts classified, by model and label.", ["model", "label"], registry=self._registry
         )
         self.unsure = Counter(
-            "whinchat_unsure",
-            "Texts whose label is below the threshold, by model.",
-            ["model"],
-            registry=self._registry,
+            "whinchat_unsure", "Texts whose label is below the threshold, by model.", ["model"], registry=self._registry
         )
         self.batches = Histogram(
             "whinchat_batch_texts", "Texts computed in one batch.", buckets=_BATCH_SIZES, registry=self._registry

@@ -70,14 +70,11 @@ async def store_upload(body: AsyncIterator[bytes], name: str, column: str, label
             async for chunk in body:
                 file.write(chunk)
         column_types = added_column_types(labels)
-
-        def open_table_and_find_rows() -> tuple[TextFormat, tuple[BlockLocation, ...]]:
-            table = open_unlabeled(path, column, column_types)
-            assert isinstance(table, TextFormat)  # because of its suffix
-            return table, tuple(table.locate_blocks(ROWS_PER_PIECE, lambda seen: None))
-
         try:
-            table, blocks = await asyncio.to_thread(open_table_and_find_rows)
+            table = await asyncio.to_thread(open_unlabeled, path, column, column_types)
+            assert isinstance(table, TextFormat)  # because of its suffix
+            locations = table.locate_blocks(ROWS_PER_PIECE, lambda seen: None)
+            blocks = await asyncio.to_thread(tuple, locations)
         except DataError as fault:
             raise HTTPException(422, str(fault).replace(str(path), name)) from None
         return Upload(table, blocks, tuple(labels), column_types, cleanup.pop_all())
@@ -91,33 +88,22 @@ def _is_text_format(suffix: str) -> bool:
 
 async def label_upload(upload: Upload, predict: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
     """Yield the lines of the response: an event with the table's header, then an event for each labelled piece."""
-    table, column_types = upload.table, upload.column_types
     total = sum(location.rows for location in upload.blocks)
     counts = [LabelCounts(0, 0, 0, {})]
 
     def event(piece: bytes) -> bytes:
         so_far = LabelCounts.total(counts, upload.labels)
-        return (
-            TableEvent(
-                done=so_far.rows,
-                total=total,
-                labels=so_far.labels,
-                unsure=so_far.unsure,
-                bad=so_far.bad,
-                table=piece.decode(),
-            )
-            .model_dump_json()
-            .encode()
-            + b"\n"
-        )
+        rows, labels, table = so_far.rows, so_far.labels, piece.decode()
+        line = TableEvent(done=rows, total=total, labels=labels, unsure=so_far.unsure, bad=so_far.bad, table=table)
+        return f"{line.model_dump_json()}\n".encode()
 
     with upload.cleanup:
-        yield event(table.header(tuple(column_types)))
+        yield event(upload.table.header(tuple(upload.column_types)))
         for location in upload.blocks:
-            block = await asyncio.to_thread(table.read_block, location)
+            block = await asyncio.to_thread(upload.table.read_block, location)
             texts = readable_texts(block)
-            columns = added_columns(block, column_types, await predict(texts) if texts else None)
-            part = table.path.with_suffix(".part")
-            await asyncio.to_thread(table.write_part, part, block, columns, column_types)
+            columns = added_columns(block, upload.column_types, await predict(texts) if texts else None)
+            part = upload.table.path.with_suffix(".part")
+            await asyncio.to_thread(upload.table.write_part, part, block, columns, upload.column_types)
             counts.append(LabelCounts.of(columns))
             yield event(part.read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -107,17 +108,10 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
                 )
 
 
-def _forwarder(event: str) -> Callable[..., None]:
-    def forward(self: Trackers, *context: Any, **kwargs: Any) -> None:
-        self._notify(event, *context, **kwargs)
-
-    return forward
-
-
 # Forward every event that Trainer knows to the trackers. The end of training is not forwarded: the run goes on.
 for _event in vars(TrainerCallback):
     if _event.startswith("on_") and _event not in ("on_train_begin", "on_train_end"):
-        setattr(Trackers, _event, _forwarder(_event))
+        setattr(Trackers, _event, partialmethod(Trackers._notify, _event))
 
 
 def _one_line(error: Exception) -> str:

@@ -19,28 +19,29 @@ from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.memory import give_back_memory
-from whinchat.progress import Progress, SilentProgress, progress
+from whinchat.progress import Progress, progress
 from whinchat.prompts.batching import Batch, LengthGroupedBatchSampler, collate
 from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.training import distributed
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_offsets, label_weights
+
+# Keys of the recipe's ``train`` section that ``TrainingArguments`` has under the same names.
+_SHARED_KEYS = {
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "weight_decay", "max_grad_norm", "seed",
+    "logging_steps", "eval_steps", "save_total_limit",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Example:
     label: int
 
 
+@dataclass(frozen=True)
 class Collator:
     """Turn examples into the tensors of one step.
 
@@ -59,23 +61,20 @@ class Collator:
     counts its items to weigh the batches of one accumulated step equally.
     """
 
-    def __init__(self, engine: Engine, loss: str) -> None:
-        self.engine = engine
-        self.loss = loss
+    engine: Engine
+    loss: str
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         rows = torch.tensor([example.label for example in examples])
         prompts = [example.prompt.ids for example in examples]
-        template = self.engine.template
         if self.loss == "choice":
             batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
         else:
+            template = self.engine.template
             answers = [template.answers[example.label] for example in examples]
             batch = collate(prompts, answers)
-            width = batch.nodes.shape[1] + 1
-            labels = torch.tensor(
-                [[*answer, template.end_of_turn, *[IGNORED] * (width - len(answer) - 1)] for answer in answers]
-            )
+            targets = [torch.tensor([*answer, template.end_of_turn]) for answer in answers]
+            labels = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
         # The rests come first, because accelerate reads the batch size from the first tensor.
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
@@ -127,9 +126,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def get_train_dataloader(self) -> DataLoader[Example]:
         """Return batches of similar length, in an order that depends only on the seed and the epoch."""
-        return length_grouped_loader(
-            self, [len(example.prompt.ids) for example in self.train_dataset], self.recipe.train
-        )
+        lengths = [len(example.prompt.ids) for example in self.train_dataset]
+        return length_grouped_loader(self, lengths, self.recipe.train)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Return Trainer's optimizer, or PEFT's for LoRA+ if ``train.loraplus_lr_ratio`` is not 1.
@@ -190,21 +188,15 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             log_probs[process::processes] = scores
         expected = np.array(self._validation.labels)
         chosen = label_probabilities(log_probs)[np.arange(len(expected)), expected]
+        answers, labels = log_probs.argmax(axis=1), range(log_probs.shape[1])
+        macro_f1 = f1_score(expected, answers, labels=labels, average="macro", zero_division=0.0)
         metrics = {
             f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
-            f"{metric_key_prefix}_macro_f1": float(
-                f1_score(
-                    expected,
-                    log_probs.argmax(axis=1),
-                    labels=range(log_probs.shape[1]),
-                    average="macro",
-                    zero_division=0.0,
-                )
-            ),
+            f"{metric_key_prefix}_macro_f1": float(macro_f1),
             f"{metric_key_prefix}_runtime": time.perf_counter() - started,
         }
         self.log(metrics)
-        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
@@ -213,7 +205,7 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers i
 
     def __init__(self) -> None:
         self._open = ExitStack()
-        self._bar: Progress = SilentProgress()
+        self._bar = Progress()
         self._step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -246,13 +238,8 @@ def length_grouped_loader(trainer: Trainer, lengths: Sequence[int], train: Train
         train: the recipe's ``train`` section.
     """
     processes = world_size()
-    batches = LengthGroupedBatchSampler(
-        lengths,
-        train.per_device_train_batch_size * processes,
-        train.seed,
-        processes=processes,
-        process=process_rank(),
-    )
+    batch_size = train.per_device_train_batch_size * processes
+    batches = LengthGroupedBatchSampler(lengths, batch_size, train.seed, processes=processes, process=process_rank())
     loader = DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
     # The sampler yields this process's share already. accelerate's own sharing needs a short batch to come last.
     prepared: DataLoader[Any] = prepare_data_loader(
@@ -276,26 +263,13 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
     best = train.keep == "best"
     watch = train.eval_steps is not None
     return TrainingArguments(
+        **train.model_dump(include=_SHARED_KEYS),
         output_dir=str(folder),
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.lr_scheduler_type,
-        warmup_steps=train.warmup_steps,
-        num_train_epochs=train.num_train_epochs,
-        max_steps=train.max_steps,
-        per_device_train_batch_size=train.per_device_train_batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation_steps,
-        optim=train.optim,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        seed=train.seed,
-        logging_steps=train.logging_steps,
         logging_first_step=True,
         eval_strategy="steps" if watch else "no",
-        eval_steps=train.eval_steps,
         save_strategy="steps",
         # A checkpoint can be the best only if it was evaluated, so both happen at the same steps.
         save_steps=train.eval_steps if best else train.save_steps,
-        save_total_limit=train.save_total_limit,
         load_best_model_at_end=best,
         metric_for_best_model="eval_macro_f1" if watch else None,
         greater_is_better=True if watch else None,
