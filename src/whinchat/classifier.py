@@ -32,6 +32,8 @@ from whinchat.storage.locate import find_classifier, model_files
 SOURCE = "texts given to Classifier.fit"
 _FILE = "classifier.json"
 _VALIDATION = 0.1
+# Parameters that the section ``train`` of a recipe has under the same names.
+_TRAIN_KEYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "loss")
 # Sections of a recipe that ``settings`` can change; the data come from ``fit``.
 _SETTABLE = ("task", "backbone", "adapter", "train", "evaluate")
 
@@ -118,9 +120,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             classes, indices = np.unique(labels, return_inverse=True)
         except TypeError:
-            raise InputError(
-                "y: holds labels of several types; give only strings, only numbers or only booleans"
-            ) from None
+            fault = "y: holds labels of several types; give only strings, only numbers or only booleans"
+            raise InputError(fault) from None
         if len(classes) < 2:
             raise InputError("y: holds 1 class, and a classifier needs 2 or more")
         recipe = self._recipe([str(label) for label in classes])
@@ -208,23 +209,18 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         path = fetch_classifier(source)
         saved = find_classifier(path)
-        recipe = saved.recipe
-        file = saved.folder / _FILE
+        recipe, train, file = saved.recipe, saved.recipe.train, saved.folder / _FILE
         stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        train = recipe.train
         classifier = cls(
             model=recipe.backbone.model,
             instruction=recipe.task.instruction,
             answers=recipe.task.answers or None,
             method=recipe.adapter.method,
-            learning_rate=train.learning_rate,
-            num_train_epochs=train.num_train_epochs,
-            per_device_train_batch_size=train.per_device_train_batch_size,
-            loss=train.loss,
             class_weight=None if train.class_weights == "none" else train.class_weights,
             metric=recipe.evaluate.metric,
             random_state=train.seed,
             validation_fraction=stored.get("validation_fraction", _VALIDATION),
+            **{key: getattr(train, key) for key in _TRAIN_KEYS},
         )
         classifier.settings = classifier._other_settings(recipe)
         classes = np.array(stored.get("classes", recipe.task.labels))
@@ -280,7 +276,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         answers = {str(label): word for label, word in (self.answers or {}).items()}
         words = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
         instruction = f"You are a text classifier. Output exactly one of these labels and nothing else: {words}."
-        weights = self.class_weight
+        weights: Any = self.class_weight
+        weights = {str(label): w for label, w in weights.items()} if isinstance(weights, Mapping) else weights or "none"
+        train = {key: getattr(self, key) for key in _TRAIN_KEYS}
         raw: dict[str, Any] = {
             "name": "classifier",
             "task": {
@@ -292,16 +290,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             "data": {"source": SOURCE},
             "backbone": {"model": self.model},
             "adapter": {"method": self.method},
-            "train": {
-                "loss": self.loss,
-                "learning_rate": self.learning_rate,
-                "num_train_epochs": self.num_train_epochs,
-                "per_device_train_batch_size": self.per_device_train_batch_size,
-                "seed": self.random_state,
-                "class_weights": {str(label): weight for label, weight in weights.items()}
-                if isinstance(weights, Mapping)
-                else weights or "none",
-            },
+            "train": {**train, "seed": self.random_state, "class_weights": weights},
             "evaluate": {"metric": self.metric, "generate": False},
         }
         for key, value in (self.settings or {}).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,7 +76,8 @@ def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[t
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), settings)
     if model is None:
         raise ModelError(f"{path.name}: llama.cpp cannot load the file; llama-cli prints the reason")
-    try:
+    with ExitStack() as stack:
+        stack.callback(llama_cpp.llama_model_free, model)
         vocabulary = llama_cpp.llama_model_get_vocab(model)
         ids = [_tokens(llama_cpp, vocabulary, prompt) for prompt in prompts]
         sizes = llama_cpp.llama_context_default_params()
@@ -84,14 +86,10 @@ def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[t
         context = llama_cpp.llama_init_from_model(model, sizes)
         if context is None:
             raise ModelError(f"{path.name}: llama.cpp has no memory for a prompt of {sizes.n_ctx} tokens")
-        try:
-            session = _LlamaSession(llama_cpp, context, llama_cpp.llama_vocab_n_tokens(vocabulary))
-            watched = track(ids, f"Reading {path.name}")
-            return np.array([_answer_log_probs(session, prompt, answers) for prompt in watched], dtype=np.float32)
-        finally:
-            llama_cpp.llama_free(context)
-    finally:
-        llama_cpp.llama_model_free(model)
+        stack.callback(llama_cpp.llama_free, context)
+        session = _LlamaSession(llama_cpp, context, llama_cpp.llama_vocab_n_tokens(vocabulary))
+        watched = track(ids, f"Reading {path.name}")
+        return np.array([_answer_log_probs(session, prompt, answers) for prompt in watched], dtype=np.float32)
 
 
 def _tokens(lib: Any, vocabulary: Any, text: str) -> tuple[int, ...]:

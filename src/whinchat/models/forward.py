@@ -35,7 +35,7 @@ _PROBE_TEXTS = ("a", "The", "@user", "#1", '"', "2")
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch in the form that the model's own forward pass takes.
+    """A batch in the form that the model's own forward pass takes, and by the names of its arguments.
 
     Attributes:
         input_ids: the rest of each prompt, right-aligned, and its answer nodes, (B, T + N).
@@ -134,14 +134,8 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
     rows, nodes = batch.nodes.shape
     layout = layout_batch(batch, tree, plan)
     with autocast(plan):
-        output = model(
-            input_ids=layout.input_ids,
-            position_ids=layout.position_ids,
-            attention_mask=layout.attention_mask,
-            past_key_values=plain_prefix_cache(model, batch.prefix, rows),
-            use_cache=True,
-            logits_to_keep=nodes + 1,
-        )
+        cache = plain_prefix_cache(model, batch.prefix, rows)
+        output = model(**vars(layout), past_key_values=cache, use_cache=True, logits_to_keep=nodes + 1)
     logits: Tensor = output.logits
     return logits
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -39,9 +39,9 @@ def unpack_nf4(weight: Any) -> Tensor:
         weight: a ``Params4bit``.
     """
     state = weight.quant_state
-    rows, columns = state.shape
+    (rows, columns), block = state.shape, state.blocksize
     step = max(1, _UNPACK_CHUNK // columns)
-    if weight.device.type != "cpu" or step * columns % state.blocksize or columns % 2:
+    if weight.device.type != "cpu" or step * columns % block or columns % 2:
         whole: Tensor = dequantize_4bit(weight.data, state)
         return whole
     absmax = state.absmax
@@ -50,14 +50,10 @@ def unpack_nf4(weight: Any) -> Tensor:
     packed, unpacked = weight.data.view(-1, 1), _thread_buffer(state.shape, state.dtype)
     for first in range(0, rows, step):
         last = min(first + step, rows)
-        start, stop = first * columns, last * columns
+        start, stop, shape = first * columns, last * columns, (last - first, columns)
+        codes, scales = packed[start // 2 : stop // 2], absmax[start // block : -(-stop // block)]
         unpacked[first:last] = torch.ops.bitsandbytes.dequantize_4bit.default(
-            packed[start // 2 : stop // 2],
-            absmax[start // state.blocksize : -(-stop // state.blocksize)],
-            state.blocksize,
-            state.quant_type,
-            (last - first, columns),
-            state.dtype,
+            codes, scales, block, state.quant_type, shape, state.dtype
         )
     return unpacked
 
@@ -76,11 +72,7 @@ class FastNF4(TorchFunctionMode):
     """A context in which ``quantize_nf4`` replaces bitsandbytes' own NF4 quantization on the CPU."""
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Replace the operator ``quantize_4bit``, and call every other function unchanged."""
         if func is torch.ops.bitsandbytes.quantize_4bit.default and not kwargs:

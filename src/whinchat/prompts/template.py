@@ -129,9 +129,8 @@ class PromptTemplate:
         self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - tokens_before
 
     def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+        text: str = self.tokenizer.apply_chat_template(messages, **options)
         return text
 
     def _encode_raw(self, rendered: str) -> tuple[int, ...]:

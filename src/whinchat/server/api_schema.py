@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Texts = Annotated[list[str], Field(min_length=1)]
+_REQUESTS: list[Any] = [{"texts": "what a lovely day"}, {"texts": ["what a lovely day", "meh"], "before": True}]
+_SHARES = {"negative": 0.01, "neutral": 0.06, "positive": 0.93}
+_RESULTS: list[Any] = [{"label": "positive", "unsure": False, "probabilities": _SHARES}]
 
 
 class ClassifyRequest(BaseModel):
     """One text, or several texts, to classify."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"texts": "what a lovely day"}, {"texts": ["what a lovely day", "meh"], "before": True}]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": _REQUESTS})
 
     texts: str | Texts = Field(description="A text, or a list of texts.")
     model: str | None = Field(None, description="Name of the classifier; the server's first classifier by default.")
@@ -39,17 +37,7 @@ class LabelProbabilities(BaseModel):
 class TextResult(LabelProbabilities):
     """The prediction for one text."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "label": "positive",
-                    "unsure": False,
-                    "probabilities": {"negative": 0.01, "neutral": 0.06, "positive": 0.93},
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": _RESULTS})
 
     unsure: bool = Field(
         description="Whether the label's probability is below the classifier's threshold, so that the label should not "

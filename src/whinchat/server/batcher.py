@@ -53,10 +53,8 @@ class Batcher:
         max_waiting: int,
         on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._predict = predict
-        self._batch_size = batch_size
-        self._max_waiting = max_waiting
-        self._on_batch = on_batch
+        self._predict, self._on_batch = predict, on_batch
+        self._batch_size, self._max_waiting = batch_size, max_waiting
         self._queue: list[_PendingRequest] = []
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")

@@ -15,12 +15,7 @@ from whinchat.server.served_models import ModelHost, ModelKey
 
 
 def run_server(
-    runs: Mapping[str, Path],
-    host: str,
-    port: int,
-    limits: Limits,
-    batch_size: int,
-    on_ready: Callable[[str], object],
+    runs: Mapping[str, Path], host: str, port: int, limits: Limits, batch_size: int, on_ready: Callable[[str], object]
 ) -> None:
     """Serve classifiers over HTTP until the process gets SIGINT or SIGTERM.
 

@@ -12,23 +12,23 @@ class ServerMetrics:
     """Counters, histograms and gauges of one server."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        registry = self._registry = CollectorRegistry()
         self.requests = Counter(
-            "whinchat_requests", "Requests, by path and status.", ["path", "status"], registry=self._registry
+            "whinchat_requests", "Requests, by path and status.", ["path", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "whinchat_request_seconds", "Duration of a request.", ["path"], buckets=_SECONDS, registry=self._registry
+            "whinchat_request_seconds", "Duration of a request.", ["path"], buckets=_SECONDS, registry=registry
         )
         self.answers = Counter(
-            "whinchat_answers", "Texts classified, by model and label.", ["model", "label"], registry=self._registry
+            "whinchat_answers", "Texts classified, by model and label.", ["model", "label"], registry=registry
         )
         self.unsure = Counter(
-            "whinchat_unsure", "Texts whose label is below the threshold, by model.", ["model"], registry=self._registry
+            "whinchat_unsure", "Texts whose label is below the threshold, by model.", ["model"], registry=registry
         )
         self.batches = Histogram(
-            "whinchat_batch_texts", "Texts computed in one batch.", buckets=_BATCH_SIZES, registry=self._registry
+            "whinchat_batch_texts", "Texts computed in one batch.", buckets=_BATCH_SIZES, registry=registry
         )
-        self.waiting = Gauge("whinchat_waiting_texts", "Texts that are in no batch yet.", registry=self._registry)
+        self.waiting = Gauge("whinchat_waiting_texts", "Texts that are in no batch yet.", registry=registry)
 
     def page(self) -> bytes:
         """Return all values in the text format of Prometheus."""

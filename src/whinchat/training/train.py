@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,9 @@ def _run_trainer(trainer: AnswerTrainer, checkpoint: Path | None, trackers: Trac
     """Train, and return the wall-clock seconds and Trainer's last state."""
     if trackers is not None:
         trainer.add_callback(trackers)
-    shown = TrainingProgress()
-    trainer.add_callback(shown)
-    try:
+    with closing(TrainingProgress()) as shown:
+        trainer.add_callback(shown)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        shown.close()
     return result.metrics.get("train_runtime", 0.0), trainer.state
 
 

@@ -1,1 +1,1 @@
-"""The packed forward pass: a batch of prompts with a shared prefix as one line of tokens."""
+"""The packed forward pass: a batch of prompts with a shared prefix as one sequence of tokens."""

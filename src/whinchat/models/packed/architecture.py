@@ -113,5 +113,4 @@ class PackedArchitecture:
 
 def split_heads(x: Tensor, head_width: int) -> Tensor:
     """Split (..., heads * D) into (..., heads, D)."""
-    heads: Tensor = x.unflatten(-1, (-1, head_width))
-    return heads
+    return x.view(*x.shape[:-1], -1, head_width)

@@ -26,7 +26,7 @@ from whinchat.models.packed.autograd import GatherRows, RotaryEmbedding
 from whinchat.models.packed.batch import PackedBatch, pack
 from whinchat.models.packed.linear import supports_linear
 from whinchat.prompts.answer_tree import AnswerTree
-from whinchat.prompts.batching import Batch
+from whinchat.prompts.batching import Batch, collate
 
 # PEFT begins the names of LoRA's and DoRA's parameters with it.
 ADAPTER_PREFIX = "lora_"
@@ -88,17 +88,14 @@ def packed_logits(
     Returns:
         Logits, (B, 1 + N, V), or (B, 1 + N, len(vocabulary)).
     """
-    core, architecture = _core_and_architecture(model)
-    packed = pack(batch, tree, prefix_cached=prefix is not None)
-    x = architecture.embed(core, packed.tokens)
-    plan = _plan_attention(architecture, core, packed, x)
-    last = len(core.model.layers) - 1
-    for index, layer in enumerate(core.model.layers):
+    forward, x = _PackedForward.start(model, pack(batch, tree, prefix_cached=prefix is not None))
+    layers = forward.core.model.layers
+    for index, layer in enumerate(layers):
         cached = None if prefix is None else prefix.layers[index]
-        read_indices = packed.read_indices() if index == last else None
-        x, _, _ = _decoder_layer(architecture, layer, x, packed, plan, cached, read_indices)
-    hidden = architecture.final_norm(core, x)  # (B * (1 + N), H)
-    return read_logits(core.lm_head, hidden.view(packed.rows, -1, hidden.shape[-1]), vocabulary)
+        read_indices = forward.batch.read_indices() if index == len(layers) - 1 else None
+        x, _, _ = forward.decoder_layer(layer, x, cached, read_indices)
+    hidden = forward.architecture.final_norm(forward.core, x)  # (B * (1 + N), H)
+    return read_logits(forward.core.lm_head, hidden.view(forward.batch.rows, -1, hidden.shape[-1]), vocabulary)
 
 
 def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) -> PrefixCache:
@@ -109,87 +106,80 @@ def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) ->
         ids: token ids of the prefix.
         device: the device of the model.
     """
-    core, architecture = _core_and_architecture(model)
-    empty = torch.empty(0, dtype=torch.long, device=device)
-    tokens = torch.tensor([ids], device=device)
-    packed = pack(Batch(empty, tokens, torch.tensor([len(ids)], device=device), empty[None]), None)
-    x = architecture.embed(core, packed.tokens)
-    plan = _plan_attention(architecture, core, packed, x)
+    forward, x = _PackedForward.start(model, pack(collate([ids], [()]).to(device), None))
     layers = []
-    for layer in core.model.layers:
-        x, keys, values = _decoder_layer(architecture, layer, x, packed, plan)
+    for layer in forward.core.model.layers:
+        x, keys, values = forward.decoder_layer(layer, x)
         layers.append((keys, values))
     return PrefixCache(ids, tuple(layers))
 
 
-def _decoder_layer(
-    architecture: PackedArchitecture,
-    layer: Any,
-    x: Tensor,
-    batch: PackedBatch,
-    plan: AttentionPlan,
-    cached: tuple[Tensor, Tensor] | None = None,
-    read_indices: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute one decoder layer for the residual stream ``x``, (M, H).
+@dataclass(frozen=True)
+class _PackedForward:
+    """One forward pass: the transformers model, how its family computes, the batch, and its attention."""
 
-    ``cached`` are keys and values of the prefix, (1, K, P, D), where ``batch.tokens`` leaves the prefix out. With
-    ``read_indices``, (B * (1 + N),), only these tokens are computed.
+    core: Any
+    architecture: PackedArchitecture
+    batch: PackedBatch
+    plan: AttentionPlan
 
-    Returns:
-        The residual stream, (M, H) or (B * (1 + N), H), and the keys and values of all rows, (B, K, P + S, D).
-    """
-    h = architecture.attention_input(layer, x)
-    prefix_keys, prefix_values, keys, values = _keys_and_values(architecture, layer, h, batch, plan, cached)
-    if read_indices is None:
-        prefix_queries, queries = batch.split(architecture.queries(layer, h))
-        prefix_mixed = prefix_queries.flatten(2)
-        if batch.prefix_tokens:
-            prefix_mixed = attend(prefix_queries, plan.prefix, prefix_keys, prefix_values)
-        mixed = batch.join(prefix_mixed, attend(queries, plan.grid, keys, values))
-    else:
-        x, h = GatherRows.apply(x, read_indices), GatherRows.apply(h, read_indices)
-        queries = architecture.queries(layer, h).unflatten(0, (batch.rows, -1))
-        mixed = attend(queries, plan.reads, keys, values).flatten(0, 1)
-    x = x + architecture.attention_output(layer, mixed)
-    x = x + architecture.feed_forward(layer, x)
-    return x, keys, values
+    @classmethod
+    def start(cls, model: nn.Module, batch: PackedBatch) -> tuple[_PackedForward, Tensor]:
+        """Return the pass and the input of its first layer, (M, H)."""
+        core = _without_peft(model)
+        architecture = packed_architecture_of(core)
+        assert architecture is not None, f"{type(core).__name__} is not packable"
+        x = architecture.embed(core, batch.tokens)
+        positions = torch.arange(batch.prefix_length + batch.width, device=x.device)
+        cos, sin = architecture.rotary_angles(core, x, positions)
+        key_heads = core.config.num_key_value_heads
+        plan = AttentionPlan.build(batch, cos, sin, key_heads, core.config.num_attention_heads // key_heads)
+        return cls(core, architecture, batch, plan), x
 
+    def decoder_layer(
+        self, layer: Any, x: Tensor, cached: tuple[Tensor, Tensor] | None = None, read_indices: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute one decoder layer for the residual stream ``x``, (M, H).
 
-def _keys_and_values(
-    architecture: PackedArchitecture,
-    layer: Any,
-    h: Tensor,
-    batch: PackedBatch,
-    plan: AttentionPlan,
-    cached: tuple[Tensor, Tensor] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return keys (rotated) and values of the prefix, (1, K, P, D), and of prefix and grid, (B, K, P + S, D)."""
-    prefix_keys, keys = batch.split(architecture.keys(layer, h))
-    prefix_values, values = batch.split(architecture.values(layer, h))
-    if cached is None:
-        prefix_keys = RotaryEmbedding.apply(prefix_keys, plan.prefix.cos, plan.prefix.sin)
-        prefix_values = prefix_values.transpose(1, 2)
-    else:
-        prefix_keys, prefix_values = cached
-    keys = RotaryEmbedding.apply(keys, plan.grid.cos, plan.grid.sin)  # (B, K, S, D)
-    keys = torch.cat([prefix_keys.expand(batch.rows, -1, -1, -1), keys], dim=2)
-    values = torch.cat([prefix_values.expand(batch.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
-    return prefix_keys, prefix_values, keys, values
+        ``cached`` are keys and values of the prefix, (1, K, P, D), where ``batch.tokens`` leaves the prefix out. With
+        ``read_indices``, (B * (1 + N),), only these tokens are computed.
 
+        Returns:
+            The residual stream, (M, H) or (B * (1 + N), H), and the keys and values of all rows, (B, K, P + S, D).
+        """
+        architecture, batch, plan = self.architecture, self.batch, self.plan
+        h = architecture.attention_input(layer, x)
+        prefix_keys, prefix_values, keys, values = self._keys_and_values(layer, h, cached)
+        if read_indices is None:
+            prefix_queries, queries = batch.split(architecture.queries(layer, h))
+            prefix_mixed = prefix_queries.flatten(2)
+            if batch.prefix_tokens:
+                prefix_mixed = attend(prefix_queries, plan.prefix, prefix_keys, prefix_values)
+            mixed = batch.join(prefix_mixed, attend(queries, plan.grid, keys, values))
+        else:
+            x, h = GatherRows.apply(x, read_indices), GatherRows.apply(h, read_indices)
+            queries = architecture.queries(layer, h).unflatten(0, (batch.rows, -1))
+            mixed = attend(queries, plan.reads, keys, values).flatten(0, 1)
+        x = x + architecture.attention_output(layer, mixed)
+        x = x + architecture.feed_forward(layer, x)
+        return x, keys, values
 
-def _plan_attention(architecture: PackedArchitecture, core: Any, batch: PackedBatch, x: Tensor) -> AttentionPlan:
-    positions = torch.arange(batch.prefix_length + batch.width, device=x.device)
-    cos, sin = architecture.rotary_angles(core, x, positions)
-    key_heads = core.config.num_key_value_heads
-    return AttentionPlan.build(batch, cos, sin, key_heads, core.config.num_attention_heads // key_heads)
-
-
-def _core_and_architecture(model: nn.Module) -> tuple[Any, PackedArchitecture]:
-    core = _without_peft(model)
-    architecture = packed_architecture_of(core)
-    assert architecture is not None, f"{type(core).__name__} is not packable"
-    return core, architecture
+    def _keys_and_values(
+        self, layer: Any, h: Tensor, cached: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return keys (rotated) and values of the prefix, (1, K, P, D), and of prefix and grid, (B, K, P + S, D)."""
+        batch, plan = self.batch, self.plan
+        prefix_keys, keys = batch.split(self.architecture.keys(layer, h))
+        prefix_values, values = batch.split(self.architecture.values(layer, h))
+        if cached is None:
+            prefix_keys = RotaryEmbedding.apply(prefix_keys, plan.prefix.cos, plan.prefix.sin)
+            prefix_values = prefix_values.transpose(1, 2)
+        else:
+            prefix_keys, prefix_values = cached
+        keys = RotaryEmbedding.apply(keys, plan.grid.cos, plan.grid.sin)  # (B, K, S, D)
+        keys = torch.cat([prefix_keys.expand(batch.rows, -1, -1, -1), keys], dim=2)
+        values = torch.cat([prefix_values.expand(batch.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
+        return prefix_keys, prefix_values, keys, values
 
 
 def _without_peft(model: nn.Module) -> Any:
