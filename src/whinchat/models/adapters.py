@@ -202,8 +202,8 @@ def _start_from_singular_vectors(layer: Any, rank: int, name: str = "default") -
     with torch.no_grad():
         a.copy_(torch.cat([a0, a0]))
         b.copy_(torch.cat([b0, -b0], dim=1))
-    a.register_hook(lambda grad: _zero_from(grad, 0, rank))
-    b.register_hook(lambda grad: _zero_from(grad, 1, rank))
+    a.register_hook(lambda grad: torch.cat([grad[:rank], torch.zeros_like(grad[rank:])]))
+    b.register_hook(lambda grad: torch.cat([grad[:, :rank], torch.zeros_like(grad[:, rank:])], dim=1))
     setattr(a, _HALF_FROZEN, True)
     setattr(b, _HALF_FROZEN, True)
 
@@ -217,13 +217,6 @@ def _set_exact_magnitude(layer: Any, name: str = "default") -> None:
     with torch.no_grad():
         magnitude = layer.lora_magnitude_vector[name].weight  # (O,)
         magnitude.copy_(torch.linalg.vector_norm(_dense_weight(layer.get_base_layer()), dim=1))
-
-
-def _zero_from(grad: Tensor, dim: int, start: int) -> Tensor:
-    """Return a copy of ``grad`` that is zero from index ``start`` of dimension ``dim`` on."""
-    masked = grad.clone()
-    masked.narrow(dim, start, grad.shape[dim] - start).zero_()
-    return masked
 
 
 def _dense_weight(base: nn.Module) -> Tensor:

@@ -82,7 +82,8 @@ class PromptTemplate:
         self._model = model
         self._examples: list[tuple[str, str]] = []
         self.end_ids = frozenset(end_ids) | ({tokenizer.eos_token_id} - {None})
-        self.adds_bos = self._tokenizer_adds_bos()
+        bos = tokenizer.bos_token_id
+        self.adds_bos = bos is not None and tokenizer(_PROBE)["input_ids"][:1] == [bos]
         self.system_role = self._has_system_role()
         self._control = _control_pattern(tokenizer, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
         self.max_prompt_tokens = max_prompt_tokens
@@ -135,10 +136,6 @@ class PromptTemplate:
 
     def _encode_raw(self, rendered: str) -> tuple[int, ...]:
         return tuple(self._with_bos(self.tokenizer(rendered, add_special_tokens=False)["input_ids"]))
-
-    def _tokenizer_adds_bos(self) -> bool:
-        bos = self.tokenizer.bos_token_id
-        return bos is not None and self.tokenizer(_PROBE)["input_ids"][:1] == [bos]
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         # Some chat templates write the BOS, others leave it to the tokenizer; a prompt has exactly one in both cases.

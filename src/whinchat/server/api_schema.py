@@ -26,11 +26,10 @@ class LabelProbabilities(BaseModel):
     """The predicted label, and the probability of each label."""
 
     label: str = Field(
-        description="The predicted label. It serves the classifier's metric, so it is usually but not always the most "
-        "probable label."
+        description="The predicted label. It serves the metric, so it may not be the most probable label."
     )
     probabilities: dict[str, float] = Field(
-        description="Probability of each label, in the order of the task; they add up to one."
+        description="Probability of each label, in the task's order; they add up to 1."
     )
 
 
@@ -40,12 +39,9 @@ class TextResult(LabelProbabilities):
     model_config = ConfigDict(json_schema_extra={"examples": _RESULTS})
 
     unsure: bool = Field(
-        description="Whether the label's probability is below the classifier's threshold, so that the label should not "
-        "be relied on."
+        description="Whether the label is too improbable to rely on: below the classifier's threshold."
     )
-    before: LabelProbabilities | None = Field(
-        None, description="The prediction of the model before fine-tuning, if the request asked for it."
-    )
+    before: LabelProbabilities | None = Field(None, description="The prediction before fine-tuning, if asked for.")
 
 
 class ClassifyResponse(BaseModel):

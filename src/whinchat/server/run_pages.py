@@ -15,8 +15,7 @@ from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
 from whinchat.storage.run_folder import RunFolder
 
-# The figures that a run may have, in the order of the page, and the text for readers who cannot see one that the card
-# does not describe.
+# The figures that a run may have, in the order of the page, with a text for readers who cannot see the figure.
 FIGURE_CAPTIONS = {
     "per_label": "F1 of each label before and after training.",
     "confusion_score": "Confusion matrices of label scoring before and after training.",

@@ -64,16 +64,16 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         self.resume(args, state, control, model)
         self._started = True
         for name in self._names:
-            for make_callback in get_reporting_integration_callbacks([name]):
-                try:
+            try:
+                for make_callback in get_reporting_integration_callbacks([name]):
                     callback = self._make(make_callback, state.global_step)
                     callback.on_train_begin(args, state, control, model=model, **kwargs)
-                except Exception as error:  # noqa: BLE001  # each tracker's library raises exceptions of its own
-                    raise RecipeError(
-                        f"train.report_to: {name} cannot start ({_one_line(error)}); repair it, or go on without it: "
-                        "--resume --set train.report_to=none"
-                    ) from None
-                self._callbacks.append((name, callback))
+                    self._callbacks.append((name, callback))
+            except Exception as error:  # noqa: BLE001  # each tracker's library raises exceptions of its own
+                raise RecipeError(
+                    f"train.report_to: {name} cannot start ({_one_line(error)}); repair it, or go on without it: "
+                    "--resume --set train.report_to=none"
+                ) from None
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Send metrics of the whole run to every tracker, at the last training step."""

@@ -55,14 +55,8 @@ def train(
     engine = Engine.build(model, backbone.plan, template)
     # A checkpoint stores the path of the best one, which must stay valid when another working directory resumes.
     checkpoints = checkpoints.resolve()
-    trainer = AnswerTrainer(
-        engine,
-        recipe,
-        corpus.train,
-        corpus.validation,
-        args=training_arguments(recipe, backbone.plan, checkpoints),
-        callbacks=callbacks(recipe.train),
-    )
+    args, stopping = training_arguments(recipe, backbone.plan, checkpoints), callbacks(recipe.train)
+    trainer = AnswerTrainer(engine, recipe, corpus.train, corpus.validation, args=args, callbacks=stopping)
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
     wait_for_everyone()
     checkpoint = last_checkpoint(checkpoints)
