@@ -187,7 +187,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         Raises:
             HubError: there is no token, the chat model is not on the hub, or the hub cannot be reached or refuses.
         """
-        # The repository's card is a report, which takes matplotlib along; predicting must not wait for it.
+        # The card belongs to the reports, which import matplotlib; predicting must not wait for it.
         from whinchat.hub.repository import repository_of_classifier
 
         files = self._saved_files()
@@ -331,5 +331,5 @@ def _texts(X: Any) -> tuple[str, ...]:  # noqa: N803
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"X: row {row} is a {type(text).__name__}, not a string; give only strings")
-    # Strings of numpy have a type of their own.
+    # Strings of numpy become plain ones.
     return tuple(map(str, texts))

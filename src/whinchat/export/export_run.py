@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 from scipy.special import softmax
@@ -55,7 +54,7 @@ def export_run(
     path = fetch_classifier(run)
     saved = find_classifier(path)
     texts = _proof_texts(saved, None if data is None else Path(data))
-    # Of few texts, one half proves the export and the other half is left to fit on.
+    # If there are few texts, half of them prove the export, and the exporter may fit on the rest.
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
     predictor = Predictor.load(path)
     exporter.check(predictor)
@@ -99,17 +98,14 @@ def export_run(
 
 def _proof_texts(saved: SavedClassifier, data: Path | None) -> Sequence[str]:
     """Return texts of the table ``data``, or of the validation split of the run."""
-    if data is not None:
-        table = open_table(data, saved.recipe.data.text_column)
-        # The first block, if the table has any rows.
-        blocks = map(table.read_block, islice(table.locate_blocks(PROOF_ROWS + MORE_ROWS, lambda _: None), 1))
-        texts: Sequence[str] = [text for block in blocks for text in readable_texts(block)]
-    else:
+    if data is None:
         try:
             corpus = load_corpus(saved.recipe)
         except DataError as fault:
             raise DataError(f"{fault}; or give a table of texts for the proof with --data") from None
-        texts = (corpus.validation or corpus.train).texts
-    if not texts:
+        return (corpus.validation or corpus.train).texts
+    table = open_table(data, saved.recipe.data.text_column)
+    first = next(iter(table.locate_blocks(PROOF_ROWS + MORE_ROWS, lambda _: None)), None)
+    if first is None or not (texts := readable_texts(table.read_block(first))):
         raise DataError(f"{data}: holds no texts for the proof; give another table with --data")
     return texts

@@ -125,7 +125,7 @@ class Exporter(ABC):
     name: ClassVar[str]
     carried_steps: ClassVar[tuple[Cleaning, ...]] = ()
 
-    def check(self, predictor: Predictor) -> None:  # noqa: B027  # most formats take some classifiers only, not all
+    def check(self, predictor: Predictor) -> None:  # noqa: B027  # a subclass may leave it as it is
         """Check, before anything is written, that this format can hold the classifier; by default it can.
 
         Raises:

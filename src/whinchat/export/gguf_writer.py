@@ -53,7 +53,7 @@ def tokenizer_family(tokenizer: PreTrainedTokenizerFast) -> TokenizerFamily | No
     if model["type"] != "BPE" or model["ignore_merges"]:
         return None
     match model["byte_fallback"], _steps(stored["normalizer"]), _steps(stored["pre_tokenizer"]):
-        # For sentencepiece, either the normalizer or the pre-tokenizer replaces blanks by "▁", and may put one in front.
+        # In sentencepiece, the normalizer or the pre-tokenizer replaces blanks by "▁", and may put one in front.
         case True, [{"type": "Prepend"}, {"type": "Replace"}], []:
             return TokenizerFamily("llama", "default", "always")
         case True, [], [{"type": "Metaspace", "replacement": "▁", "split": False, "prepend_scheme": "first"}]:

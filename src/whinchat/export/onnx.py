@@ -70,7 +70,7 @@ def replace_weights_by_graph(folder: Path) -> None:
     example = torch.arange(16).reshape(2, 8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # torch warns about its own code, and about axes that keep one name.
+        # torch warns about its own code, and about dynamic axes that share a name.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Logits(model),

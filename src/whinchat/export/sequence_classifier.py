@@ -101,7 +101,7 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
 def _decision_bias(calibrator: Calibrator) -> Tensor:
     """Return what the decision adds to the scores after the temperature, (K,)."""
     bias = calibrator.decision_scores(np.zeros((1, len(calibrator.labels))))[0]
-    # A constant for all labels changes nothing.
+    # The same amount for every label changes no probability.
     return torch.tensor(bias - bias.mean(), dtype=torch.float32)
 
 

@@ -39,7 +39,7 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
     """
     config = lora_config(adapter, "CAUSAL_LM")
     if adapter.init == "pissa":
-        # PiSSA's frozen half doubles the rank; alpha grows along, so that the scale stays the recipe's.
+        # PiSSA's frozen half doubles the rank. Alpha grows with it, so that the scale is the one of the recipe.
         config.r *= 2
         config.lora_alpha *= math.sqrt(2) if adapter.method == "rslora" else 2
     check_targets(model, adapter)

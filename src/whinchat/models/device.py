@@ -135,7 +135,6 @@ def plan_device(backbone: BackboneConfig, machine: Machine | None = None) -> Dev
         load_in = compute if load_in == "float16" else load_in
     attention = backbone.attn_implementation
     if attention == "auto":
-        # For short texts the backward pass of the CPU's fused attention costs more time than the kernel saves
-        # (docs/decisions.md).
+        # On a CPU, the backward pass of fused attention costs more time than the kernel saves (docs/decisions.md).
         attention = "eager" if device == "cpu" else "sdpa"
     return DevicePlan(device, load_in, compute, attention, backbone.double_quant, notes)

@@ -29,7 +29,7 @@ from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
 
-# Texts without a common beginning, none of which merges into one token with what stands before it in common templates.
+# Texts that share no beginning. In common chat templates none of them merges with the text before it into one token.
 _PROBE_TEXTS = ("a", "The", "@user", "#1", '"', "2")
 
 

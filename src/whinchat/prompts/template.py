@@ -160,8 +160,7 @@ class PromptTemplate:
         prompt, full = self._encode_raw(prompt_text), self._encode_raw(full_text)
         tail = full[len(prompt) :]
         if full[: len(prompt)] != prompt:
-            # A token spans the border between prompt and answer. In use the prompt is tokenized alone, hence so is the
-            # answer here.
+            # A token spans prompt and answer. In use the prompt is tokenized alone, so the answer is, too.
             tail = tuple(self.tokenizer(full_text[len(prompt_text) :], add_special_tokens=False)["input_ids"])
         end = next((index for index, token in enumerate(tail) if token in self.end_ids), None)
         if end is not None:

@@ -34,7 +34,7 @@ def run_server(
     listening = listen(host, port)
     models = ModelHost.load(runs)
     for name in models.models:
-        # The first prediction loads and compiles things; here no client waits for that.
+        # The first prediction takes longer than the next ones; no client has to wait for it.
         models.predict(ModelKey(name), ["warm"])
     app = create_app(models.models, models.predict, limits, batch_size)
     config = uvicorn.Config(app, log_level="warning", lifespan="on")

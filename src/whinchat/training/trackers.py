@@ -43,8 +43,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
     """
 
     def __init__(self, names: Sequence[str], folder: Path | None = None) -> None:
-        self._names = names
-        self._folder = folder
+        self._names, self._folder = names, folder
         self._started = False
         self._callbacks: list[tuple[str, Any]] = []
         # Arguments, state and control of the Trainer, which every callback event receives.
@@ -83,7 +82,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers is not ty
         self._notify("on_log", *self._context, model=self._model, logs=dict(metrics))
 
     def finish(self) -> None:
-        """Close every tracker. A run that ends without this call looks broken off in the trackers."""
+        """Close every tracker. Without this call, the trackers show the run as unfinished."""
         self._notify("on_train_end", *self._context, model=self._model)
 
     def _make(self, make_callback: Callable[[], Any], step: int) -> Any:

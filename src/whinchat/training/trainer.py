@@ -75,7 +75,7 @@ class Collator:
             batch = collate(prompts, answers)
             targets = [torch.tensor([*answer, template.end_of_turn]) for answer in answers]
             labels = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
-        # The rests come first, because accelerate reads the batch size from the first tensor.
+        # ``rest`` comes first, because accelerate reads the batch size from the first tensor.
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
             "labels": labels, "rows": rows,
@@ -100,8 +100,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     loss_is_scaled_for_ga = True
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
-        self.engine = engine
-        self.recipe = recipe
+        self.engine, self.recipe = engine, recipe
         prompts = engine.template.encode(train.texts)
         examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
         scored = None
@@ -118,7 +117,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=Collator(engine, recipe.train.loss),
             **kwargs,
         )
-        # Its lines of raw numbers; TrainingProgress shows the same.
+        # It prints raw numbers, which TrainingProgress shows as well.
         self.remove_callback(PrinterCallback)
         # Trainer derives these from the signature of the model's forward method, which the loss does not call.
         self.model_accepts_loss_kwargs = True

@@ -41,7 +41,7 @@ class PackedArchitecture:
     def supports(self, model: Any) -> bool:
         """Return whether these methods compute what ``model`` does, judged by its configuration.
 
-        A subclass asks for the values it was tested with. Whatever it does not know has to go the plain way.
+        A subclass returns False for every value that it was not tested with; the model then goes the plain way.
         """
         config = model.config
         return (

@@ -17,8 +17,7 @@ from torch import Tensor
 from whinchat.models.packed.autograd import RotaryEmbedding
 from whinchat.models.packed.batch import PackedBatch
 
-# From this many queries a row on, the fused kernel wins without gradients; with gradients it never does
-# (docs/decisions.md).
+# From this many queries a row on, the fused kernel is faster, but only without gradients (docs/decisions.md).
 FUSED_FROM = 128
 
 

@@ -17,7 +17,7 @@ from whinchat.models.packed.autograd import GatherRows, ScatterRows
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch
 
-# Up to this share of padding the sequence keeps it: moving rows out of the grid and back would cost more than it saves.
+# A packed sequence keeps its padding up to this share: moving rows out of the grid and back would cost more time.
 TOLERATED_PADDING = 0.05
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 def use_fast_forward(model: nn.Module) -> None:
     """Switch every adapter of ``model`` to a faster forward pass with PEFT's results.
 
-    PEFT casts activations to the float32 of the factors and back. Without these casts autocast takes the factors to the
-    data type of the activations, so the same products are rounded once. DoRA layers get ``FactoredDora``.
+    PEFT casts activations to the float32 of the factors and back. Without these casts, autocast converts the factors to
+    the data type of the activations, and each product is rounded only once. DoRA layers get ``FactoredDora``.
     """
     for layer in model.modules():
         if not isinstance(layer, LoraLayer):
