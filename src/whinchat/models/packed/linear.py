@@ -57,8 +57,9 @@ def supports_linear(layer: nn.Module) -> bool:
     """
     if isinstance(layer, LoraLayer):
         variant = layer.lora_variant.get(_active_adapter(layer))
-        known_variant = variant is None or isinstance(variant, FactoredDora)
-        if not known_variant or len(layer.active_adapters) > 1 or any(layer.lora_bias.values()):
+        if variant is not None and not isinstance(variant, FactoredDora):
+            return False
+        if len(layer.active_adapters) > 1 or any(layer.lora_bias.values()):
             return False
         layer = layer.base_layer
     return type(layer) is nn.Linear or _is_nf4(layer)
