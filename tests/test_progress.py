@@ -30,7 +30,7 @@ def test_a_log_is_told_how_far_it_is_even_while_one_item_takes_long(capsys: pyte
         time.sleep(0.2)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 1
-    assert re.fullmatch(r"\d\d:\d\d:\d\d Scoring: 4 of 8 texts \(50%\), about 00:00 left, loss 0\.5", lines[-1])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d Scoring: 4 of 8 texts \(50%\), about 0 s left, loss 0\.5", lines[-1])
 
 
 @pytest.mark.usefixtures("logged")
@@ -40,7 +40,7 @@ def test_stages_are_told_at_both_ends_and_a_failed_one_has_no_end(capsys: pytest
     with pytest.raises(ValueError, match="broken"), stage("Train"):
         raise ValueError("broken")
     lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["Load the model ...", "Load the model: done in 00:00", "Train ..."]
+    assert lines == ["Load the model ...", "Load the model: done in 0 s", "Train ..."]
 
 
 def test_a_library_stays_silent(capsys: pytest.CaptureFixture[str]) -> None:

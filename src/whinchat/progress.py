@@ -23,6 +23,16 @@ T = TypeVar("T")
 logger = logging.getLogger("whinchat.progress")
 
 
+def whole_duration(seconds: float) -> str:
+    """Return a time in its two largest units, to the second, such as "37 s", "4 min 05 s" or "1 h 06 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 class Progress:
     """How far one piece of work has come. This base class shows it to nobody."""
 
@@ -75,11 +85,11 @@ class _LoggedProgress(Progress):
     def _line(self) -> str:
         seconds = time.perf_counter() - self._started
         if not self._total:
-            return f"{self._title}: running for {tqdm.format_interval(seconds)}"
+            return f"{self._title}: running for {whole_duration(seconds)}"
         line = f"{self._title}: {self._done:,} of {self._total:,} {self._unit} ({self._done / self._total:.0%})"
         if self._done > self._initial:
             left = seconds / (self._done - self._initial) * (self._total - self._done)
-            line += f", about {tqdm.format_interval(left)} left"
+            line += f", about {whole_duration(left)} left"
         return f"{line}, {self._note}" if self._note else line
 
 
@@ -119,7 +129,7 @@ def stage(title: str) -> Iterator[None]:
     logger.info("%s ...", title)
     started = time.perf_counter()
     yield
-    logger.info("%s: done in %s", title, tqdm.format_interval(time.perf_counter() - started))
+    logger.info("%s: done in %s", title, whole_duration(time.perf_counter() - started))
 
 
 class _StderrHandler(logging.Handler):

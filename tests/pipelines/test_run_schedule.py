@@ -30,12 +30,13 @@ def test_a_run_logs_its_stages_and_their_times(
     record = run(recipe, tmp_path / "run")
     lines = logged.messages
     plan = lines.index("This run will")
-    assert lines[:plan] == ["Load data and model ...", "Load data and model: done in 00:00"]
+    assert lines[0] == "Load data and model ..."
+    assert re.fullmatch(r"Load data and model: done in \d+ s", lines[plan - 1])
     assert re.fullmatch(
-        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about 00:0\d\)", lines[plan + 1]
+        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about \d+ s\)", lines[plan + 1]
     )
     assert "train a LoRA adapter on 56 texts, 8 steps" in lines[plan + 2]
-    assert re.fullmatch(r"About 00:\d\d in all on this machine, estimated from 32 texts", lines[plan + 6])
+    assert re.fullmatch(r"About \d+ s in all on this machine, estimated from 32 texts", lines[plan + 6])
     ends = [line for line in lines if ": done in" in line]
     assert [line.split()[0] for line in ends] == ["Load", "Evaluate", "Train", "Evaluate", "Calibrate", "Write"]
     # The measured sample changes no result: a run without log lines gives the same metrics.
@@ -57,7 +58,7 @@ def test_a_slow_stage_lengthens_the_remaining_estimate(
     with schedule.stage("before"):
         pass
     assert schedule.seconds == {"before": 20.0}
-    assert logged.messages[-1] == "About 02:00 left"
+    assert logged.messages[-1] == "About 2 min 00 s left"
 
 
 @pytest.mark.parametrize("train", [{"num_train_epochs": 1.5}, {"gradient_accumulation_steps": 3}, {"max_steps": 5}])

@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
-from whinchat.progress import logger, stage
+from whinchat.progress import logger, stage, whole_duration
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 
@@ -61,10 +59,10 @@ class RunSchedule:
         self._left = list(stages)
         logger.info("This run will")
         for number, planned in enumerate(stages, 1):
-            estimate = "" if planned.seconds is None else f" (about {tqdm.format_interval(planned.seconds)})"
+            estimate = "" if planned.seconds is None else f" (about {whole_duration(planned.seconds)})"
             logger.info("  %d. %s%s", number, planned.title, estimate)
         if sample:
-            total = tqdm.format_interval(self._seconds_left())
+            total = whole_duration(self._seconds_left())
             logger.info("About %s in all on this machine, estimated from %d texts", total, sample)
 
     @contextmanager
@@ -81,7 +79,7 @@ class RunSchedule:
             factor = seconds / planned.seconds
             self._left = [replace(other, seconds=other.seconds and other.seconds * factor) for other in self._left]
         if left := self._seconds_left():
-            logger.info("About %s left", tqdm.format_interval(left))
+            logger.info("About %s left", whole_duration(left))
 
     def _seconds_left(self) -> float:
         return sum(planned.seconds or 0.0 for planned in self._left)

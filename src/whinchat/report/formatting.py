@@ -6,13 +6,12 @@ import math
 
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Abstention, Interval, Metrics, Mode, PairedTest, ReliabilityReport
+from whinchat.progress import whole_duration
 
 NOT_MEASURED = "not measured"
 # The modes of both evaluations. Calibrated predictions exist only after training.
 MODE_NAMES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
 CALIBRATED_NAME = "calibrated answers"
-
-MINUTE, HOUR = 60, 3600
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -67,12 +66,7 @@ def format_duration(seconds: float | None) -> str:
         return NOT_MEASURED
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
-    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+    return whole_duration(seconds)
 
 
 def format_bytes(size: int | None) -> str:
