@@ -1,4 +1,4 @@
-"""The YAML files of one kind, recipes or arenas: those shipped with whinchat, and the user's own."""
+"""Find the YAML files of one kind, recipes or arenas: shipped files, and files of the user."""
 
 from __future__ import annotations
 

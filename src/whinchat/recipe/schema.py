@@ -305,7 +305,7 @@ class EvaluateConfig(Section):
 
 
 class Reference(Section):
-    """Published results that card and report show beside the measured ones."""
+    """Published results that card and report show beside the measured results."""
 
     title: NonEmpty = Field(description="Name of the publication, as shown.")
     before_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 before training.")

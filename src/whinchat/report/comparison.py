@@ -1,4 +1,4 @@
-"""Compare several runs, and note what keeps the comparison from being fair."""
+"""Compare several runs, and note differences that make the comparison unfair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that show what is there: runs, reports, training examples, this machine."""
+"""Commands that show runs, reports, training examples and this machine."""
 
 from __future__ import annotations
 
