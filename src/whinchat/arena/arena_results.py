@@ -99,7 +99,7 @@ class ArenaResults:
         sizes: sizes of the training set, ascending.
         evaluated_rows: number of evaluated rows.
         summaries: one for each method and size.
-        comparisons: each method that is not simple against the best simple one, at each size.
+        comparisons: each other method against the best simple method, at each size.
         notes: sentences about differences between the trials' machines and libraries.
         failed: failed trials with their errors.
         missing: number of trials that were not run yet.

@@ -41,7 +41,7 @@ def run_arena(
         notify: called with each line of progress: the plan, and the start and outcome of each trial.
 
     Raises:
-        WhinchatError: the arena is wrong, its data cannot be had, or the folder holds something else.
+        WhinchatError: the arena is not valid, its data cannot be read, or the folder holds something else.
     """
     spec = load_arena(spec) if isinstance(spec, str) else spec
     arena = resolve_arena(spec)

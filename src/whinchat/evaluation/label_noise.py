@@ -105,7 +105,7 @@ class ReviewedRow:
         model_label: the label with the highest probability.
         label_probability, model_probability: probability of ``label`` and of ``model_label``.
         margin: highest probability of another label minus ``label_probability``; above 0 the model disagrees.
-        suspected: probable true label by confident learning; None where that is the given label.
+        suspected: probable true label by confident learning; None if this is the given label.
     """
 
     row: int

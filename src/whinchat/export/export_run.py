@@ -39,7 +39,7 @@ def export_run(
         format: "merged", one model without an adapter; "classifier", for ``AutoModelForSequenceClassification``;
             "gguf", for llama.cpp and Ollama; "onnx", the classifier as a graph for onnxruntime; or a format that
             ``register_export`` added.
-        out: the folder to make. It appears only after the proof has succeeded.
+        out: the folder to create. It appears only after the proof has succeeded.
         data: a table with texts for the proof; the validation split of the run by default.
         tolerance: share of labels that may differ from the classifier's own.
 

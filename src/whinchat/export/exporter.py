@@ -48,7 +48,7 @@ class ExportProof:
     Attributes:
         kind: name of the export format.
         texts: number of texts compared, N.
-        flipped: number of texts for which the labels differ, in the file with the most of them.
+        flipped: number of texts for which the labels differ, in the file with the most differences.
         largest_difference: the largest difference between two probabilities, in any file.
         tolerance: share of differing labels up to which an export is kept.
         files: the comparison for each file.

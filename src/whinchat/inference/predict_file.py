@@ -38,11 +38,11 @@ def predict_file(
         run: folder of a finished run, of its adapter alone or of a merged model, or OWNER/NAME on the hub.
         source: a table in one of the formats of ``whinchat.data.formats.table_registry``, or a folder of tables.
         out: path of the labelled table, with the suffix of the source, or a folder. For a folder of tables, the folder
-            that receives the labelled ones under the same names.
+            that receives the labelled tables under the same names.
         text_column: name of the column with the texts; by default the recipe's ``data.text_column``.
-        prefix: put before the names of the added columns.
+        prefix: prefix of the names of the added columns.
         engine: "local" labels in this process; "ray" in several processes, on the Ray cluster that ``RAY_ADDRESS``
-            names or on one started on this machine. Every machine of a cluster must see the files under the same paths.
+            names or on a cluster started on this machine. All machines must see the files under the same paths.
         workers: number of Ray processes; by default one for each accelerator, or for each core where there are none.
         overwrite: delete what is at ``out`` and start again.
 

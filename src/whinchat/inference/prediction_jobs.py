@@ -42,7 +42,7 @@ class PredictionJob:
         source: path of the table.
         out: path of the labelled table.
         column: name of the column with the texts.
-        prefix: put before the names of the added columns.
+        prefix: prefix of the names of the added columns.
         rows_per_part: how many rows are labelled and written together.
         classifier: fingerprint of the adapter, its recipe and its calibration.
         labels: the classifier's labels.

@@ -31,7 +31,7 @@ class Predictions:
 
     Attributes:
         labels: names of the K labels, in the order of the columns of ``probabilities``.
-        probabilities: calibrated probabilities, or plain ones if the classifier has no calibration, (N, K).
+        probabilities: calibrated probabilities, or uncalibrated if the classifier has no calibration, (N, K).
         label_indices: index of the predicted label of each text, (N,). The decision serves the classifier's metric, so
             the predicted label is not always the most probable one.
         unsure: whether the probability of the predicted label lies below the classifier's threshold, (N,).

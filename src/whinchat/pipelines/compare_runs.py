@@ -20,7 +20,7 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> R
         out: a folder to write the figure into, as ``comparison.png`` and ``comparison.svg``; None draws no figure.
 
     Raises:
-        RunError: no run is named, one is named twice, or one is not a finished run.
+        RunError: no run is named, a run is named twice, or a run is not finished.
     """
     folders = _folders_by_name([Path(run) for run in runs])
     records = {name: folder.read() for name, folder in folders.items()}

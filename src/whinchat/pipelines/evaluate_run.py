@@ -36,7 +36,7 @@ class RunEvaluation:
         evaluation: metrics of label scoring and, if the recipe asks for it, of free generation.
         calibrated: metrics of the calibrated answers, which ``whinchat predict`` gives; None for a run without a
             calibrator.
-        in_sample: whether the calibrator was fitted on these same rows, so that ``calibrated`` is too good.
+        in_sample: whether the calibrator was fitted on the evaluated rows, so that ``calibrated`` is too good.
     """
 
     evaluation: Evaluation

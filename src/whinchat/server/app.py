@@ -58,7 +58,7 @@ def create_app(models: Mapping[str, ServedModel], predict: PredictFunction, limi
         models: the classifiers by name; the first is the default.
         predict: predicts at most ``batch_size`` texts; always called by the same thread.
         limits: what the server accepts.
-        batch_size: most texts computed together.
+        batch_size: maximum number of texts in a batch.
     """
     metrics = ServerMetrics()
 

@@ -23,11 +23,11 @@ def run_server(
         runs: the runs by the names of the classifiers; the first is the default.
         host, port: the address to listen on; port 0 for any free port.
         limits: what the server accepts.
-        batch_size: most texts computed together.
+        batch_size: maximum number of texts in a batch.
         on_ready: called with the server's URL when it accepts requests.
 
     Raises:
-        RunError: the address cannot be listened on, a run cannot be read, or the runs have different backbones.
+        RunError: the address cannot be used, a run cannot be read, or the runs have different backbones.
         HubError: the hub has no such classifier, or cannot be reached.
         ModelError: a model cannot be loaded.
     """
