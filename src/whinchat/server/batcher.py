@@ -23,17 +23,12 @@ class QueueFullError(Exception):
 
 @dataclass(eq=False)
 class _PendingRequest:
-    """A request of which some texts are not predicted yet; the first ``taken`` texts are in batches already."""
+    """A request in the queue: its texts that are in no batch yet, and the predictions for the texts before them."""
 
     key: ModelKey
     texts: Sequence[str]
     future: asyncio.Future[Predictions]
-    taken: int = 0
     parts: list[Predictions] = field(default_factory=list)
-
-    @property
-    def left(self) -> int:
-        return len(self.texts) - self.taken
 
 
 class Batcher:
@@ -63,7 +58,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Number of texts that are in no batch yet."""
-        return sum(request.left for request in self._queue)
+        return sum(len(request.texts) for request in self._queue)
 
     @property
     def running(self) -> bool:
@@ -105,14 +100,15 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             # A future is done early if its client has disconnected.
-            self._queue = [request for request in self._queue if request.left and not request.future.done()]
+            self._queue = [request for request in self._queue if request.texts and not request.future.done()]
             if not self._queue:
                 self._arrived.clear()
             await self._arrived.wait()
             batch = self._next_batch()
-            texts = [text for request, count in batch for text in request.texts[request.taken : request.taken + count]]
+            texts: list[str] = []
             for request, count in batch:
-                request.taken += count
+                texts += request.texts[:count]
+                request.texts = request.texts[count:]
             self._on_batch(len(texts))
             computed = loop.run_in_executor(self._thread, self._predict, batch[0][0].key, texts)
             await asyncio.wait([computed])
@@ -120,13 +116,13 @@ class Batcher:
             start = 0
             for request, count in batch:
                 if error is not None:
-                    request.taken = len(request.texts)
+                    request.texts = ()
                     if not request.future.done():
                         request.future.set_exception(error)
                     continue
                 request.parts.append(computed.result()[start : start + count])
                 start += count
-                if not request.left and not request.future.done():
+                if not request.texts and not request.future.done():
                     request.future.set_result(Predictions.concatenate(request.parts))
             # Requests with texts left go to the end of the queue, so that every classifier has its turn.
             served = [request for request, _ in batch]
@@ -140,7 +136,7 @@ class Batcher:
         requests = [request for request in self._queue if request.key == self._queue[0].key]
         counts = dict.fromkeys(requests, 0)
         free = self._batch_size
-        while free and (unfinished := [request for request in requests if counts[request] < request.left]):
+        while free and (unfinished := [request for request in requests if counts[request] < len(request.texts)]):
             for request in unfinished[:free]:
                 counts[request] += 1
             free -= min(free, len(unfinished))

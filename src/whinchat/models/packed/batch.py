@@ -97,12 +97,10 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
         blocked = _block_branches(blocked, batch.lengths, tree, prefix)
     else:
         blocked = blocked[None]
-    flat = grid.flatten() if row_indices is None else grid.flatten()[row_indices]
-    read_columns = batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device)
+    row_tokens = grid.flatten() if row_indices is None else grid.flatten()[row_indices]
     prefix_tokens = 0 if prefix_cached else prefix
-    tokens = torch.cat([batch.prefix[:prefix_tokens], flat])
     return PackedBatch(
-        tokens=tokens,
+        tokens=torch.cat([batch.prefix[:prefix_tokens], row_tokens]),
         prefix_length=prefix,
         prefix_tokens=prefix_tokens,
         rows=rows,
@@ -110,7 +108,7 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
         row_indices=row_indices,
         positions=positions,
         attention_blocked=blocked,
-        read_columns=read_columns,
+        read_columns=batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device),
     )
 
 
