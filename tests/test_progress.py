@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +14,14 @@ from whinchat.progress import log_to_stderr, progress, stage, track
 
 
 @pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Show log lines, every hundredth of a second."""
     monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(module.logger, "handlers", [])
-    monkeypatch.setattr(module.logger, "level", logging.NOTSET)
-    monkeypatch.setattr(module.logger, "propagate", True)
     log_to_stderr()
+    yield
+    module.logger.setLevel(logging.NOTSET)
+    module.logger.handlers.clear()
+    module.logger.propagate = True
 
 
 @pytest.mark.usefixtures("logged")

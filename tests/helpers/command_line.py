@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from whinchat import progress
 from whinchat.cli import main
 
 
@@ -32,8 +34,14 @@ def command_runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            main()
+        try:
+            with pytest.raises(SystemExit) as exit_info:
+                main()
+        finally:
+            # The command line shows progress; whatever else this test process does stays silent.
+            progress.logger.setLevel(logging.NOTSET)
+            progress.logger.handlers.clear()
+            progress.logger.propagate = True
         captured = capsys.readouterr()
         code = exit_info.value.code
         return CommandResult(code if isinstance(code, int) else 0, captured.out, captured.err)
