@@ -88,10 +88,10 @@ def test_doubled_spaces_that_give_a_label_away() -> None:
     rows = [("a  b ", 1), ("a b ", 1), (" a\t\nb", 1), ("a  ", 1), ("a b ", 0), ("c", 0), ("d", 0), ("e  f", 0)]
     shares = doubled_space_shares(split("train", *rows), ("plain", "odd", "none"))
     assert shares == {"plain": 0.25, "odd": 0.75, "none": 0.0}
-    told = whitespace_leak_warning(shares, ("html_entities",))
-    assert told is not None
-    assert "75% of the training texts of odd and in 0% of the training texts of none" in told
-    assert "task.clean" in told
+    warning = whitespace_leak_warning(shares, ("html_entities",))
+    assert warning is not None
+    assert "75% of the training texts of odd and in 0% of the training texts of none" in warning
+    assert "task.clean" in warning
     assert whitespace_leak_warning(shares, ("spaces",)) is None
     assert whitespace_leak_warning({"plain": 0.25, "odd": 0.4}, ()) is None
     # Runs of earlier versions did not look.

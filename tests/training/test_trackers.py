@@ -1,4 +1,4 @@
-"""Trackers with their real libraries are told what a run's files hold, also of one that was killed and taken up."""
+"""Trackers with their real libraries get what the run folder holds, also for a run that was killed and resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whinchat.storage.training_result import TrainPoint
 from whinchat.training.train import callbacks
 
 STEPS = 8
-Told = dict[str, dict[int, float]]
+Logged = dict[str, dict[int, float]]
 
 
 def recipe_for(model: Path, folder: Path, *trackers: str) -> Recipe:
@@ -30,31 +30,31 @@ def recipe_for(model: Path, folder: Path, *trackers: str) -> Recipe:
     return finished_runs.recipe_for(model, finished_runs.write_csv(folder / "texts.csv", rows=60), train=settings)
 
 
-def of_history(points: tuple[TrainPoint, ...]) -> Told:
+def of_history(points: tuple[TrainPoint, ...]) -> Logged:
     names = ("loss", "learning_rate", "eval_macro_f1")
     return {name: {one.step: value for one in points if (value := getattr(one, name)) is not None} for name in names}
 
 
-def of_tensorboard(folder: Path) -> Told:
+def of_tensorboard(folder: Path) -> Logged:
     events = EventAccumulator(str(folder))
     events.Reload()
     tags = {"loss": "train/loss", "learning_rate": "train/learning_rate", "eval_macro_f1": "eval/macro_f1"}
-    told: Told = {}
+    logged: Logged = {}
     for name, tag in tags.items():
         scalars = events.Scalars(tag)
-        told[name] = {one.step: one.value for one in scalars}
-        assert len(told[name]) == len(scalars), "a step was told of twice"
-    return told
+        logged[name] = {one.step: one.value for one in scalars}
+        assert len(logged[name]) == len(scalars), "a step was logged twice"
+    return logged
 
 
-def of_mlflow(run_id: str) -> Told:
+def of_mlflow(run_id: str) -> Logged:
     client = MlflowClient()
     names = ("loss", "learning_rate", "eval_macro_f1")
     return {name: {one.step: one.value for one in client.get_metric_history(run_id, name)} for name in names}
 
 
 def headline(record: RunRecord) -> dict[str, float]:
-    """What trackers are to be told when all is over."""
+    """The figures that trackers have at the end."""
     assert record.after.generate is not None
     assert record.reliability is not None
     return {
@@ -74,14 +74,14 @@ def check_headline(folder: Path, record: RunRecord) -> None:
         assert scalar.value == pytest.approx(value, rel=1e-5), name
 
 
-def steps(told: Told, first: int, last: int) -> Told:
-    """What was told of the steps from ``first`` to ``last``."""
-    return {name: {at: one for at, one in values.items() if first <= at <= last} for name, values in told.items()}
+def steps(logged: Logged, first: int, last: int) -> Logged:
+    """The figures logged for the steps from ``first`` to ``last``."""
+    return {name: {at: one for at, one in values.items() if first <= at <= last} for name, values in logged.items()}
 
 
-def check(told: Told, expected: Told) -> None:
+def check(logged: Logged, expected: Logged) -> None:
     for name, values in expected.items():
-        assert told[name] == pytest.approx(values, rel=1e-5), name
+        assert logged[name] == pytest.approx(values, rel=1e-5), name
 
 
 class Kill(TrainerCallback):  # type: ignore[misc]
@@ -157,11 +157,11 @@ def test_mlflow_also_of_a_killed_run(tiny_llama: Path, tmp_path: Path, monkeypat
 def test_the_figures_of_the_whole_run(tiny_llama: Path, tmp_path: Path) -> None:
     record = run(recipe_for(tiny_llama, tmp_path, "mlflow", "tensorboard"), tmp_path / "run")
     check_headline(tmp_path / "run" / "trackers" / "tensorboard", record)
-    told = mlflow.last_active_run()
-    assert told is not None
-    assert told.info.status == "FINISHED"
+    logged = mlflow.last_active_run()
+    assert logged is not None
+    assert logged.info.status == "FINISHED"
     expected = {f"eval_{name}": value for name, value in headline(record).items()}
-    assert {name: told.data.metrics[name] for name in expected} == pytest.approx(expected)
+    assert {name: logged.data.metrics[name] for name in expected} == pytest.approx(expected)
 
 
 def test_figures_of_a_run_that_was_killed_after_training(
@@ -210,8 +210,8 @@ def test_a_tracker_that_fails_does_not_end_the_run(
 def test_trackers_are_no_other_recipe(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent, path = recipe_for(tiny_llama, tmp_path), tmp_path / "run"
     train_killed(silent, path, monkeypatch)
-    told = silent.model_copy(update={"train": silent.train.model_copy(update={"report_to": ("tensorboard",)})})
-    folder, training = train_run(told, path, "resume")
+    logged = silent.model_copy(update={"train": silent.train.model_copy(update={"report_to": ("tensorboard",)})})
+    folder, training = train_run(logged, path, "resume")
     expected = steps(of_history(training.history), 5, STEPS)
     check(of_tensorboard(folder.trackers / "tensorboard"), expected)
 

@@ -240,8 +240,8 @@ def test_a_killed_run_resumes_bit_for_bit(
     saved = [load_file(tmp_path / run / "checkpoint-10" / "adapter_model.safetensors") for run in ("whole", "cut")]
     assert all(torch.equal(saved[0][name], saved[1][name]) for name in saved[0])
     # And the two runs tell the same story.
-    told = [[entry["loss"] for entry in run.state.log_history if "loss" in entry] for run in (whole, second)]
-    assert told[0] == told[1]
+    losses = [[entry["loss"] for entry in run.state.log_history if "loss" in entry] for run in (whole, second)]
+    assert losses[0] == losses[1]
 
 
 def test_different_seeds_give_different_runs(tiny_llama: Path, tmp_path: Path) -> None:
