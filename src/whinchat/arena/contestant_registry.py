@@ -29,10 +29,10 @@ _KINDS: dict[str, ContestantKind] = {
     "majority": ContestantKind(f"{_HERE}.baselines:Majority", "simple"),
     "tfidf": ContestantKind(f"{_HERE}.baselines:TfIdf", "simple"),
     "minilm": ContestantKind(f"{_HERE}.minilm:MiniLM", "simple"),
-    "prompting": ContestantKind(f"{_HERE}.prompting:Prompting", "prompting"),
+    "prompting": ContestantKind(f"{_HERE}.chat_model:Prompting", "prompting"),
     "head": ContestantKind(f"{_HERE}.head_tuning:HeadTuning", "trained"),
-    "adapter": ContestantKind(f"{_HERE}.adapter_tuning:AdapterTuning", "trained"),
-    "full": ContestantKind(f"{_HERE}.full_tuning:FullTuning", "trained"),
+    "adapter": ContestantKind(f"{_HERE}.chat_model:AdapterTuning", "trained"),
+    "full": ContestantKind(f"{_HERE}.chat_model:FullTuning", "trained"),
 }
 
 

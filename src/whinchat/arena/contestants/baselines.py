@@ -1,20 +1,28 @@
-"""Baselines without a neural network: the most frequent label, and TF-IDF with logistic regression.
+"""Baselines: the most frequent label, and logistic regression with C chosen by cross-validation on the training rows.
 
 N: texts. K: labels.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from whinchat.arena.contestants import regression
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
+from whinchat.errors import DataError
+from whinchat.evaluation.metric_registry import METRICS
+
+FOLDS = 5
+GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class Majority(Contestant):
@@ -38,31 +46,71 @@ class Majority(Contestant):
         return len(self._log_shares), len(self._log_shares)
 
 
-class TfIdf(Contestant):
-    """Logistic regression on words, pairs of words, and runs of 2 to 5 characters within words."""
+class Regression(Contestant):
+    """Logistic regression with the label weights of the recipe's training; a subclass decides on the features."""
 
     family = "simple"
 
+    def features(self, texts: Sequence[str]) -> Any:
+        """Return the inputs of the first step, N rows."""
+        return self.clean(texts)
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """Return the steps of the pipeline before the regression, which are fitted anew for each fold."""
+        return []
+
     def fit(self, train: Split) -> int:
-        """Choose C by cross-validation, each fold with its own vocabulary, and fit on all rows."""
-        features = FeatureUnion(
-            [
-                # Single characters and signs are words, too: "u", "?" and ":)" are informative in short texts.
-                ("words", TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+")),
-                ("characters", TfidfVectorizer(sublinear_tf=True, ngram_range=(2, 5), analyzer="char_wb")),
-            ]
-        )
-        pipeline = Pipeline([("features", features), ("classifier", regression.make_regression(self.recipe))])
-        self._fitted, self.notes["regression"] = regression.fit_regression(
-            pipeline, self.clean(train.texts), train.labels, self.recipe
-        )
+        """Fit the regression with the C that is best for ``evaluate.metric`` in cross-validation.
+
+        Raises:
+            DataError: all rows have the same label.
+        """
+        names, counts = self.recipe.task.labels, Counter(train.labels)
+        if len(counts) < 2:
+            raise DataError(
+                f"rows: all {len(train)} training rows are {names[train.labels[0]]}, so there is nothing to tell "
+                "apart; raise rows"
+            )
+        weights = self.recipe.train.class_weights
+        class_weight: dict[int, float] | str | None = "balanced" if weights == "balanced" else None
+        if isinstance(weights, dict):
+            class_weight = {names.index(name): weight for name, weight in weights.items()}
+        regression = LogisticRegression(max_iter=2000, class_weight=class_weight)
+        pipeline, features = Pipeline([*self.steps(), ("classifier", regression)]), self.features(train.texts)
+        folds = min(FOLDS, *counts.values())
+        if folds < 2:
+            # A label with a single row cannot be in both the training and the validation part of a fold.
+            self._fitted, choice = pipeline.fit(features, train.labels), "C = 1, too few rows of a label to choose"
+        else:
+            splits = StratifiedKFold(folds, shuffle=True, random_state=self.recipe.train.seed)
+            metric = METRICS[self.recipe.evaluate.metric].sklearn_scorer
+            search = GridSearchCV(pipeline, {"classifier__C": list(GRID)}, scoring=metric, cv=splits)
+            self._fitted = search.fit(features, train.labels).best_estimator_
+            choice = f"C = {search.best_params_['classifier__C']:g} by {folds}-fold cross-validation"
+        self.notes["regression"] = choice
         return len(train)
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log-probabilities, (N, K)."""
-        return regression.log_probabilities(self._fitted, self.clean(texts), len(self.recipe.task.labels))
+        """Return log-probabilities, (N, K); next to none for a label without training rows."""
+        log_probs = self._fitted.predict_log_proba(self.features(texts))
+        least = np.log(np.finfo(np.float64).tiny)
+        scores = np.full((len(log_probs), len(self.recipe.task.labels)), least)
+        scores[:, self._fitted.classes_] = np.maximum(log_probs, least)
+        return scores
 
     def parameters(self) -> tuple[int, int]:
-        """Return the number of the regression's weights, all of which are trained."""
-        count = regression.count_weights(self._fitted)
+        """Return the number of the regression's weights, intercepts included, all of which are trained."""
+        regression = self._fitted.named_steps["classifier"]
+        count = int(regression.coef_.size + regression.intercept_.size)
         return count, count
+
+
+class TfIdf(Regression):
+    """Logistic regression on words, pairs of words, and runs of 2 to 5 characters within words."""
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """Return the features, so that each fold has its own vocabulary."""
+        # Single characters and signs are words, too: "u", "?" and ":)" are informative in short texts.
+        words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+")
+        characters = TfidfVectorizer(sublinear_tf=True, ngram_range=(2, 5), analyzer="char_wb")
+        return [("features", FeatureUnion([("words", words), ("characters", characters)]))]

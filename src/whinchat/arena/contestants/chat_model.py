@@ -1,4 +1,4 @@
-"""The base of contestants that answer through the chat model: loading, scoring, and whinchat's own training.
+"""Contestants that answer through the chat model: prompted as it is, with a trained adapter, or trained as a whole.
 
 N: texts. K: labels.
 """
@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.arena.contestants.contestant import Contestant
+from whinchat.arena.subsets import draw_examples
 from whinchat.data.dataset import Split
+from whinchat.errors import PromptError
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.models.adapters import count_parameters
+from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import Backbone, find_model, load_backbone
+from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
 from whinchat.recipe.schema import BackboneConfig
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -63,3 +66,58 @@ class ChatModel(Contestant):
             trainer.train()
         self.notes["steps"] = str(trainer.state.global_step)
         return len(train)
+
+
+class Prompting(ChatModel):
+    """Zero-shot, or few-shot with ``method.shots`` examples of each label, which are the prefix of every prompt."""
+
+    family = "prompting"
+
+    def fit(self, train: Split) -> int:
+        """Draw the examples and return their number; nothing is trained.
+
+        Raises:
+            PromptError: a prompt with the examples may be longer than the model allows.
+        """
+        shots, model = self.method.shots, self.backbone.model
+        examples = draw_examples(train, shots, self.recipe.task.labels) if shots else []
+        template = self.backbone.tokenizer.template(self.recipe, examples)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        needed = template.max_prompt_tokens + max(map(len, template.answers))
+        if limit is not None and needed > limit:
+            raise PromptError(
+                f"shots: with {shots} examples of each label a prompt may reach {needed:,} tokens, the model was made "
+                f"for {limit:,}; lower shots or backbone.max_prompt_tokens"
+            )
+        self.engine = Engine.build(model, self.backbone.plan, template)
+        self.notes["examples"] = str(len(examples))
+        return len(examples)
+
+    def parameters(self) -> tuple[int, int]:
+        """Return the number of the model's parameters, none of which is trained."""
+        return super().parameters()[0], 0
+
+
+class AdapterTuning(ChatModel):
+    """Trains the adapter of ``recipe.adapter``: LoRA, DoRA, rsLoRA or PiSSA, on dense or NF4 weights."""
+
+    def fit(self, train: Split) -> int:
+        """Attach a new adapter and train it."""
+        return self.train(attach_adapter(self.backbone.model, self.recipe.adapter, self.recipe.train.seed), train)
+
+
+class FullTuning(ChatModel):
+    """Trains every weight of the chat model, with the batches and the loss of the adapters.
+
+    The weights are held in float32 and multiplied in the data type in which an adapter's base model would be held.
+    Weights in bfloat16 would lose updates, which are often smaller than the last of its 8 bits.
+    """
+
+    def backbone_config(self) -> BackboneConfig:
+        """Return the recipe's backbone with float32 weights and its own data type for products."""
+        backbone = self.recipe.backbone
+        return backbone.model_copy(update={"load_in": "float32", "compute_dtype": plan_device(backbone).compute_dtype})
+
+    def fit(self, train: Split) -> int:
+        """Train every weight, through the plain forward pass: the packed one needs frozen weights."""
+        return self.train(self.backbone.model.requires_grad_(True), train)

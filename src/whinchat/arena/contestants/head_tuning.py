@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, Trainer
 
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
-from whinchat.models.adapters import count_parameters
+from whinchat.models.adapters import count_parameters, lora_config
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.forward import autocast, inference
@@ -56,16 +56,9 @@ class HeadTuning(Contestant):
 
     def fit(self, train: Split) -> int:
         """Attach LoRA, and train LoRA and the head."""
-        adapter, targets = self.recipe.adapter, self.recipe.adapter.target_modules
-        config = LoraConfig(
-            task_type="SEQ_CLS",
-            r=adapter.r,
-            lora_alpha=adapter.lora_alpha,
-            lora_dropout=adapter.lora_dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-        )
+        plain_lora = self.recipe.adapter.model_copy(update={"method": "lora"})
         torch.manual_seed(self.recipe.train.seed)
-        self._model = get_peft_model(self._model, config)
+        self._model = get_peft_model(self._model, lora_config(plain_lora, "SEQ_CLS"))
         for weight in self._model.parameters():
             if weight.requires_grad:
                 # The head is loaded in the model's data type, in which small updates would be lost.

