@@ -61,10 +61,7 @@ def draw_learning_curve(results: ArenaResults, theme: Theme) -> Figure:
     sizes = [rows for rows in results.sizes if any(summary.rows == rows for summary in results.summaries)]
     last_means: dict[str, float] = {}
     for method, style in styles.items():
-        curve = sorted(
-            (summary for summary in results.summaries if summary.method == method),
-            key=lambda summary: summary.rows or 0,
-        )
+        curve = [summary for summary in results.summaries if summary.method == method]  # by size, ascending
         flat = curve[0].rows is None
         x = [sizes[0], sizes[-1]] if flat else [summary.rows or 0 for summary in curve]
         curve = curve * 2 if flat else curve
@@ -127,11 +124,10 @@ def method_styles(results: ArenaResults) -> dict[str, MethodStyle]:
     """Return colour, marker and line style of every method, in the order of the arena."""
     styles: dict[str, MethodStyle] = {}
     used = dict.fromkeys(COLORS, 0)
-    for index, (method, kind) in enumerate({one.method: one.kind for one in results.summaries}.items()):
+    for method, kind in {summary.method: summary.kind for summary in results.summaries}.items():
         family = find_kind(kind).family
-        colors = COLORS[family]
-        marker = MARKERS[index % len(MARKERS)]
-        styles[method] = MethodStyle(colors[used[family] % len(colors)], marker, LINES[family])
+        color, marker = COLORS[family][used[family] % len(COLORS[family])], MARKERS[len(styles) % len(MARKERS)]
+        styles[method] = MethodStyle(color, marker, LINES[family])
         used[family] += 1
     return styles
 

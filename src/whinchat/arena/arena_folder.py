@@ -14,11 +14,6 @@ from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
 
 
-def default_arena_folder(spec: ArenaSpec) -> Path:
-    """Return ``runs/arena/NAME``."""
-    return Path("runs") / "arena" / spec.name
-
-
 @dataclass(frozen=True)
 class ArenaFolder:
     """The layout of an arena's folder. Nothing outside this class knows a file name."""

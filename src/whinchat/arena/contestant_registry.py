@@ -51,11 +51,8 @@ def register_contestant(name: str, target: str, family: Family = "trained") -> N
         ValueError: the name is taken by another class, or a value is malformed.
     """
     kind = ContestantKind(target, family)
-    if (
-        not re.fullmatch(r"\w[\w.-]*", name)
-        or not re.fullmatch(r"[\w.]+:\w+", target)
-        or family not in get_args(Family)
-    ):
+    well_formed = re.fullmatch(r"\w[\w.-]*", name) and re.fullmatch(r"[\w.]+:\w+", target)
+    if not well_formed or family not in get_args(Family):
         raise ValueError(
             f"register_contestant: {name!r}, {kind}: expected a plain name, package.module:Class, a family"
         )

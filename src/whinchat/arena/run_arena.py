@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from whinchat.arena.arena_figures import arena_figures
-from whinchat.arena.arena_folder import ArenaFolder, default_arena_folder
+from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
 from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, resolve_arena
-from whinchat.arena.subsets import evaluated_rows, training_rows
+from whinchat.arena.subsets import training_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
@@ -24,6 +25,7 @@ from whinchat.report.formatting import format_bytes, format_duration, format_num
 from whinchat.storage.atomic import write_json, write_text
 
 Notify = Callable[[str], object]
+Jobs = Mapping[Trial, TrialJob]
 
 
 def run_arena(
@@ -43,20 +45,19 @@ def run_arena(
     Raises:
         WhinchatError: the arena is not valid, its data cannot be read, or the folder holds something else.
     """
-    spec = load_arena(spec) if isinstance(spec, str) else spec
-    arena = resolve_arena(spec)
-    folder, jobs = ArenaFolder(out or default_arena_folder(spec)), plan_trials(arena)
+    arena, folder = _prepare(spec, out)
+    jobs = plan_trials(arena)
     records = _kept_records(folder, jobs, retry=retry)
     missing = [trial for trial in jobs if trial not in records]
     if missing:
         _check_data(arena, notify)
-    folder.open(spec)
+    folder.open(arena.spec)
     notify(f"{len(jobs)} trials, {len(records)} of them done; {len(missing)} to run, each in a process of its own")
     for number, trial in enumerate(missing, 1):
         notify(f"[{number}/{len(missing)}] {trial} ...")
         records[trial] = run_trial_job(jobs[trial], folder)
         notify(f"[{number}/{len(missing)}] {trial}: {_outcome(records[trial])}")
-    return _write_results(summarize_trials(spec, records, list(jobs)), folder)
+    return _write_results(summarize_trials(arena.spec, records, list(jobs)), folder)
 
 
 def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResults:
@@ -69,11 +70,16 @@ def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResu
     Raises:
         RunError: the folder holds no arena, or trials that cannot be compared.
     """
-    spec = load_arena(spec) if isinstance(spec, str) else spec
-    folder, jobs = ArenaFolder(out or default_arena_folder(spec)), plan_trials(resolve_arena(spec))
+    arena, folder = _prepare(spec, out)
+    jobs = plan_trials(arena)
     if not folder.spec.is_file():
         raise RunError(f"{folder.path}: holds no arena; run it first, or name its folder with --out")
-    return _write_results(summarize_trials(spec, _kept_records(folder, jobs), list(jobs)), folder)
+    return _write_results(summarize_trials(arena.spec, _kept_records(folder, jobs), list(jobs)), folder)
+
+
+def _prepare(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder]:
+    arena = resolve_arena(load_arena(spec) if isinstance(spec, str) else spec)
+    return arena, ArenaFolder(out or Path("runs") / "arena" / arena.spec.name)
 
 
 def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:
@@ -83,14 +89,12 @@ def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:
     """
     spec = arena.spec
     jobs = {}
-    for rows in sorted(spec.rows):
-        for seed in spec.seeds:
-            for method in spec.methods:
-                if (method.flat and rows != min(spec.rows)) or (method.seedless and seed != spec.seeds[0]):
-                    continue
-                trial, recipe = Trial(method.name, rows, seed), arena.recipes[method.name, rows]
-                train = recipe.train.model_copy(update={"seed": seed})
-                jobs[trial] = TrialJob(trial, method, recipe.model_copy(update={"train": train}))
+    for rows, seed, method in itertools.product(sorted(spec.rows), spec.seeds, spec.methods):
+        if (method.flat and rows != min(spec.rows)) or (method.seedless and seed != spec.seeds[0]):
+            continue
+        trial, recipe = Trial(method.name, rows, seed), arena.recipes[method.name, rows]
+        train = recipe.train.model_copy(update={"seed": seed})
+        jobs[trial] = TrialJob(trial, method, recipe.model_copy(update={"train": train}))
     return jobs
 
 
@@ -101,10 +105,8 @@ def run_trial_job(job: TrialJob, folder: ArenaFolder) -> TrialRecord:
     record_path.unlink(missing_ok=True)
     # -P: a file in the working folder must not stand in for a library.
     command = [sys.executable, "-P", "-m", "whinchat.arena.trial_process", str(record_path)]
-    with log.open("w", encoding="utf-8") as stream:
-        done = subprocess.run(
-            command, input=trial_request(job), stdout=stream, stderr=subprocess.STDOUT, text=True, check=False
-        )
+    with log.open("w", encoding="utf-8") as out:
+        done = subprocess.run(command, input=trial_request(job), stdout=out, stderr=out, text=True, check=False)
     if done.returncode == 0 and record_path.is_file():
         return folder.read([job.trial])[job.trial]
     record = TrialRecord(job, None, _reason(done.returncode, log))
@@ -116,23 +118,18 @@ def _write_results(results: ArenaResults, folder: ArenaFolder) -> ArenaResults:
     """Write results, tables, sentences and figures to the folder."""
     sentences = conclusions(results)
     write_json(folder.results, results.to_dict() | {"sentences": list(sentences)})
-    figures = arena_figures(results)
-    for figure in figures:
-        figure.write(folder.path)
     parts = [f"# Arena: {markdown.escape(results.name)}", *map(markdown.escape, sentences)]
-    parts += [f"![{markdown.escape(figure.alt)}]({figure.name}.png)" for figure in figures]
-    parts += [
-        f"## {table.caption}\n\n{markdown.markdown_table(table)}"
-        for table in (results_table(results), comparisons_table(results))
-        if table.rows
-    ]
+    for figure in arena_figures(results):
+        figure.write(folder.path)
+        parts.append(f"![{markdown.escape(figure.alt)}]({figure.name}.png)")
+    for table in (results_table(results), comparisons_table(results)):
+        if table.rows:
+            parts.append(f"## {table.caption}\n\n{markdown.markdown_table(table)}")
     write_text(folder.page, "\n\n".join(parts) + "\n")
     return results
 
 
-def _kept_records(
-    folder: ArenaFolder, jobs: Mapping[Trial, TrialJob], *, retry: bool = False
-) -> dict[Trial, TrialRecord]:
+def _kept_records(folder: ArenaFolder, jobs: Jobs, *, retry: bool = False) -> dict[Trial, TrialRecord]:
     """Return the records of the trials that need not be run again.
 
     Raises:
@@ -160,7 +157,7 @@ def _check_data(arena: ResolvedArena, notify: Notify) -> None:
     spec, recipe = arena.spec, arena.base
     corpus = load_corpus(recipe)
     training_rows(corpus.train, max(spec.rows), spec.seeds[0], recipe.data.source)
-    evaluated = evaluated_rows(corpus, recipe.evaluate)
+    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "
         f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; evaluated on "

@@ -42,9 +42,7 @@ _NEEDS_DENSE = ("head-lora", "lora", "dora", "rslora", "pissa")
 class Method(Section):
     """A method of an arena: the name of a shipped method, or any name together with a kind."""
 
-    name: Name = Field(
-        description="Name in tables and figures; the name of a preset stands for its kind, set and shots."
-    )
+    name: Name = Field(description="Name in tables and figures; a preset's name stands for its kind, set and shots.")
     kind: str = Field(description="Kind of contestant: a registered name, or a class as package.module:Class.")
     set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
     shots: int = Field(0, ge=0, le=64, description="For prompting: number of examples of each label in the prompt.")
@@ -119,8 +117,7 @@ class ArenaSpec(Section):
     def _consistent(self) -> Self:
         lists = {"rows": self.rows, "seeds": self.seeds, "methods": tuple(method.name for method in self.methods)}
         for field, values in lists.items():
-            repeated = sorted({str(value) for value in values if values.count(value) > 1})
-            if repeated:
+            if repeated := sorted({str(value) for value in values if values.count(value) > 1}):
                 raise ValueError(f"{field}: {', '.join(repeated)} listed more than once; list each once")
         if unknown := sorted(set(self.set_by_rows) - set(self.rows)):
             raise ValueError(f"set_by_rows: {', '.join(map(str, unknown))} not in rows; they are {self.rows}")
@@ -158,9 +155,8 @@ def load_arena(name_or_path: str, overrides: Sequence[str] = ()) -> ArenaSpec:
     Raises:
         RecipeError: lists every fault, one a line, each with its path.
     """
-    content = read_mapping(
-        name_or_path, ARENAS.text(name_or_path), "an arena is a mapping with name, recipe, rows, methods, ..."
-    )
+    requirement = "an arena is a mapping with name, recipe, rows, methods, ..."
+    content = read_mapping(name_or_path, ARENAS.text(name_or_path), requirement)
     try:
         spec = ArenaSpec.model_validate(content)
     except ValidationError as faults:

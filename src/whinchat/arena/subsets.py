@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from whinchat.data.dataset import Corpus, Split
+from whinchat.data.dataset import Split
 from whinchat.errors import DataError
-from whinchat.recipe.schema import EvaluateConfig
 
 
 def training_rows(train: Split, rows: int, seed: int, source: str) -> Split:
@@ -23,15 +22,6 @@ def training_rows(train: Split, rows: int, seed: int, source: str) -> Split:
     order = list(range(len(train)))
     random.Random(seed).shuffle(order)
     return train.take(order[:rows])
-
-
-def evaluated_rows(corpus: Corpus, evaluate: EvaluateConfig) -> Split:
-    """Return the rows that every trial is evaluated on.
-
-    Raises:
-        DataError: the source has no such split.
-    """
-    return corpus.split(evaluate.split).head(evaluate.rows)
 
 
 def draw_examples(train: Split, shots: int, labels: tuple[str, ...]) -> list[tuple[str, int]]:

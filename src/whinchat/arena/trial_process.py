@@ -19,7 +19,7 @@ import numpy as np
 
 from whinchat.arena.contestant_registry import find_kind, register_contestant
 from whinchat.arena.contestants import make_contestant
-from whinchat.arena.subsets import evaluated_rows, training_rows
+from whinchat.arena.subsets import training_rows
 from whinchat.arena.trials import Cost, TrialJob, TrialRecord, TrialResult
 from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
@@ -47,7 +47,7 @@ def run_trial(job: TrialJob) -> TrialRecord:
     trial, recipe = job.trial, job.recipe
     corpus = load_corpus(recipe)
     train = training_rows(corpus.train, trial.rows, trial.seed, recipe.data.source)
-    evaluated = evaluated_rows(corpus, recipe.evaluate)
+    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     contestant = make_contestant(job.method, recipe)
     contestant.validation = corpus.validation
     times = [time.perf_counter()]
@@ -71,21 +71,19 @@ def run_trial(job: TrialJob) -> TrialRecord:
         seconds=answer_seconds,
     )
     memory, device_memory = peak_memory_bytes(), _peak_device_bytes()
-    return TrialRecord(
-        job,
-        TrialResult(
-            metrics=metrics,
-            expected=tuple(expected.tolist()),
-            predicted=tuple(predicted.tolist()),
-            cost=Cost(load_seconds, fit_seconds, answer_seconds, memory, device_memory, parameters, trainable),
-            rows_used=rows_used,
-            evaluated_on=evaluated.fingerprint(),
-            trained_on=train.fingerprint(),
-            machine={"processor": processor_name(), "cores": str(usable_cores()), "device": contestant.device},
-            versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
-            notes=contestant.notes,
-        ),
+    result = TrialResult(
+        metrics=metrics,
+        expected=tuple(expected.tolist()),
+        predicted=tuple(predicted.tolist()),
+        cost=Cost(load_seconds, fit_seconds, answer_seconds, memory, device_memory, parameters, trainable),
+        rows_used=rows_used,
+        evaluated_on=evaluated.fingerprint(),
+        trained_on=train.fingerprint(),
+        machine={"processor": processor_name(), "cores": str(usable_cores()), "device": contestant.device},
+        versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
+        notes=contestant.notes,
     )
+    return TrialRecord(job, result)
 
 
 def _peak_device_bytes() -> int | None:
