@@ -6,7 +6,7 @@ N: evaluated rows. K: labels. R: resamples. S: seeds.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
@@ -126,6 +126,8 @@ class ArenaResults:
 Results = Mapping[Trial, TrialResult]
 # Trials of a method by seed.
 BySeed = Mapping[int, Trial]
+# Macro-F1 of a trial in each resample, (R,).
+Resamples = Mapping[Trial, Floats]
 
 
 def summarize_trials(spec: ArenaSpec, records: Mapping[Trial, TrialRecord], trials: Sequence[Trial]) -> ArenaResults:
@@ -142,23 +144,21 @@ def summarize_trials(spec: ArenaSpec, records: Mapping[Trial, TrialRecord], tria
     done = {trial: records[trial] for trial in trials if trial in records}
     results = {trial: record.result for trial, record in done.items() if record.result is not None}
     _require_equal_data(results)
-    resamples = _Resamples(results)
+    resamples = _resample(results)
     sizes = tuple(sorted(spec.rows))
     tables: dict[tuple[str, int], BySeed] = {}
+    summaries = []
     for method, rows in itertools.product(spec.methods, sizes):
-        if rows == sizes[0] or not method.flat:
-            key = (method.name, rows)
-            tables[key] = {trial.seed: trial for trial in results if (trial.method, trial.rows) == key}
-    methods = {method.name: method for method in spec.methods}
+        key = (method.name, rows)
+        by_seed = {trial.seed: trial for trial in results if (trial.method, trial.rows) == key}
+        if by_seed and (rows == sizes[0] or not method.flat):
+            tables[key] = by_seed
+            summaries.append(_summary(method, rows, by_seed, results, resamples))
     return ArenaResults(
         name=spec.name,
         sizes=sizes,
         evaluated_rows=len(next(iter(results.values())).expected) if results else 0,
-        summaries=tuple(
-            _summary(methods[name], rows, by_seed, results, resamples)
-            for (name, rows), by_seed in tables.items()
-            if by_seed
-        ),
+        summaries=tuple(summaries),
         comparisons=tuple(one for rows in sizes for one in _compare(spec, rows, tables, results, resamples)),
         notes=_notes(results),
         failed=tuple((str(trial), record.error) for trial, record in done.items() if record.error is not None),
@@ -166,33 +166,26 @@ def summarize_trials(spec: ArenaSpec, records: Mapping[Trial, TrialRecord], tria
     )
 
 
-class _Resamples:
-    """Macro-F1 of every trial over the same R resamples of the evaluated rows."""
-
-    def __init__(self, results: Results) -> None:
-        self._macro_f1: dict[Trial, Floats] = {}
-        if not results:
-            return
-        rows = len(next(iter(results.values())).expected)
-        counts = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES)
-        # Counts stay far below 2 ** 24, so float32 holds them exactly.
-        drawn = counts.astype(np.float32)  # (R, N)
-        for trial, result in results.items():
-            labels = np.arange(len(result.metrics.labels))
-            expected = np.array(result.expected)[:, None] == labels  # (N, K)
-            predicted = np.array(result.predicted)[:, None] == labels
-            hits, support, answered = (
-                drawn @ columns.astype(np.float32) for columns in (expected & predicted, expected, predicted)
-            )  # each (R, K)
-            self._macro_f1[trial] = (2 * hits / np.maximum(support + answered, 1)).mean(axis=1).astype(np.float64)
-
-    def mean(self, trials: Iterable[Trial]) -> Floats:
-        """Return the mean over several trials, (R,)."""
-        mean: Floats = np.mean([self._macro_f1[trial] for trial in trials], axis=0)
-        return mean
+def _resample(results: Results) -> Resamples:
+    """Return the macro-F1 of every trial over the same R resamples of the evaluated rows, (R,) each."""
+    if not results:
+        return {}
+    rows = len(next(iter(results.values())).expected)
+    counts = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES)
+    # Counts stay far below 2 ** 24, so float32 holds them exactly.
+    drawn = counts.astype(np.float32)  # (R, N)
+    macro_f1 = {}
+    for trial, result in results.items():
+        labels = np.arange(len(result.metrics.labels))
+        expected = np.array(result.expected)[:, None] == labels  # (N, K)
+        predicted = np.array(result.predicted)[:, None] == labels
+        columns = (expected & predicted, expected, predicted)
+        hits, support, answered = (drawn @ column.astype(np.float32) for column in columns)  # each (R, K)
+        macro_f1[trial] = (2 * hits / np.maximum(support + answered, 1)).mean(axis=1).astype(np.float64)
+    return macro_f1
 
 
-def _summary(method: Method, rows: int, by_seed: BySeed, results: Results, resamples: _Resamples) -> MethodSummary:
+def _summary(method: Method, rows: int, by_seed: BySeed, results: Results, resamples: Resamples) -> MethodSummary:
     trials = [results[trial] for trial in by_seed.values()]
     scores = tuple(trial.metrics.macro_f1 for trial in trials)
     costs = [trial.cost for trial in trials]
@@ -208,7 +201,7 @@ def _summary(method: Method, rows: int, by_seed: BySeed, results: Results, resam
         mean_macro_f1=fmean(scores),
         low=min(scores),
         high=max(scores),
-        over_rows=_interval(resamples.mean(by_seed.values())),
+        over_rows=_interval(np.mean([resamples[trial] for trial in by_seed.values()], axis=0)),
         macro_recall=fmean(trial.metrics.macro_recall for trial in trials),
         accuracy=fmean(trial.metrics.accuracy for trial in trials),
         load_seconds=fmean(cost.load_seconds for cost in costs),
@@ -223,7 +216,7 @@ def _summary(method: Method, rows: int, by_seed: BySeed, results: Results, resam
 
 
 def _compare(
-    spec: ArenaSpec, rows: int, tables: Mapping[tuple[str, int], BySeed], results: Results, resamples: _Resamples
+    spec: ArenaSpec, rows: int, tables: Mapping[tuple[str, int], BySeed], results: Results, resamples: Resamples
 ) -> list[MethodComparison]:
     """Compare every method that is not simple with the simple method of the best mean macro-F1."""
     trials: dict[str, BySeed] = {}
@@ -246,13 +239,13 @@ def _compare(
 
 
 def _compare_pair(
-    rows: int, method: tuple[str, BySeed], against: tuple[str, BySeed], results: Results, resamples: _Resamples
+    rows: int, method: tuple[str, BySeed], against: tuple[str, BySeed], results: Results, resamples: Resamples
 ) -> MethodComparison:
     (name, ours), (simple, theirs) = method, against
     seeds = sorted(ours.keys() & theirs.keys())
     gains = [results[ours[seed]].metrics.macro_f1 - results[theirs[seed]].metrics.macro_f1 for seed in seeds]
-    drawn = resamples.mean(ours[seed] for seed in seeds) - resamples.mean(theirs[seed] for seed in seeds)
-    over_seeds, over_rows = _t_interval(gains), _interval(drawn)
+    mean, their_mean = (np.mean([resamples[side[seed]] for seed in seeds], axis=0) for side in (ours, theirs))
+    over_seeds, over_rows = _t_interval(gains), _interval(mean - their_mean)
     verdict: Verdict = "no claim"
     if over_seeds is not None and len(seeds) >= SEEDS_FOR_A_CLAIM:
         low, high = min(over_seeds.low, over_rows.low), max(over_seeds.high, over_rows.high)

@@ -62,26 +62,22 @@ def conclusions(results: ArenaResults) -> tuple[str, ...]:
 
 
 def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
-    groups: dict[Verdict, list[MethodComparison]] = {}
-    for comparison in sorted(comparisons, key=lambda comparison: -comparison.gain):
-        groups.setdefault(comparison.verdict, []).append(comparison)
-    listed = {
-        verdict: ", ".join(f"{comparison.method} ({format_signed(comparison.gain)})" for comparison in group)
-        for verdict, group in groups.items()
-    }
     against = comparisons[0].against
+    phrases: dict[Verdict, str] = {
+        "better": f"better than {against}, the best simple method",
+        "worse": f"worse than {against}",
+        "open": f"no clear difference from {against}",
+    }
     parts = []
-    if "better" in groups:
-        parts.append(f"better than {against}, the best simple method: {listed['better']}")
-    if "worse" in groups:
-        parts.append(f"worse than {against}: {listed['worse']}")
-    if "open" in groups:
-        parts.append(f"no clear difference from {against}: {listed['open']}")
-    if "no claim" in groups:
-        silent = ", ".join(comparison.method for comparison in comparisons if comparison.verdict == "no claim")
-        parts.append(f"no claim about {silent}, which would take {SEEDS_FOR_A_CLAIM} seeds of both methods")
+    for verdict, phrase in phrases.items():
+        group = sorted((one for one in comparisons if one.verdict == verdict), key=lambda comparison: -comparison.gain)
+        if group:
+            listed = (f"{comparison.method} ({format_signed(comparison.gain)})" for comparison in group)
+            parts.append(f"{phrase}: {', '.join(listed)}")
+    if silent := [comparison.method for comparison in comparisons if comparison.verdict == "no claim"]:
+        parts.append(f"no claim about {', '.join(silent)}, which would take {SEEDS_FOR_A_CLAIM} seeds of both methods")
     sentence = f"With {format_count(rows)} training rows: {'; '.join(parts)}."
-    if "better" in groups or "no claim" in groups:
+    if {"better", "no claim"} & {comparison.verdict for comparison in comparisons}:
         return sentence
     return f"{sentence} No method has been shown to be worth more than {against} at this size."
 
