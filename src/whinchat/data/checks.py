@@ -1,7 +1,5 @@
 """Check the corpus for repeated texts, leaks from train into evaluation, and spaces that give labels away."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """Reader of data sets on the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Turn labels as the source spells them into indices into ``task.labels``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

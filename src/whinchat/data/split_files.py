@@ -1,7 +1,5 @@
 """Find the files of each split, and read them in their format."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

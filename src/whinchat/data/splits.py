@@ -1,7 +1,5 @@
 """Carve missing splits from train, shorten existing splits, and divide train into folds for a review."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Reader of folders in the format of TweetEval (arXiv:2010.12421)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from whinchat.data.rows import Row, text_lines

@@ -1,7 +1,5 @@
 """Reader of the tweets that were rated for VADER (Hutto and Gilbert, ICWSM 2014)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from whinchat.data.rows import Row, text_lines

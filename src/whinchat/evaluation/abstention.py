@@ -3,8 +3,6 @@
 N: rows. T: distinct confidences. Coverage is the share of rows that get an answer.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

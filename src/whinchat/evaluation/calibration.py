@@ -4,8 +4,6 @@ N: rows. K: labels. A calibrator is fitted on validation rows, saved with the ad
 whinchat gives. Scores are log-probabilities over all strings; calibrated probabilities are normalized over the labels.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Measure a model on one split, by the same code before and after training."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Literal

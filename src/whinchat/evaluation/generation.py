@@ -1,7 +1,5 @@
 """Free, greedy generation: the answers that a model gives when its output is not restricted to the labels."""
 
-from __future__ import annotations
-
 import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

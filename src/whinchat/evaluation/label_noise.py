@@ -5,8 +5,6 @@ N: rows. K: labels. The given label of a row is its label in the data, right or 
 Source: Northcutt, Jiang and Chuang 2021, Confident learning: estimating uncertainty in dataset labels, JAIR 70.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ labels, columns are predicted labels, and the last column counts answers that we
 The module imports nothing heavy, for tables and file readers need only the names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal

@@ -3,8 +3,6 @@
 K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

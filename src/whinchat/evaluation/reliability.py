@@ -3,8 +3,6 @@
 N: rows. K: labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

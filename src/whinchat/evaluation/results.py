@@ -4,8 +4,6 @@ K: labels. N: evaluated rows. Every figure that a card or report shows comes fro
 and reads the records as JSON.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal

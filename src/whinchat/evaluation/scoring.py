@@ -3,8 +3,6 @@
 B: rows of a batch. N: answer nodes. V: vocabulary. K: labels. R: prompts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

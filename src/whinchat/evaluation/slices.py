@@ -1,7 +1,5 @@
 """Measure kinds of text separately: metrics of the rows whose text has some length or content. N: rows. K: labels."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Edit texts without changing their meaning, and count how often the answer changes. N: rows."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

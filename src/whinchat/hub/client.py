@@ -1,7 +1,5 @@
 """Download classifiers from the Hugging Face hub, and upload files to it in one commit."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Prepare a run or a classifier for the hub: the files of its repository, without anything private in them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Label tables of any size: ``predict_file`` in one call, in this process or through Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -4,8 +4,6 @@ A part is written whole or not at all, so a job that was killed goes on with the
 table is the same, byte for byte, whichever process wrote which part.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Label the parts of a table in several processes, on one machine or many, through Ray Data."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace

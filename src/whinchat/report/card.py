@@ -1,7 +1,5 @@
 """Build the model card: metadata for the Hugging Face hub, and a text whose numbers all come from the run's record."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

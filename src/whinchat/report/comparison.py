@@ -1,7 +1,5 @@
 """Compare several runs, and note differences that make the comparison unfair."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Put numbers and findings into words: one format for each kind of number, and "not measured" for a missing value."""
 
-from __future__ import annotations
-
 import math
 
 from whinchat.evaluation.metric_registry import METRICS

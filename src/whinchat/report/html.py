@@ -1,7 +1,5 @@
 """Render the report: one HTML file that needs no other file, no network and no script."""
 
-from __future__ import annotations
-
 import base64
 import re
 from typing import Any

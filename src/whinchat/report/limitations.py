@@ -1,7 +1,5 @@
 """The limitations that a reader should know before relying on a metric; each limitation follows from the record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from whinchat.data.checks import whitespace_leak_warning

@@ -1,7 +1,5 @@
 """Markdown that shows text of users and models as it is, without letting it act as markup."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Render the Jinja templates of report and cards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """List the runs in a folder, one line each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path

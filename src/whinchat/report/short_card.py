@@ -1,7 +1,5 @@
 """Build the card of a classifier without an evaluation: what it is and how to use it, without metrics."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 
 from huggingface_hub import ModelCard, ModelCardData

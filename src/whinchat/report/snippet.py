@@ -1,7 +1,5 @@
 """The Python code of the card: use the adapter with transformers and PEFT alone."""
 
-from __future__ import annotations
-
 import json
 
 from whinchat.recipe.schema import TEXT_SLOT, Recipe

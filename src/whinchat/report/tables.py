@@ -1,7 +1,5 @@
 """Build the tables of card and report as cells of text, which the templates lay out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Titles of card, report and figures: sentences built from the stored record of a run."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """Write everything that a finished run publishes: figures, card, report and sample predictions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from whinchat.report.card import build_card

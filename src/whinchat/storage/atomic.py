@@ -1,7 +1,5 @@
 """Write files atomically: a reader sees the old file or the new file, never a part of one."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """The files of a folder, one line each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A record is a frozen dataclass, a pydantic model, or a tuple of either. Its JSON
 the fields; a field whose stored key differs declares it with ``Annotated[..., Field(alias=...)]``.
 """
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from pathlib import Path

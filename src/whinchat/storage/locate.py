@@ -1,7 +1,5 @@
 """Find a trained classifier on disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -5,8 +5,6 @@ N: rows. K: labels. Columns: ``row``, ``text``, ``label``; then, with the prefix
 over the K labels), ``generated``, and ``generated_label`` (null for an answer that is no label).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 N: rows. K: labels.
 """
 
-from __future__ import annotations
-
 import csv
 import shutil
 from collections.abc import Sequence

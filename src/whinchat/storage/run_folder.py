@@ -1,7 +1,5 @@
 """The run folder: its files, and how they are written and read."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Figures, report and card are pure functions of this record. A field that is None was not measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The record that training returns besides the adapter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """CSV and TSV tables."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

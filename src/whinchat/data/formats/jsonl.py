@@ -1,7 +1,5 @@
 """JSON Lines tables, also called newline-delimited JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path

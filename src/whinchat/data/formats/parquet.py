@@ -1,7 +1,5 @@
 """Parquet tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

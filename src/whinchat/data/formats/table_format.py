@@ -3,8 +3,6 @@
 ``docs/how-to/add-a-table-format.md`` shows how to add a format.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

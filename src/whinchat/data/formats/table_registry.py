@@ -1,7 +1,5 @@
 """The registry of table formats, which training, prediction and the server share."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from pkgutil import resolve_name

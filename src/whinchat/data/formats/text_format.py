@@ -1,7 +1,5 @@
 """The common base of CSV, TSV and JSON Lines: UTF-8 text in which a row is found by its byte offset."""
 
-from __future__ import annotations
-
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 K: labels. Rows are true labels, columns predicted labels; a last column counts invalid answers, which are no label.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Curves: training loss, accuracy against coverage, and accuracy against confidence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

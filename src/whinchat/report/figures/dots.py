@@ -1,7 +1,5 @@
 """Dot plots of values before and after training: for each label of a run, and for each of several runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes

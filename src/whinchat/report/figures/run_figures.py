@@ -1,7 +1,5 @@
 """The figures of a run: file names, alternative texts and how to draw them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

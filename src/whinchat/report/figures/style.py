@@ -4,8 +4,6 @@ Colours differ in lightness as well as in hue, so that they work in print and fo
 training are always drawn hollow, values after training filled.
 """
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Iterator
