@@ -126,7 +126,7 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     ("out", "settings", "message"),
     [
         ("out.parquet", {}, r"must end in \.csv"),
-        ("in.csv", {}, "is the very file"),
+        ("in.csv", {}, "is the source itself"),
         ("out.csv", {"text_column": "words"}, "no column 'words'"),
         ("out.csv", {"text_column": "id", "prefix": "te"}, None),
     ],

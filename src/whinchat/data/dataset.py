@@ -54,7 +54,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What the checks found.
+    """The findings of the checks.
 
     Attributes:
         duplicates_in_train: training rows whose text occurs earlier in train.
@@ -79,9 +79,9 @@ class Corpus:
 
     Attributes:
         source: ``data.source`` of the recipe.
-        revision: what pins the content of the source, such as a commit; None where the source has no such thing.
-        train, validation, test: the splits; None where there is no such split.
-        report: what the checks found.
+        revision: the commit or version that pins the content of the source; None if the source has neither.
+        train, validation, test: the splits; None for a split that the source lacks.
+        report: the findings of the checks.
     """
 
     source: str

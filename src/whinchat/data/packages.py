@@ -23,7 +23,7 @@ import yaml
 
 from whinchat.errors import DataError, nearest
 
-# What data.source and backbone.model begin with where they name a file inside a PyPI package.
+# The prefix of a ``data.source`` or ``backbone.model`` that names a file inside a PyPI package.
 PACKAGE_PREFIX = "package:"
 _DAY_SECONDS = 24 * 60 * 60
 
@@ -56,7 +56,7 @@ class CatalogEntry:
 
     @property
     def revision(self) -> str:
-        """Return what pins the content, for the record of a run."""
+        """Return the requirement and the checksum, which together pin the content."""
         return f"{self.requirement} sha256:{self.sha256}"
 
 

@@ -9,9 +9,9 @@ from whinchat.errors import DataError, nearest
 from whinchat.recipe.schema import DataConfig
 
 BOM = b"\xef\xbb\xbf"
-# What data.source begins with where it names a data set on the hub.
+# The prefix of a ``data.source`` that names a data set on the hub.
 HUB_PREFIX = "hub:"
-# How files and hub data sets call the splits.
+# Split -> the names that files and hub data sets give it.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
@@ -42,7 +42,7 @@ class RawSource:
 
     Attributes:
         splits: rows of each split the source has, under the names train, validation and test.
-        revision: what pins the content, such as a commit; None where the source has no such thing.
+        revision: the commit or version that pins the content; None if the source has neither.
     """
 
     splits: dict[str, tuple[Row, ...]]

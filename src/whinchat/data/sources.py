@@ -63,7 +63,7 @@ def load_split(recipe: Recipe) -> Split:
 
 
 def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
-    """Return the row in the train split of the source, from 0, of each row of ``train``, which ``load_corpus`` gave.
+    """Return, for each row of ``train`` from ``load_corpus``, its index in the train split of the source.
 
     Raises:
         DataError: the source cannot be read again.

@@ -150,7 +150,7 @@ def source_indices(part: Split, whole: Split) -> list[int]:
 
 
 def _text_key(text: str) -> str:
-    """Return what equal texts share here: the words, without case, white space and punctuation."""
+    """Return the words of a text without case, white space and punctuation; texts with equal keys stay together."""
     normalized = normalize_text(text)
     return " ".join(_WORD.findall(normalized)) or normalized
 

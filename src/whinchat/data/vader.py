@@ -12,8 +12,8 @@ _BORDER = 0.5
 def read_vader(path: Path) -> tuple[Row, ...]:
     """Read tweets with the mean of 20 ratings from -4 to 4, and label them negative, neutral or positive.
 
-    A mean of 0.5 or more is positive, of -0.5 or less negative. VADER's authors give no such limit; this one makes
-    2,345 rows positive, 768 neutral and 1,087 negative.
+    A mean of 0.5 or more is positive, of -0.5 or less negative. VADER's authors name no such limits; with these, 2,345
+    rows are positive, 768 neutral and 1,087 negative.
 
     Raises:
         DataError: a line that is not ID<TAB>MEAN<TAB>TEXT.

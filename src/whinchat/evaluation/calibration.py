@@ -84,20 +84,16 @@ class Calibrator:
         file = folder / CALIBRATION_FILE
         if not file.is_file():
             return cls(labels)
+        remedy = "`whinchat calibrate RUN` writes a new one"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
             calibrator = TypeAdapter(cls).validate_python(record)
         except (ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(
-                f"{file}: not a calibration ({reason}); `whinchat calibrate RUN` writes a new one"
-            ) from None
+            raise ModelError(f"{file}: not a calibration ({' '.join(str(error).split())}); {remedy}") from None
         if calibrator.labels != labels or len(calibrator.prior) not in (0, len(labels)):
-            raise ModelError(
-                f"{file}: made for the labels {', '.join(calibrator.labels)}, the task has {', '.join(labels)}; "
-                "`whinchat calibrate RUN` writes a new one"
-            )
+            made_for, wanted = ", ".join(calibrator.labels), ", ".join(labels)
+            raise ModelError(f"{file}: made for the labels {made_for}, the task has {wanted}; {remedy}")
         return calibrator
 
 

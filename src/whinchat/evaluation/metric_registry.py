@@ -7,7 +7,7 @@ the headline table of card and report, the card's model-index, the trackers, ``w
 R: confusion matrices, such as bootstrap resamples. K: labels. N: rows. A confusion matrix is (K, K + 1): rows are true
 labels, columns are predicted labels, and the last column counts answers that were no label.
 
-The module imports nothing heavy, for tables and file readers need only the names.
+The module imports no heavy library, because tables and readers of files need only the names.
 """
 
 from collections.abc import Callable, Mapping

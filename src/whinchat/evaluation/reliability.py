@@ -78,7 +78,7 @@ def analyze(
     confidence = probabilities[np.arange(len(answers)), answers]
     correct = answers == expected
     scores = LabelScores(evaluated.log_probs, probabilities)
-    edited = slice(settings.stress_rows)
+    first_rows = slice(settings.stress_rows)
     return ReliabilityReport(
         metric=calibrator.metric,
         temperature=calibrator.temperature,
@@ -91,9 +91,9 @@ def analyze(
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= thresholds, correct),
         slices=compute_slices(texts, expected, answers, len(calibrator.labels), settings.slices),
         stress=run_stress_test(
-            texts[edited],
-            expected[edited],
-            calibrator.decide(evaluated.log_probs[edited]),
+            texts[first_rows],
+            expected[first_rows],
+            calibrator.decide(evaluated.log_probs[first_rows]),
             lambda edited_texts: calibrator.decide(answer(edited_texts)),
             settings.stress_edits,
             settings.seed,
@@ -126,9 +126,8 @@ def _abstention(
 ) -> Abstention | None:
     if wanted is None or threshold is None:
         return None
-    return Abstention(
-        wanted, threshold, float(answered.mean()), float(correct[answered].mean()) if answered.any() else None
-    )
+    accuracy = float(correct[answered].mean()) if answered.any() else None
+    return Abstention(wanted, threshold, float(answered.mean()), accuracy)
 
 
 def _errors(

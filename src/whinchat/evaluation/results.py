@@ -78,7 +78,7 @@ class Metrics:
         mode: ``score`` takes the label with the highest score, ``calibrated`` the calibrated decision, ``generate`` the
             label that the model writes in free generation.
         n: evaluated rows.
-        labels: their order is that of ``per_label``, ``confusion`` and ``invalid``.
+        labels: label names, in the order of ``per_label``, ``confusion`` and ``invalid``.
         values: one value for each registered metric, by name (see ``evaluation.metric_registry``). In JSON the names
             stand beside the other keys.
         invalid_rate: share of answers that are no label. An invalid answer counts as wrong in every metric.
@@ -153,7 +153,7 @@ class PairedTest:
     Attributes:
         mode: the way of answering.
         n: rows.
-        fixed, broken: rows that only the answer after training, or only the answer before, got right.
+        fixed, broken: number of rows answered correctly only after training, and only before training.
         mcnemar_p: p-value of the exact two-sided McNemar test on ``fixed`` and ``broken``.
         macro_f1_gain: macro-F1 after minus before.
         interval: 95 % paired-bootstrap interval of the gain.
@@ -228,7 +228,7 @@ class Abstention:
         wanted: the recipe's ``evaluate.wanted_accuracy``.
         threshold: confidence below which the answer is "unsure".
         coverage: share of rows with an answer.
-        accuracy: accuracy of those answers; None when there are none.
+        accuracy: share of correct answers among the rows with an answer; None when no row has one.
     """
 
     wanted: float

@@ -76,6 +76,6 @@ def run_stress_test(
             continue
         answers = answer([edited[row] for row in rows])
         before, truth = predicted[rows], expected[rows]
-        shares = (float(counted.mean()) for counted in (answers != before, before == truth, answers == truth))
+        shares = (float(mask.mean()) for mask in (answers != before, before == truth, answers == truth))
         results.append(StressResult(edit.title, len(rows), *shares))
     return tuple(results)

@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARD = "README.md"
 # Files that predicting does not need.
 _NOT_DOWNLOADED = ["figures/*", "*.html"]
-# The characters of a token. An HTTP header cannot hold others, and the error that says so would quote the token.
+# The characters that a token may have. An HTTP header cannot hold any other, and the error for one quotes the token.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -171,7 +171,7 @@ def upload_files(
 
 
 def _commit_files(api: HfApi, repo_id: str, files: Sequence[RepositoryFile], message: str, private: bool | None) -> str:
-    """Do what ``upload_files`` describes; errors of huggingface_hub pass through."""
+    """Check the card, create the repository and commit the files; errors of huggingface_hub pass through."""
     card = next(file for file in files if file.path == CARD)
     try:
         ModelCard(card.read().decode()).validate()

@@ -1,1 +1,1 @@
-"""A trained classifier at work."""
+"""Prediction with a trained classifier: for texts in memory, and for files, in one process or through Ray."""

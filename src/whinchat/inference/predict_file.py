@@ -75,7 +75,7 @@ def predict_in_process(run: Path) -> PartWorker:
 
 
 def predict_tables(jobs: Sequence[PredictionJob], work: PartWorker, overwrite: bool = False) -> dict[str, LabelCounts]:
-    """Do ``jobs`` one after the other; see ``predict_file`` for what is returned and raised.
+    """Do ``jobs`` one after the other; ``predict_file`` documents the result and the errors.
 
     Every source is opened before anything is labelled, so that a bad table is reported at once.
     """

@@ -114,7 +114,7 @@ def plan_jobs(
                 f"{labelled}: must end in {table.suffix}, as {table} does; whinchat adds columns and keeps the format"
             )
         if labelled.resolve() == table.resolve():
-            raise DataError(f"{labelled}: is the very file to be labelled; choose another --out")
+            raise DataError(f"{labelled}: is the source itself; choose another --out")
         # A missing table is reported when it is opened.
         size, modified = (table.stat().st_size, table.stat().st_mtime_ns) if table.is_file() else (0, 0)
         settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)

@@ -100,7 +100,7 @@ def training_title(record: RunRecord) -> str:
 
 
 def change(before: float, after: float) -> str:
-    """Return "rose from 0.21 to 0.79", "fell from ... to ..." or "stayed at ...", as the rounded numbers have it."""
+    """Return "rose from 0.21 to 0.79", "fell from ... to ..." or "stayed at ...", judged by the rounded numbers."""
     old, new = format_number(before, TITLE_DIGITS), format_number(after, TITLE_DIGITS)
     if old == new:
         return f"stayed at {new}"

@@ -24,7 +24,11 @@ _LABELS_KEY = b"whinchat.labels"
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """The content of one file; ``expected[n]`` indexes ``labels``, ``before`` is None in a file without it."""
+    """The content of one file.
+
+    ``expected`` holds the true labels as indices into ``labels``. ``before`` is None in a file without predictions
+    before training.
+    """
 
     labels: tuple[str, ...]
     texts: tuple[str, ...]

@@ -127,17 +127,13 @@ class ReviewFolder:
         if not fold.record.is_file():
             return None
         record = self._read(fold.record, FoldRecord)
+        remedy = f"delete {fold.path} and repeat the fold with --resume"
         try:
             scores: NDArray[np.float32] = np.load(fold.scores, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{fold.scores}: not readable ({error}); delete {fold.path} and repeat the fold with --resume"
-            ) from None
+            raise RunError(f"{fold.scores}: not readable ({error}); {remedy}") from None
         if len(scores) != record.rows:
-            raise RunError(
-                f"{fold.scores}: {len(scores)} rows of scores, but the fold has {record.rows}; "
-                f"delete {fold.path} and repeat the fold with --resume"
-            )
+            raise RunError(f"{fold.scores}: {len(scores)} rows of scores, but the fold has {record.rows}; {remedy}")
         return scores, record
 
     def write(self, review: Review, rows: Sequence[ReviewedRow]) -> None:

@@ -30,7 +30,7 @@ class Manifest:
         created: end of the run, UTC, ISO 8601.
         versions: distribution -> version, of the libraries that can change a result.
         platform: operating system, processor and cores.
-        device, load_in, compute_dtype: what ``auto`` in the recipe came to.
+        device, load_in, compute_dtype: the values that ``auto`` in the recipe stood for.
         seeds: purpose -> seed.
         model_source: hub id, folder or package of the base model.
         model_commit: commit on the hub, or SHA-256 of the file or folder that holds the model.

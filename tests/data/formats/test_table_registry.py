@@ -37,7 +37,7 @@ def test_no_rows(tmp_path: Path, suffix: str) -> None:
         ("in.csv", "id,text,text\n1,a,b\n", "2 columns are called 'text'"),
         ("in.csv", "text\ra\rb\r", "the header cannot be read: not CSV .*; save the file as UTF-8"),
         ("in.csv", "text\na\n".encode("utf-16"), r"the header cannot be read: not UTF-8 \(byte 0xff\); save"),
-        ("in.xlsx", "?", "not a table whinchat labels"),
+        ("in.xlsx", "?", "is not a table that whinchat can label"),
         ("in.parquet", "no", "cannot be read as Parquet"),
     ],
 )

@@ -65,7 +65,9 @@ class CsvFormat(TextFormat):
     @classmethod
     def _require_delimiter(cls, header: Sequence[str], where: str) -> None:
         if len(header) == 1 and any(other in header[0] for other in ",;\t|"):
-            raise DataError(f"{where}: the header {header[0]!r} is not separated by {cls.delimiter_name}; save it so")
+            raise DataError(
+                f"{where}: the header {header[0]!r} is not separated by {cls.delimiter_name}; save it that way"
+            )
 
     def read_columns(self) -> tuple[str, ...]:
         with self.path.open("rb") as file:
@@ -90,7 +92,7 @@ class CsvFormat(TextFormat):
         with path.open("w", encoding="utf-8", newline="") as out:
             writer = csv.writer(out, delimiter=self.delimiter, lineterminator="\n")
             for index, row in enumerate(block.rows):
-                # Fields beyond the header's are in the row's fault.
+                # The fault of a row with surplus fields quotes them, so they are not lost.
                 cells = [*row[:width], *[""] * (width - len(row))]
                 writer.writerow([*cells, *(_format_cell(values[index]) for values in columns.values())])
 

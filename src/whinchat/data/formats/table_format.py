@@ -36,7 +36,7 @@ class Block:
     Attributes:
         rows: the rows in the format's own representation; only the format that read them looks inside.
         texts: the text of each row; empty where the row cannot be read.
-        faults: for each row, what is wrong with it; empty where nothing is.
+        faults: the fault of each row; empty for a row without one.
     """
 
     rows: Any
@@ -87,7 +87,7 @@ class TableFormat(ABC):
 
     @abstractmethod
     def read_columns(self) -> tuple[str, ...]:
-        """Return the names of the columns; where rows may have columns of their own, those of the first row.
+        """Return the names of the columns; in a format whose rows may differ in their columns, those of the first row.
 
         Raises:
             DataError: the file cannot be read, or the format has fixed columns and ``text_column`` is not among them.
@@ -118,6 +118,6 @@ class TableFormat(ABC):
 
 
 def read_text_cell(value: object, column: str) -> tuple[str, str]:
-    """Return the text of a cell, and what is wrong with it; one of the two is empty."""
+    """Return the text of a cell and its fault, one of which is empty."""
     fault = f"{column!r} holds nothing" if value is None else text_fault(value, column)
     return ("", fault) if fault else (str(value), "")

@@ -26,14 +26,13 @@ def register_table_format(table_format: type[TableFormat]) -> type[TableFormat]:
     Raises:
         ValueError: a suffix is not a dot and lower-case characters, or belongs to another format.
     """
+    name = table_format.__name__
     for suffix in table_format.suffixes:
         # A file's suffix is what follows its last dot.
         if Path(f"table{suffix}").suffix != suffix or suffix != suffix.lower():
-            raise ValueError(
-                f"{table_format.__name__}: the suffix {suffix!r} must be one dot and lower-case characters"
-            )
+            raise ValueError(f"{name}: the suffix {suffix!r} must be one dot and lower-case characters")
         if suffix in _FORMATS and _load(suffix) is not table_format:
-            raise ValueError(f"{table_format.__name__}: {suffix} belongs to {_load(suffix).__name__}; choose another")
+            raise ValueError(f"{name}: {suffix} belongs to {_load(suffix).__name__}; choose another")
     _FORMATS.update(dict.fromkeys(table_format.suffixes, table_format))
     return table_format
 
@@ -64,14 +63,14 @@ def open_table(path: Path, text_column: str) -> TableFormat:
     """Open the table in ``path`` for prediction.
 
     Raises:
-        DataError: no such file, a file of no known format or without ``text_column``, or one that cannot be read.
+        DataError: the file is missing, has an unknown format, lacks ``text_column`` or cannot be read.
     """
     advice = f"give a {', '.join(table_suffixes())} file or a folder of them"
     if not path.is_file():
         raise DataError(f"{path}: no such file; {advice}")
     table_format = find_table_format(path)
     if table_format is None:
-        raise DataError(f"{path}: not a table whinchat labels; {advice}")
+        raise DataError(f"{path}: is not a table that whinchat can label; {advice}")
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot be read; check its permissions")
     return table_format(path, text_column)

@@ -57,7 +57,7 @@ class TextFormat(TableFormat):
 
     @abstractmethod
     def header(self, added: Sequence[str]) -> bytes:
-        """Return what stands before the first row of a labelled table, with the names of the ``added`` columns."""
+        """Return the bytes before the first row of a labelled table: the header with the names of ``added`` columns."""
 
 
 class DecodedLines:
@@ -86,7 +86,7 @@ class DecodedLines:
             yield line
 
     def take_fault(self) -> str:
-        """Return what was wrong with the lines since the last call, or an empty string."""
+        """Return the fault of the lines read since the last call, or an empty string."""
         fault, self._fault = self._fault, ""
         return fault
 

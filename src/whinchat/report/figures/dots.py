@@ -67,7 +67,7 @@ def _macro_f1(metrics: Metrics) -> Estimate:
 def _draw_rows(
     ax: Axes, positions: list[float], pairs: list[Pair], columns: dict[str, list[str]], theme: Theme
 ) -> None:
-    """Dots of each pair, and beside the plot a column of values before and after training, and the given columns."""
+    """Dots of each pair; beside the plot their values before and after training, then the further ``columns``."""
     for y, (before, after) in zip(positions, pairs, strict=True):
         _draw_pair(ax, y, before, after, theme)
     values = {

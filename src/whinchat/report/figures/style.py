@@ -22,6 +22,7 @@ from whinchat.storage.atomic import replace_file, write_text
 
 PNG_DPI = 200
 LONGEST_NAME = 30
+_TIGHT: Any = {"bbox_inches": "tight", "pad_inches": 0.15}
 TITLE_CHARACTER_WIDTH = 0.108  # inches, at the font size of a title
 
 # DejaVu Sans comes with matplotlib; the other fonts are used only if they are installed.
@@ -143,10 +144,7 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write the figure to ``stem`` as PNG and SVG, and return both paths; call inside ``figure_theme``."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
     replace_file(
-        png,
-        lambda draft: figure.savefig(
-            draft, format="png", dpi=PNG_DPI, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None}
-        ),
+        png, lambda draft: figure.savefig(draft, format="png", dpi=PNG_DPI, metadata={"Software": None}, **_TIGHT)
     )
     write_text(svg, to_svg(figure))
     return png, svg
@@ -155,5 +153,5 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
 def to_svg(figure: Figure) -> str:
     """Return the figure as SVG text; call inside ``figure_theme``."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.15, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **_TIGHT)
     return buffer.getvalue()
