@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.growth import AXES, JOBS
 from whinchat.report.figures.style import LIGHT, PNG_DPI, figure_theme, new_figure, write_message
@@ -52,8 +52,7 @@ def draw_bars(entries: Sequence[Mapping[str, Any]], title: str) -> Figure:
             continue
         ax.barh(y, rate["median"], height=0.62, color=LIGHT.after if entry["ours"] else LIGHT.before)
         ax.plot([rate["min"], rate["max"]], [y, y], "-|", color=LIGHT.ink, linewidth=1.1, markersize=7)
-        text = f"{rate['median']:.1f}"
-        ax.text(rate["max"] + longest * 0.015, y, text, va="center", color=LIGHT.ink, bbox=paper)
+        ax.text(rate["max"] + longest * 0.015, y, f"{rate['median']:.1f}", va="center", color=LIGHT.ink, bbox=paper)
     ax.set_yticks(range(len(order)), [entry["title"] for entry in order])
     for label, entry in zip(ax.get_yticklabels(), order, strict=True):
         label.set_fontweight("bold" if entry["ours"] else "normal")
@@ -118,7 +117,6 @@ def _log_axes(ax: Axes, ticks: list[float]) -> None:
     ax.set_xticks(apart, [_short(tick) for tick in apart])
     ax.xaxis.set_minor_locator(NullLocator())
     plain_log_ticks(ax, (1.0, 2.0, 5.0))
-    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(axis="y")
 
 

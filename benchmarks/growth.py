@@ -125,18 +125,13 @@ def summary(readings: Mapping[str, Mapping[str, Sequence[Reading]]]) -> dict[str
             sizes = [point.x for point in good]
             # By number of texts, the cost of all texts counts; along the other axes, the cost of one.
             costs = [(point.seconds_a_text or 0.0) * (point.x if axis == "texts" else 1) for point in good]
-            entry: dict[str, Any] = {
-                "points": [asdict(point) for point in sorted(points, key=lambda point: point.x)],
-                "time": power_law(sizes, costs),
-                "memory": power_law(sizes, [float(point.peak_bytes or 1) for point in good]),
-            }
+            memory = power_law(sizes, [float(point.peak_bytes or 1) for point in good])
+            curve = [asdict(point) for point in sorted(points, key=lambda point: point.x)]
+            entry: dict[str, Any] = {"points": curve, "time": power_law(sizes, costs), "memory": memory}
             if axis == "texts":
-                fit = line(sizes, [point.total_seconds or 0.0 for point in good])
-                entry["line"] = fit
-                entry["hours"] = {
-                    str(texts): (fit["start_up"] + fit["seconds_a_text"] * texts) / 3600 if fit else None
-                    for texts in MANY
-                }
+                entry["line"] = fit = line(sizes, [point.total_seconds or 0.0 for point in good])
+                hours = ((fit["start_up"] + fit["seconds_a_text"] * texts) / 3600 if fit else None for texts in MANY)
+                entry["hours"] = dict(zip(map(str, MANY), hours, strict=True))
             result.setdefault(axis, {})[job] = entry
     return result
 

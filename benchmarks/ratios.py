@@ -45,27 +45,22 @@ _HEAD, _HEADS = "a classification head", ("seqcls-bf16", "seqcls-bf16-fp32-weigh
 _STORED = "without gradient checkpointing"
 _PEAK, _MEMORY = "share of the bf16 matrix-product peak, training", "peak memory against TRL bf16"
 _KV, _ALL = "training, k/v, against TRL bf16", "training, all linear, against TRL bf16"
-_TINY = "tinyllama-nf4"
+_DORA, _STEP = "DoRA against whinchat's LoRA, all linear", "time of a step over that in bf16"
+_TINY, _GB = "tinyllama-nf4", "peak memory in GB (10^9 bytes), loading included"
 RATIOS = {
     "train_kv_vs_trl_fp32": _training("training, k/v, against TRL float32", "lora-kv", "trl-fp32-kv", at_least=16),
     "train_kv_vs_trl_bf16": _training(_KV, "lora-kv", "trl-bf16-kv", at_least=10),
     "train_kv_vs_seqcls_bf16": _training(f"training, k/v, against {_HEAD}, bf16", "lora-kv", *_HEADS, at_least=2),
     "train_all_vs_trl_bf16": _training(_ALL, "lora-all", "trl-bf16-all", at_least=10),
-    "dora_vs_lora": _training(
-        "DoRA against whinchat's LoRA, all linear", "dora-all", "whinchat-lora-all", at_least=0.87
-    ),
+    "dora_vs_lora": _training(_DORA, "dora-all", "whinchat-lora-all", at_least=0.87),
     "score_vs_generate_fp32": _scoring("generate, 16 tokens, float32", "generate-fp32", at_least=16),
     "score_vs_generate_bf16": _scoring("generate, 16 tokens, bf16", "generate-bf16", at_least=5),
     "score_vs_seqcls_bf16": _scoring(f"{_HEAD}'s forward pass, bf16", "seqcls-bf16", at_least=1.3),
     "peak_share": _training(f"{_PEAK}, all linear", "lora-all", of="peak", at_least=0.65),
     "memory_vs_trl_bf16": _training(f"{_MEMORY}, training, k/v", "lora-kv", "trl-bf16-kv", of="memory", at_most=0.4),
-    "tinyllama_nf4_peak_gb": _tinyllama(
-        "peak memory in GB (10^9 bytes), loading included", _TINY, of="memory", at_most=2.5
-    ),
+    "tinyllama_nf4_peak_gb": _tinyllama(_GB, _TINY, of="memory", at_most=2.5),
     # A ratio of step times, hence of the rates the other way round.
-    "tinyllama_nf4_step_vs_bf16": _tinyllama(
-        "time of a step over that in bf16", "tinyllama-bfloat16", _TINY, at_most=1.1
-    ),
+    "tinyllama_nf4_step_vs_bf16": _tinyllama(_STEP, "tinyllama-bfloat16", _TINY, at_most=1.1),
     # Without targets: the same peers with their best settings.
     "train_kv_vs_trl_bf16_stored": _training(f"{_KV} {_STORED}", "lora-kv", "trl-bf16-kv-stored"),
     "train_all_vs_trl_bf16_stored": _training(f"{_ALL} {_STORED}", "lora-all", "trl-bf16-all-stored"),

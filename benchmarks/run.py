@@ -17,7 +17,7 @@ from benchmarks.machine import machine, provenance, versions
 from benchmarks.measure import measure
 from benchmarks.plan import GROUPS, Sizes, read_workload
 from benchmarks.ratios import judged, ratios
-from benchmarks.shapes import shape_folder
+from benchmarks.shapes import SHAPES, shape_folder
 from benchmarks.tables import publish, save, write
 from whinchat.errors import WhinchatError
 
@@ -77,8 +77,8 @@ def run_all(sizes: Sizes, groups: Sequence[str], out: Path, data: str | None = N
         "settings": {**asdict(sizes), "groups": list(groups)},
         "workload": workload,
     }
-    needed = {"mistral-300m-shape": {"growth"}, "tinyllama-shape": {"growth", "tinyllama"}}
-    shapes = {name: shape_folder(name, split.texts) for name, users in needed.items() if users & set(groups)}
+    names = SHAPES if "growth" in groups else ["tinyllama-shape"] if "tinyllama" in groups else []
+    shapes = {name: shape_folder(name, split.texts) for name in sorted(names)}
     plans = {
         "training": lambda: plan.training(sizes, split),
         "scoring": lambda: plan.scoring(sizes, split),
@@ -89,9 +89,9 @@ def run_all(sizes: Sizes, groups: Sequence[str], out: Path, data: str | None = N
     say(f"[plan] {', '.join(listed)}; {sizes.rounds} rounds where time allows")
     logs = out.parent / "logs"
     measured: dict[str, dict[str, Any]] = {}
-    for group, some in contests.items():
+    for group, contestants in contests.items():
         limit = math.inf if sizes.full else plan.LIMIT_SECONDS[group]
-        entries = measure(group, some, sizes.rounds, logs, say, limit)
+        entries = measure(group, contestants, sizes.rounds, logs, say, limit)
         measured[group] = {name: entry.to_dict() for name, entry in entries.items()}
         save(_complete(result, measured, {}, started), out)
     grown: dict[str, Any] = {}

@@ -41,8 +41,7 @@ def trial(name: str, base: str, overrides: list[str]) -> dict[str, Any]:
     rows, most = recipe.data.train_rows, len(corpus.train) - HELD_OUT_ROWS
     if rows is None or rows > most:
         raise SystemExit(f"data.train_rows: set it to {most} or fewer")
-    out = Path("runs/trials") / name
-    started = time.perf_counter()
+    out, started = Path("runs/trials") / name, time.perf_counter()
     train_run(recipe, out, "resume" if out.exists() else "refuse")
     seconds = round(time.perf_counter() - started)
     _, engine = load_engine(out)

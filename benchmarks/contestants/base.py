@@ -88,7 +88,7 @@ class TrainedContestant(Contestant):
         return Measured(len(split), watch.seconds, self.round_facts(trainer.state))
 
     def round_facts(self, state: TrainerState) -> dict[str, Any]:
-        """Return facts about a round."""
+        """Return facts about a round, after its training."""
         return {"steps": state.global_step}
 
 

@@ -219,10 +219,8 @@ class MatrixPeak(Contestant):
 
     def load(self) -> None:
         dtype, draw = getattr(torch, self.options["dtype"]), torch.Generator().manual_seed(0)
-        self.pairs = {
-            size: [torch.randn(size, size, generator=draw).to(dtype) for _ in range(2)]
-            for size in self.options.get("sizes", (1024, 2048, 4096))
-        }
+        sizes = self.options.get("sizes", (1024, 2048, 4096))
+        self.pairs = {size: torch.randn(2, size, size, generator=draw).to(dtype) for size in sizes}
         self.facts = {"dtype": self.options["dtype"], "threads": torch.get_num_threads()}
 
     def run(self, *, warm_up: bool = False) -> Measured:
@@ -235,8 +233,7 @@ class MatrixPeak(Contestant):
 
 def _median_seconds(a: torch.Tensor, b: torch.Tensor, budget: float) -> float:
     """Return the median time of as many products as fit into ``budget`` seconds, at least five."""
-    out = a @ b
-    times: list[float] = []
+    out, times = a @ b, list[float]()
     while len(times) < 5 or sum(times) < budget:
         started = time.perf_counter()
         torch.mm(a, b, out=out)

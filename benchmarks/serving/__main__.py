@@ -100,10 +100,9 @@ def measure(
 
 def summarize(rounds: Sequence[Sequence[Load]]) -> list[Load]:
     """Return medians over the rounds for each number of clients, with the least and the greatest rate."""
-    merge = {"per_second": spread, "p50": median, "p99": median, "answers": sum, "refused": sum}
+    merge = {"concurrency": max, "per_second": spread, "p50": median, "p99": median, "answers": sum, "refused": sum}
     return [
-        {"concurrency": loads[0]["concurrency"]}
-        | {key: function([one[key] for one in loads]) for key, function in merge.items()}
+        {key: function([point[key] for point in loads]) for key, function in merge.items()}
         for loads in zip(*rounds, strict=True)
     ]
 
@@ -169,14 +168,8 @@ def main() -> None:
         addresses = {name: stack.enter_context(server(command)) for name, command in commands.items()}
         loads = measure(addresses, texts, options.concurrency, options.seconds, options.rounds)
     servers = {name: summarize(rounds) for name, rounds in loads.items()}
-    result = {
-        "machine": machine(),
-        "versions": versions(),
-        "provenance": provenance("python -m benchmarks.serving"),
-        "servers": servers,
-        "rounds": loads,
-    }
-    save(result, RESULT)
+    about = {"machine": machine(), "versions": versions(), "provenance": provenance("python -m benchmarks.serving")}
+    save({**about, "servers": servers, "rounds": loads}, RESULT)
     draw(servers, FIGURE)
     print(table(servers))
 

@@ -244,8 +244,8 @@ def _compare_pair(
     (name, ours), (simple, theirs) = method, against
     seeds = sorted(ours.keys() & theirs.keys())
     gains = [results[ours[seed]].metrics.macro_f1 - results[theirs[seed]].metrics.macro_f1 for seed in seeds]
-    mean, their_mean = (np.mean([resamples[side[seed]] for seed in seeds], axis=0) for side in (ours, theirs))
-    over_seeds, over_rows = _t_interval(gains), _interval(mean - their_mean)
+    our_mean, their_mean = (np.mean([resamples[side[seed]] for seed in seeds], axis=0) for side in (ours, theirs))
+    over_seeds, over_rows = _t_interval(gains), _interval(our_mean - their_mean)
     verdict: Verdict = "no claim"
     if over_seeds is not None and len(seeds) >= SEEDS_FOR_A_CLAIM:
         low, high = min(over_seeds.low, over_rows.low), max(over_seeds.high, over_rows.high)

@@ -68,10 +68,10 @@ def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
         "worse": f"worse than {against}",
         "open": f"no clear difference from {against}",
     }
+    by_gain = sorted(comparisons, key=lambda comparison: -comparison.gain)
     parts = []
     for verdict, phrase in phrases.items():
-        group = sorted((one for one in comparisons if one.verdict == verdict), key=lambda comparison: -comparison.gain)
-        if group:
+        if group := [comparison for comparison in by_gain if comparison.verdict == verdict]:
             listed = (f"{comparison.method} ({format_signed(comparison.gain)})" for comparison in group)
             parts.append(f"{phrase}: {', '.join(listed)}")
     if silent := [comparison.method for comparison in comparisons if comparison.verdict == "no claim"]:

@@ -1,4 +1,4 @@
-"""The contestants, one module a kind; only the process of a trial imports a module with its libraries."""
+"""The contestants; only the process of a trial imports the module of its contestant, with its libraries."""
 
 from __future__ import annotations
 
