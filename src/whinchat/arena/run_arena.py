@@ -45,8 +45,7 @@ def run_arena(
     Raises:
         WhinchatError: the arena is not valid, its data cannot be read, or the folder holds something else.
     """
-    arena, folder = _prepare(spec, out)
-    jobs = plan_trials(arena)
+    arena, folder, jobs = _prepare(spec, out)
     records = _kept_records(folder, jobs, retry=retry)
     missing = [trial for trial in jobs if trial not in records]
     if missing:
@@ -70,16 +69,16 @@ def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResu
     Raises:
         RunError: the folder holds no arena, or trials that cannot be compared.
     """
-    arena, folder = _prepare(spec, out)
-    jobs = plan_trials(arena)
+    arena, folder, jobs = _prepare(spec, out)
     if not folder.spec.is_file():
         raise RunError(f"{folder.path}: holds no arena; run it first, or name its folder with --out")
     return _write_results(summarize_trials(arena.spec, _kept_records(folder, jobs), list(jobs)), folder)
 
 
-def _prepare(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder]:
+def _prepare(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder, Jobs]:
+    """Return the arena with its recipes, its folder, and every trial with its job."""
     arena = resolve_arena(load_arena(spec) if isinstance(spec, str) else spec)
-    return arena, ArenaFolder(out or Path("runs") / "arena" / arena.spec.name)
+    return arena, ArenaFolder(out or Path("runs") / "arena" / arena.spec.name), plan_trials(arena)
 
 
 def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:

@@ -52,7 +52,7 @@ class Regression(Contestant):
     family = "simple"
 
     def features(self, texts: Sequence[str]) -> Any:
-        """Return the inputs of the first step, N rows."""
+        """Return the texts as the first step of the pipeline reads them, N rows."""
         return self.clean(texts)
 
     def steps(self) -> list[tuple[str, Any]]:
@@ -91,7 +91,7 @@ class Regression(Contestant):
         return len(train)
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log-probabilities, (N, K); next to none for a label without training rows."""
+        """Return log-probabilities, (N, K); a label without training rows gets the smallest positive probability."""
         log_probs = self._fitted.predict_log_proba(self.features(texts))
         least = np.log(np.finfo(np.float64).tiny)
         scores = np.full((len(log_probs), len(self.recipe.task.labels)), least)
