@@ -3,8 +3,6 @@
 N: texts. K: labels.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Mapping, Sequence

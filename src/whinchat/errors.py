@@ -4,8 +4,6 @@ Every message names what failed and where, and says what to do about it. The com
 and exits with ``exit_code``; a traceback means a bug in whinchat.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

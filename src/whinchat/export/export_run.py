@@ -1,7 +1,5 @@
 """Export a classifier, and keep the files only if they are proved to answer like the classifier."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict

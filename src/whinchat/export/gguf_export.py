@@ -1,7 +1,5 @@
 """Export format "gguf": float16 and Q8_0 files for llama.cpp and Ollama, with a ``Modelfile``."""
 
-from __future__ import annotations
-
 from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.export.gguf_reader import gguf_reader_name, gguf_scores
 from whinchat.export.gguf_writer import TokenizerFamily, gguf_paths, require_convertible, write_gguf

@@ -3,8 +3,6 @@
 Names, metadata keys and quantization come from llama.cpp's own package ``gguf``. V: size of the vocabulary.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

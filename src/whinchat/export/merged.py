@@ -1,7 +1,5 @@
 """Export format "merged": one model without an adapter, for transformers and for every command of whinchat."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import get_args
 

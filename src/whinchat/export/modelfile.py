@@ -1,7 +1,5 @@
 """The prompt as strings around instruction and text, and Ollama's ``Modelfile`` with these strings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from whinchat.errors import ModelError

@@ -5,8 +5,6 @@ The graph takes token ids and returns a logit for each label; running it needs o
 B: texts of a batch. T: tokens of the longest; the others are padded on the right. K: labels. N: texts.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ classification head; the tokenizer puts instruction and chat markers around ever
 B: texts of a batch. T: tokens of the longest. H: width of the model. K: labels. N: texts.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Find the chat model of a recipe, and load it frozen."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

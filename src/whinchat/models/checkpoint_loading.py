@@ -6,8 +6,6 @@ its time on searching 15 boundaries for each weight. Here transformers gets the 
 memory of its own, and a table replaces the search. The loaded model is bit-identical.
 """
 
-from __future__ import annotations
-
 import json
 from contextlib import ExitStack
 from pathlib import Path

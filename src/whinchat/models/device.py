@@ -1,7 +1,5 @@
 """Plan device, data types and attention before anything is loaded."""
 
-from __future__ import annotations
-
 import os
 import platform
 from dataclasses import dataclass

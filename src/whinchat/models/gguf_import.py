@@ -1,7 +1,5 @@
 """Convert a GGUF file to a folder of safetensors and tokenizer, once for each file."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

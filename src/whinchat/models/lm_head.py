@@ -1,7 +1,5 @@
 """The output layer with float32 logits. M: tokens that get logits. H: width of the model. V: vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from threading import Lock

@@ -1,7 +1,5 @@
 """Read the peak memory of the process, and make glibc reuse freed memory; other C libraries stay unchanged."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 import re

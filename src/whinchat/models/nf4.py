@@ -5,8 +5,6 @@ O, I: rows and columns of a weight. N: elements of a weight. S: block size, the 
 Source of the format: QLoRA, section 3 (arXiv:2305.14314).
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The size of a model from its configuration alone: no weights are read, and nothing is downloaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

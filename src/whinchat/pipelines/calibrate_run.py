@@ -1,7 +1,5 @@
 """Calibrate a finished run again, for another metric or another threshold."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

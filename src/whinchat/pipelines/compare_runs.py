@@ -1,7 +1,5 @@
 """Compare finished runs with one another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

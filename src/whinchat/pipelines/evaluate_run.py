@@ -1,7 +1,5 @@
 """Evaluate a trained classifier again, on its own split or on other data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

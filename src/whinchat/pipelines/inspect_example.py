@@ -1,7 +1,5 @@
 """Show one training example as the model sees it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Examine this machine, and estimate which shipped recipes fit into its memory."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import asdict, dataclass

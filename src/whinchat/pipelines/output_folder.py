@@ -1,7 +1,5 @@
 """Check and open the folder that a run writes to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Push a finished run to the Hugging Face hub."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

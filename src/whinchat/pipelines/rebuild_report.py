@@ -1,7 +1,5 @@
 """Write the report of a finished run again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from whinchat.report.write import write_report_files

@@ -1,7 +1,5 @@
 """Build the record of a run from the results of its stages."""
 
-from __future__ import annotations
-
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime

@@ -5,8 +5,6 @@ settings and scores the fold, so that no row is scored by a model that has seen 
 the last checkpoint of the fold that was being trained.
 """
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Sequence

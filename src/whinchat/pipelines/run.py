@@ -3,8 +3,6 @@
 Every stage stores its results in the run folder before the next stage starts, so a run that was killed resumes there.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from whinchat.data.dataset import Split

@@ -3,8 +3,6 @@
 The estimate comes from a short measured sample: the untrained model scores, and answers freely, a few texts of the run.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -6,8 +6,6 @@ Answers of several tokens may share their first tokens. Each shared beginning be
 label's log-probability is the sum over its path from the root, which is the last token of the prompt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

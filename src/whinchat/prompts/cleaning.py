@@ -1,7 +1,5 @@
 """Cleaning steps that a recipe applies to every text, in training and in use."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ A prompt ends where the model's turn starts. An answer is what the template writ
 followed by the end of turn. Training supervises the tokens of answers only.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Read and write recipes: YAML, dotted overrides, and one error message that lists every fault."""
 
-from __future__ import annotations
-
 import re
 import typing
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Find the YAML files of one kind, recipes or arenas: shipped files, and files of the user."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path

@@ -4,8 +4,6 @@ Keys have the names of transformers, PEFT and TRL wherever those libraries have 
 the reference of the recipe's keys (``docs/reference/recipe.md``).
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator

@@ -1,7 +1,5 @@
 """The HTTP application: its routes, its limits and its metrics."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager

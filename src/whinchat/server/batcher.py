@@ -4,8 +4,6 @@ While one batch is computed, the texts of the next one gather. So a batch is as 
 waits for further ones to arrive. Requests take turns, one text each, so a long request does not hold up a short one.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The parts of a run that the server shows: its model card, report and figures, and texts to try."""
 
-from __future__ import annotations
-
 import html
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

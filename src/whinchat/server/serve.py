@@ -1,7 +1,5 @@
 """Run the server: load the classifiers, listen, and stop without losing an accepted request."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path

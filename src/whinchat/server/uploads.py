@@ -1,7 +1,5 @@
 """Label a table from the body of a request, and send it back piece by piece."""
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

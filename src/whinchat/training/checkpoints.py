@@ -1,7 +1,5 @@
 """Find the checkpoint from which a killed run can continue."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Everything else in whinchat runs in one process. ``training.launch`` tells which process this is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -3,8 +3,6 @@
 Reading this loads no torch, so the command line can ask before anything else.
 """
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """The two training losses. B: rows. N: answer nodes. V: vocabulary. K: labels."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Load data, model and prompts, and check everything that could stop training before it starts."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

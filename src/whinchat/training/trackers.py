@@ -1,7 +1,5 @@
 """Experiment trackers of the transformers library, notified from the first training step to the last evaluation."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partialmethod

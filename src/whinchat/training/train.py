@@ -1,7 +1,5 @@
 """Train an adapter, from the last checkpoint if there is one, and save the adapter."""
 
-from __future__ import annotations
-
 import math
 from contextlib import closing
 from pathlib import Path

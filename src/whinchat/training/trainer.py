@@ -3,8 +3,6 @@
 B: rows of a batch. N: answer nodes. K: labels.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -6,8 +6,6 @@ The packed forward pass (``packed_forward.py``) packs the batch, runs attention 
 tells it how the steps in between are computed. How to add a family: ``docs/how-to/add-a-packed-architecture.md``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The families of models that the packed forward pass supports, by their transformers class."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -7,8 +7,6 @@ operations, with float32 copies, saved products and sums of partial gradients; t
 few tensors.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

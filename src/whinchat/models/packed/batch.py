@@ -6,8 +6,6 @@ Layers that treat each token alone (linear layers, norms, feed-forward) work on 
 holds the prefix once and hardly any padding. Attention works on the grid (B, S, ...), one line for each row.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

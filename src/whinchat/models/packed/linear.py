@@ -3,8 +3,6 @@
 M: tokens. O, I: rows and columns of the frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

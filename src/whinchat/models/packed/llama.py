@@ -1,7 +1,5 @@
 """Llama (Llama 2 and 3, TinyLlama, SmolLM2): the architecture that the packed forward pass was written for."""
 
-from __future__ import annotations
-
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 

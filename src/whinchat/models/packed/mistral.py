@@ -1,7 +1,5 @@
 """Mistral (Mistral 7B, Lite-Oute)."""
 
-from __future__ import annotations
-
 from transformers import MistralForCausalLM
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 

@@ -8,10 +8,8 @@ computed once and there is hardly any padding. For attention the rows become a g
 the tokens whose logits are read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import PeftModel
@@ -124,7 +122,7 @@ class _PackedForward:
     plan: AttentionPlan
 
     @classmethod
-    def start(cls, model: nn.Module, batch: PackedBatch) -> tuple[_PackedForward, Tensor]:
+    def start(cls, model: nn.Module, batch: PackedBatch) -> tuple[Self, Tensor]:
         """Return the pass and the input of its first layer, (M, H)."""
         core = _without_peft(model)
         architecture = packed_architecture_of(core)
