@@ -1,7 +1,5 @@
 """The figures of an arena: the learning curve, and quality beside cost."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The files of an arena's folder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

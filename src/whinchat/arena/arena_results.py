@@ -3,8 +3,6 @@
 N: evaluated rows. K: labels. R: resamples. S: seeds.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """An arena's results as tables and sentences."""
 
-from __future__ import annotations
-
 from whinchat.arena.arena_results import SEEDS_FOR_A_CLAIM, ArenaResults, MethodComparison, MethodSummary, Verdict
 from whinchat.report.formatting import (
     NOT_MEASURED,

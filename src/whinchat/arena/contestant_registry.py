@@ -1,7 +1,5 @@
 """The registry of contestants: it maps the name of a kind to a class, which is imported when a trial needs it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pkgutil import resolve_name

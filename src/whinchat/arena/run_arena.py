@@ -1,7 +1,5 @@
 """Plan an arena's trials, run the trials without a record one after the other, and summarize all of them."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What an arena measures: methods, sizes of the training set, seeds, and the recipe that all methods share."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

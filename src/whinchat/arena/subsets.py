@@ -1,7 +1,5 @@
 """Choose the training rows of a trial: equal for every method, and nested, so that 300 rows contain the 100 rows."""
 
-from __future__ import annotations
-
 import random
 
 from whinchat.data.dataset import Split

@@ -4,8 +4,6 @@
 The record is written in one step after everything was measured, so a process that ends early leaves none.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import sys

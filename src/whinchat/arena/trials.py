@@ -3,8 +3,6 @@
 K: labels. N: evaluated rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The contestants; only the process of a trial imports the module of its contestant, with its libraries."""
 
-from __future__ import annotations
-
 from whinchat.arena.contestant_registry import find_kind, import_contestant
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.arena.spec import Method

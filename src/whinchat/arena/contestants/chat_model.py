@@ -3,8 +3,6 @@
 N: texts. K: labels.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 N: texts. B: rows of a batch. T: tokens. H: width of the encoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
