@@ -16,7 +16,7 @@ from benchmarks import growth, plan
 from benchmarks.machine import machine, provenance, versions
 from benchmarks.measure import measure
 from benchmarks.plan import GROUPS, Sizes, read_workload
-from benchmarks.ratios import judged, ratios
+from benchmarks.ratios import ratios
 from benchmarks.shapes import SHAPES, shape_folder
 from benchmarks.tables import publish, save, write
 from whinchat.errors import WhinchatError
@@ -119,7 +119,6 @@ def _complete(
         "seconds": time.perf_counter() - started,
         "ratios": values,
         "ratio_ranges": ranges,
-        "targets": judged(values),
         "peak": {name: training.get(f"peak-{name}", {}).get("per_second") for name in ("bfloat16", "float32")},
         "failures": [f"{name}: {error}" for name, error in errors.items() if error],
         "contestants": measured,

@@ -103,19 +103,14 @@ def _head(result: Result) -> str:
 def _ratios(result: Result) -> str:
     rows = []
     for key, ratio in RATIOS.items():
-        value, extent, judgement = (result[part].get(key) for part in ("ratios", "ratio_ranges", "targets"))
-        if value is None and judgement is None:
-            continue
-        target = f"{judgement['bound']} {judgement['target']:g}" if judgement else ""
-        reached = {True: "yes", False: "no", None: ""}[judgement["reached"] if judgement else None]
-        extremes = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
-        rows.append((ratio.title, format_number(value, 2), extremes, target, reached))
+        if extent := result["ratio_ranges"].get(key):
+            extremes = f"{extent['min']:.2f} to {extent['max']:.2f}"
+            rows.append((ratio.title, format_number(result["ratios"][key], 2), extremes))
     words = (
         "A speed ratio is whinchat's rate divided by that of the alternative in the same round, so above 1 whinchat is "
-        "faster. A memory ratio is whinchat's peak divided by that of the alternative. The target is the value that a "
-        "ratio should reach.\n\n"
+        "faster. A memory ratio is whinchat's peak divided by that of the alternative.\n\n"
     )
-    columns = ("whinchat divided by the alternative", "median", "rounds", "target", "reached")
+    columns = ("whinchat divided by the alternative", "median", "rounds")
     return "## Ratios\n\n" + words + markdown_table(columns, rows)
 
 

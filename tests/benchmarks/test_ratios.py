@@ -1,9 +1,9 @@
-"""Ratios from synthetic records: medians of rounds, missing contestants, targets."""
+"""Ratios from synthetic records: medians of rounds, missing contestants."""
 
 from __future__ import annotations
 
 import pytest
-from benchmarks.ratios import RATIOS, judged, ratios
+from benchmarks.ratios import RATIOS, ratios
 
 from tests.helpers.benchmark_results import groups
 
@@ -48,13 +48,3 @@ def test_what_is_missing_is_null_and_has_no_verdict() -> None:
     nothing, _ = ratios({})
     assert set(RATIOS) == set(nothing)
     assert set(nothing.values()) == {None}
-
-
-def test_targets_know_their_direction() -> None:
-    found, _ = ratios(groups())
-    verdicts = judged(found)
-    assert verdicts["train_kv_vs_trl_fp32"]["reached"] is True
-    assert verdicts["train_kv_vs_trl_bf16"]["reached"] is False
-    assert verdicts["memory_vs_trl_bf16"] == {"target": 0.4, "bound": "at most", "measured": 0.25, "reached": True}
-    assert verdicts["tinyllama_nf4_step_vs_bf16"]["reached"] is False
-    assert verdicts["score_vs_generate_fp32"]["reached"] is None
