@@ -103,9 +103,10 @@ def _head(result: Result) -> str:
 def _ratios(result: Result) -> str:
     rows = []
     for key, ratio in RATIOS.items():
-        if extent := result["ratio_ranges"].get(key):
-            extremes = f"{extent['min']:.2f} to {extent['max']:.2f}"
-            rows.append((ratio.title, format_number(result["ratios"][key], 2), extremes))
+        if ratio.group in result["contestants"]:
+            extent = result["ratio_ranges"].get(key)
+            extremes = f"{extent['min']:.2f} to {extent['max']:.2f}" if extent else ""
+            rows.append((ratio.title, format_number(result["ratios"].get(key), 2), extremes))
     words = (
         "A speed ratio is whinchat's rate divided by that of the alternative in the same round, so above 1 whinchat is "
         "faster. A memory ratio is whinchat's peak divided by that of the alternative.\n\n"
