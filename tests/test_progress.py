@@ -36,6 +36,21 @@ def test_a_log_is_told_how_far_it_is_even_while_one_item_takes_long(capsys: pyte
 
 
 @pytest.mark.usefixtures("logged")
+def test_the_log_is_never_silent_for_long(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.3)
+    with stage("Evaluate"):
+        # Neither count lasts as long as the interval, but both together do.
+        for title in ("Scoring", "Generating"):
+            with progress(title, 2) as bar:
+                bar.update(1)
+                time.sleep(0.25)
+        time.sleep(0.5)
+    lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert lines[1].startswith("Generating: 1 of 2 texts (50%)"), "counted from the start of the stage"
+    assert lines[2].startswith("Evaluate: running for "), "nothing else tells of the stage"
+
+
+@pytest.mark.usefixtures("logged")
 def test_stages_are_told_at_both_ends_and_a_failed_one_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
     with stage("Load the model"):
         pass

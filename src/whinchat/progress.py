@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from contextlib import closing, contextmanager, nullcontext
+from typing import Any, ClassVar, TypeVar
 
 from tqdm import tqdm
 
@@ -57,14 +57,21 @@ class _Bar(Progress):
 
 
 class _LoggedProgress(Progress):
-    """A count that is logged every ``LOG_INTERVAL_SECONDS`` by a thread of its own, however long an item takes."""
+    """A count that a thread of its own logs whenever the log was silent for ``LOG_INTERVAL_SECONDS``.
 
-    def __init__(self, title: str, total: int | None, unit: str, initial: int) -> None:
+    Of nested counts, such as a stage and what is done in it, only the innermost is logged.
+    """
+
+    _open: ClassVar[list[_LoggedProgress]] = []
+    _last_line = time.perf_counter()
+
+    def __init__(self, title: str, total: int | None = None, unit: str = "", initial: int = 0) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._initial = self._done = initial
         self._note = ""
         self._started = time.perf_counter()
         self._ended = threading.Event()
+        self._open.append(self)
         self._thread = threading.Thread(target=self._log_regularly, daemon=True)
         self._thread.start()
 
@@ -77,10 +84,21 @@ class _LoggedProgress(Progress):
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
+        self._open.remove(self)
+
+    @classmethod
+    def remember_line(cls, record: logging.LogRecord) -> bool:
+        """Note the time of a line, as a filter that lets every line pass."""
+        cls._last_line = time.perf_counter()
+        return True
 
     def _log_regularly(self) -> None:
-        while not self._ended.wait(LOG_INTERVAL_SECONDS):
-            logger.info(self._line())
+        while not self._ended.wait(max(self._seconds_to_next_line(), LOG_INTERVAL_SECONDS / 30)):
+            if self._seconds_to_next_line() <= 0 and self._open[-1] is self:
+                logger.info(self._line())
+
+    def _seconds_to_next_line(self) -> float:
+        return self._last_line + LOG_INTERVAL_SECONDS - time.perf_counter()
 
     def _line(self) -> str:
         seconds = time.perf_counter() - self._started
@@ -91,6 +109,13 @@ class _LoggedProgress(Progress):
             left = seconds / (self._done - self._initial) * (self._total - self._done)
             line += f", about {whole_duration(left)} left"
         return f"{line}, {self._note}" if self._note else line
+
+
+logger.addFilter(_LoggedProgress.remember_line)
+
+
+def _is_logged() -> bool:
+    return logger.isEnabledFor(logging.INFO) and not sys.stderr.isatty()
 
 
 @contextmanager
@@ -108,7 +133,7 @@ def progress(title: str, total: int | None = None, unit: str = "texts", *, initi
         unit, scale = ("B", True) if unit == "bytes" else (f" {unit}", False)
         with tqdm(total=total, desc=title, unit=unit, unit_scale=scale, initial=initial, disable=None) as bar:
             yield _Bar(bar)
-    elif logger.isEnabledFor(logging.INFO):
+    elif _is_logged():
         with closing(_LoggedProgress(title, total, unit, initial)) as logged:
             yield logged
     else:
@@ -128,7 +153,8 @@ def stage(title: str) -> Iterator[None]:
     """Log when a stage of a run starts and when it ends; one that fails logs no end."""
     logger.info("%s ...", title)
     started = time.perf_counter()
-    yield
+    with closing(_LoggedProgress(title)) if _is_logged() else nullcontext():
+        yield
     logger.info("%s: done in %s", title, whole_duration(time.perf_counter() - started))
 
 
