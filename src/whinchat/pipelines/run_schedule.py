@@ -21,9 +21,9 @@ from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 
 # Texts in the sample: enough to fill a batch on each core, few enough to take seconds.
 SAMPLE_TEXTS = 32
-# A training step takes this many times as long as scoring the same texts; measured with the demo recipe, see
-# docs/decisions.md. Training corrects the estimate after its first steps.
-TRAINING_FACTOR = 3.0
+# Training takes this many times as long as scoring the sample, for each text; see docs/decisions.md. The progress of
+# training corrects the estimate after its first steps.
+TRAINING_FACTOR = 5.0
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ class RunSchedule:
         with stage(planned.title[0].upper() + planned.title[1:]):
             yield
         seconds = self.seconds[name] = time.perf_counter() - started
-        if planned.seconds:
-            # All estimates come from the same sample, so all are wrong by about the same factor.
-            factor = seconds / planned.seconds
-            self._left = [replace(other, seconds=other.seconds and other.seconds * factor) for other in self._left]
+        if name == "before":
+            # The trained model will be evaluated on the same texts.
+            self._left = [replace(one, seconds=seconds) if one.name == "after" else one for one in self._left]
         if left := self._seconds_left():
             logger.info("About %s left", whole_duration(left))
 
