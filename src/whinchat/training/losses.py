@@ -68,3 +68,15 @@ def label_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int
         return torch.ones(len(names))
     counts = Counter(labels)
     return torch.tensor([len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))])
+
+
+def weighted_mean(losses: Tensor, weights: Tensor, labels: Tensor, items: Tensor | int) -> Tensor:
+    """Return the sum of the losses of a micro-batch, each times its label's weight, divided by ``items``.
+
+    Args:
+        losses: (B,).
+        weights: weight of each label, (K,); see ``label_weights``.
+        labels: label indices, (B,).
+        items: items of the whole accumulated batch.
+    """
+    return (losses * weights.to(losses.device)[labels]).sum() / items

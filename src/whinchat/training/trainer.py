@@ -32,7 +32,14 @@ from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.training import distributed
 from whinchat.training.launch import process_rank, world_size
-from whinchat.training.losses import IGNORED, choice_loss, completion_loss, label_offsets, label_weights
+from whinchat.training.losses import (
+    IGNORED,
+    choice_loss,
+    completion_loss,
+    label_offsets,
+    label_weights,
+    weighted_mean,
+)
 
 # Keys of the recipe's ``train`` section that ``TrainingArguments`` has under the same names.
 _SHARED_KEYS = {
@@ -166,9 +173,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         else:
             logits = distributed.call_as_forward(model, lambda: answer_logits(engine.model, engine.plan, batch))
             losses = completion_loss(logits, labels)
-        weights = self._weights.to(losses.device)[inputs["rows"]]
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
-        loss: Tensor = (losses * weights).sum() / items * self.accelerator.num_processes
+        loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
         return loss
 
     def evaluate(

@@ -24,7 +24,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.forward import autocast, inference
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
-from whinchat.training.losses import label_weights
+from whinchat.training.losses import label_weights, weighted_mean
 from whinchat.training.trainer import length_grouped_loader, training_arguments
 
 Features = dict[str, Any]
@@ -142,7 +142,6 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         with autocast(self._plan):
             logits = model(**inputs).logits
         losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-        weights = self._weights.to(losses.device)[labels]
         items = num_items_in_batch if num_items_in_batch is not None else len(labels)
-        loss: Tensor = (losses * weights).sum() / items * self.accelerator.num_processes
+        loss: Tensor = weighted_mean(losses, self._weights, labels, items) * self.accelerator.num_processes
         return loss
