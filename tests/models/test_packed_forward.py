@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import SeedOssConfig
 
 from tests.helpers import tiny_models
+from tests.helpers.packed_families import random_model
 from whinchat.models import forward as engines
 from whinchat.models.adapters import attach_adapter, lora_layers
 from whinchat.models.forward import Engine, answer_logits, plain_logits
@@ -254,13 +255,7 @@ def test_no_work_below_the_lowest_adapter(tiny_llama: Path) -> None:
 def test_other_architectures_and_fused_attention_go_the_plain_way(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny_models.chatml_tokenizer(tmp_path)
-    config = Qwen2Config(
-        vocab_size=480, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.25,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    random_model(tmp_path, SeedOssConfig, head_dim=8)
     asked = []
     monkeypatch.setattr(engines, "packed_logits", lambda *_: asked.append(1))
     for engine in (tuned_engine(tmp_path), tuned_engine(tiny_llama, attn_implementation="sdpa")):

@@ -7,6 +7,8 @@ from torch import nn
 from whinchat.models.packed.architecture import PackedArchitecture
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.mistral import MistralArchitecture
+from whinchat.models.packed.qwen2 import Qwen2Architecture
+from whinchat.models.packed.qwen3 import Qwen3Architecture
 
 _ARCHITECTURES: dict[type[nn.Module], PackedArchitecture] = {}
 
@@ -41,3 +43,5 @@ def packed_architecture_of(model: Any) -> PackedArchitecture | None:
 
 register_packed_architecture(LlamaArchitecture())
 register_packed_architecture(MistralArchitecture())
+register_packed_architecture(Qwen2Architecture())
+register_packed_architecture(Qwen3Architecture())
