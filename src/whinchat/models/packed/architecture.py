@@ -1,6 +1,7 @@
 """The contract of a packed architecture: the steps of a decoder layer, one method each, as Llama computes them.
 
-M: tokens. H: width of the model. K: key heads. G: query heads for each key head. D: width of a head.
+M: tokens. H: width of the model. K: key heads. G: query heads for each key head. D: width of a head. R: width of the
+part of a head that turns with the position. I: width of the feed-forward layer.
 
 The packed forward pass (``packed_forward.py``) packs the batch, runs attention and reads the logits. A family of models
 tells it how the steps in between are computed. How to add a family: ``docs/how-to/add-a-packed-architecture.md``.
@@ -11,16 +12,21 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from whinchat.models.packed.autograd import RmsNorm, SwiGlu
+from whinchat.models.packed.attention import AttentionKind
+from whinchat.models.packed.autograd import GeGlu, RmsNorm, SwiGlu
 from whinchat.models.packed.linear import project
+
+# The kinds of rotary angles that depend on the position alone; those of other kinds depend on the length of the prompt.
+POSITION_ONLY_ROPE = {"default", "linear", "llama3", "yarn"}
 
 
 class PackedArchitecture:
     """One family of models in the packed forward pass. Every method computes what Llama computes.
 
     A subclass names its classes and overrides what differs from Llama. Three things are fixed: attention is causal
-    softmax attention scaled by ``1 / sqrt(D)``; rotary embeddings turn the whole width of a head, with its halves
-    paired; a layer is ``x + attention_output(attend(...))`` followed by ``x + feed_forward(x)``.
+    softmax attention, in which ``AttentionKind`` says what a layer may choose; rotary embeddings turn the first R
+    components of a head, with the halves of this part paired, by angles that depend on the position alone; a layer is
+    ``x + attention_output(attend(...))`` followed by ``x + feed_forward(x)``.
 
     ``model`` is the transformers model without PEFT's wrapper, ``layer`` one of its decoder layers. Linear layers may
     carry a LoRA or DoRA adapter and may be NF4, so they must be called through ``project``: PEFT's own forward pass
@@ -31,47 +37,67 @@ class PackedArchitecture:
     Attributes:
         model_class: the causal language model of transformers, matched exactly: a subclass may compute something else.
         norm_class: the class of all its norms, matched exactly.
+        embedding_class: the class of its token embeddings, matched exactly.
+        gate: joins the two inner products of the feed-forward block; its ``activation`` is the one of the model.
     """
 
     model_class: ClassVar[type[nn.Module]]
     norm_class: ClassVar[type[nn.Module]]
+    embedding_class: ClassVar[type[nn.Module]] = nn.Embedding
+    gate: ClassVar[type[SwiGlu] | type[GeGlu]] = SwiGlu
 
     def supports(self, model: Any) -> bool:
         """Return whether these methods compute what ``model`` does, judged by its configuration.
 
         A subclass returns False for every value that it was not tested with; the model then goes the plain way.
         """
-        config = model.config
+        decoder = self.decoder(model)
         return (
-            config.hidden_act == "silu"
-            and not config.attention_dropout
-            # The angles of other kinds depend on the length of the prompt.
-            and model.model.rotary_emb.rope_type in ("default", "linear", "llama3", "yarn")
-            and all(attn.scaling == attn.head_dim**-0.5 for attn in (layer.self_attn for layer in model.model.layers))
+            self.activation(decoder.config) == self.gate.activation
+            and not decoder.config.attention_dropout
+            and rope_types(decoder.rotary_emb) <= POSITION_ONLY_ROPE
         )
+
+    def decoder(self, model: Any) -> Any:
+        """Return the module that holds embeddings, layers, final norm and the configuration of the text model."""
+        return model.model
+
+    def activation(self, config: Any) -> str:
+        """Return the name of the feed-forward block's activation."""
+        name: str = config.hidden_act
+        return name
 
     def norms(self, model: Any) -> Iterator[nn.Module]:
         """Yield every norm whose weight is read; each must be of ``norm_class``."""
-        yield model.model.norm
-        for layer in model.model.layers:
+        decoder = self.decoder(model)
+        yield decoder.norm
+        for layer in decoder.layers:
             yield from (layer.input_layernorm, layer.post_attention_layernorm)
 
     def projections(self, model: Any) -> Iterator[nn.Module]:
         """Yield every linear layer that goes through ``project``, with its adapter where it carries one."""
-        for layer in model.model.layers:
+        for layer in self.decoder(model).layers:
             attention, mlp = layer.self_attn, layer.mlp
             yield from (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
             yield from (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
 
-    def rotary_angles(self, model: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cos and sin at ``positions`` (L,), both (L, D / 2), in the data type of ``x``."""
-        cos, sin = model.model.rotary_emb(x, positions[None])
-        half = cos.shape[-1] // 2
-        return cos[0, :, :half], sin[0, :, :half]
+    def attention_kind(self, layer: Any) -> AttentionKind:
+        """Return how ``layer`` attends: its scale, window, rotary embedding and soft cap."""
+        return AttentionKind(layer.self_attn.scaling)
+
+    def rotary_angles(self, model: Any, kind: AttentionKind, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cos and sin at ``positions`` (L,), both (L, R / 2), in the data type in which heads are to turn.
+
+        R is the width of a head, or less where only the first components of a head turn, or 0 where none does. ``x`` is
+        the input of the first layer, (M, H).
+        """
+        if kind.rotary is None:
+            return x.new_empty(len(positions), 0), x.new_empty(len(positions), 0)
+        return half_angles(self.decoder(model).rotary_emb(x, positions[None]))
 
     def embed(self, model: Any, tokens: Tensor) -> Tensor:
         """Return the input of the first layer, (M, H), for ``tokens`` (M,)."""
-        x: Tensor = model.model.embed_tokens(tokens)
+        x: Tensor = self.decoder(model).embed_tokens(tokens)
         return x
 
     def attention_input(self, layer: Any, x: Tensor) -> Tensor:
@@ -90,23 +116,54 @@ class PackedArchitecture:
         """Return the values of ``h`` (M, H), (M, K, D)."""
         return split_heads(project(layer.self_attn.v_proj, h), layer.self_attn.head_dim)
 
+    def keys_and_values(self, layer: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``keys`` and ``values`` of ``h``; a family that computes both in one product overrides this method."""
+        return self.keys(layer, h), self.values(layer, h)
+
+    def heads(self, layer: Any, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``queries``, ``keys`` and ``values`` of ``h``; a family with one product for all overrides this."""
+        return self.queries(layer, h), *self.keys_and_values(layer, h)
+
     def attention_output(self, layer: Any, mixed: Tensor) -> Tensor:
         """Return what attention adds to the residual stream, (M, H), from the attended values (M, K * G * D)."""
         return project(layer.self_attn.o_proj, mixed)
 
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return what the feed-forward block, its norm included, adds to the residual stream ``x``, (M, H)."""
-        h = self.normalize(layer.post_attention_layernorm, x)
-        gate, up = project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h)
-        return project(layer.mlp.down_proj, SwiGlu.apply(gate, up))
+        return self.gated_projection(layer, self.normalize(layer.post_attention_layernorm, x))
+
+    def gated_projection(self, layer: Any, h: Tensor) -> Tensor:
+        """Return the output of the feed-forward block without its norms, (M, H), for ``h`` (M, H)."""
+        gate, up = project(layer.mlp.gate_proj, h), project(layer.mlp.up_proj, h)  # (M, I)
+        return project(layer.mlp.down_proj, self.gate.apply(gate, up))
 
     def final_norm(self, model: Any, x: Tensor) -> Tensor:
         """Return the input of the output layer, (M, H)."""
-        return self.normalize(model.model.norm, x)
+        return self.normalize(self.decoder(model).norm, x)
+
+    def final_logits(self, model: Any, logits: Tensor) -> Tensor:
+        """Return the model's logits for the products of the output layer, (..., V); each must depend on its own alone.
+
+        Soft caps and divisors of logits belong here, since V may be a few tokens of the vocabulary.
+        """
+        return logits
 
     def normalize(self, norm: Any, x: Tensor) -> Tensor:
         """Apply an RMS norm over the last dimension of ``x``."""
         return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
+
+
+def half_angles(angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return cos and sin (L, R / 2) from those of transformers, (1, L, R), which hold each angle twice."""
+    cos, sin = angles
+    half = cos.shape[-1] // 2
+    return cos[0, :, :half], sin[0, :, :half]
+
+
+def rope_types(rotary: Any) -> set[str]:
+    """Return the kinds of angles that a rotary embedding of transformers computes."""
+    kinds = rotary.rope_type
+    return set(kinds.values()) if isinstance(kinds, dict) else {kinds}
 
 
 def split_heads(x: Tensor, head_width: int) -> Tensor:

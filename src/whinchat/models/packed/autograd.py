@@ -39,7 +39,10 @@ class _DiscardingContext:
 
 
 class RmsNorm(InferenceAwareFunction):
-    """``weight * x / sqrt(mean(x^2) + eps)``, rounded to the data type of x where transformers rounds.
+    """``weight * x / sqrt(mean(x^2) + eps)``, rounded where transformers rounds.
+
+    The normalized x is rounded to the data type of the weight, and the product to that of x. A weight in the data type
+    of x gives Llama's rounding, a float32 weight that of Gemma and OLMo.
 
     Source: Root Mean Square Layer Normalization, equation 4 (arXiv:1910.07467).
     """
@@ -51,14 +54,14 @@ class RmsNorm(InferenceAwareFunction):
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (M, 1)
         ctx.save_for_backward(x, weight, scale)
-        return wide.mul_(scale).to(x.dtype).mul_(weight)
+        return wide.mul_(scale).to(weight.dtype).mul_(weight).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of x: ``scale * (w g - n mean(n w g))``, where n is ``x * scale`` and g is ``grad``."""
         x, weight, scale = ctx.saved_tensors
-        wide, weighted = x.float(), (grad * weight).float()  # (M, H)
+        wide, weighted = x.float(), (grad.to(weight.dtype) * weight).float()  # (M, H)
         dot = (wide * weighted).sum(dim=-1, keepdim=True)  # (M, 1)
         correction = dot.mul_(scale.square()).div_(-x.shape[-1])
         return weighted.addcmul_(wide, correction).mul_(scale).to(x.dtype), None, None
@@ -67,39 +70,44 @@ class RmsNorm(InferenceAwareFunction):
 class RotaryEmbedding(InferenceAwareFunction):
     """Rotary position embedding, which also moves the heads before the tokens.
 
-    Source: RoFormer, equation 34 (arXiv:2104.09864). Component i turns together with component i + D / 2, as in
-    transformers.
+    The first R components of a head turn, component i together with component i + R / 2, as in transformers. The other
+    D - R components stay as they are; R may be 0.
+
+    Source: RoFormer, equation 34 (arXiv:2104.09864).
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Return the rotated heads, (..., heads, S, D), contiguous.
+        """Return the rotated heads, (..., heads, S, D), contiguous, in the data type of x.
 
         Args:
             ctx: autograd's context.
             x: queries or keys, (..., S, heads, D).
-            cos, sin: angles of the tokens' positions, (..., S, D / 2).
+            cos, sin: angles of the tokens' positions, (..., S, R / 2). Products are computed in their data type.
         """
         ctx.save_for_backward(cos, sin)
-        rotated = x.new_empty(*x.shape[:-3], x.shape[-2], x.shape[-3], x.shape[-1])
-        return _rotate(x.transpose(-2, -3), cos.unsqueeze(-3), sin.unsqueeze(-3), rotated, sign=1)
+        rotated = cos.new_empty(*x.shape[:-3], x.shape[-2], x.shape[-3], x.shape[-1])
+        wide = x.to(cos.dtype).transpose(-2, -3)
+        return _rotate(wide, cos.unsqueeze(-3), sin.unsqueeze(-3), rotated, sign=1).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of x, (..., S, heads, D): ``grad`` rotated back."""
         cos, sin = ctx.saved_tensors
-        rotated = grad.new_empty(*grad.shape[:-3], grad.shape[-2], grad.shape[-3], grad.shape[-1])
-        _rotate(grad, cos.unsqueeze(-3), sin.unsqueeze(-3), rotated.transpose(-2, -3), sign=-1)
-        return rotated, None, None
+        rotated = cos.new_empty(*grad.shape[:-3], grad.shape[-2], grad.shape[-3], grad.shape[-1])
+        _rotate(grad.to(cos.dtype), cos.unsqueeze(-3), sin.unsqueeze(-3), rotated.transpose(-2, -3), sign=-1)
+        return rotated.to(grad.dtype), None, None
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor, *, sign: int) -> Tensor:
     """Write x (..., S, D), rotated by the angles times ``sign``, to ``out``, and return ``out``."""
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
+    half = cos.shape[-1]
+    first, second = x[..., :half], x[..., half : 2 * half]
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-sign)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=sign)
+    torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin, value=sign)
+    if 2 * half < x.shape[-1]:
+        out[..., 2 * half :] = x[..., 2 * half :]
     return out
 
 
@@ -107,7 +115,12 @@ class SwiGlu(InferenceAwareFunction):
     """``silu(gate) * up``.
 
     Source: GLU Variants Improve Transformer, equation 6 (arXiv:2002.05202).
+
+    Attributes:
+        activation: the name of the activation in configurations of transformers.
     """
+
+    activation = "silu"
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -122,6 +135,55 @@ class SwiGlu(InferenceAwareFunction):
         gate, up = ctx.saved_tensors
         # silu(gate) is computed again: (M, I) for each layer would be most of the memory of a training step.
         return torch.ops.aten.silu_backward(grad * up, gate), F.silu(gate).mul_(grad)
+
+
+class GeGlu(InferenceAwareFunction):
+    """``gelu(gate) * up``, with the approximation of GELU by tanh.
+
+    Sources: GLU Variants Improve Transformer, equation 6 (arXiv:2002.05202); Gaussian Error Linear Units, section 2
+    (arXiv:1606.08415).
+
+    Attributes:
+        activation: the name of the activation in configurations of transformers.
+    """
+
+    activation = "gelu_pytorch_tanh"
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Return ``gelu(gate) * up``, (M, I), from gate and up, (M, I)."""
+        ctx.save_for_backward(gate, up)
+        return F.gelu(gate, approximate="tanh").mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of gate and up."""
+        gate, up = ctx.saved_tensors
+        grad_gate = torch.ops.aten.gelu_backward(grad * up, gate, approximate="tanh")
+        # gelu(gate) is computed again: (M, I) for each layer would be most of the memory of a training step.
+        return grad_gate, F.gelu(gate, approximate="tanh").mul_(grad)
+
+
+class SoftCap(InferenceAwareFunction):
+    """``cap * tanh(x / cap)``, which bounds x smoothly to the interval from -cap to cap.
+
+    Source: Gemma 2, section 2 (arXiv:2408.00118).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cap: float) -> Tensor:
+        """Return the bounded x, of the shape of x."""
+        tanh = (x / cap).tanh_()
+        ctx.save_for_backward(tanh)
+        return tanh * cap
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x: ``(1 - tanh^2) * grad``."""
+        (tanh,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad, tanh), None
 
 
 class ScatterRows(InferenceAwareFunction):

@@ -58,8 +58,8 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
         architecture is not None
         and plan.attn_implementation == "eager"
         and architecture.supports(core)
-        and type(core.model.embed_tokens) is nn.Embedding
-        and core.model.embed_tokens.weight.dtype == plan.torch_dtype
+        and type(architecture.decoder(core).embed_tokens) is architecture.embedding_class
+        and architecture.decoder(core).embed_tokens.weight.dtype == plan.torch_dtype
         and len(set(getattr(core, "hf_device_map", {}).values())) <= 1
         and all(type(norm) is architecture.norm_class for norm in architecture.norms(core))
         and all(supports_linear(layer) for layer in architecture.projections(core))
@@ -87,13 +87,15 @@ def packed_logits(
         Logits, (B, 1 + N, V), or (B, 1 + N, len(vocabulary)).
     """
     forward, x = _PackedForward.start(model, pack(batch, tree, prefix_cached=prefix is not None))
-    layers = forward.core.model.layers
-    for index, layer in enumerate(layers):
-        cached = None if prefix is None else prefix.layers[index]
-        read_indices = forward.batch.read_indices() if index == len(layers) - 1 else None
-        x, _, _ = forward.decoder_layer(layer, x, cached, read_indices)
-    hidden = forward.architecture.final_norm(forward.core, x)  # (B * (1 + N), H)
-    return read_logits(forward.core.lm_head, hidden.view(forward.batch.rows, -1, hidden.shape[-1]), vocabulary)
+    architecture, core, rows = forward.architecture, forward.core, forward.batch.rows
+    cached = [None] * len(forward.plans) if prefix is None else prefix.layers
+    *layers, last_layer = zip(architecture.decoder(core).layers, forward.plans, cached, strict=True)
+    for layer in layers:
+        x, _, _ = forward.decoder_layer(x, *layer)
+    hidden = architecture.final_norm(core, forward.last_layer(x, *last_layer))  # (B * (1 + N), H)
+    return architecture.final_logits(
+        core, read_logits(core.lm_head, hidden.view(rows, -1, hidden.shape[-1]), vocabulary)
+    )
 
 
 def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) -> PrefixCache:
@@ -106,20 +108,20 @@ def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) ->
     """
     forward, x = _PackedForward.start(model, pack(collate([ids], [()]).to(device), None))
     layers = []
-    for layer in forward.core.model.layers:
-        x, keys, values = forward.decoder_layer(layer, x)
+    for layer, plan in zip(forward.architecture.decoder(forward.core).layers, forward.plans, strict=True):
+        x, keys, values = forward.decoder_layer(x, layer, plan)
         layers.append((keys, values))
     return PrefixCache(ids, tuple(layers))
 
 
 @dataclass(frozen=True)
 class _PackedForward:
-    """One forward pass: the transformers model, how its family computes, the batch, and its attention."""
+    """One forward pass: the transformers model, how its family computes, the batch, and the attention of each layer."""
 
     core: Any
     architecture: PackedArchitecture
     batch: PackedBatch
-    plan: AttentionPlan
+    plans: tuple[AttentionPlan, ...]
 
     @classmethod
     def start(cls, model: nn.Module, batch: PackedBatch) -> tuple[Self, Tensor]:
@@ -127,48 +129,54 @@ class _PackedForward:
         core = _without_peft(model)
         architecture = packed_architecture_of(core)
         assert architecture is not None, f"{type(core).__name__} is not packable"
+        decoder = architecture.decoder(core)
         x = architecture.embed(core, batch.tokens)
-        positions = torch.arange(batch.prefix_length + batch.width, device=x.device)
-        cos, sin = architecture.rotary_angles(core, x, positions)
-        key_heads = core.config.num_key_value_heads
-        plan = AttentionPlan.build(batch, cos, sin, key_heads, core.config.num_attention_heads // key_heads)
-        return cls(core, architecture, batch, plan), x
+        length, key_heads = batch.prefix_length + batch.width, decoder.config.num_key_value_heads
+        heads = key_heads, decoder.config.num_attention_heads // key_heads
+        positions = torch.arange(length, device=x.device)
+        kinds = [architecture.attention_kind(layer).within(length) for layer in decoder.layers]
+        plans = {}
+        for kind in dict.fromkeys(kinds):
+            angles = architecture.rotary_angles(core, kind, x, positions)
+            plans[kind] = AttentionPlan.build(batch, kind, angles, heads, x.dtype)
+        return cls(core, architecture, batch, tuple(plans[kind] for kind in kinds)), x
 
     def decoder_layer(
-        self, layer: Any, x: Tensor, cached: tuple[Tensor, Tensor] | None = None, read_indices: Tensor | None = None
+        self, x: Tensor, layer: Any, plan: AttentionPlan, cached: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute one decoder layer for the residual stream ``x``, (M, H).
 
-        ``cached`` are keys and values of the prefix, (1, K, P, D), where ``batch.tokens`` leaves the prefix out. With
-        ``read_indices``, (B * (1 + N),), only these tokens are computed.
+        ``cached`` are keys and values of the prefix, (1, K, P, D), where ``batch.tokens`` leaves the prefix out.
 
         Returns:
-            The residual stream, (M, H) or (B * (1 + N), H), and the keys and values of all rows, (B, K, P + S, D).
+            The residual stream, (M, H), and the keys and values of all rows, (B, K, P + S, D).
         """
-        architecture, batch, plan = self.architecture, self.batch, self.plan
-        h = architecture.attention_input(layer, x)
-        prefix_keys, prefix_values, keys, values = self._keys_and_values(layer, h, cached)
-        if read_indices is None:
-            prefix_queries, queries = batch.split(architecture.queries(layer, h))
-            prefix_mixed = prefix_queries.flatten(2)
-            if batch.prefix_tokens:
-                prefix_mixed = attend(prefix_queries, plan.prefix, prefix_keys, prefix_values)
-            mixed = batch.join(prefix_mixed, attend(queries, plan.grid, keys, values))
-        else:
-            x, h = GatherRows.apply(x, read_indices), GatherRows.apply(h, read_indices)
-            queries = architecture.queries(layer, h).unflatten(0, (batch.rows, -1))
-            mixed = attend(queries, plan.reads, keys, values).flatten(0, 1)
-        x = x + architecture.attention_output(layer, mixed)
-        x = x + architecture.feed_forward(layer, x)
-        return x, keys, values
+        batch = self.batch
+        queries, keys, values = self.architecture.heads(layer, self.architecture.attention_input(layer, x))
+        prefix_keys, prefix_values, keys, values = self._after_prefix(plan, keys, values, cached)
+        prefix_queries, queries = batch.split(queries)
+        prefix_mixed = prefix_queries.flatten(2)
+        if batch.prefix_tokens:
+            prefix_mixed = attend(plan.kind, plan.prefix, prefix_queries, prefix_keys, prefix_values)
+        mixed = batch.join(prefix_mixed, attend(plan.kind, plan.grid, queries, keys, values))
+        return self._add_outputs(x, layer, mixed), keys, values
 
-    def _keys_and_values(
-        self, layer: Any, h: Tensor, cached: tuple[Tensor, Tensor] | None
+    def last_layer(self, x: Tensor, layer: Any, plan: AttentionPlan, cached: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Compute the last decoder layer for ``x``, (M, H), at the tokens whose logits are read, (B * (1 + N), H)."""
+        h = self.architecture.attention_input(layer, x)
+        _, _, keys, values = self._after_prefix(plan, *self.architecture.keys_and_values(layer, h), cached)
+        read_indices = self.batch.read_indices()
+        x, h = GatherRows.apply(x, read_indices), GatherRows.apply(h, read_indices)
+        queries = self.architecture.queries(layer, h).unflatten(0, (self.batch.rows, -1))
+        return self._add_outputs(x, layer, attend(plan.kind, plan.reads, queries, keys, values).flatten(0, 1))
+
+    def _after_prefix(
+        self, plan: AttentionPlan, keys: Tensor, values: Tensor, cached: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return keys (rotated) and values of the prefix, (1, K, P, D), and of prefix and grid, (B, K, P + S, D)."""
-        batch, plan = self.batch, self.plan
-        prefix_keys, keys = batch.split(self.architecture.keys(layer, h))
-        prefix_values, values = batch.split(self.architecture.values(layer, h))
+        batch = self.batch
+        prefix_keys, keys = batch.split(keys)
+        prefix_values, values = batch.split(values)
         if cached is None:
             prefix_keys = RotaryEmbedding.apply(prefix_keys, plan.prefix.cos, plan.prefix.sin)
             prefix_values = prefix_values.transpose(1, 2)
@@ -178,6 +186,11 @@ class _PackedForward:
         keys = torch.cat([prefix_keys.expand(batch.rows, -1, -1, -1), keys], dim=2)
         values = torch.cat([prefix_values.expand(batch.rows, -1, -1, -1), values.transpose(1, 2)], dim=2)
         return prefix_keys, prefix_values, keys, values
+
+    def _add_outputs(self, x: Tensor, layer: Any, mixed: Tensor) -> Tensor:
+        """Return the residual stream ``x`` with the outputs of attention and of the feed-forward block, (M, H)."""
+        x = x + self.architecture.attention_output(layer, mixed)
+        return x + self.architecture.feed_forward(layer, x)
 
 
 def _without_peft(model: nn.Module) -> Any:
