@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers import finished_runs
+from tests.helpers import finished_runs, plain_forward, train_together
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.pipelines.run import run, train_run
@@ -22,8 +22,8 @@ from whinchat.storage.run_folder import RunFolder
 from whinchat.training.prepare import prepare_training
 
 
-def launch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """``whinchat ARGUMENTS`` in two processes."""
+def launch(*arguments: str | Path, module: str = "whinchat") -> subprocess.CompletedProcess[str]:
+    """``python -m MODULE ARGUMENTS`` in two processes."""
     command = [
         sys.executable,
         "-m",
@@ -32,7 +32,7 @@ def launch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         "--num_processes",
         "2",
         "-m",
-        "whinchat",
+        module,
     ]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
@@ -44,15 +44,35 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in entry.items() if not key.endswith("runtime")} for entry in log]
 
 
-def recipe_of(model: Path, source: Path, batch: int, **train: Any) -> Recipe:
+def recipe_of(model: Path, source: Path, batch: int, attention: str = "eager", **train: Any) -> Recipe:
     settings = {"max_steps": -1, "num_train_epochs": 2, "logging_steps": 1, "per_device_train_batch_size": batch}
-    return finished_runs.recipe_for(model, source, train=settings | train)
+    backbone = {"attn_implementation": attention}
+    return finished_runs.recipe_for(model, source, backbone=backbone, train=settings | train)
+
+
+def test_gradients_weights_and_resumed_runs_of_two_processes(tiny_llama: Path, tmp_path: Path) -> None:
+    """Both ways of the forward pass, both adapters, every loss; batches of unlike size, accumulated in pairs."""
+    done = launch(tiny_llama, tmp_path / "found.pt", module="tests.helpers.train_together")
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "found.pt")
+    cases = train_together.CASES
+    for at, (case, together) in enumerate(zip(cases, found["trained"], strict=True)):
+        alone = train_together.train_case(case, tiny_llama, tmp_path / f"alone-{at}")
+        assert len(together["gradients"]) == len(alone["gradients"]) == 3
+        for ours, wanted in zip(together["gradients"], alone["gradients"], strict=True):
+            plain_forward.assert_same_gradients(ours, wanted, 3e-6)
+        assert any("unused" in name for name in alone["weights"]) == case.unused
+        torch.testing.assert_close(together["weights"], alone["weights"], rtol=0, atol=1e-6)
+        assert together["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+    for case, weights in zip(train_together.RESUMED, found["resumed"], strict=True):
+        whole = found["trained"][cases.index(case)]["weights"]
+        assert all(torch.equal(weights[name], whole[name]) for name in whole), case
 
 
 @pytest.mark.parametrize(
     "train",
     [
-        {"loss": "completion", "class_weights": "balanced", "gradient_accumulation_steps": 2},
+        {"attention": "sdpa", "loss": "completion", "class_weights": "balanced", "gradient_accumulation_steps": 2},
         pytest.param({"loss": "choice"}, marks=pytest.mark.slow),
     ],
 )

@@ -40,10 +40,17 @@ def call_as_forward(model: nn.Module, compute: Callable[[], T]) -> T:
     """
     if not isinstance(model, DistributedDataParallel):
         return compute()
-    forward = model.module.forward
-    model.module.forward = compute
+    module = model.module
+    forward = module.forward
+
+    def compute_with_own_forward() -> T:
+        # ``compute`` may call the model, which then needs its own forward method.
+        module.forward = forward
+        return compute()
+
+    module.forward = compute_with_own_forward
     try:
         result: T = model()
     finally:
-        model.module.forward = forward
+        module.forward = forward
     return result

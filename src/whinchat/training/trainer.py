@@ -162,8 +162,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             return_outputs: ignored; nothing reads the logits.
             num_items_in_batch: items of the accumulated batch; None for those of this micro-batch.
         """
-        if self.engine.plan.load_in == "nf4":
-            # NF4 is chosen to save memory, so what the last micro-batch freed goes back to the system.
+        if self.engine.plan.load_in == "nf4" and self.engine.plan.device == "cpu":
+            # NF4 is chosen to save memory, so what the last micro-batch freed goes back to the system. Tensors of an
+            # accelerator are not in the process's heap.
             give_back_memory()
         batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
         labels, engine = inputs["labels"], self.engine
