@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.helpers import plain_forward, tiny_models
-from whinchat.errors import ModelError
 from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
@@ -231,13 +230,20 @@ def test_probabilities_add_up_and_keep_the_order() -> None:
 
 
 @pytest.mark.parametrize("labels", ["one", "branching"])
-def test_a_sliding_window_shorter_than_a_prompt_is_refused(tmp_path: Path, labels: str) -> None:
-    """A window counts columns, padding included, so it would cut off other tokens than the model's own path does."""
-    backbone = tiny_models.load(tiny_models.make_mistral(tmp_path / "narrow", sliding_window=48))
-    with pytest.raises(
-        ModelError, match=r"max_prompt_tokens: 512 reaches past this model's sliding window of 48 tokens"
-    ):
-        tiny_models.engine_of(backbone, tiny_models.LABEL_SETS[labels])
+def test_prompts_longer_than_the_sliding_window(tmp_path: Path, labels: str) -> None:
+    folder = tiny_models.make_mistral(tmp_path / "narrow", sliding_window=16)
+    engine = tuned_engine(folder, tiny_models.LABEL_SETS[labels], {"method": "lora"}, "sdpa")
+    prompts = engine.template.encode(TEXTS)
+    assert min(len(prompt.ids) for prompt in prompts) > 25
+    with torch.no_grad():
+        wanted = [
+            [
+                plain_forward.answer_log_prob(engine.model, prompt.ids, answer).item()
+                for answer in engine.template.answers
+            ]
+            for prompt in prompts
+        ]
+    np.testing.assert_allclose(score_prompts(engine, prompts, 6), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -14,10 +14,11 @@ from tests.helpers import tiny_models
 from tests.helpers.packed_families import random_model
 from whinchat.models import forward as engines
 from whinchat.models.adapters import attach_adapter, lora_layers
-from whinchat.models.forward import Engine, answer_logits, plain_logits
+from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.packed.batch import pack
 from whinchat.models.packed.linear import project
 from whinchat.models.packed.packed_forward import is_packable, packed_logits
+from whinchat.models.plain_forward import plain_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
 from whinchat.recipe.schema import AdapterConfig

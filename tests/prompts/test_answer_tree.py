@@ -114,3 +114,10 @@ def test_one_token_answers_need_no_nodes() -> None:
     tree = answer_tree([(1,), (2,), (3,)], END)
     assert (tree.tokens, tree.parents, tree.has_branches) == ((), (), False)
     assert tree.paths == (((0, 1),), ((0, 2),), ((0, 3),))
+
+
+def test_chains_lead_from_the_root_to_each_leaf() -> None:
+    assert answer_tree([(1,), (2,)], 9).chains == ((),)
+    assert answer_tree([(1, 2, 3), (1, 4, 5), (1, 4, 6), (7, 8)], 9).chains == ((0, 1), (0, 2), (3,))
+    nested = answer_tree([(1, 2), (1, 2, 3)], 9)
+    assert nested.chains == (tuple(range(len(nested.tokens))),)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whinchat.prompts.batching import LengthGroupedBatchSampler, by_length, collate, shared_prefix
+from whinchat.prompts.batching import LengthGroupedBatchSampler, by_length, collate, of_equal_length, shared_prefix
 
 prompt_sets = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=1, max_size=8)
 
@@ -132,3 +132,10 @@ def test_a_row_alone_has_no_prefix() -> None:
     batch = collate([[1, 2, 3]], [(4,)])
     assert batch.prefix.tolist() == []
     assert batch.rest.tolist() == [[1, 2, 3]]
+
+
+def test_batches_of_equal_length() -> None:
+    lengths = [3, 5, 3, 3, 5, 1]
+    batches = of_equal_length(lengths, 2)
+    assert batches == [[1, 4], [0, 2], [3], [5]]
+    assert of_equal_length([], 2) == []

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
-from whinchat.models.forward import Engine, autocast, inference, layout_batch, plain_prefix_cache
+from whinchat.models.capabilities import generates_padded
+from whinchat.models.forward import Engine, inference
+from whinchat.models.plain_forward import autocast, read_prefix_cache
 from whinchat.progress import progress
-from whinchat.prompts.batching import by_length, collate
+from whinchat.prompts.batching import Batch, by_length, collate, of_equal_length
 from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Task
 
@@ -42,24 +45,36 @@ def generate(
         pad_token_id=template.end_of_turn,
     )
     ids = [prompt.ids for prompt in prompts]
+    lengths = [len(tokens) for tokens in ids]
+    padded = generates_padded(model, max(lengths, default=0) + max_new_tokens)
+    batches = by_length(lengths, batch_size) if padded else of_equal_length(lengths, batch_size)
     answers: dict[int, str] = {}
     with inference(model), progress(title, len(ids)) as bar:
-        for rows in by_length([len(tokens) for tokens in ids], batch_size):
-            batch = collate([ids[row] for row in rows], [()] * len(rows)).to(torch.device(engine.plan.device))
-            layout = layout_batch(batch, None, engine.plan)
-            input_ids = torch.cat([batch.prefix.expand(len(rows), -1), layout.input_ids], dim=1)
+        for rows in batches:
+            # Without padding, nothing has to be known of the model.
+            batch = collate([ids[row] for row in rows], [()] * len(rows), None if padded else 0)
+            batch = batch.to(torch.device(engine.plan.device))
+            input_ids, attention_mask = _pad_in_the_middle(batch)
+            arguments = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": config}
             with autocast(engine.plan), _own_settings_only(model):
-                output = model.generate(
-                    input_ids=input_ids,
-                    attention_mask=layout.attention_mask,
-                    past_key_values=plain_prefix_cache(model, batch.prefix, len(rows)),
-                    generation_config=config,
-                )
+                if len(batch.prefix):
+                    arguments["past_key_values"] = read_prefix_cache(model, batch.prefix, len(rows))
+                output = model.generate(**arguments)
             texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
             answers.update(zip(rows, texts, strict=True))
             bar.update(len(rows))
     assert len(answers) == len(ids), f"generation answered {len(answers)} of {len(ids)} prompts"
     return [answers[row] for row in range(len(ids))]
+
+
+def _pad_in_the_middle(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return token ids and mask of ``[prefix | padding | rest]``, (B, P + T) each, so that all prompts end together."""
+    width, prefix = batch.rest.shape[1], len(batch.prefix)
+    padding = width - batch.lengths[:, None]  # (B, 1)
+    source = torch.arange(width, device=batch.rest.device) - padding  # (B, T), the column of ``batch.rest`` to copy
+    rest = batch.rest.gather(1, source.clamp_min(0))
+    mask = torch.nn.functional.pad(source >= 0, (prefix, 0), value=True).long()
+    return torch.cat([batch.prefix.expand(len(rest), -1), rest], dim=1), mask
 
 
 def parse_answer(text: str, task: Task) -> int:

@@ -1,52 +1,31 @@
-"""The one forward pass of training, scoring and generation: logits for the answers to a batch of prompts.
+"""The one forward pass of training and scoring: logits for the answers to a batch of prompts.
 
-B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. V: vocabulary.
+``answer_logits`` takes the packed way where it can (``packed/packed_forward.py``), and for every other model the plain
+way, through the model's own forward pass (``plain_forward.py``).
 
-``answer_logits`` takes the packed way where it can (``packed/packed_forward.py``) and otherwise the plain way, through
-the model's own forward pass. Both compute the shared prefix once, and logits for the answers only.
-
-On the plain way a batch is laid out as ``[prefix | padding | rest of prompt | answer nodes]``. With the padding in the
-middle every prompt ends in the same column, so the model computes logits for the last 1 + N columns alone, and its own
-``generate`` can continue from there.
+B: rows. N: answer nodes. V: vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from whinchat.errors import ModelError
+from whinchat.models.capabilities import check_causal, check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.packed.packed_forward import PrefixCache, is_packable, packed_logits, read_prefix
+from whinchat.models.plain_forward import plain_logits
 from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
 
 # Texts that share no beginning. In common chat templates none of them merges with the text before it into one token.
 _PROBE_TEXTS = ("a", "The", "@user", "#1", '"', "2")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A batch in the form that the model's own forward pass takes, and by the names of its arguments.
-
-    Attributes:
-        input_ids: the rest of each prompt, right-aligned, and its answer nodes, (B, T + N).
-        position_ids: positions that do not count the padding, (B, T + N).
-        attention_mask: 1 for a token and 0 for padding, (B, P + T + N); or, for answers that branch, a mask for each
-            query, (B, 1, T + N, P + T + N).
-    """
-
-    input_ids: Tensor
-    position_ids: Tensor
-    attention_mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,17 +49,19 @@ class Engine:
         """Build an engine with the answer tree of ``template``.
 
         Raises:
-            ModelError: the model's sliding window is shorter than the longest prompt with its answer.
+            ModelError: the longest prompt exceeds the model's positions, or the model is not causal.
         """
         tree = answer_tree(template.answers, template.end_of_turn)
+        longest = max(len(tree.tokens), *map(len, template.answers))
+        check_length(model, template.max_prompt_tokens, longest)
         window = getattr(model.config, "sliding_window", None)
-        # The window counts columns, padding included, so it would hide tokens that a row without padding attends to.
-        nodes = max(len(tree.tokens), *map(len, template.answers))
-        if window and window < template.max_prompt_tokens + nodes:
+        if window and window < template.max_prompt_tokens + longest and is_packable(model, plan):
             raise ModelError(
                 f"backbone.max_prompt_tokens: {template.max_prompt_tokens} reaches past this model's sliding window of "
-                f"{window} tokens; set backbone.max_prompt_tokens to {window - nodes} or less"
+                f"{window} tokens; set backbone.max_prompt_tokens to {window - longest} or less"
             )
+        with inference(model):
+            check_causal(model)
         return cls(model, plan, template, tree)
 
     def read_prefix(self) -> PrefixCache | None:
@@ -127,65 +108,6 @@ def answer_logits(
         return packed_logits(model, batch, tree, prefix, vocabulary).float()
     logits = plain_logits(model, plan, batch, tree).float()
     return logits if vocabulary is None else logits[..., list(vocabulary)]
-
-
-def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerTree | None) -> Tensor:
-    """Compute the logits by the model's own forward pass, whatever its architecture, in its own data type."""
-    rows, nodes = batch.nodes.shape
-    layout = layout_batch(batch, tree, plan)
-    with autocast(plan):
-        cache = plain_prefix_cache(model, batch.prefix, rows)
-        output = model(**vars(layout), past_key_values=cache, use_cache=True, logits_to_keep=nodes + 1)
-    logits: Tensor = output.logits
-    return logits
-
-
-def plain_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:
-    """Compute keys and values of the prefix (P,) once, and repeat them for ``rows`` rows; empty where P is 0."""
-    cache = DynamicCache(config=model.config)
-    if len(prefix):
-        model(input_ids=prefix[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(rows)
-    return cache
-
-
-def layout_batch(batch: Batch, tree: AnswerTree | None, plan: DevicePlan) -> Layout:
-    """Lay a batch out for the plain way: rests right-aligned, answer nodes after them."""
-    width, prefix, nodes = batch.rest.shape[1], len(batch.prefix), batch.nodes.shape[1]
-    device = batch.rest.device
-    padding = width - batch.lengths[:, None]  # (B, 1)
-    source = torch.arange(width, device=device) - padding  # (B, T), the column of ``batch.rest`` that is copied
-    rest = batch.rest.gather(1, source.clamp_min(0))
-    depths = torch.tensor(tree.depths, device=device) if tree else torch.arange(1, nodes + 1, device=device)
-    ends = prefix + batch.lengths[:, None] - 1  # (B, 1), position of the last prompt token
-    positions = torch.cat([(prefix + source).clamp_min(0), ends + depths], dim=1)
-    present = F.pad(source >= 0, (prefix, nodes), value=True)  # (B, P + T + N)
-    mask = present.long()
-    if tree and tree.has_branches:
-        mask = _branching_mask(present, tree, prefix, plan)
-    return Layout(torch.cat([rest, batch.nodes], dim=1), positions, mask)
-
-
-def _branching_mask(present: Tensor, tree: AnswerTree, prefix: int, plan: DevicePlan) -> Tensor:
-    """Build a causal mask in which an answer node attends to no node of another branch, (B, 1, T + N, P + T + N)."""
-    length, nodes = present.shape[1], len(tree.tokens)
-    causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
-    causal[length - nodes :, length - nodes :] = torch.tensor(tree.attention_mask, device=present.device)
-    attended = causal[prefix:] & present[:, None, None, :]
-    # A padding token attends to itself, since softmax over no key at all is undefined.
-    attended = attended | torch.eye(length, dtype=torch.bool, device=present.device)[prefix:]
-    if plan.attn_implementation == "sdpa":
-        return attended
-    # Eager attention adds its mask to the scores.
-    lowest = torch.finfo(plan.torch_dtype).min
-    return torch.zeros_like(attended, dtype=plan.torch_dtype).masked_fill(~attended, lowest)
-
-
-def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:
-    """Compute products in the data type of ``plan``, whatever data type the weights are held in."""
-    if plan.compute_dtype == "float32":
-        return nullcontext()
-    return torch.autocast(plan.device, dtype=plan.torch_dtype)
 
 
 @contextmanager

@@ -44,6 +44,14 @@ class AnswerTree:
         return any(parent != node - 1 for node, parent in enumerate(self.parents))
 
     @property
+    def chains(self) -> tuple[tuple[int, ...], ...]:
+        """The nodes from the root's child to each leaf; a single empty chain where there are no nodes."""
+        chains: dict[int, tuple[int, ...]] = {-1: ()}
+        for node, parent in enumerate(self.parents):
+            chains[node] = (*chains[parent], node)
+        return tuple(chain for node, chain in chains.items() if node not in self.parents)
+
+    @property
     def attention_mask(self) -> tuple[tuple[bool, ...], ...]:
         """``attention_mask[i][j]``: whether node i attends to node j, its ancestor or itself. (N, N)"""
         rows: list[tuple[bool, ...]] = []

@@ -98,6 +98,19 @@ def by_length(lengths: Sequence[int], batch_size: int, workers: int = 1) -> list
     return batches if batches[0] else []
 
 
+def of_equal_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Group row indices into batches in which all rows have the same length; the longest rows come first.
+
+    Args:
+        lengths: number of tokens of each row.
+        batch_size: largest number of rows of a batch.
+    """
+    groups: dict[int, list[int]] = {}
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        groups.setdefault(lengths[row], []).append(row)
+    return [rows[at : at + batch_size] for rows in groups.values() for at in range(0, len(rows), batch_size)]
+
+
 class LengthGroupedBatchSampler(Sampler[list[int]]):
     """Samples random training batches whose rows have similar lengths.
 

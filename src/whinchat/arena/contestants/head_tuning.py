@@ -21,7 +21,8 @@ from whinchat.data.dataset import Split
 from whinchat.models.adapters import count_parameters, lora_config
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
-from whinchat.models.forward import autocast, inference
+from whinchat.models.forward import inference
+from whinchat.models.plain_forward import autocast
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights, weighted_mean

@@ -17,6 +17,9 @@ from whinchat.models.nf4 import unpack_nf4
 from whinchat.models.packed.autograd import InferenceAwareFunction
 from whinchat.models.packed.dora import FactoredDora
 
+# PEFT's LoRA layers over plain and NF4 linear layers. Its other layers, such as those of experts, compute otherwise.
+_LORA_LAYERS = ("Linear", "Linear4bit")
+
 
 def project(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer with its adapter: what ``layer(x)`` computes, (M, O) from x (M, I).
@@ -54,6 +57,8 @@ def supports_linear(layer: nn.Module) -> bool:
     True of plain and NF4 linear layers, alone or under one active adapter of LoRA or DoRA without biases of its own.
     """
     if isinstance(layer, LoraLayer):
+        if type(layer).__name__ not in _LORA_LAYERS:
+            return False
         variant = layer.lora_variant.get(_active_adapter(layer))
         if variant is not None and not isinstance(variant, FactoredDora):
             return False

@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from whinchat.models.capabilities import adapts_tokens_alone
 from whinchat.models.device import DevicePlan
 from whinchat.models.lm_head import read_logits
 from whinchat.models.packed.architecture import PackedArchitecture
@@ -48,14 +49,15 @@ class PrefixCache:
 def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
     """Return whether the packed forward pass computes what ``model`` does; every other model goes the plain way.
 
-    True only of what is known to be right: a registered architecture that supports the configuration, known classes of
-    norms and linear layers, weights in the data type of the products and on one device, no fused attention kernel asked
-    for, and no gradient for weights other than an adapter's.
+    True only of what is known to be right: a registered architecture that supports the configuration, no adapters but
+    LoRA and DoRA, known classes of norms and linear layers, weights in the data type of the products and on one device,
+    no fused attention kernel asked for, and no gradient for weights other than an adapter's.
     """
     core = _without_peft(model)
     architecture = packed_architecture_of(core)
     return (
         architecture is not None
+        and adapts_tokens_alone(model)
         and plan.attn_implementation == "eager"
         and architecture.supports(core)
         and type(architecture.decoder(core).embed_tokens) is architecture.embedding_class
