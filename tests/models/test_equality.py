@@ -229,10 +229,11 @@ def test_probabilities_add_up_and_keep_the_order() -> None:
     np.testing.assert_allclose(found[0], np.exp([0, -1, -2]) / np.exp([0, -1, -2]).sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("labels", ["one", "branching"])
-def test_prompts_longer_than_the_sliding_window(tmp_path: Path, labels: str) -> None:
+def test_prompts_longer_than_the_sliding_window(tmp_path: Path, labels: str, attention: str) -> None:
     folder = tiny_models.make_mistral(tmp_path / "narrow", sliding_window=16)
-    engine = tuned_engine(folder, tiny_models.LABEL_SETS[labels], {"method": "lora"}, "sdpa")
+    engine = tuned_engine(folder, tiny_models.LABEL_SETS[labels], {"method": "lora"}, attention)
     prompts = engine.template.encode(TEXTS)
     assert min(len(prompt.ids) for prompt in prompts) > 25
     with torch.no_grad():

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from whinchat.errors import ModelError
 from whinchat.models.capabilities import check_causal, check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.packed.packed_forward import PrefixCache, is_packable, packed_logits, read_prefix
@@ -52,14 +51,7 @@ class Engine:
             ModelError: the longest prompt exceeds the model's positions, or the model is not causal.
         """
         tree = answer_tree(template.answers, template.end_of_turn)
-        longest = max(len(tree.tokens), *map(len, template.answers))
-        check_length(model, template.max_prompt_tokens, longest)
-        window = getattr(model.config, "sliding_window", None)
-        if window and window < template.max_prompt_tokens + longest and is_packable(model, plan):
-            raise ModelError(
-                f"backbone.max_prompt_tokens: {template.max_prompt_tokens} reaches past this model's sliding window of "
-                f"{window} tokens; set backbone.max_prompt_tokens to {window - longest} or less"
-            )
+        check_length(model, template.max_prompt_tokens, max(len(tree.tokens), *map(len, template.answers)))
         with inference(model):
             check_causal(model)
         return cls(model, plan, template, tree)
