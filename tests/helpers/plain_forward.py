@@ -44,6 +44,13 @@ def completion_sum(model: nn.Module, ids: Sequence[int], answer: Sequence[int], 
     return loss * (len(answer) + 1)
 
 
+def sequence_sum(model: nn.Module, ids: Sequence[int]) -> Tensor:
+    """Return the loss of every token of ``ids`` after the first, summed, by the model's own ``loss``."""
+    full = torch.tensor([ids])
+    loss: Tensor = model(input_ids=full, labels=full).loss
+    return loss * (len(ids) - 1)
+
+
 def answer_log_prob(model: nn.Module, ids: Sequence[int], answer: Sequence[int]) -> Tensor:
     """Return log P(answer | ids), summed over the tokens of the answer."""
     full = torch.tensor([[*ids, *answer]])

@@ -43,7 +43,7 @@ class Case:
 CASES = [
     *(
         Case(loss, method, attention)
-        for loss in ("completion", "choice")
+        for loss in ("completion", "choice", "full")
         for method in ("lora", "dora")
         for attention in ("eager", "sdpa")
     ),

@@ -102,12 +102,12 @@ def test_learns_a_trivial_task(
     assert accuracy() > 0.9
 
 
-@pytest.mark.parametrize("loss", ["completion", "choice"])
+@pytest.mark.parametrize("loss", ["completion", "choice", "full"])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
     tiny_llama: Path, tmp_path: Path, loss: str, weights: str
 ) -> None:
-    """Against the plain path: mean over examples (choice) or supervised tokens (completion), weighted by label."""
+    """Against the plain path: mean over examples (choice) or predicted tokens, weighted by label."""
     labels = tiny_models.NESTED
     rows = split(6, seed=1, labels=labels)
     assert set(rows.labels) == {0, 1, 2}
@@ -132,22 +132,26 @@ def test_a_step_has_the_gradient_of_the_mean_over_its_examples(
     if weights == "balanced":
         assert len(set(share.tolist())) > 1
     total, tokens = torch.zeros(()), 0
-    for prompt, label in zip(template.encode(rows.texts), rows.labels, strict=True):
+    for text, prompt, label in zip(rows.texts, template.encode(rows.texts), rows.labels, strict=True):
         if loss == "choice":
             row = plain_forward.choice_sum(twin, prompt.ids, plain_forward.scored_answers(template), label)
-        else:
+            tokens += 1
+        elif loss == "completion":
             row = plain_forward.completion_sum(twin, prompt.ids, template.answers[label], template.end_of_turn)
+            tokens += len(template.answers[label]) + 1
+        else:
+            (conversation,) = template.encode_conversations([text], [label])
+            row = plain_forward.sequence_sum(twin, conversation.ids)
+            tokens += len(conversation.ids) - 1
         total = total + share[label] * row
-        tokens += len(template.answers[label]) + 1
-    assert tokens > 2 * len(rows), "one answer must be longer than the others"
-    wanted = total / (tokens if loss == "completion" else len(rows))
+    wanted = total / tokens
     trainer.train()
     plain_forward.assert_same_gradients(watch.steps[0], plain_forward.gradients(twin, wanted))
     logged = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     assert logged == pytest.approx(wanted.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["completion", "choice"])
+@pytest.mark.parametrize("loss", ["completion", "choice", "full"])
 def test_accumulation_equals_one_big_batch(tiny_model: Path, tmp_path: Path, loss: str) -> None:
     labels = tiny_models.NESTED  # answers of unlike length: a mean of means would differ
     results = []

@@ -6,7 +6,7 @@ followed by the end of turn. Training supervises the tokens of answers only.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -25,7 +25,7 @@ class Prompt:
     """Token ids of one prompt, and how its text was changed to make it.
 
     Attributes:
-        ids: token ids, up to the place where the model's answer starts.
+        ids: token ids, up to the place where the model's answer starts, or of the whole conversation.
         truncated_tokens: tokens cut from the end of the text to meet the length limit.
         escaped_control_tokens: control tokens spelled out in the text, such as ``<|im_end|>``. Each is broken up by a
             space, so that a text cannot end its own turn.
@@ -93,6 +93,25 @@ class PromptTemplate:
 
     def encode(self, texts: Sequence[str]) -> list[Prompt]:
         """Build one prompt for each text, in the order of ``texts``."""
+        return [prompt for _, prompt in self._fit(texts)]
+
+    def encode_conversations(self, texts: Sequence[str], labels: Sequence[int]) -> list[Prompt]:
+        """Build the whole conversation of each text: prompt, answer, end of turn and what the template writes after it.
+
+        The token ids are those that ``trl.SFTTrainer`` trains on: the rendered conversation tokenized at once, with a
+        BOS token only where the template writes one. A text is cut where ``encode`` cuts it.
+
+        Args:
+            texts: the texts.
+            labels: the label index of each text.
+        """
+        fitted, words = self._fit(texts), self.task.answer_words
+        rendered = [self.render(text, words[label]) for (text, _), label in zip(fitted, labels, strict=True)]
+        batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
+        return [replace(prompt, ids=tuple(ids)) for (_, prompt), ids in zip(fitted, batch, strict=True)]
+
+    def _fit(self, texts: Sequence[str]) -> list[tuple[str, Prompt]]:
+        """Return each text, cleaned, escaped and cut to the length limit, with its prompt."""
         safe = [self._escape(clean(text, self.task.clean)) for text in texts]
         rendered = [self.render(text) for text, _ in safe]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
@@ -186,7 +205,7 @@ class PromptTemplate:
         # "<|im_end|>" would be tokenized as the control token; "< |im_end|>" is ordinary text.
         return self._control.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._control else (text, 0)
 
-    def _truncate(self, text: str, ids: tuple[int, ...], escaped: int) -> Prompt:
+    def _truncate(self, text: str, ids: tuple[int, ...], escaped: int) -> tuple[str, Prompt]:
         """Cut ``text`` at its end until its prompt ``ids`` meets the limit; the chat around the text stays whole."""
         truncated = 0
         while len(ids) > self.max_prompt_tokens:
@@ -195,7 +214,7 @@ class PromptTemplate:
             truncated += len(spans) - keep
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
-        return Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
+        return text, Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
 
 
 @dataclass(frozen=True)

@@ -180,10 +180,12 @@ class AdapterConfig(Section):
 class TrainConfig(Section):
     """How the adapter is trained; names and meanings are those of ``transformers.TrainingArguments``."""
 
-    loss: Literal["completion", "choice"] = Field(
+    loss: Literal["completion", "choice", "full"] = Field(
         "completion",
         description="completion: cross entropy of the answer and the end of turn over the whole vocabulary. choice: "
-        "cross entropy over the labels alone, on log-probabilities of their answers; free generation stays untrained.",
+        "cross entropy over the labels alone, on log-probabilities of their answers; free generation stays untrained. "
+        "full: cross entropy of every token of the conversation, instruction and text included, as trl.SFTTrainer "
+        "computes it by default.",
     )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none",

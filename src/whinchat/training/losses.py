@@ -1,4 +1,7 @@
-"""The two training losses. B: rows. N: answer nodes. V: vocabulary. K: labels."""
+"""The training losses of answers. B: rows. N: answer nodes. V: vocabulary. K: labels.
+
+The loss of whole conversations is ``models.sequence_loss``.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -26,6 +26,7 @@ from whinchat.evaluation.scoring import label_logits, label_probabilities, score
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.memory import give_back_memory
+from whinchat.models.sequence_loss import sequence_losses
 from whinchat.progress import Progress, progress
 from whinchat.prompts.batching import Batch, LengthGroupedBatchSampler, collate
 from whinchat.prompts.template import Prompt
@@ -51,7 +52,7 @@ _SHARED_KEYS = {
 
 @dataclass(frozen=True)
 class Example:
-    """A training prompt and the index of its label."""
+    """A training prompt, or for the loss ``full`` a whole conversation, and the index of its label."""
 
     prompt: Prompt
     label: int
@@ -62,8 +63,9 @@ class Collator:
     """Turn examples into the tensors of one step.
 
     The tensors are those of a ``Batch`` and two more. ``rows``, (B,), holds the label index of each row. ``labels``
-    holds what the loss predicts, label indices (B,) for ``choice`` or token ids (B, 1 + N) for ``completion``; Trainer
-    counts its items to weigh the batches of one accumulated step equally.
+    holds what the loss predicts: label indices (B,) for ``choice``, token ids (B, 1 + N) for ``completion``, or the
+    token ids after each row's first for ``full``. Trainer counts its items to weigh the batches of one accumulated step
+    equally.
     """
 
     engine: Engine
@@ -74,12 +76,13 @@ class Collator:
         prompts = [example.prompt.ids for example in examples]
         if self.loss == "choice":
             batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
+        elif self.loss == "full":
+            batch, labels = collate(prompts, [()] * len(prompts)), _pad_targets([ids[1:] for ids in prompts])
         else:
             template = self.engine.template
             answers = [template.answers[example.label] for example in examples]
             batch = collate(prompts, answers)
-            targets = [torch.tensor([*answer, template.end_of_turn]) for answer in answers]
-            labels = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
+            labels = _pad_targets([(*answer, template.end_of_turn) for answer in answers])
         # ``rest`` comes first, because accelerate reads the batch size from the first tensor.
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
@@ -87,11 +90,16 @@ class Collator:
         }  # fmt: skip
 
 
+def _pad_targets(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return token ids of unlike length as one tensor, ``IGNORED`` behind the shorter rows."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
+
+
 class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Train the adapter of an engine to give the right answers.
 
-    The loss of a step is the mean over all examples (``choice``) or supervised tokens (``completion``) of the whole
-    accumulated batch, so gradient accumulation changes only the memory that a step takes.
+    The loss of a step is the mean over all examples (``choice``) or predicted tokens (``completion``, ``full``) of the
+    whole accumulated batch, so gradient accumulation changes only the memory that a step takes.
 
     Args:
         engine: the model with its prompts.
@@ -106,7 +114,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
         self.engine, self.recipe = engine, recipe
-        prompts = engine.template.encode(train.texts)
+        if recipe.train.loss == "full":
+            prompts = engine.template.encode_conversations(train.texts, train.labels)
+        else:
+            prompts = engine.template.encode(train.texts)
         examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
         scored = None
         if validation is not None and recipe.train.eval_steps is not None:
@@ -171,6 +182,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         if self.recipe.train.loss == "choice":
             scores = distributed.call_as_forward(model, lambda: label_logits(engine, batch))
             losses = choice_loss(scores, labels, self._offsets.to(scores.device))
+        elif self.recipe.train.loss == "full":
+            losses = distributed.call_as_forward(model, lambda: sequence_losses(engine.model, engine.plan, batch))
         else:
             logits = distributed.call_as_forward(model, lambda: answer_logits(engine.model, engine.plan, batch))
             losses = completion_loss(logits, labels)

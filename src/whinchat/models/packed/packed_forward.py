@@ -116,6 +116,30 @@ def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) ->
     return PrefixCache(ids, tuple(layers))
 
 
+def packed_states(model: nn.Module, batch: Batch) -> tuple[Tensor, PackedBatch]:
+    """Compute the states of all tokens of a batch, as ``packed_head`` takes them.
+
+    Args:
+        model: a causal language model for which ``is_packable`` is true.
+        batch: whole sequences, without answer nodes.
+
+    Returns:
+        The states, (M, H), and the packed batch, which says to which token each belongs.
+    """
+    forward, x = _PackedForward.start(model, pack(batch, None))
+    for layer, plan in zip(forward.architecture.decoder(forward.core).layers, forward.plans, strict=True):
+        x, _, _ = forward.decoder_layer(x, layer, plan)
+    return forward.architecture.final_norm(forward.core, x), forward.batch
+
+
+def packed_head(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Compute the logits over the whole vocabulary, (..., V), from the states of ``packed_states``, (..., H)."""
+    core = _without_peft(model)
+    architecture = packed_architecture_of(core)
+    assert architecture is not None, f"{type(core).__name__} is not packable"
+    return architecture.final_logits(core, read_logits(core.lm_head, hidden, None))
+
+
 @dataclass(frozen=True)
 class _PackedForward:
     """One forward pass: the transformers model, how its family computes, the batch, and the attention of each layer."""
