@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers import plain_forward, tiny_models
 from whinchat.data.dataset import Split

@@ -15,8 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from whinchat.models.device import DevicePlan
-from whinchat.models.forward import autocast
 from whinchat.models.packed.packed_forward import is_packable, packed_head, packed_states
+from whinchat.models.plain_forward import autocast
 from whinchat.prompts.batching import Batch
 
 # Tokens whose logits over the whole vocabulary are in memory at a time.

@@ -23,6 +23,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
+from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.memory import give_back_memory
@@ -107,6 +108,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         train: the training rows.
         validation: rows to score during training, used where ``train.eval_steps`` asks for it.
         **kwargs: further arguments of ``transformers.Trainer``.
+
+    Raises:
+        ModelError: a whole conversation, which ``full`` predicts, exceeds the model's positions.
     """
 
     # compute_loss divides by the size of the whole accumulated batch; Trainer must not divide again.
@@ -116,6 +120,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.engine, self.recipe = engine, recipe
         if recipe.train.loss == "full":
             prompts = engine.template.encode_conversations(train.texts, train.labels)
+            check_length(engine.model, max(len(prompt.ids) for prompt in prompts), nodes=0)
         else:
             prompts = engine.template.encode(train.texts)
         examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
