@@ -17,7 +17,7 @@ from whinchat.models.packed.autograd import GeGlu, RmsNorm, SwiGlu
 from whinchat.models.packed.linear import project
 
 # The kinds of rotary angles that depend on the position alone; those of other kinds depend on the length of the prompt.
-POSITION_ONLY_ROPE = {"default", "linear", "llama3", "yarn"}
+POSITION_ONLY_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 class PackedArchitecture:
@@ -39,12 +39,14 @@ class PackedArchitecture:
         norm_class: the class of all its norms, matched exactly.
         embedding_class: the class of its token embeddings, matched exactly.
         gate: joins the two inner products of the feed-forward block; its ``activation`` is the one of the model.
+        rope_kinds: the kinds of rotary angles that ``rotary_angles`` computes.
     """
 
     model_class: ClassVar[type[nn.Module]]
     norm_class: ClassVar[type[nn.Module]]
     embedding_class: ClassVar[type[nn.Module]] = nn.Embedding
     gate: ClassVar[type[SwiGlu] | type[GeGlu]] = SwiGlu
+    rope_kinds: ClassVar[frozenset[str]] = POSITION_ONLY_ROPE
 
     def supports(self, model: Any) -> bool:
         """Return whether these methods compute what ``model`` does, judged by its configuration.
@@ -55,7 +57,7 @@ class PackedArchitecture:
         return (
             self.activation(decoder.config) == self.gate.activation
             and not decoder.config.attention_dropout
-            and rope_types(decoder.rotary_emb) <= POSITION_ONLY_ROPE
+            and rope_types(decoder.rotary_emb) <= self.rope_kinds
         )
 
     def decoder(self, model: Any) -> Any:

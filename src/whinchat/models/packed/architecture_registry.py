@@ -5,8 +5,10 @@ from typing import Any
 from torch import nn
 
 from whinchat.models.packed.architecture import PackedArchitecture
+from whinchat.models.packed.granite import GraniteArchitecture
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.mistral import MistralArchitecture
+from whinchat.models.packed.phi3 import Phi3Architecture
 from whinchat.models.packed.qwen2 import Qwen2Architecture
 from whinchat.models.packed.qwen3 import Qwen3Architecture
 
@@ -41,7 +43,9 @@ def packed_architecture_of(model: Any) -> PackedArchitecture | None:
     return _ARCHITECTURES.get(type(model))
 
 
+register_packed_architecture(GraniteArchitecture())
 register_packed_architecture(LlamaArchitecture())
 register_packed_architecture(MistralArchitecture())
+register_packed_architecture(Phi3Architecture())
 register_packed_architecture(Qwen2Architecture())
 register_packed_architecture(Qwen3Architecture())
