@@ -12,8 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from whinchat.models.packed.autograd import InferenceAwareFunction
 
-# Rows of the weight converted to float32 at a time: few enough to stay in a core's cache until they are multiplied.
+# Rows of the weight converted to float32 at a time: on a CPU few enough to stay in a core's cache until they are
+# multiplied, on an accelerator enough to need few kernels.
 _CHUNK_ROWS = 512
+_DEVICE_CHUNK_ROWS = 16_384
 # Up to this many tokens, a float32 product costs less than rearranging the weight for a bfloat16 product.
 _FLOAT32_TOKENS = 8
 _PRECISION_LOCK = Lock()
@@ -34,8 +36,8 @@ class FloatHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return logits, float32, (..., V), from hidden states (..., H)."""
         with torch.autocast(hidden.device.type, enabled=False):
-            if hidden.device.type == "cpu" and hidden.dtype == self.weight.dtype == torch.bfloat16:
-                logits = _BFloat16Product.apply(hidden, self.weight)
+            if hidden.dtype == self.weight.dtype and hidden.dtype in (torch.bfloat16, torch.float16):
+                logits = _NarrowProduct.apply(hidden, self.weight)
                 return logits if self.bias is None else logits + self.bias.float()
             bias = None if self.bias is None else self.bias.float()
             return F.linear(hidden.float(), self.weight.float(), bias)
@@ -61,18 +63,23 @@ def read_logits(head: Any, hidden: Tensor, vocabulary: tuple[int, ...] | None) -
     return logits if head.bias is None else logits + head.bias[rows].float()
 
 
-class _BFloat16Product(InferenceAwareFunction):
-    """``hidden @ weight.T`` of bfloat16 factors, with a float32 result, on the CPU."""
+class _NarrowProduct(InferenceAwareFunction):
+    """``hidden @ weight.T`` of bfloat16 or float16 factors, with a float32 result."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
         """Return the product, float32, (..., V), from hidden (..., H) and weight (V, H)."""
         ctx.save_for_backward(weight)
+        if hidden.device.type == "cuda":
+            # The kernel reads narrow factors and writes float32 sums, so no float32 copy of the weight is made.
+            return torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32).unflatten(0, hidden.shape[:-1])
         rows = hidden.flatten(0, -2).float()  # (M, H)
         logits = rows.new_empty(len(rows), len(weight))
-        buffer = rows.new_empty(_CHUNK_ROWS, weight.shape[1])
-        with nullcontext() if len(rows) <= _FLOAT32_TOKENS else _multiply_as_bfloat16():
-            for chunk, out in zip(weight.split(_CHUNK_ROWS), logits.split(_CHUNK_ROWS, dim=1), strict=True):
+        chunk_rows = _CHUNK_ROWS if hidden.device.type == "cpu" else _DEVICE_CHUNK_ROWS
+        buffer = rows.new_empty(chunk_rows, weight.shape[1])
+        bfloat16 = hidden.device.type == "cpu" and weight.dtype == torch.bfloat16 and len(rows) > _FLOAT32_TOKENS
+        with _multiply_as_bfloat16() if bfloat16 else nullcontext():
+            for chunk, out in zip(weight.split(chunk_rows), logits.split(chunk_rows, dim=1), strict=True):
                 torch.mm(rows, buffer[: len(chunk)].copy_(chunk).T, out=out)
         shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])
         return shaped

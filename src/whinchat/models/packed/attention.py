@@ -4,7 +4,8 @@ B: rows. P: tokens of the shared prefix. N: answer nodes. S: columns of the grid
 key head. D: width of a head. R: width of the part of a head that turns. L: keys that a query may attend to. Q: queries
 of a row.
 
-The products are plain matrix products: at the lengths of short texts they cost less than a fused kernel.
+On a CPU the products are plain matrix products: at the lengths of short texts they cost less than a fused kernel. On an
+accelerator a fused kernel computes them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from whinchat.models.packed.autograd import RotaryEmbedding, SoftCap
 from whinchat.models.packed.batch import PackedBatch
 
-# From this many queries a row on, the fused kernel is faster, but only without gradients (docs/decisions.md).
+# From this many queries a row on, the fused kernel is faster on a CPU, but only without gradients (docs/decisions.md).
 FUSED_FROM = 128
 
 
@@ -148,7 +149,8 @@ def attend(kind: AttentionKind, block: QueryBlock, queries: Tensor, keys: Tensor
     rows, count, heads, width = queries.shape
     queries = RotaryEmbedding.apply(queries, block.cos, block.sin)  # (B, K * G, Q, D)
     # The queries of a group share their keys, so one product serves all of them.
-    if count >= FUSED_FROM and kind.soft_cap is None and not torch.is_grad_enabled():
+    pays = queries.device.type != "cpu" or (count >= FUSED_FROM and not torch.is_grad_enabled())
+    if pays and kind.soft_cap is None:
         grouped = queries.view(rows, keys.shape[1], -1, width)
         mask = block.mask.unflatten(0, (-1, keys.shape[1] if len(block.mask) > 1 else 1))
         mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=kind.scale)

@@ -51,14 +51,14 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
 
     True only of what is known to be right: a registered architecture that supports the configuration, no adapters but
     LoRA and DoRA, known classes of norms and linear layers, weights in the data type of the products and on one device,
-    no fused attention kernel asked for, and no gradient for weights other than an adapter's.
+    no fused attention kernel asked for on a CPU, and no gradient for weights other than an adapter's.
     """
     core = _without_peft(model)
     architecture = packed_architecture_of(core)
     return (
         architecture is not None
         and adapts_tokens_alone(model)
-        and plan.attn_implementation == "eager"
+        and (plan.device != "cpu" or plan.attn_implementation == "eager")
         and architecture.supports(core)
         and type(architecture.decoder(core).embed_tokens) is architecture.embedding_class
         and architecture.decoder(core).embed_tokens.weight.dtype == plan.torch_dtype
