@@ -72,7 +72,8 @@ class _NarrowProduct(InferenceAwareFunction):
         ctx.save_for_backward(weight)
         if hidden.device.type == "cuda":
             # The kernel reads narrow factors and writes float32 sums, so no float32 copy of the weight is made.
-            return torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32).unflatten(0, hidden.shape[:-1])
+            shaped: Tensor = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=torch.float32)
+            return shaped.view(*hidden.shape[:-1], -1)
         rows = hidden.flatten(0, -2).float()  # (M, H)
         logits = rows.new_empty(len(rows), len(weight))
         chunk_rows = _CHUNK_ROWS if hidden.device.type == "cpu" else _DEVICE_CHUNK_ROWS
@@ -81,8 +82,7 @@ class _NarrowProduct(InferenceAwareFunction):
         with _multiply_as_bfloat16() if bfloat16 else nullcontext():
             for chunk, out in zip(weight.split(chunk_rows), logits.split(chunk_rows, dim=1), strict=True):
                 torch.mm(rows, buffer[: len(chunk)].copy_(chunk).T, out=out)
-        shaped: Tensor = logits.unflatten(0, hidden.shape[:-1])
-        return shaped
+        return logits.view(*hidden.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
