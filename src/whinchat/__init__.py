@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from whinchat.pipelines.run import run, train_run
     from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
-    from whinchat.report.comparison import RunComparison
     from whinchat.report.run_list import RunSummary, list_runs
     from whinchat.server.api_schema import Limits
     from whinchat.server.serve import run_server
     from whinchat.storage.review_folder import ReviewFolder
+    from whinchat.storage.run_comparison import RunComparison
     from whinchat.storage.run_folder import RunFolder
     from whinchat.storage.run_record import RunRecord
 
@@ -71,11 +71,11 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.run": ("run", "train_run"),
     "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
-    "whinchat.report.comparison": ("RunComparison",),
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
     "whinchat.server.api_schema": ("Limits",),
     "whinchat.server.serve": ("run_server",),
     "whinchat.storage.review_folder": ("ReviewFolder",),
+    "whinchat.storage.run_comparison": ("RunComparison",),
     "whinchat.storage.run_folder": ("RunFolder",),
     "whinchat.storage.run_record": ("RunRecord",),
 }

@@ -18,6 +18,7 @@ from whinchat.pipelines.record import tracker_metrics
 from whinchat.recipe.schema import EvaluateConfig, MetricName
 from whinchat.report.card import card_data
 from whinchat.report.comparison import compare_records
+from whinchat.report.comparison_tables import comparison_table
 from whinchat.report.formatting import NOT_MEASURED, format_metric
 from whinchat.report.tables import headline_table
 from whinchat.storage.json_records import from_json, to_json
@@ -123,7 +124,7 @@ def test_tables_card_trackers_and_comparison_show_it(record: RunRecord) -> None:
     assert tracker_metrics(record)["eval_after_kappa"] == kappa
     comparison = compare_records({"one": record})
     assert comparison.to_dict()["rows"][0]["kappa"] == kappa
-    assert "Cohen's kappa" in comparison.table().columns
+    assert "Cohen's kappa" in comparison_table(comparison).columns
 
 
 def test_a_record_without_it_says_not_measured() -> None:

@@ -10,8 +10,9 @@ from sklearn.metrics import f1_score
 
 from tests.helpers import tiny_models
 from whinchat.data.dataset import Split
+from whinchat.evaluation.answer_parsing import parse_answer
 from whinchat.evaluation.evaluate import evaluate, paired_tests
-from whinchat.evaluation.generation import generate, parse_answer
+from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.recipe.schema import AdapterConfig, EvaluateConfig
@@ -33,6 +34,8 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
     assert [one.generated_label for one in outcome.predictions] == [
         parse_answer(one, engine.template.task) for one in spoken
     ]
+    first_words = [parse_answer(one, engine.template.task, "first_word") for one in spoken]
+    assert [one.first_word_label for one in outcome.predictions] == first_words
     by_score = outcome.evaluation.score
     assert by_score.n == 20
     assert by_score.invalid_rate == 0
@@ -43,6 +46,10 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
     )
     assert outcome.evaluation.generate is not None
     assert outcome.evaluation.generate.calibration is None
+    assert outcome.evaluation.generate_first_word is not None
+    assert outcome.evaluation.generate_first_word.macro_f1 == pytest.approx(
+        f1_score(split.labels, first_words, labels=[0, 1, 2], average="macro", zero_division=0)
+    )
     assert outcome.evaluation.split == "validation"
     assert outcome.evaluation.split_fingerprint == split.fingerprint()
 
@@ -51,7 +58,8 @@ def test_without_generation(tiny_llama: Path) -> None:
     engine = tiny_models.engine_of(tiny_models.load(tiny_llama))
     outcome = evaluate(engine, ROWS, EvaluateConfig(generate=False, bootstrap_resamples=100), "after")
     assert outcome.evaluation.generate is None
-    assert {(one.generated, one.generated_label) for one in outcome.predictions} == {(None, None)}
+    assert outcome.evaluation.generate_first_word is None
+    assert {(one.generated, one.generated_label, one.first_word_label) for one in outcome.predictions} == {(None,) * 3}
     again = paired_tests(ROWS, outcome, outcome, EvaluateConfig(generate=False, bootstrap_resamples=100))
     assert [one.mode for one in again] == ["score"]
     assert (again[0].fixed, again[0].broken) == (0, 0)
@@ -64,11 +72,12 @@ def test_before_and_after_are_compared_row_by_row(tiny_llama: Path) -> None:
     tuned = attach_adapter(backbone.model, AdapterConfig(r=4, lora_alpha=8), seed=1)
     untouched = evaluate(tiny_models.engine_of(backbone, model=tuned), ROWS, settings, "after")
     # A fresh adapter is the identity, so nothing may differ.
-    assert [(one.fixed, one.broken) for one in paired_tests(ROWS, before, untouched, settings)] == [(0, 0), (0, 0)]
+    assert [(one.fixed, one.broken) for one in paired_tests(ROWS, before, untouched, settings)] == [(0, 0)] * 3
     tiny_models.stir(tuned, scale=0.3)
     after = evaluate(tiny_models.engine_of(backbone, model=tuned), ROWS, settings, "after")
-    by_score, spoken = paired_tests(ROWS, before, after, settings)
-    assert (by_score.mode, spoken.mode) == ("score", "generate")
+    tests = paired_tests(ROWS, before, after, settings)
+    assert [test.mode for test in tests] == ["score", "generate", "generate_first_word"]
+    by_score = tests[0]
     expected = np.array(ROWS.labels)
     old, new = (np.array([np.argmax(one.log_probs) for one in side.predictions]) for side in (before, after))
     assert by_score.fixed == ((old != expected) & (new == expected)).sum()

@@ -1,4 +1,4 @@
-"""Generated answers equal those of transformers row by row, and are parsed strictly."""
+"""Generated answers equal those of transformers row by row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from tests.helpers import plain_forward, tiny_models
-from whinchat.evaluation.generation import INVALID, generate, parse_answer
+from whinchat.evaluation.generation import generate
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import Prompt
@@ -117,40 +117,3 @@ def test_order_and_number_are_kept(tiny_mistral: Path) -> None:
     forward = generate(engine, prompts, 5, 3)
     assert generate(engine, prompts[::-1], 5, 3) == forward[::-1]
     assert generate(engine, [], 5, 3) == []
-
-
-@pytest.mark.parametrize(
-    ("said", "label"),
-    [
-        ("good", 0),
-        ("Good", 0),
-        (" GOOD \n", 0),
-        ("good.", 0),
-        ('"good"', 0),
-        ('"good."', 0),
-        ('"good".', 0),
-        ("'good'!", 0),
-        ("`good`", 0),
-        ("good enough", 1),
-        ("Good enough.", 1),
-        ("n/a.", 2),
-        ("N/A.", 2),
-        ("good\n\nralitive", INVALID),
-        ("good good", INVALID),
-        ("good, really", INVALID),
-        ("The text is good", INVALID),
-        ("goo", INVALID),
-        ("goods", INVALID),
-        ("", INVALID),
-        (".", INVALID),
-        ('""', INVALID),
-        ("bad", INVALID),
-    ],
-)
-def test_reading_an_answer(said: str, label: int) -> None:
-    assert parse_answer(said, tiny_models.tiny_task(("good", "good enough", "n/a."))) == label
-
-
-def test_answer_words_are_read_not_labels() -> None:
-    task = tiny_models.tiny_task(("pos", "neg"), answers={"pos": "Ja", "neg": "Straße"})
-    assert [parse_answer(said, task) for said in ("ja", "JA.", "STRASSE", "pos")] == [0, 0, 1, INVALID]

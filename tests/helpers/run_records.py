@@ -75,7 +75,7 @@ def measured(
         confusion=tuple(map(tuple, confusion)),
         invalid=tuple(lost),
         intervals={name: Interval(max(0, value - 0.031), min(1, value + 0.0287)) for name, value in values.items()},
-        calibration=None if mode == "generate" else _calibration(right, rng),
+        calibration=_calibration(right, rng) if mode in {"score", "calibrated"} else None,
         seconds=12.3,
     )
 
@@ -199,12 +199,14 @@ def run_record(
         "b" * 64,
         measured(labels, 0.2, seed=1),
         measured(labels, 0.3, mode="generate", invalid=0.83, seed=2) if generate else None,
+        measured(labels, 0.3, mode="generate_first_word", invalid=0.71, seed=3) if generate else None,
     )
     after = Evaluation(
         "validation",
         "b" * 64,
         measured(labels, 0.72, seed=1),
         measured(labels, 0.7, mode="generate", invalid=0.01, seed=2) if generate else None,
+        measured(labels, 0.71, mode="generate_first_word", seed=3) if generate else None,
     )
     paired = [
         PairedTest(

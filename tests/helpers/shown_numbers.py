@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from whinchat.evaluation.results import Mode
 from whinchat.storage.run_record import RunRecord
 
 
@@ -14,7 +15,8 @@ def shown_numbers(text: str) -> set[str]:
 
 def record_numbers(record: RunRecord) -> set[str]:
     """Return every metric of the record with three decimals, as card and report may show it."""
-    evaluations = (record.before.score, record.before.generate, record.after.score, record.after.generate)
+    modes: tuple[Mode, ...] = ("score", "generate", "generate_first_word")
+    evaluations = [side.of_mode(mode) for side in (record.before, record.after) for mode in modes]
     reliability = record.reliability
     measured = [metrics for metrics in (*evaluations, reliability and reliability.calibrated) if metrics is not None]
     values: list[float] = []

@@ -14,7 +14,7 @@ from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manif
 from tests.helpers.shown_numbers import record_numbers, shown_numbers
 from whinchat.recipe.schema import AdapterConfig, DataConfig
 from whinchat.report.card import build_card, card_data
-from whinchat.report.titles import hub_model
+from whinchat.report.titles import hub_model, run_title
 
 
 def test_metadata_goes_through_the_hub_library_and_back() -> None:
@@ -31,11 +31,11 @@ def test_metadata_goes_through_the_hub_library_and_back() -> None:
 def test_model_index_holds_exactly_the_figures_of_the_record() -> None:
     record = run_record()
     name, results = model_index_to_eval_results(card_data(record).to_dict()["model-index"])
-    assert name == record.recipe.name
-    measured = [record.after.score, record.after.generate]
+    assert name == "SmolLM2-135M-Instruct with DoRA classifies texts by tweet sentiment"
+    measured = [record.after.score, record.after.generate, record.after.generate_first_word]
     wanted = [value for one in measured if one for value in (one.macro_f1, one.macro_recall, one.accuracy)]
     assert [result.metric_value for result in results] == wanted
-    assert [result.metric_type for result in results] == ["f1", "recall", "accuracy"] * 2
+    assert [result.metric_type for result in results] == ["f1", "recall", "accuracy"] * 3
     assert {result.dataset_split for result in results} == {"validation"}
     assert "label scoring" in (results[0].metric_name or "")
 
@@ -115,7 +115,7 @@ def test_hostile_text_stays_text() -> None:
     record = run_record(("plain", "a|b`c", "<img src=x onerror=alert(1)>"), text=HOSTILE)
     recipe = record.recipe.model_copy(update={"name": "x\n---\n<b>", "description": "```\n# no heading [x](y)"})
     card = build_card(replace(record, recipe=recipe))
-    assert card.data.model_name == recipe.name
+    assert card.data.model_name == run_title(record)
     tokens = MarkdownIt("commonmark").enable("table").parse(card.text)
     inline = [child for token in tokens for child in token.children or ()]
     assert not [one.content for one in inline if one.type == "html_inline"]
@@ -143,7 +143,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
             cells += 1
         elif token.type == "tr_close":
             widths[-1].add(cells)
-    assert len(widths) == 11
+    assert len(widths) == 12
     assert all(len(found) == 1 for found in widths)
     # markdown-it trims surplus cells, so the separators are counted as well.
     for line in text.splitlines():

@@ -11,6 +11,7 @@ from tests.helpers.run_records import THREE, labels_of, run_record, with_manifes
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Prediction
 from whinchat.report.comparison import compare_records
+from whinchat.report.comparison_tables import comparison_table, pair_table
 from whinchat.storage.predictions import StoredPredictions
 
 
@@ -27,9 +28,9 @@ def test_rows_hold_the_figures_of_their_records() -> None:
 
 def test_table_and_json_say_the_same() -> None:
     comparison = compare_records({"full": run_record(), "scored": run_record(generate=False)})
-    table = comparison.table()
+    table = comparison_table(comparison)
     assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert table.rows[1][8:10] == ("not measured", "not measured")
+    assert table.rows[1][10:13] == ("not measured",) * 3
     assert json.loads(json.dumps(comparison.to_dict()))["rows"][0]["name"] == "full"
 
 
@@ -41,7 +42,7 @@ def test_runs_measured_on_different_rows_are_told_apart() -> None:
     assert comparison.notes == (
         "The runs were evaluated on different rows; compare only runs within a group: [1] a, c; [2] b.",
     )
-    assert [row[0] for row in comparison.table().rows] == ["a [1]", "b [2]", "c [1]"]
+    assert [row[0] for row in comparison_table(comparison).rows] == ["a [1]", "b [2]", "c [1]"]
 
 
 def test_other_obstacles_are_noted() -> None:
@@ -68,7 +69,7 @@ def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:
     assert first.paired.mcnemar_p < 1e-6
     assert first.paired.interval.high < 0
     assert comparison.pairs[1].paired.macro_f1_gain == 0.0
-    assert comparison.pair_table().rows[0][:3] == ("a", "b", "-0.250")
+    assert pair_table(comparison).rows[0][:3] == ("a", "b", "-0.250")
     assert "the 3 paired tests are not corrected" in " ".join(comparison.notes)
     other = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
     assert compare_records({"a": run_record(), "b": other}, {"a": sides["a"], "b": sides["b"]}).pairs == ()

@@ -18,6 +18,7 @@ from whinchat.report.figures.style import DARK, LIGHT, shorten
 from whinchat.storage.training_result import TrainPoint
 
 ALL = ["per_label", "confusion_score", "confusion_generate", "reliability", "coverage", "training_curve"]
+HEATMAPS = [f"confusion_{mode}_{when}" for mode in ("score", "generate") for when in ("before", "after")]
 
 
 def is_blank(png: Path) -> bool:
@@ -27,7 +28,7 @@ def is_blank(png: Path) -> bool:
 
 def test_every_figure_is_written_as_png_and_svg_and_shows_something(tmp_path: Path) -> None:
     files = write_figures(run_record(), tmp_path / "figures")
-    assert [path.name for path in files] == [f"{name}.{kind}" for name in ALL for kind in ("png", "svg")]
+    assert [path.name for path in files] == [f"{name}.{kind}" for name in (*ALL, *HEATMAPS) for kind in ("png", "svg")]
     for path in files:
         assert path.stat().st_size > 5_000
         assert path.suffix == ".svg" or not is_blank(path)
@@ -35,7 +36,7 @@ def test_every_figure_is_written_as_png_and_svg_and_shows_something(tmp_path: Pa
 
 def test_without_generation_and_log_the_rest_is_still_drawn(tmp_path: Path) -> None:
     files = write_figures(run_record(generate=False, points=0), tmp_path)
-    assert [path.stem for path in files[::2]] == [name for name in ALL if name != "confusion_generate"]
+    assert [path.stem for path in files[::2]] == [name for name in (*ALL, *HEATMAPS) if "generate" not in name]
 
 
 @pytest.mark.parametrize("number", [2, 6, 25])

@@ -38,17 +38,17 @@ def with_macro_f1(before: float, after: float) -> RunRecord:
         ("/home/someone/my-model/", None, "my-model"),
     ],
 )
-def test_a_run_is_named_after_model_method_and_task(source: str, commit: str | None, name: str) -> None:
+def test_the_title_is_a_sentence_with_model_method_and_task(source: str, commit: str | None, name: str) -> None:
     task = Task(name="tweet-sentiment", labels=("a", "b"), instruction="Decide.")
     record = with_manifest(run_record(), model_source=source, model_commit=commit, load_in="nf4")
     record = replace(record, recipe=recipe(("a", "b"), task=task))
-    assert run_title(record) == f"{name} fine-tuned with QDoRA for tweet sentiment"
-    assert run_title(record, "owner/other") == "other fine-tuned with QDoRA for tweet sentiment"
+    assert run_title(record) == f"{name} with QDoRA classifies texts by tweet sentiment"
+    assert run_title(record, "owner/other") == "other with QDoRA classifies texts by tweet sentiment"
 
 
 def test_the_card_begins_with_the_title_and_the_main_result() -> None:
     text = build_card(with_macro_f1(0.2123, 0.7891)).text
-    assert text.lstrip().startswith("# SmolLM2-135M-Instruct fine-tuned with DoRA for tweet sentiment\n")
+    assert text.lstrip().startswith("# SmolLM2-135M-Instruct with DoRA classifies texts by tweet sentiment\n")
     assert "Macro-F1 rose from 0.21 to 0.79 on 600 validation texts (label scoring)." in text
 
 

@@ -74,7 +74,7 @@ def test_history_part_is_read_alone(tmp_path: Path) -> None:
     assert folder.read_history() == history(5)
 
 
-BEFORE = [Prediction((-9.0, -8.0, -7.5), "The tweet", -1), Prediction((-1.0, -2.0, -3.0), "negative", 0)]
+BEFORE = [Prediction((-9.0, -8.0, -7.5), "A neutral tweet", -1, 1), Prediction((-1.0, -2.0, -3.0), "negative", 0, 0)]
 AFTER = [Prediction((-0.1, -3.0, -4.0), None, None), Prediction((-2000.0, -2001.0, -2000.5), None, None)]
 
 
@@ -95,9 +95,18 @@ def test_prediction_columns_are_named_by_label_and_probabilities_add_up(tmp_path
     assert columns["label"] == ["negative", "positive"]
     assert columns["before_label"] == ["positive", "negative"]
     assert columns["before_generated_label"] == [None, "negative"]
+    assert columns["before_first_word_label"] == ["neutral", "negative"]
     assert columns["after_log_prob_neutral"] == [-3.0, -2001.0]
     total = np.sum([columns[f"after_prob_{label}"] for label in THREE], axis=0)
     np.testing.assert_allclose(total, 1.0)
+
+
+def test_predictions_of_an_earlier_version_have_one_reading_of_the_answers(tmp_path: Path) -> None:
+    path, earlier = tmp_path / "p.parquet", tuple(replace(row, first_word_label=None) for row in BEFORE)
+    write_predictions(path, THREE, ["one", "two"], [0, 2], earlier, BEFORE)
+    assert "before_first_word_label" not in pq.read_table(path).column_names
+    found = read_predictions(path)
+    assert (found.before, found.after) == (earlier, tuple(BEFORE))
 
 
 def test_predictions_without_before_or_rows(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """Measure a model on one split, by the same code before and after training."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from whinchat.data.dataset import Split
-from whinchat.evaluation.generation import generate, parse_answer
+from whinchat.evaluation.answer_parsing import parse_answer
+from whinchat.evaluation.generation import generate
 from whinchat.evaluation.metrics import LabelScores, compute_metrics, paired_test
-from whinchat.evaluation.results import Evaluation, Mode, PairedTest, Prediction
+from whinchat.evaluation.results import GENERATION_MODES, Evaluation, Mode, PairedTest, Prediction
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.forward import Engine
-from whinchat.recipe.schema import EvaluateConfig
+from whinchat.prompts.template import Prompt
+from whinchat.recipe.schema import AnswerParser, EvaluateConfig, Task
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,43 @@ def evaluate(
     scored_seconds = time.perf_counter() - started
     scores, best = LabelScores(log_probs, label_probabilities(log_probs)), log_probs.argmax(axis=1)
     by_score = compute_metrics("score", task.labels, expected, best, settings, scores=scores, seconds=scored_seconds)
-    answers: list[str | None] = [None] * len(split)
-    parsed: list[int | None] = [None] * len(split)
-    by_generation = None
-    if settings.generate:
-        started = time.perf_counter()
-        generated = generate(
-            engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
-        )
-        labels = [parse_answer(answer, task) for answer in generated]
-        seconds = time.perf_counter() - started
-        by_generation = compute_metrics("generate", task.labels, expected, np.array(labels), settings, seconds=seconds)
-        answers, parsed = [*generated], [*labels]
+    generated, seconds = _generate(engine, prompts, settings, when) if settings.generate else (None, 0.0)
+    # Both readings of the same answers, so that neither depends on which of them the recipe puts first.
+    labels = {parser: _parse(generated, task, parser) for parser in GENERATION_MODES} if generated else {}
+    metrics = {
+        mode: compute_metrics(mode, task.labels, expected, np.array(labels[parser]), settings, seconds=seconds)
+        for parser, mode in GENERATION_MODES.items()
+        if parser in labels
+    }
+    nothing: list[None] = [None] * len(split)
+    columns = (generated or nothing, labels.get("exact", nothing), labels.get("first_word", nothing))
     predictions = tuple(
-        Prediction(tuple(row), answer, label)
-        for row, answer, label in zip(log_probs.tolist(), answers, parsed, strict=True)
+        Prediction(tuple(row), answer, exact, first_word)
+        for row, answer, exact, first_word in zip(log_probs.tolist(), *columns, strict=True)
     )
     return EvaluationOutcome(
-        Evaluation(split.name, split.fingerprint(), by_score, by_generation),
+        Evaluation(
+            split.name, split.fingerprint(), by_score, metrics.get("generate"), metrics.get("generate_first_word")
+        ),
         predictions,
         truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
     )
+
+
+def _generate(
+    engine: Engine, prompts: Sequence[Prompt], settings: EvaluateConfig, when: str
+) -> tuple[list[str], float]:
+    """The generated answers and the wall-clock seconds that they took."""
+    started = time.perf_counter()
+    answers = generate(
+        engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
+    )
+    return answers, time.perf_counter() - started
+
+
+def _parse(answers: Sequence[str], task: Task, parser: AnswerParser) -> list[int]:
+    return [parse_answer(answer, task, parser) for answer in answers]
 
 
 def paired_tests(
@@ -77,11 +95,19 @@ def paired_tests(
 ) -> tuple[PairedTest, ...]:
     """Test the predictions ``after`` training against those ``before``, for each way of answering."""
     expected = np.array(split.head(settings.rows).labels)
-    sides = (before.predictions, after.predictions)
-    answers = {
-        "score": [np.array([prediction.best for prediction in side]) for side in sides],
-        "generate": [np.array([prediction.generated_label for prediction in side]) for side in sides],
-    }
-    modes: tuple[Mode, ...] = ("score", "generate") if settings.generate else ("score",)
     size = len(before.evaluation.score.labels)
-    return tuple(paired_test(mode, expected, *answers[mode], size=size, settings=settings) for mode in modes)
+    tests = []
+    for mode, label_of in _LABEL_OF_MODE.items():
+        old, new = ([label_of(prediction) for prediction in side.predictions] for side in (before, after))
+        # A run that an earlier version began has no first-word labels from before training.
+        if None not in old and None not in new:
+            tests.append(paired_test(mode, expected, np.array(old), np.array(new), size=size, settings=settings))
+    return tuple(tests)
+
+
+# The label that a prediction gives in each way of answering; None where it was not measured.
+_LABEL_OF_MODE: dict[Mode, Callable[[Prediction], int | None]] = {
+    "score": lambda prediction: prediction.best,
+    "generate": lambda prediction: prediction.generated_label,
+    "generate_first_word": lambda prediction: prediction.first_word_label,
+}

@@ -1,6 +1,5 @@
 """Free, greedy generation: the answers that a model gives when its output is not restricted to the labels."""
 
-import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +14,6 @@ from whinchat.models.plain_forward import autocast, read_prefix_cache
 from whinchat.progress import progress
 from whinchat.prompts.batching import Batch, by_length, collate, of_equal_length
 from whinchat.prompts.template import Prompt
-from whinchat.recipe.schema import Task
-
-# The label index of an answer that is no label.
-INVALID = -1
 
 
 def generate(
@@ -75,21 +70,6 @@ def _pad_in_the_middle(batch: Batch) -> tuple[Tensor, Tensor]:
     rest = batch.rest.gather(1, source.clamp_min(0))
     mask = torch.nn.functional.pad(source >= 0, (prefix, 0), value=True).long()
     return torch.cat([batch.prefix.expand(len(rest), -1), rest], dim=1), mask
-
-
-def parse_answer(text: str, task: Task) -> int:
-    """Return the index of the label whose answer word is ``text``, or ``INVALID``.
-
-    Case, surrounding white space, quotes, full stops and exclamation marks are ignored. Any further word makes the
-    answer invalid, since the instruction asks for exactly one.
-    """
-    words = [_normalize(word) for word in task.answer_words]
-    answer = _normalize(text)
-    return words.index(answer) if answer in words else INVALID
-
-
-def _normalize(text: str) -> str:
-    return text.strip("\"'`.!" + string.whitespace).casefold()
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_serializer, model_validator
 
-from whinchat.recipe.schema import MetricName
+from whinchat.recipe.schema import AnswerParser, MetricName
 
-Mode = Literal["score", "calibrated", "generate"]
+Mode = Literal["score", "calibrated", "generate", "generate_first_word"]
+# The mode in which each reading of the generated answers is measured.
+GENERATION_MODES: dict[AnswerParser, Mode] = {"exact": "generate", "first_word": "generate_first_word"}
 # Files of every version of whinchat call the calibrated answers "decide".
 StoredMode = Annotated[
     Mode,
@@ -76,7 +78,8 @@ class Metrics:
 
     Attributes:
         mode: ``score`` takes the label with the highest score, ``calibrated`` the calibrated decision, ``generate`` the
-            label that the model writes in free generation.
+            label that is the whole answer in free generation, ``generate_first_word`` the label that occurs first in
+            the same answer.
         n: evaluated rows.
         labels: label names, in the order of ``per_label``, ``confusion`` and ``invalid``.
         values: one value for each registered metric, by name (see ``evaluation.metric_registry``). In JSON the names
@@ -86,7 +89,7 @@ class Metrics:
         confusion: ``confusion[t][p]`` counts rows of true label t answered with label p.
         invalid: rows of each true label whose answer was no label; ``confusion`` and ``invalid`` together add up to n.
         intervals: 95 % bootstrap interval of each metric, by name.
-        calibration: how well the probabilities fit the outcomes; None for ``generate``, which has no probabilities.
+        calibration: how well the probabilities fit the outcomes; None for free generation, which has no probabilities.
         seconds: wall-clock time of answering.
     """
 
@@ -138,12 +141,23 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both ways of answering on one split; ``generate`` is None where the recipe turns free generation off."""
+    """All ways of answering on one split.
+
+    Both readings of the generated answers are None where the recipe turns free generation off, and
+    ``generate_first_word`` in records of earlier versions.
+    """
 
     split: str
     split_fingerprint: str
     score: Metrics
     generate: Metrics | None
+    generate_first_word: Metrics | None = None
+
+    def of_mode(self, mode: Mode) -> Metrics | None:
+        """Return the metrics of one way of answering; None if it was not measured."""
+        return {"score": self.score, "generate": self.generate, "generate_first_word": self.generate_first_word}.get(
+            mode
+        )
 
 
 @dataclass(frozen=True)
@@ -176,12 +190,16 @@ class Prediction:
         log_probs: log P(answer of label k | prompt) over all strings, (K,); not normalized over the labels, so the
             probabilities may sum to less than one.
         generated: the freely generated answer; None where generation was off.
-        generated_label: index of the label that ``generated`` names, -1 for none; None where generation was off.
+        generated_label: index of the label that is the whole of ``generated``, -1 for none; None where generation was
+            off.
+        first_word_label: index of the label that occurs first in ``generated``, -1 for none; None where it was not
+            looked for.
     """
 
     log_probs: tuple[float, ...]
     generated: str | None
     generated_label: int | None
+    first_word_label: int | None = None
 
     @property
     def best(self) -> int:

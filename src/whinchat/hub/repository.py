@@ -140,7 +140,11 @@ def _public_record(record: RunRecord, base: str | None) -> RunRecord:
     manifest = replace(record.manifest, data_source=_without_folders(record.manifest.data_source))
     if base is not None:
         manifest = replace(manifest, model_source=f"a local copy of {base}")
-    return replace(record, recipe=_public_recipe(record.recipe, base), manifest=manifest)
+    comparison = record.comparison
+    if comparison is not None:
+        rows = tuple(replace(row, model=_without_folders(row.model)) for row in comparison.comparison.rows)
+        comparison = replace(comparison, comparison=replace(comparison.comparison, rows=rows))
+    return replace(record, recipe=_public_recipe(record.recipe, base), manifest=manifest, comparison=comparison)
 
 
 def _public_recipe(recipe: Recipe, base: str | None) -> Recipe:

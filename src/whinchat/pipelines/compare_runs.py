@@ -1,24 +1,32 @@
 """Compare finished runs with one another."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from whinchat.errors import RunError
-from whinchat.report.comparison import RunComparison, compare_records
+from whinchat.report.comparison import compare_records
 from whinchat.report.figures.run_figures import write_comparison_figure
+from whinchat.report.write import write_pages
+from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions
+from whinchat.storage.run_comparison import RunComparison, StoredComparison
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 
-def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> RunComparison:
+def compare_runs(
+    runs: Sequence[str | Path], out: str | Path | None = None, *, update_cards: bool = False
+) -> RunComparison:
     """Compare finished runs: their metrics side by side, and a paired test for every two runs on the same rows.
 
     Args:
         runs: run folders. A run is named after its folder, or by its whole path if two folders share a name.
         out: a folder to write the figure into, as ``comparison.png`` and ``comparison.svg``; None draws no figure.
+        update_cards: whether to show the comparison on the card and the report of each run, in place of an earlier one.
 
     Raises:
-        RunError: no run is named, a run is named twice, or a run is not finished.
+        RunError: no run is named, a run is named twice, a run is not finished, or its card cannot be written.
     """
     folders = _folders_by_name([Path(run) for run in runs])
     records = {name: folder.read() for name, folder in folders.items()}
@@ -28,7 +36,35 @@ def compare_runs(runs: Sequence[str | Path], out: str | Path | None = None) -> R
     comparison = compare_records(records, predictions)
     if out is not None:
         write_comparison_figure(records, Path(out) / "comparison.png")
+    if update_cards and len(runs) > 1:
+        # Cards are for others, who should not see the whole path of a folder.
+        names = _numbered([folder.path.resolve().name for folder in folders.values()])
+        public = comparison
+        if names != [*folders]:
+            public = compare_records(
+                dict(zip(names, records.values(), strict=True)), dict(zip(names, predictions.values(), strict=True))
+            )
+        for name, folder, record in zip(names, folders.values(), records.values(), strict=True):
+            _update_card(folder, replace(record, comparison=StoredComparison(name, public)))
     return comparison
+
+
+def _update_card(folder: RunFolder, record: RunRecord) -> None:
+    """Store the comparison of ``record``, and write card and report of the run again."""
+    try:
+        write_json_record(folder.comparison, record.comparison)
+        write_pages(record, folder)
+    except OSError as error:
+        raise RunError(
+            f"{folder.path}: the comparison cannot be written into its card ({error.strerror}); make the folder "
+            "writable, or compare with --no-cards"
+        ) from None
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, the second and later of equal ones with a number."""
+    counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
 
 
 def _folders_by_name(paths: Sequence[Path]) -> dict[str, RunFolder]:

@@ -9,6 +9,7 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
+from whinchat.models.accelerator import accelerator_facts
 from whinchat.models.backbone import Backbone
 from whinchat.models.device import processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
@@ -76,6 +77,8 @@ def tracker_metrics(record: RunRecord) -> dict[str, float]:
         "after": after.score,
         "before_generated": before.generate,
         "after_generated": after.generate,
+        "before_first_word": before.generate_first_word,
+        "after_first_word": after.generate_first_word,
         "calibrated": None if reliability is None else reliability.calibrated,
     }
     return {
@@ -114,6 +117,7 @@ def _manifest(
     notes: dict[str, int],
 ) -> Manifest:
     labels, splits = recipe.task.labels, filter(None, (corpus.train, corpus.validation, corpus.test))
+    accelerator = accelerator_facts(backbone.plan.device)
     return Manifest(
         whinchat_version=version("whinchat"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,4 +144,8 @@ def _manifest(
         timings_seconds=dict(seconds),
         peak_memory_bytes=peak_memory_bytes(),
         resumed_from_step=training.resumed_from_step,
+        device_notes=backbone.plan.notes,
+        accelerator=None if accelerator is None else accelerator.name,
+        accelerator_memory_bytes=None if accelerator is None else accelerator.memory_bytes,
+        peak_accelerator_bytes=None if accelerator is None else accelerator.peak_bytes,
     )

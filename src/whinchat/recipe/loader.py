@@ -14,8 +14,9 @@ from whinchat.recipe.presets import PresetRegistry
 from whinchat.recipe.schema import Recipe
 
 RECIPES = PresetRegistry("a recipe", "whinchat recipes list")
-# Keys that choose what is reported. A run with other values of them trains and answers in the same way.
-_REPORTING_KEYS = {"train.report_to", "evaluate.slices", "evaluate.stress_edits"}
+# Keys that choose what is reported, as those of "reference" do. A run with other values of them trains and answers in
+# the same way.
+_REPORTING_KEYS = {"description", "train.report_to", "evaluate.parse", "evaluate.slices", "evaluate.stress_edits"}
 
 
 def read_mapping(name: str, text: str, requirement: str) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
 
     Keys that only choose what is reported do not count.
     """
-    return [key for key in differences(old, new) if key not in _REPORTING_KEYS]
+    return [key for key in differences(old, new) if key not in _REPORTING_KEYS and key.partition(".")[0] != "reference"]
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

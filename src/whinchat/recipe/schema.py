@@ -4,9 +4,11 @@ Keys have the names of transformers, PEFT and TRL wherever those libraries have 
 the reference of the recipe's keys (``docs/reference/recipe.md``).
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from whinchat.recipe.setting_values import checked_value
 
 TEXT_SLOT = "{text}"
 
@@ -14,6 +16,7 @@ NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)
 Cleaning = Literal["html_entities", "json_escapes", "spaces"]
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["validation", "test"]
+AnswerParser = Literal["exact", "first_word"]
 # The metrics for which ``evaluation.calibration`` has a decision rule.
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
 SliceName = Literal["length", "negation", "emoji", "capitals", "hashtag", "question_mark", "mention"]
@@ -274,6 +277,11 @@ class EvaluateConfig(Section):
     split: SplitName = Field("validation", description="Split that is measured before and after training.")
     rows: int | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
     generate: bool = Field(True, description="Also measure freely written answers, and how often they are no label.")
+    parse: AnswerParser = Field(
+        "exact",
+        description="Which reading of freely written answers stands first in card and report; both are measured. "
+        "exact: the whole answer must be a label. first_word: the label that occurs first in the answer counts.",
+    )
     max_new_tokens: int = Field(16, ge=1, description="Longest freely written answer in tokens.")
     per_device_eval_batch_size: int = Field(64, ge=1, description="Texts in a batch of scoring or generation.")
     bootstrap_resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind each 95 % interval.")
@@ -304,13 +312,39 @@ class EvaluateConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")
 
 
+_SECTIONS: dict[str, type[Section]] = {
+    "task": Task,
+    "data": DataConfig,
+    "backbone": BackboneConfig,
+    "adapter": AdapterConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
 class Reference(Section):
     """Published results that card and report show beside the measured results."""
 
     title: NonEmpty = Field(description="Name of the publication, as shown.")
     before_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 before training.")
     after_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 after training.")
-    url: str | None = Field(None, description="Web address of the publication.")
+    url: str | None = Field(None, description="Web address of the publication, which card and report link.")
+    answered_by: Literal["score", "exact", "first_word"] | None = Field(
+        None,
+        description="How the publication got its answers, so that its figures stand beside the measured ones that they "
+        "can be compared with: score for label scores or a classification head, exact or first_word for generated "
+        "answers read as evaluate.parse does; null where the publication does not say.",
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Published values of recipe keys, such as train.learning_rate: 2e-4. Card and report say that a "
+        "run is as published only if its recipe has these values, and list the values that differ.",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return {key: checked_value(_SECTIONS, key, value) for key, value in settings.items()}
 
 
 class Recipe(Section):

@@ -11,10 +11,14 @@ from whinchat.hub.client import HUB_ID
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.report import formatting, tables
+from whinchat.report.answer_modes import reported_modes
+from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.formatting import MODE_NAMES
+from whinchat.report.key_facts import key_facts_table
 from whinchat.report.limitations import limitations
-from whinchat.report.markdown import Markdown, escape, fence, markdown_table
+from whinchat.report.markdown import Markdown, escape, fence, markdown_link, markdown_table
+from whinchat.report.published_figures import presented, published_figures
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
 from whinchat.report.titles import hub_model, macro_f1_title, run_title
@@ -46,7 +50,7 @@ def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
         tags=hub_tags(recipe, manifest.load_in, base),
         datasets=None if data_id is None else [data_id],
         metrics=[metric.hub_id or name for name, metric in METRICS.items()],
-        model_name=recipe.name,
+        model_name=run_title(record, base),
         eval_results=eval_results(record),
     )
 
@@ -60,8 +64,8 @@ def hub_tags(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
     """Return the metrics after training, for the model-index of the card."""
-    modes = (metrics for metrics in (record.after.score, record.after.generate) if metrics is not None)
-    return [_eval_result(record, metrics, name) for metrics in modes for name in METRICS if name in metrics.values]
+    measured = [metrics for mode in reported_modes(record) if (metrics := record.after.of_mode(mode)) is not None]
+    return [_eval_result(record, metrics, name) for metrics in measured for name in METRICS if name in metrics.values]
 
 
 def _eval_result(record: RunRecord, metrics: Metrics, name: str) -> EvalResult:
@@ -97,6 +101,7 @@ def build_card(
         run: the folder or hub id that a reader passes to whinchat.
         base: hub id of the base model; None takes the one that the record names.
     """
+    record = presented(record)
     metadata = card_data(record, base)
     body = _body(record, adapter, figures, run, base or hub_model(record.manifest))
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
@@ -119,27 +124,25 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
         tables=tables,
         base_link=hub_link(base) if base else escape(manifest.model_source),
         method=method_name(recipe.adapter, manifest.load_in),
-        reference=_reference(record),
+        key_facts=key_facts_table(record, base),
+        published=published_figures(record),
+        methods_table=methods_table,
+        pair_table=pair_table,
         limitations=limitations(record),
         images=images,
         table=markdown_table,
         run=Markdown(run),  # inside a code block
         snippet=fence(code, "python"),
+        instruction=fence(recipe.task.instruction, "text"),
+        user_template=fence(recipe.task.user_template, "text"),
+        link=markdown_link,
         recipe_yaml=fence(recipe_to_yaml(recipe), "yaml"),
     )
 
 
 def hub_link(model: str) -> Markdown:
     """Return a link to ``model`` on the hub."""
-    return Markdown(f"[{escape(model)}](https://huggingface.co/{model})")
-
-
-def _reference(record: RunRecord) -> Markdown | None:
-    """A link to the published figures; None without a usable address."""
-    reference = record.recipe.reference
-    if reference is None or not re.fullmatch(r"https?://[^\s()<>\"]+", reference.url or ""):
-        return None
-    return Markdown(f"[{escape(reference.title)}]({reference.url})")
+    return markdown_link(model, f"https://huggingface.co/{model}")
 
 
 def _hub_data(manifest: Manifest) -> str | None:

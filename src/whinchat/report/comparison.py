@@ -1,124 +1,18 @@
 """Compare several runs, and note differences that make the comparison unfair."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from whinchat.errors import RunError
-from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import paired_test
-from whinchat.evaluation.results import Interval, PairedTest
 from whinchat.recipe.schema import method_name
-from whinchat.report.formatting import (
-    format_bytes,
-    format_count,
-    format_duration,
-    format_estimate,
-    format_interval,
-    format_number,
-    format_p_value,
-    format_percent,
-    format_signed,
-)
-from whinchat.report.text_table import Columns, TextTable
+from whinchat.report.comparison_tables import other_metrics
+from whinchat.report.formatting import format_count
 from whinchat.storage.predictions import StoredPredictions
+from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair
 from whinchat.storage.run_record import RunRecord
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """The metrics of one run, with label scoring unless the name says otherwise; None if not measured.
-
-    Attributes:
-        measured_on: number of the set of evaluated rows, from 1; only runs with equal numbers compare fairly.
-        rows: number of evaluated rows.
-        other_metrics: every registered metric but macro-F1, after training; in JSON its keys stand one level up.
-        generate_macro_f1: macro-F1 with free generation.
-        invalid_rate: share of generated answers that are not a label.
-    """
-
-    name: str
-    measured_on: int
-    split: str
-    rows: int
-    model: str
-    method: str
-    load_in: str
-    trainable_parameters: int
-    before_macro_f1: float
-    before_interval: Interval | None
-    after_macro_f1: float
-    after_interval: Interval | None
-    other_metrics: dict[str, float]
-    generate_macro_f1: float | None
-    invalid_rate: float | None
-    train_seconds: float | None
-    peak_memory_bytes: int
-
-
-@dataclass(frozen=True)
-class RunPair:
-    """A paired test of two runs on the same rows, ``second`` against ``first``, with label scoring."""
-
-    first: str
-    second: str
-    paired: PairedTest
-
-
-@dataclass(frozen=True)
-class RunComparison:
-    """A comparison of runs.
-
-    Attributes:
-        rows: one row for each run, in the order of the arguments.
-        pairs: the paired tests of all runs that were evaluated on the same rows.
-        notes: what a reader must know to compare the runs fairly.
-    """
-
-    rows: tuple[ComparisonRow, ...]
-    pairs: tuple[RunPair, ...]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        record = asdict(self)
-        record["rows"] = [_flat(row) for row in record["rows"]]
-        return record
-
-    def table(self) -> TextTable:
-        """Return the metrics of the runs as a table of text cells."""
-        numbered = any(row.measured_on > 1 for row in self.rows)
-        columns: Columns[ComparisonRow] = {
-            "run": lambda row: f"{row.name} [{row.measured_on}]" if numbered else row.name,
-            "base model": lambda row: row.model,
-            "method": lambda row: row.method,
-            "trainable parameters": lambda row: format_count(row.trainable_parameters),
-            "macro-F1 before": lambda row: format_estimate(row.before_macro_f1, row.before_interval),
-            "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
-            **{METRICS[name].heading: partial(_format_other_metric, name) for name in _other_metrics()},
-            "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
-            "invalid answers": lambda row: format_percent(row.invalid_rate),
-            "training time": lambda row: format_duration(row.train_seconds),
-            "peak memory": lambda row: format_bytes(row.peak_memory_bytes),
-        }
-        return TextTable.of("Comparison of runs", self.rows, columns)
-
-    def pair_table(self) -> TextTable:
-        """Return the paired tests as a table of text cells."""
-        columns: Columns[RunPair] = {
-            "first run": lambda pair: pair.first,
-            "second run": lambda pair: pair.second,
-            "macro-F1, second minus first": lambda pair: format_signed(pair.paired.macro_f1_gain),
-            "95 % interval": lambda pair: format_interval(pair.paired.interval),
-            "only second correct": lambda pair: format_count(pair.paired.fixed),
-            "only first correct": lambda pair: format_count(pair.paired.broken),
-            "McNemar test": lambda pair: format_p_value(pair.paired.mcnemar_p),
-        }
-        return TextTable.of("Paired tests of two runs on the same rows", self.pairs, columns, heads=2)
 
 
 def compare_records(
@@ -169,14 +63,17 @@ def _row(name: str, record: RunRecord, group: int) -> ComparisonRow:
         model=manifest.model_source,
         method=method_name(record.recipe.adapter, manifest.load_in),
         load_in=manifest.load_in,
+        train_rows=train.rows if (train := manifest.splits.get("train")) is not None else None,
+        learning_rate=record.recipe.train.learning_rate,
         trainable_parameters=manifest.trainable_parameters,
         before_macro_f1=before.macro_f1,
         before_interval=before.intervals.get("macro_f1"),
         after_macro_f1=after.macro_f1,
         after_interval=after.intervals.get("macro_f1"),
-        other_metrics={name: after.values[name] for name in _other_metrics() if name in after.values},
+        other_metrics={name: after.values[name] for name in other_metrics() if name in after.values},
         generate_macro_f1=None if generate is None else generate.macro_f1,
         invalid_rate=None if generate is None else generate.invalid_rate,
+        first_word_macro_f1=None if (first := record.after.generate_first_word) is None else first.macro_f1,
         train_seconds=manifest.timings_seconds.get("train"),
         peak_memory_bytes=manifest.peak_memory_bytes,
     )
@@ -212,19 +109,3 @@ def _notes(
             "A difference between two runs does not show which method is better; compare several seeds of each method."
         )
     return tuple(notes)
-
-
-def _format_other_metric(name: str, row: ComparisonRow) -> str:
-    return format_number(row.other_metrics.get(name))
-
-
-def _other_metrics() -> list[str]:
-    return [name for name in METRICS if name != "macro_f1"]
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the entries of ``other_metrics`` in place of that key."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        flat |= value if key == "other_metrics" else {key: value}
-    return flat

@@ -8,7 +8,11 @@ from whinchat.progress import whole_duration
 
 NOT_MEASURED = "not measured"
 # The modes of both evaluations. Calibrated predictions exist only after training.
-MODE_NAMES: dict[Mode, str] = {"score": "label scoring", "generate": "free generation"}
+MODE_NAMES: dict[Mode, str] = {
+    "score": "label scoring",
+    "generate": "free generation",
+    "generate_first_word": "free generation (first label word)",
+}
 CALIBRATED_NAME = "calibrated answers"
 
 

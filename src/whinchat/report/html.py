@@ -6,17 +6,22 @@ from typing import Any
 
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.report import formatting, tables
+from whinchat.report.answer_modes import generation_mode
+from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS
 from whinchat.report.figures.run_figures import FigureSpec, run_figures
 from whinchat.report.figures.style import DARK, LIGHT
+from whinchat.report.key_facts import key_facts_table
 from whinchat.report.limitations import limitations
+from whinchat.report.published_figures import presented, published_figures
 from whinchat.report.rendering import render_template
-from whinchat.report.titles import run_title
+from whinchat.report.titles import hub_model, run_title
 from whinchat.storage.run_record import RunRecord
 
 
 def render_report(record: RunRecord) -> str:
     """Return the report of a run as HTML text."""
+    record = presented(record)
     return render_template(
         "report.html.jinja",
         None,
@@ -24,6 +29,11 @@ def render_report(record: RunRecord) -> str:
         title=run_title(record),
         formatting=formatting,
         tables=tables,
+        key_facts=key_facts_table(record, hub_model(record.manifest)),
+        published=published_figures(record),
+        generation_mode=generation_mode(record),
+        methods_table=methods_table,
+        pair_table=pair_table,
         limitations=limitations(record),
         fewest_bin_texts=FEWEST_BIN_TEXTS,
         figures={figure.name: _inline(figure) for figure in run_figures(record)},

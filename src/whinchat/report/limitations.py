@@ -54,12 +54,12 @@ def _selection(record: RunRecord) -> Iterator[str]:
 
 def _precision(record: RunRecord) -> Iterator[str]:
     for mode, mode_name in MODE_NAMES.items():
-        after = getattr(record.after, mode)
-        interval = None if after is None else after.intervals.get("macro_f1")
-        if interval is not None and interval.high - interval.low > WIDE_INTERVAL:
+        metrics = record.after.of_mode(mode)
+        interval = None if metrics is None else metrics.intervals.get("macro_f1")
+        if metrics is not None and interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
                 f"The 95 % interval of macro-F1 with {mode_name} is wide ({format_interval(interval)}), because only "
-                f"{format_texts(after.n)} were evaluated. More evaluation texts would narrow it."
+                f"{format_texts(metrics.n)} were evaluated. More evaluation texts would narrow it."
             )
     rare = [label for label in record.after.score.per_label if label.support < FEW_LABEL_TEXTS]
     if rare:
@@ -124,6 +124,7 @@ def _data(record: RunRecord) -> Iterator[str]:
 
 def _weights(record: RunRecord) -> Iterator[str]:
     manifest = record.manifest
+    yield from _device_limits(record)
     if manifest.model_source.startswith("package:"):
         yield (
             f"Training and evaluation used the weights of {manifest.model_source}, which may be stored with fewer bits "
@@ -136,12 +137,24 @@ def _weights(record: RunRecord) -> Iterator[str]:
         )
 
 
+def _device_limits(record: RunRecord) -> Iterator[str]:
+    """What the device computed in another way than the recipe asks for."""
+    if record.manifest.device_notes:
+        yield from (f"The device did not follow the recipe: {note}." for note in record.manifest.device_notes)
+        return
+    # Records of earlier versions hold no notes.
+    wanted, used = record.recipe.backbone.compute_dtype, record.manifest.compute_dtype
+    if wanted not in {"auto", used}:
+        yield f"The device did not follow the recipe: {wanted} was replaced by {used}."
+
+
 def _scope(record: RunRecord) -> Iterator[str]:
-    generate = record.after.generate
+    generate, first_word = record.after.generate, record.after.generate_first_word
     rate = NOT_MEASURED if generate is None else format_percent(generate.invalid_rate)
+    lenient = "" if first_word is None else f"; without any label word in it: {format_percent(first_word.invalid_rate)}"
     yield (
-        f"Free generation can produce an answer that is not a label (share after training: {rate}); such an answer "
-        "counts as wrong. Label scoring always returns a label."
+        f"Free generation can produce an answer that is not a label (share after training: {rate}{lenient}); such an "
+        "answer counts as wrong. Label scoring always returns a label."
     )
     yield (
         f"The metrics were measured on {format_texts(record.after.score.n)} of {record.after.split} (language: "

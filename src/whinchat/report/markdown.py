@@ -25,6 +25,11 @@ def escape(value: Any) -> Markdown:
     return Markdown(_MARKUP.sub(lambda match: f"\\{match[0]}", line).replace("&\\#36;", "&#36;"))
 
 
+def markdown_link(text: Any, url: str | None) -> Markdown:
+    """Return ``text`` as a link to ``url``, or as plain text without one; ``url`` must hold no bracket or space."""
+    return escape(text) if url is None else Markdown(f"[{escape(text)}]({url})")
+
+
 def fence(text: str, language: str) -> Markdown:
     """Return a code block whose fence is longer than every run of backticks in ``text``, so none can close it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -7,6 +7,7 @@ from typing import Any
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Mode, ReliabilityReport, SliceMetrics, StressResult
 from whinchat.recipe.schema import Recipe, method_name
+from whinchat.report.answer_modes import comparable_mode, generation_mode, reported_modes
 from whinchat.report.formatting import (
     MODE_NAMES,
     NOT_MEASURED,
@@ -19,6 +20,7 @@ from whinchat.report.formatting import (
     format_percent,
     format_signed,
 )
+from whinchat.report.published_figures import published_row
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
@@ -37,12 +39,15 @@ STAGES = {
 
 def headline_table(record: RunRecord) -> TextTable:
     """Return the metrics of every mode before and after training, and published figures where the recipe has them."""
+    reference = record.recipe.reference
     rows: list[tuple[str, ...]] = []
-    for mode, mode_name in MODE_NAMES.items():
-        before, after = getattr(record.before, mode), getattr(record.after, mode)
+    for mode in reported_modes(record):
+        mode_name, before, after = MODE_NAMES[mode], record.before.of_mode(mode), record.after.of_mode(mode)
         for name, metric in METRICS.items():
             rows.append((mode_name, metric.heading, format_metric(before, name), format_metric(after, name)))
-        if mode == "generate":
+            if name == "macro_f1" and reference is not None and comparable_mode(reference) == mode:
+                rows.append(published_row(reference))
+        if mode != "score":
             rates = (format_percent(None if metrics is None else metrics.invalid_rate) for metrics in (before, after))
             rows.append((mode_name, "invalid answers", *rates))
     if (reliability := record.reliability) is not None:
@@ -51,20 +56,20 @@ def headline_table(record: RunRecord) -> TextTable:
             (mode_name, metric.heading, NOT_MEASURED, format_metric(reliability.calibrated, name))
             for name, metric in METRICS.items()
         ]
-    if (reference := record.recipe.reference) is not None:
-        values = (reference.before_macro_f1, reference.after_macro_f1)
-        cells = (NOT_MEASURED if value is None else f"{value:g}" for value in values)
-        rows.append((f"published: {reference.title}", "macro-F1", *cells))
+    if reference is not None and comparable_mode(reference) not in reported_modes(record):
+        rows.append(published_row(reference))
     columns = ("mode", "metric", "before training", "after training")
     return TextTable("Metrics before and after training", columns, tuple(rows), heads=2)
 
 
 def per_label_table(record: RunRecord, mode: Mode = "score") -> TextTable:
-    """Return precision, recall and F1 of each label before and after training."""
-    before, after = getattr(record.before, mode), getattr(record.after, mode)
+    """Return precision, recall and F1 of each label before and after training; ``mode`` must have been measured."""
+    before, after = record.before.of_mode(mode), record.after.of_mode(mode)
     columns = ["label", "texts"]
     columns += [f"{metric} {when}" for metric in ("precision", "recall", "F1") for when in ("before", "after")]
     rows = []
+    assert before is not None
+    assert after is not None
     for old, new in zip(before.per_label, after.per_label, strict=True):
         values = (getattr(label, metric) for metric in ("precision", "recall", "f1") for label in (old, new))
         rows.append((new.label, format_count(new.support), *map(format_number, values)))
@@ -272,15 +277,15 @@ def headlines(record: RunRecord) -> tuple[Headline, ...]:
     """Return macro-F1 of each mode before and after training, and its change where that was tested."""
     tests = {paired.mode: paired for paired in record.paired}
     rows = []
-    for mode, mode_name in MODE_NAMES.items():
+    for mode in ("score", generation_mode(record)):
         before, after = (
             format_number(None if metrics is None else metrics.macro_f1)
-            for metrics in (getattr(record.before, mode), getattr(record.after, mode))
+            for metrics in (record.before.of_mode(mode), record.after.of_mode(mode))
         )
         paired = tests.get(mode)
         gain = NOT_MEASURED if paired is None else format_signed(paired.macro_f1_gain)
         interval = None if paired is None else format_interval(paired.interval)
-        rows.append(Headline(mode_name, before, after, gain, interval))
+        rows.append(Headline(MODE_NAMES[mode], before, after, gain, interval))
     return tuple(rows)
 
 

@@ -27,7 +27,7 @@ def hub_model(manifest: Manifest) -> str | None:
 
 
 def run_title(record: RunRecord, base: str | None = None) -> str:
-    """Return the title of a run's card and report, such as "Llama-3.2-1B fine-tuned with LoRA for tweet sentiment".
+    """Return the title of card and report, such as "Llama-3.2-1B with LoRA classifies texts by tweet sentiment".
 
     Args:
         record: the run.
@@ -41,7 +41,7 @@ def model_title(recipe: Recipe, load_in: str, base: str) -> str:
     """Return the title of a model that ``recipe`` trained on the base model ``base``, held as ``load_in``."""
     name = base.rstrip("/").rpartition("/")[2].removeprefix(PACKAGE_PREFIX)
     task = re.sub(r"[-_]+", " ", recipe.task.name)
-    return f"{name} fine-tuned with {method_name(recipe.adapter, load_in)} for {task}"
+    return f"{name} with {method_name(recipe.adapter, load_in)} classifies texts by {task}"
 
 
 def macro_f1_title(record: RunRecord) -> str:

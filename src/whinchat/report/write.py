@@ -20,7 +20,11 @@ def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]
     """
     body = markdown_table(samples_table(record.samples)) if record.samples else "Not measured."
     write_text(folder.samples_markdown, f"# Sample predictions\n\n{body}\n")
-    figures = write_figures(record, folder.figures)
+    return (*write_figures(record, folder.figures), *write_pages(record, folder))
+
+
+def write_pages(record: RunRecord, folder: RunFolder) -> tuple[Path, Path]:
+    """Write card and report into the run folder, without the figures that the card shows; return both paths."""
     write_text(folder.card, str(build_card(record)))
     write_text(folder.report, render_report(record))
-    return (*figures, folder.card, folder.report)
+    return folder.card, folder.report

@@ -2,7 +2,8 @@
 
 N: rows. K: labels. Columns: ``row``, ``text``, ``label``; then, with the prefix ``before_`` and ``after_``:
 ``label`` (the most probable one), ``log_prob_LABEL`` (natural logarithm, over all strings), ``prob_LABEL`` (normalized
-over the K labels), ``generated``, and ``generated_label`` (null for an answer that is no label).
+over the K labels), ``generated``, and two readings of it that are null for an answer that names no label:
+``generated_label`` (the whole answer) and ``first_word_label`` (the label that occurs first in it).
 """
 
 import json
@@ -114,10 +115,16 @@ def _columns(path: Path, prefix: str, labels: Sequence[str], rows: Sequence[Pred
     columns: dict[str, Any] = {f"{prefix}_label": pa.array([labels[k] for k in log_probs.argmax(axis=1)], pa.string())}
     columns |= {f"{prefix}_log_prob_{label}": pa.array(log_probs[:, k]) for k, label in enumerate(labels)}
     columns |= {f"{prefix}_prob_{label}": pa.array(shares[:, k]) for k, label in enumerate(labels)}
-    indices = [row.generated_label for row in rows]
-    generated_labels = [None if index is None or index < 0 else labels[index] for index in indices]
     columns[f"{prefix}_generated"] = pa.array([row.generated for row in rows], pa.string())
-    columns[f"{prefix}_generated_label"] = pa.array(generated_labels, pa.string())
+    readings = {
+        "generated_label": [row.generated_label for row in rows],
+        "first_word_label": [row.first_word_label for row in rows],
+    }
+    for name, indices in readings.items():
+        if any(row.generated is not None and index is None for row, index in zip(rows, indices, strict=True)):
+            continue  # the predictions of an earlier version, before training, have one reading only
+        names = [None if index is None or index < 0 else labels[index] for index in indices]
+        columns[f"{prefix}_{name}"] = pa.array(names, pa.string())
     return columns
 
 
@@ -125,9 +132,15 @@ def _rows(content: Any, prefix: str, labels: tuple[str, ...]) -> tuple[Predictio
     index_of = {label: index for index, label in enumerate(labels)}
     log_probs = zip(*(content[f"{prefix}_log_prob_{label}"].to_pylist() for label in labels), strict=True)
     generated = content[f"{prefix}_generated"].to_pylist()
-    generated_labels = content[f"{prefix}_generated_label"].to_pylist()
-    return tuple(
-        # A null label marks an answer that is no label; a null answer, that generation was off.
-        Prediction(scores, answer, None if answer is None else index_of.get(label, -1))
-        for scores, answer, label in zip(log_probs, generated, generated_labels, strict=True)
-    )
+    # A null label marks an answer that is no label; a null answer, that generation was off.
+    readings = [
+        [None if answer is None else index_of.get(label, -1) for answer, label in zip(generated, column, strict=True)]
+        for column in (content[name].to_pylist() for name in _reading_columns(content, prefix))
+    ]
+    return tuple(Prediction(*row) for row in zip(log_probs, generated, *readings, strict=True))
+
+
+def _reading_columns(content: Any, prefix: str) -> list[str]:
+    """The columns with readings of the answers; files of earlier versions have the first one only."""
+    names = (f"{prefix}_generated_label", f"{prefix}_first_word_label")
+    return [name for name in names if name in content.column_names]

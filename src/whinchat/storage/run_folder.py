@@ -12,6 +12,7 @@ from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import write_text
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
+from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 from whinchat.storage.training_result import TrainPoint
 
@@ -35,6 +36,7 @@ class RunFolder:
         "trust.json",
         "The reliability report: calibrated answers, abstention, slices, stress tests and confident errors.",
     )
+    comparison = FolderEntry("comparison.json", "The latest comparison with other runs, by `whinchat compare`.")
     history = FolderEntry("history.json", "The training log.")
     samples = FolderEntry("samples.json", "Some texts with their answers before and after training.")
     samples_markdown = FolderEntry("samples.md", "The samples as a Markdown table.")
@@ -72,6 +74,8 @@ class RunFolder:
         write_json_record(self.paired, record.paired)
         write_json_record(self.history, record.history)
         write_json_record(self.samples, record.samples)
+        if record.comparison is not None:
+            write_json_record(self.comparison, record.comparison)
         write_json_record(self.manifest, record.manifest)
 
     def write_calibration(self, record: RunRecord) -> None:
@@ -89,8 +93,8 @@ class RunFolder:
         """Delete the files of the run. Other files in the folder belong to the user and stay."""
         # The manifest goes first, so that a half deleted run does not look finished.
         run_files = (
-            *self.public_files, self.samples_markdown, self.predictions, self.before_predictions, self.adapter,
-            self.checkpoints, self.trackers, self.card, self.recipe,
+            *self.public_files, self.comparison, self.samples_markdown, self.predictions, self.before_predictions,
+            self.adapter, self.checkpoints, self.trackers, self.card, self.recipe,
         )  # fmt: skip
         for path in run_files:
             if path.is_dir():
@@ -117,6 +121,7 @@ class RunFolder:
             history=self.read_history(),
             samples=self.read_samples(),
             reliability=self._read(self.reliability, ReliabilityReport) if self.reliability.is_file() else None,
+            comparison=self._read(self.comparison, StoredComparison) if self.comparison.is_file() else None,
         )
 
     def read_recipe(self) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any
 
 from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.training_result import TrainPoint
 
 
@@ -48,6 +49,10 @@ class Manifest:
             try began is missing.
         peak_memory_bytes: largest resident size of the process.
         resumed_from_step: step at which training was resumed; 0 for a run in one piece.
+        device_notes: sentences that say where the device made the run depart from the recipe, and why.
+        accelerator, accelerator_memory_bytes: name and memory of the GPU; None for a run on a CPU.
+        peak_accelerator_bytes: most memory that the run held on the GPU.
+        adapted_share: share of the model's weights that lie in layers with an adapter.
     """
 
     whinchat_version: str
@@ -75,6 +80,11 @@ class Manifest:
     timings_seconds: Mapping[str, float]
     peak_memory_bytes: int
     resumed_from_step: int = 0
+    device_notes: tuple[str, ...] = ()
+    accelerator: str | None = None
+    accelerator_memory_bytes: int | None = None
+    peak_accelerator_bytes: int | None = None
+    adapted_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that a run folder holds; ``reliability`` is None for a run without a validation split."""
+    """Everything that a run folder holds.
+
+    ``reliability`` is None for a run without a validation split, ``comparison`` for a run that was not compared with
+    another one.
+    """
 
     recipe: Recipe
     manifest: Manifest
@@ -105,3 +119,4 @@ class RunRecord:
     history: tuple[TrainPoint, ...]
     samples: tuple[Sample, ...]
     reliability: ReliabilityReport | None = None
+    comparison: StoredComparison | None = None

@@ -82,15 +82,20 @@ def calibrate_command(
 def compare_command(
     runs: Annotated[list[Path], Argument(help="Run folders.", metavar="RUN...")],
     out_folder: Annotated[Path, out_option("Folder for the figure.")] = Path("runs/comparison"),
+    cards: Annotated[
+        bool, Option("--cards/--no-cards", help="Also show the comparison on the card and the report of each run.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Compare finished runs: a table, a test for every two runs on the same rows, and a figure.
+
+    The card and the report of each run then show the comparison, until a later comparison takes its place.
 
     Example:
 
         whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
     """
-    comparison = whinchat.compare_runs(runs, None if as_json else out_folder)
+    comparison = whinchat.compare_runs(runs, None if as_json else out_folder, update_cards=cards)
     print_result(as_json, comparison.to_dict(), lambda: print_comparison(comparison, out_folder / "comparison.png"))
 
 

@@ -11,6 +11,7 @@ import whinchat
 from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
+from whinchat.report.comparison_tables import comparison_table, pair_table
 from whinchat.report.formatting import (
     CALIBRATED_NAME,
     MODE_NAMES,
@@ -80,7 +81,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
 
 def print_comparison(comparison: whinchat.RunComparison, figure: Path) -> None:
     """Print the runs side by side, the paired tests, and where the figure is."""
-    for table in (comparison.table(), comparison.pair_table()):
+    for table in (comparison_table(comparison), pair_table(comparison)):
         print_table(table)
     for note in comparison.notes:
         print_line(note)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
+from whinchat.report.answer_modes import generation_mode
 from whinchat.report.figures.confusion import draw_confusion
 from whinchat.report.figures.curves import draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
@@ -45,7 +46,7 @@ class FigureSpec:
 def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
     """Return the figures of a run, in the order of card and report."""
     figures = [_per_label_figure(record)]
-    figures += [_confusion_figure(record, mode) for mode in MODE_NAMES if any(_of_mode(record, mode))]
+    figures += [_confusion_figure(record, mode) for mode in _confusion_modes(record)]
     figures.append(_reliability_figure(record))
     if record.reliability is not None:
         figures.append(_coverage_figure(record.reliability))
@@ -61,19 +62,46 @@ def _per_label_figure(record: RunRecord) -> FigureSpec:
     )
 
 
-def _of_mode(record: RunRecord, mode: Mode) -> tuple[Metrics | None, Metrics | None]:
-    """The metrics of one mode before and after training; None where the mode was not measured."""
-    return getattr(record.before, mode), getattr(record.after, mode)
+def heatmaps(record: RunRecord) -> tuple[FigureSpec, ...]:
+    """Return each confusion matrix as a figure of its own, for readers who place them themselves."""
+    return tuple(
+        _heatmap(record, mode, when, metrics)
+        for mode in _confusion_modes(record)
+        for when, metrics in (("before", record.before.of_mode(mode)), ("after", record.after.of_mode(mode)))
+        if metrics is not None
+    )
+
+
+def _confusion_modes(record: RunRecord) -> list[Mode]:
+    """Label scoring, and the reading of generated answers that stands first."""
+    modes: tuple[Mode, ...] = ("score", generation_mode(record))
+    return [mode for mode in modes if record.before.of_mode(mode) or record.after.of_mode(mode)]
+
+
+def _file_name(mode: Mode) -> str:
+    """The figure's file name, which does not depend on the reading of generated answers."""
+    return f"confusion_{'score' if mode == 'score' else 'generate'}"
 
 
 def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
-    before, after = _of_mode(record, mode)
+    before, after = record.before.of_mode(mode), record.after.of_mode(mode)
     evaluations = (("Before training", before), ("After training", after))
     panels = tuple((heading, metrics) for heading, metrics in evaluations if metrics is not None)
     title = accuracy_title(record, MODE_NAMES[mode], before, after)
     return FigureSpec(
-        f"confusion_{mode}",
-        f"Confusion matrices of {MODE_NAMES[mode]} before and after training. Macro-F1: {_change(before, after)}.",
+        _file_name(mode),
+        f"Confusion matrices before and after training, with {MODE_NAMES[mode]}. Macro-F1: {_change(before, after)}.",
+        lambda theme: draw_confusion(panels, title, theme),
+    )
+
+
+def _heatmap(record: RunRecord, mode: Mode, when: str, metrics: Metrics) -> FigureSpec:
+    sides = (metrics, None) if when == "before" else (None, metrics)
+    title = accuracy_title(record, MODE_NAMES[mode], *sides)
+    panels = ((f"{when.capitalize()} training", metrics),)
+    return FigureSpec(
+        f"{_file_name(mode)}_{when}",
+        f"Confusion matrix {when} training, with {MODE_NAMES[mode]}. Macro-F1: {format_number(metrics.macro_f1)}.",
         lambda theme: draw_confusion(panels, title, theme),
     )
 
@@ -121,7 +149,7 @@ def _change(before: Metrics | None, after: Metrics | None) -> str:
 
 def write_figures(record: RunRecord, folder: Path) -> tuple[Path, ...]:
     """Write every figure of a run into ``folder`` as PNG and SVG, and return the paths in order."""
-    return tuple(path for figure in run_figures(record) for path in figure.write(folder))
+    return tuple(path for figure in (*run_figures(record), *heatmaps(record)) for path in figure.write(folder))
 
 
 def write_comparison_figure(records: Mapping[str, RunRecord], path: Path) -> tuple[Path, Path]:

@@ -1,0 +1,110 @@
+"""Set published figures beside the measured ones, and say where a run departs from the publication."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from whinchat.recipe.published import Departure, departures, without_claim
+from whinchat.recipe.schema import Reference
+from whinchat.report.answer_modes import comparable_mode
+from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_metric
+from whinchat.report.text_table import Columns, TextTable
+from whinchat.storage.run_record import RunRecord
+
+_LINKABLE = re.compile(r"https?://[^\s()<>\"]+")
+
+
+@dataclass(frozen=True)
+class PublishedFigures:
+    """What card and report say about the published figures.
+
+    Attributes:
+        title: name of the publication.
+        url: its address; None without a usable one.
+        figures: predicate of a sentence that begins with the title.
+        measured: sentences about the figures of this run.
+        departures: published settings that the run does not have; None if there are none.
+    """
+
+    title: str
+    url: str | None
+    figures: str
+    measured: str
+    departures: TextTable | None
+
+
+def published_figures(record: RunRecord) -> PublishedFigures | None:
+    """Return what to say about the recipe's ``reference``; None without one."""
+    reference = record.recipe.reference
+    if reference is None:
+        return None
+    mode = comparable_mode(reference)
+    before, after = map(format_published, (reference.before_macro_f1, reference.after_macro_f1))
+    figures = f"reports a macro-F1 of {before} before and {after} after training"
+    if mode is None:
+        measured = "Which of the measured figures compares with this is not known."
+    else:
+        figures += f", with {MODE_NAMES[mode]}"
+        values = (format_metric(metrics.of_mode(mode), "macro_f1") for metrics in (record.before, record.after))
+        measured = "With {}, this run measured {} before and {} after training.".format(MODE_NAMES[mode], *values)
+    measured += " This run did not measure the published figures, and they may refer to other texts."
+    found = run_departures(record)
+    if found:
+        measured += f" The run differs from the publication in {_count(len(found), 'setting')}."
+    elif reference.settings:
+        measured += f" The {_count(len(reference.settings), 'setting')} that the publication states are as published."
+    return PublishedFigures(
+        title=reference.title,
+        url=reference.url if _LINKABLE.fullmatch(reference.url or "") else None,
+        figures=f"{figures}.",
+        measured=measured,
+        departures=_departures_table(found) if found else None,
+    )
+
+
+def published_row(reference: Reference) -> tuple[str, ...]:
+    """Return the row of the published macro-F1, for the table of metrics before and after training."""
+    values = (reference.before_macro_f1, reference.after_macro_f1)
+    return (f"published: {reference.title}", "macro-F1", *map(format_published, values))
+
+
+def format_published(value: float | None) -> str:
+    """Return a published figure with the digits that were published."""
+    return NOT_MEASURED if value is None else f"{value:g}"
+
+
+def run_departures(record: RunRecord) -> tuple[Departure, ...]:
+    """Return the published settings that the run does not have, by its recipe or by the data types of its machine."""
+    found = {departure.key: departure for departure in departures(record.recipe)}
+    settings = {} if record.recipe.reference is None else record.recipe.reference.settings
+    used = {"backbone.load_in": record.manifest.load_in, "backbone.compute_dtype": record.manifest.compute_dtype}
+    for key, value in used.items():
+        if settings.get(key, "auto") not in {"auto", value}:
+            found[key] = Departure(key, settings[key], value)
+    return tuple(found.values())
+
+
+def presented(record: RunRecord) -> RunRecord:
+    """Return ``record`` as card and report show it: a run that departs from the publication does not say otherwise."""
+    return replace(record, recipe=without_claim(record.recipe)) if run_departures(record) else record
+
+
+def _departures_table(found: tuple[Departure, ...]) -> TextTable:
+    columns: Columns[Departure] = {
+        "setting": lambda departure: departure.key,
+        "published": lambda departure: _shown(departure.published),
+        "this run": lambda departure: _shown(departure.value),
+    }
+    return TextTable.of("Settings that differ from the publication", found, columns, numeric=False)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
