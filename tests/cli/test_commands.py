@@ -17,6 +17,7 @@ from tests.helpers import finished_runs, tiny_models
 from tests.helpers.command_line import Whinchat
 from whinchat import __version__
 from whinchat.recipe.loader import RECIPES, load_recipe, recipe_to_yaml
+from whinchat.storage.run_folder import RunFolder
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
@@ -217,11 +218,14 @@ def test_train_prints_the_path_of_the_adapter(whinchat: Whinchat, recipe_path: P
 
 
 def test_compare(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
-    other = tmp_path / "[other]"
-    shutil.copytree(a_run, other)
+    # Copies, for their cards change.
+    a_run, other = (shutil.copytree(a_run, tmp_path / name) for name in ("run", "[other]"))
+    assert whinchat("compare", a_run, other, "--out", tmp_path / "figures", "--no-cards").code == 0
+    assert not RunFolder(other).comparison.exists()
     result = whinchat("compare", a_run, other, "--out", tmp_path / "figures")
     assert result.code == 0
     assert "[other]" in result.out
+    assert "## Comparison with other methods" in RunFolder(other).card.read_text(encoding="utf-8")
     after = load_after(a_run)
     assert result.out.count(f"{after:.3f}") >= 2
     assert (tmp_path / "figures" / "comparison.png").stat().st_size > 5000

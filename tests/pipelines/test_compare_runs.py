@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.finished_runs import finished_run
 from whinchat.errors import RunError
 from whinchat.pipelines.compare_runs import compare_runs
+from whinchat.storage.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -26,6 +27,34 @@ def test_runs_are_named_after_their_folders_or_paths(run_path: Path, tmp_path: P
     assert list(tmp_path.glob("*.png")) == []
     twin = shutil.copytree(run_path, tmp_path / "run")
     assert [row.name for row in compare_runs([run_path, twin]).rows] == [str(run_path), str(twin)]
+
+
+def test_the_cards_show_the_comparison_without_paths(run_path: Path, tmp_path: Path) -> None:
+    runs = [RunFolder(shutil.copytree(run_path, tmp_path / folder / "mine")) for folder in ("ann", "bob")]
+    compare_runs([run.path for run in runs], update_cards=True)
+    for run, name in zip(runs, ("mine", "mine (2)"), strict=True):
+        record = run.read()
+        assert record.comparison is not None
+        assert record.comparison.run == name
+        assert [row.name for row in record.comparison.comparison.rows] == ["mine", "mine (2)"]
+        for page in (run.card, run.report):
+            text = page.read_text(encoding="utf-8")
+            assert "Comparison with other methods" in text
+            assert f"{name} (this run)" in text
+            assert "/bob/" not in text
+    compare_runs([run_path, runs[0].path])
+    assert not RunFolder(run_path).comparison.exists(), "cards are left alone unless they are asked for"
+    runs[0].clear()
+    assert not runs[0].comparison.exists()
+
+
+def test_a_card_that_cannot_be_written_is_one_clear_error(run_path: Path, tmp_path: Path) -> None:
+    runs = [shutil.copytree(run_path, tmp_path / name) for name in ("one", "two")]
+    card = RunFolder(runs[0]).comparison
+    card.mkdir()  # a folder in place of the file, which stops root as well
+    (card / "x").touch()
+    with pytest.raises(RunError, match=r"cannot be written into its card .*--no-cards"):
+        compare_runs(runs, update_cards=True)
 
 
 def test_the_figure_is_written_into_the_named_folder(run_path: Path, tmp_path: Path) -> None:

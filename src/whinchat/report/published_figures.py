@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from whinchat.evaluation.results import Mode
 from whinchat.recipe.published import Departure, departures, without_claim
 from whinchat.recipe.schema import Reference
 from whinchat.report.answer_modes import comparable_mode
@@ -45,8 +46,7 @@ def published_figures(record: RunRecord) -> PublishedFigures | None:
         measured = "Which of the measured figures compares with this is not known."
     else:
         figures += f", with {MODE_NAMES[mode]}"
-        values = (format_metric(metrics.of_mode(mode), "macro_f1") for metrics in (record.before, record.after))
-        measured = "With {}, this run measured {} before and {} after training.".format(MODE_NAMES[mode], *values)
+        measured = _measured_sentence(record, mode)
     measured += " This run did not measure the published figures, and they may refer to other texts."
     found = run_departures(record)
     if found:
@@ -60,6 +60,15 @@ def published_figures(record: RunRecord) -> PublishedFigures | None:
         measured=measured,
         departures=_departures_table(found) if found else None,
     )
+
+
+def _measured_sentence(record: RunRecord, mode: Mode) -> str:
+    """Macro-F1 of this run with the way of answering that the published figures have."""
+    sides = (record.before.of_mode(mode), record.after.of_mode(mode))
+    if not any(sides):
+        return f"In this run, {MODE_NAMES[mode]} was {NOT_MEASURED}."
+    before, after = (format_metric(metrics, "macro_f1") for metrics in sides)
+    return f"With {MODE_NAMES[mode]}, the macro-F1 of this run is {before} before and {after} after training."
 
 
 def published_row(reference: Reference) -> tuple[str, ...]:
