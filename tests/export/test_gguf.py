@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 from tokenizers import Regex, pre_tokenizers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.exports import TEXTS, predictor_of, texts_file
@@ -29,6 +30,10 @@ from whinchat.prompts.template import PromptTemplate
 # What follows has these three in every prompt style.
 STYLES = {
     "tiny_llama": (
+        "<|system|>\n{system}</s>\n<|user|>\n{text}</s>\n<|assistant|>\n",
+        "</s>",
+    ),
+    "llama_first_blank": (
         " <|system|>\n{system}</s>\n<|user|>\n{text}</s>\n<|assistant|>\n",
         "</s>",
     ),
@@ -38,6 +43,21 @@ STYLES = {
     ),
     "tiny_mistral_inst": ("[INST] {system}\n\n{text} [/INST]", "</s>"),
 }
+
+
+@pytest.fixture
+def llama_first_blank(tiny_llama: Path, tmp_path: Path) -> Path:
+    """``tiny_llama`` with the tokenizer of newer families: only the first piece of a text gets a blank."""
+    folder = tmp_path / "first-blank"
+    shutil.copytree(tiny_llama, folder)
+    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=STYLES)
+def styled_model(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
 
 
 def write(predictor: Predictor, folder: Path) -> tuple[PromptFrame, list[Path]]:
@@ -92,10 +112,10 @@ def test_quotes_and_braces_come_through(tiny_mistral: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [tiny_models.ONE_TOKEN, tiny_models.NESTED], ids=["one", "nested"])
-def test_llama_cpp_reads_the_same(any_model: Path, labels: tuple[str, ...], tmp_path: Path) -> None:
+def test_llama_cpp_reads_the_same(styled_model: Path, labels: tuple[str, ...], tmp_path: Path) -> None:
     """llama.cpp makes the same tokens of every text, and computes the same scores, as transformers."""
     llama_cpp = pytest.importorskip("llama_cpp")
-    predictor = predictor_of(any_model, labels)
+    predictor = predictor_of(styled_model, labels)
     frame, (half, eighth) = write(predictor, tmp_path)
     texts = [*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS]
     vocabulary = llama_cpp.Llama(str(half), vocab_only=True, verbose=False)

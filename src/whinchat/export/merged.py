@@ -51,7 +51,7 @@ def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
         ModelError: the backbone cannot be loaded, or the adapter does not fit it.
     """
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
-    backbone = load_backbone(saved.recipe.backbone.model_copy(update=full))
+    backbone = load_backbone(saved.recipe.backbone.model_copy(update=full), trained=saved.folder)
     if not saved.has_adapter:
         return backbone.model, backbone
     tuned = load_adapter(backbone.model, saved.folder)

@@ -143,7 +143,7 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
         ModelError: the backbone cannot be loaded, or the adapter does not fit it.
     """
     saved = find_classifier(path)
-    backbone = load_backbone(saved.recipe.backbone)
+    backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     template = backbone.tokenizer.template(saved.recipe)
     model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model
     return saved.recipe, Engine.build(model, backbone.plan, template)

@@ -10,7 +10,7 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
@@ -19,6 +19,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
+from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.template import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
 
@@ -78,17 +79,22 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
     return _find_on_hub(name, backbone.revision)
 
 
-def load_tokenizer(source: ModelSource) -> ChatTokenizer:
+def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatTokenizer:
     """Load the tokenizer of ``source`` without the model's weights.
 
+    Args:
+        source: the model.
+        trained: folder of a classifier that was trained on the model; its tokenizer is used where it holds one, so that
+            it gets the token ids of its training.
+
     Raises:
-        ModelError: there is no tokenizer, or this release of transformers cannot read it.
+        ModelError: there is no tokenizer.json, or this release of transformers cannot read the tokenizer.
     """
     revision = source.revision or "main"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.path, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{source.name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    if trained is not None and (trained / "tokenizer.json").is_file():
+        tokenizer = read_tokenizer(str(trained), "main", str(trained))
+    else:
+        tokenizer = read_tokenizer(source.path, revision, source.name)
     try:
         configured = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
     except OSError:
@@ -97,12 +103,13 @@ def load_tokenizer(source: ModelSource) -> ChatTokenizer:
     return ChatTokenizer(tokenizer, frozenset({*ids, tokenizer.eos_token_id} - {None}))
 
 
-def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None) -> Backbone:
+def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, trained: Path | None = None) -> Backbone:
     """Load tokenizer and weights, frozen and in evaluation mode.
 
     Args:
         backbone: the section of the recipe.
         source: what ``find_model`` returned for it; None to find the model here.
+        trained: see ``load_tokenizer``.
 
     Raises:
         ModelError: this machine lacks the device, or the model cannot be found or loaded.
@@ -110,7 +117,7 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None) -
     """
     plan = plan_device(backbone)
     source = source or find_model(backbone)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, trained)
     options: dict[str, Any] = {
         # With NF4 this is the data type of the unquantized weights: embeddings and norms.
         "dtype": plan.torch_dtype if plan.load_in == "nf4" else getattr(torch, plan.load_in),

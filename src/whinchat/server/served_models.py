@@ -13,7 +13,7 @@ from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter, lora_layers
-from whinchat.models.backbone import load_backbone
+from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
@@ -85,7 +85,8 @@ class ModelHost:
                 # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
                 adapter = f"adapter-{len(models)}"
                 model = load_adapter(model, classifier.folder, adapter)
-            engine = Engine.build(model, backbone.plan, backbone.tokenizer.template(classifier.recipe))
+            tokenizer = load_tokenizer(backbone.source, classifier.folder)
+            engine = Engine.build(model, backbone.plan, tokenizer.template(classifier.recipe))
             calibrator = Calibrator.load(classifier.folder, classifier.recipe.task.labels)
             predictor = Predictor(classifier.recipe, engine, calibrator)
             models[name] = ServedModel(name, paths[name], predictor, adapter)
