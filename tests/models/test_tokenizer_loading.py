@@ -93,7 +93,7 @@ def test_other_files_alone_are_refused_in_one_sentence(tiny_llama: Path, tmp_pat
     (folder / "tokenizer.json").unlink()
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
-    with pytest.raises(ModelError, match=r"other: has no tokenizer\.json; token ids made from other files") as caught:
+    with pytest.raises(ModelError, match=r"other: has no tokenizer\.json; ids made from other files") as caught:
         tiny_models.load(folder)
     assert "\n" not in str(caught.value)
 

@@ -34,8 +34,8 @@ def read_tokenizer(path: str, revision: str, name: str) -> PreTrainedTokenizerFa
         raise ModelError(f"{name}: its tokenizer cannot be loaded: {first_line}") from error
     if tokenizer is None:
         raise ModelError(
-            f"{name}: has no tokenizer.json; token ids made from other files (tokenizer.model, tekken.json, vocab.json) can "
-            "differ from those of the model's training, so choose a copy of the model that has this file"
+            f"{name}: has no tokenizer.json; ids made from other files (tokenizer.model, tekken.json, vocab.json) "
+            "can differ from the token ids of its training, so choose a copy of the model that has this file"
         )
     return tokenizer
 
