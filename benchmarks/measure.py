@@ -50,11 +50,15 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """One round: ``examples`` done in ``seconds`` of wall-clock time, and further facts."""
+    """One round: ``examples`` done in ``seconds`` of wall-clock time, and further facts.
+
+    ``cpu_seconds`` is the processor time of all threads of the process; 0 where it was not measured.
+    """
 
     examples: float
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from whinchat.report.formatting import NOT_MEASURED, format_bytes, format_durati
 
 Result = Mapping[str, Any]
 
+FAMILIES = ROOT / "benchmarks" / "results" / "families.json"
+
 _GROUPS = {
     "training": (
         "Training SmolLM2-135M",
@@ -52,16 +54,24 @@ def write(result: Result, path: Path) -> list[Path]:
     return [*written, *write_figures(result, path.parent, f"{path.stem}-").values()]
 
 
-def publish(result: Result, docs: Path = ROOT / "docs") -> list[Path]:
-    """Write ``benchmarks.md`` and its images to ``docs``."""
+def publish(result: Result, docs: Path = ROOT / "docs", families: Path = FAMILIES) -> list[Path]:
+    """Write ``benchmarks.md`` and its images to ``docs``, with the stored result of the families of models."""
     images = write_figures(result, docs / "images", "benchmarks-")
+    links = {name: f"images/{path.name}" for name, path in images.items()}
+    measured = json.loads(families.read_text(encoding="utf-8")) if families.is_file() else None
     target = docs / "benchmarks.md"
-    target.write_text(page(result, {name: f"images/{path.name}" for name, path in images.items()}), encoding="utf-8")
+    target.write_text(page(result, links, measured), encoding="utf-8")
     return [target, *images.values()]
 
 
-def page(result: Result, images: Mapping[str, str] | None = None) -> str:
-    """Return the whole page; ``images`` are links to the figures by name."""
+def page(result: Result, images: Mapping[str, str] | None = None, families: Result | None = None) -> str:
+    """Return the whole page.
+
+    Args:
+        result: of ``python -m benchmarks``.
+        images: links to the figures, by name.
+        families: result of ``python -m benchmarks.families``.
+    """
     images = images or {}
     parts = [_head(result), _ratios(result)]
     for group, entries in result["contestants"].items():
@@ -70,6 +80,8 @@ def page(result: Result, images: Mapping[str, str] | None = None) -> str:
         if group in images:
             parts.append(f"![{title}: examples a second of each contestant]({images[group]})\n")
         parts += [_contestants(entries), f"`python -m benchmarks --only {group}`\n"]
+    if families:
+        parts.append(families_section(families))
     if result.get("growth"):
         parts.append(_growth(result["growth"], images.get("growth")))
     return "\n".join(parts)
@@ -171,6 +183,32 @@ def _growth(growth: Mapping[str, Any], image: str | None) -> str:
             f"(straight line through the measured points): {hours} on this machine.\n"
         )
     return "\n".join([*parts, "`python -m benchmarks --only growth`\n"])
+
+
+def families_section(result: Result) -> str:
+    """Return the section on families of models, from the result of ``python -m benchmarks.families``."""
+    run, machine, settings = result["provenance"], result["machine"], result["settings"]
+    rows = []
+    for name, entry in result["families"].items():
+        cells = (
+            format_spread(entry[job][clock], 2) for job in ("train", "score") for clock in ("wall_ratio", "cpu_ratio")
+        )
+        rows.append((name, *cells, "packed" if entry["facts"]["packed"] else "plain"))
+    columns = ("family", "training", "by processor time", "scoring", "by processor time", "pass")
+    commit = (run["commit"] or "no commit")[:12]
+    words = (
+        "Each model has the size of SmolLM2-135M (30 layers, 576 wide, 9 heads, 3 key heads, 1536 in the feed-forward "
+        "block, vocabulary 49152), random weights, and LoRA with rank 16 on all linear layers. A ratio is the speed of "
+        "the family divided by the speed of Llama in the round beside it, so below 1 the family is slower. By "
+        "processor time, the ratio leaves out the time in which other programs ran.\n\n"
+        f"- Median, least and greatest of {settings['rounds']} rounds with {settings['texts']} texts in training and "
+        f"{settings['scored']} in scoring\n"
+        f"- Machine: {machine['processor']}, {machine['threads']} threads; load average before the run: "
+        f"{machine['load_before'][0]:.1f}\n"
+        f"- Run: `{run['command']}` at {run['date']}, commit {commit}; it took {format_duration(result['seconds'])}\n"
+    )
+    table = markdown_table(columns, rows)
+    return f"## Families of models against Llama\n\n{words}\n{table}\n`python -m benchmarks.families`\n"
 
 
 def _one_line(text: str) -> str:

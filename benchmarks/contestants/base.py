@@ -38,9 +38,10 @@ class Contestant(ABC):
     def run(self, *, warm_up: bool = False) -> Measured:
         """Run a round, or a short one whose result is thrown away; only ``answer`` is timed."""
         rows = self.rows(self.split(warm_up=warm_up))
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         facts = self.answer(rows)
-        return Measured(len(rows), time.perf_counter() - started, facts or {})
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return Measured(len(rows), seconds, facts or {}, cpu_seconds)
 
     def rows(self, split: Split) -> list[Any]:
         """Return what ``answer`` takes, the token ids of the texts' prompts."""
@@ -85,7 +86,7 @@ class TrainedContestant(Contestant):
             trainer = self.trainer(split, folder)
             trainer.add_callback(watch)
             trainer.train()
-        return Measured(len(split), watch.seconds, self.round_facts(trainer.state))
+        return Measured(len(split), watch.seconds, self.round_facts(trainer.state), watch.cpu_seconds)
 
     def round_facts(self, state: TrainerState) -> dict[str, Any]:
         """Return facts about a round, after its training."""
@@ -96,14 +97,16 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not t
     """Measures the seconds from the start of training, with model and data ready, to the end of the last step."""
 
     seconds = 0.0
+    cpu_seconds = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Start the watch; the optimizer exists but holds no state yet."""
-        self._started = time.perf_counter()
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop the watch."""
         self.seconds = time.perf_counter() - self._started
+        self.cpu_seconds = time.process_time() - self._cpu_started
 
 
 def mean_length(rows: Sequence[Any]) -> float:
