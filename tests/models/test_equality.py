@@ -16,7 +16,7 @@ from whinchat.models.forward import Engine, answer_logits
 from whinchat.prompts.batching import Batch
 from whinchat.recipe.schema import AdapterConfig
 from whinchat.training.losses import choice_loss, completion_loss
-from whinchat.training.trainer import Collator, Example
+from whinchat.training.micro_batch import Collator, Example
 
 TEXTS = (
     *tiny_models.TEXTS[:4],

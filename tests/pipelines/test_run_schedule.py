@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import finished_runs
 from whinchat import progress
 from whinchat.pipelines.run import run
-from whinchat.pipelines.run_schedule import PlannedStage, RunSchedule, _training_steps
+from whinchat.pipelines.run_schedule import PlannedStage, RunSchedule, Sample, _training_steps
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -26,7 +26,8 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_run_logs_its_stages_and_their_times(
     tiny_llama: Path, tmp_path: Path, logged: pytest.LogCaptureFixture
 ) -> None:
-    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
+    source, dropout = finished_runs.write_csv(tmp_path / "texts.csv"), {"lora_dropout": 0.1}
+    recipe = finished_runs.recipe_for(tiny_llama, source, adapter=dropout)
     record = run(recipe, tmp_path / "run")
     lines = logged.messages
     plan = lines.index("This run will")
@@ -36,22 +37,26 @@ def test_a_run_logs_its_stages_and_their_times(
         r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about \d+ s\)", lines[plan + 1]
     )
     assert "train a LoRA adapter on 56 texts, 8 steps" in lines[plan + 2]
-    assert re.fullmatch(r"About \d+ s in all on this machine, estimated from 32 texts", lines[plan + 6])
+    assert re.fullmatch(
+        r"About \d+ s in all on this machine, with \d\.\d GB of memory, estimated from 32 texts and 3 training batches",
+        lines[plan + 6],
+    )
     ends = [line for line in lines if ": done in" in line]
     assert [line.split()[0] for line in ends] == ["Load", "Evaluate", "Train", "Evaluate", "Calibrate", "Write"]
-    # The measured sample changes no result: a run without log lines gives the same metrics.
+    # The measured sample changes no result: a run without log lines gives the same adapter and metrics.
     logged.set_level(logging.WARNING, "whinchat.progress")
     silent = run(recipe, tmp_path / "silent")
     assert finished_runs.timeless(record.after.score.__dict__) == finished_runs.timeless(silent.after.score.__dict__)
-    assert (
-        RunFolder(tmp_path / "silent").predictions.read_bytes() == RunFolder(tmp_path / "run").predictions.read_bytes()
-    )
+    quiet, loud = RunFolder(tmp_path / "silent"), RunFolder(tmp_path / "run")
+    assert quiet.predictions.read_bytes() == loud.predictions.read_bytes()
+    weights = "adapter_model.safetensors"
+    assert (quiet.adapter / weights).read_bytes() == (loud.adapter / weights).read_bytes()
 
 
 def test_the_evaluation_before_training_corrects_the_one_after_it(logged: pytest.LogCaptureFixture) -> None:
     schedule = RunSchedule()
     planned = (("before", 100.0), ("train", 60.0), ("after", 100.0))
-    schedule.plan([PlannedStage(name, name, seconds) for name, seconds in planned], 8)
+    schedule.plan([PlannedStage(name, name, seconds) for name, seconds in planned], Sample(8))
     with schedule.stage("before"):
         pass
     assert schedule.seconds["before"] < 0.5

@@ -1,6 +1,7 @@
 """Log the stages of a run and their estimated times at its start, and correct the estimate after each stage.
 
-The estimate comes from a short measured sample: the untrained model scores, and answers freely, a few texts of the run.
+The estimate comes from a short measured sample: the untrained model scores, and answers freely, a few texts of the run,
+and a fresh adapter computes losses and gradients of a few training batches.
 """
 
 import logging
@@ -18,12 +19,10 @@ from whinchat.models.forward import Engine
 from whinchat.progress import logger, stage, whole_duration
 from whinchat.recipe.schema import Recipe, method_name
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
+from whinchat.training.training_cost import TrainingCost, measure_training_cost
 
 # Texts in the sample: enough to fill a batch on each core, few enough to take seconds.
 SAMPLE_TEXTS = 32
-# Training takes this many times as long as scoring the sample, for each text; see docs/decisions.md. The progress of
-# training corrects the estimate after its first steps.
-TRAINING_FACTOR = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,28 @@ class PlannedStage:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What the estimates of a run were measured on.
+
+    Attributes:
+        texts: texts that were scored; 0 where nothing was measured.
+        training: the cost of training; None where nothing is left to train, or nothing was measured.
+    """
+
+    texts: int = 0
+    training: TrainingCost | None = None
+
+    def describe(self) -> str:
+        """Return the sentence that names the memory and the sample, without its beginning."""
+        if self.training is None:
+            return f"estimated from {self.texts} texts"
+        memory = f"{self.training.memory_bytes / 1e9:.1f} GB"
+        return (
+            f"with {memory} of memory, estimated from {self.texts} texts and {self.training.batches} training batches"
+        )
+
+
 class RunSchedule:
     """Measures the stages of a run, and logs how long they take and how much is left.
 
@@ -52,16 +73,16 @@ class RunSchedule:
         self.seconds: dict[str, float] = {}
         self._left: list[PlannedStage] = []
 
-    def plan(self, stages: Sequence[PlannedStage], sample: int) -> None:
-        """Log the stages that will follow, with times estimated from ``sample`` texts."""
+    def plan(self, stages: Sequence[PlannedStage], sample: Sample) -> None:
+        """Log the stages that will follow, with the times and the memory estimated from ``sample``."""
         self._left = list(stages)
         logger.info("This run will")
         for number, planned in enumerate(stages, 1):
             estimate = "" if planned.seconds is None else f" (about {whole_duration(planned.seconds)})"
             logger.info("  %d. %s%s", number, planned.title, estimate)
-        if sample:
+        if sample.texts:
             total = whole_duration(self._seconds_left())
-            logger.info("About %s in all on this machine, estimated from %d texts", total, sample)
+            logger.info("About %s in all on this machine, %s", total, sample.describe())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -84,7 +105,7 @@ class RunSchedule:
 
 def plan_stages(
     recipe: Recipe, corpus: Corpus, split: Split, engine: Engine, checkpoints: Path, *, has_before: bool
-) -> tuple[list[PlannedStage], int]:
+) -> tuple[list[PlannedStage], Sample]:
     """Return the stages of a run after loading, with times measured on a few texts if anybody sees them.
 
     Args:
@@ -96,7 +117,7 @@ def plan_stages(
         has_before: the evaluation before training is stored already.
 
     Returns:
-        The stages, and the number of texts behind the estimates (0 for no estimates).
+        The stages, and the sample behind the estimates.
     """
     answers = " and by free generation" if recipe.evaluate.generate else ""
     rows = f"{len(split):,} {split.name} texts by label scores{answers}"
@@ -113,20 +134,35 @@ def plan_stages(
     }
     if has_before:
         del titles["before"]
-    sample = corpus.train.texts[:SAMPLE_TEXTS] if logger.isEnabledFor(logging.INFO) else ()
-    seconds = _estimate_seconds(recipe, corpus, split, engine, sample, steps_left) if sample else {}
-    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], len(sample)
+    if not logger.isEnabledFor(logging.INFO):
+        return [PlannedStage(name, title) for name, title in titles.items()], Sample()
+    texts = corpus.train.texts[:SAMPLE_TEXTS]
+    cost = measure_training_cost(engine, recipe, corpus.train) if steps_left else None
+    seconds = _estimate_seconds(recipe, corpus, split, _seconds_per_text(engine, texts, recipe), cost, steps_left)
+    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], Sample(len(texts), cost)
 
 
 def _estimate_seconds(
-    recipe: Recipe, corpus: Corpus, split: Split, engine: Engine, sample: Sequence[str], steps_left: int
+    recipe: Recipe,
+    corpus: Corpus,
+    split: Split,
+    per_text: tuple[float, float],
+    cost: TrainingCost | None,
+    steps_left: int,
 ) -> dict[str, float]:
-    """Return the estimated time of each stage that computes with the model, from the measured time of ``sample``."""
-    settings, train = recipe.evaluate, recipe.train
-    scoring, generating = _seconds_per_text(engine, sample, recipe)
+    """Return the estimated time of each stage that computes with the model.
+
+    Args:
+        recipe: the settings.
+        corpus: the data.
+        split: the rows that are evaluated.
+        per_text: measured seconds of scoring a text, and of letting the model answer it.
+        cost: measured cost of training; None where no steps are left.
+        steps_left: optimizer steps to take.
+    """
+    settings, train, (scoring, generating) = recipe.evaluate, recipe.train, per_text
     evaluating = len(split) * (scoring + generating)
-    step_rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    training = steps_left * step_rows * scoring * TRAINING_FACTOR
+    training = 0.0 if cost is None else steps_left * train.gradient_accumulation_steps * cost.seconds_per_batch
     analyzing = 0.0
     if corpus.validation is not None:
         if (every := train.eval_steps) is not None:

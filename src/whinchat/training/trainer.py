@@ -6,42 +6,35 @@ B: rows of a batch. N: answer nodes. K: labels.
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from whinchat.data.dataset import Split
-from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
+from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
-from whinchat.models.forward import Engine, answer_logits
-from whinchat.models.memory import give_back_memory
-from whinchat.models.sequence_loss import sequence_losses
+from whinchat.models.forward import Engine
 from whinchat.progress import Progress, progress
-from whinchat.prompts.batching import Batch, LengthGroupedBatchSampler, collate
-from whinchat.prompts.template import Prompt
+from whinchat.prompts.batching import LengthGroupedBatchSampler
 from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.training import distributed
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import (
     IGNORED,
-    choice_loss,
-    completion_loss,
     label_offsets,
     label_weights,
     weighted_mean,
 )
+from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses
 
 # Keys of the recipe's ``train`` section that ``TrainingArguments`` has under the same names.
 _SHARED_KEYS = {
@@ -49,51 +42,6 @@ _SHARED_KEYS = {
     "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "weight_decay", "max_grad_norm", "seed",
     "logging_steps", "eval_steps", "save_total_limit",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Example:
-    """A training prompt, or for the loss ``full`` a whole conversation, and the index of its label."""
-
-    prompt: Prompt
-    label: int
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Turn examples into the tensors of one step.
-
-    The tensors are those of a ``Batch`` and two more. ``rows``, (B,), holds the label index of each row. ``labels``
-    holds what the loss predicts: label indices (B,) for ``choice``, token ids (B, 1 + N) for ``completion``, or the
-    token ids after each row's first for ``full``. Trainer counts its items to weigh the batches of one accumulated step
-    equally.
-    """
-
-    engine: Engine
-    loss: str
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        rows = torch.tensor([example.label for example in examples])
-        prompts = [example.prompt.ids for example in examples]
-        if self.loss == "choice":
-            batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
-        elif self.loss == "full":
-            batch, labels = collate(prompts, [()] * len(prompts)), _pad_targets([ids[1:] for ids in prompts])
-        else:
-            template = self.engine.template
-            answers = [template.answers[example.label] for example in examples]
-            batch = collate(prompts, answers)
-            labels = _pad_targets([(*answer, template.end_of_turn) for answer in answers])
-        # ``rest`` comes first, because accelerate reads the batch size from the first tensor.
-        return {
-            "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
-            "labels": labels, "rows": rows,
-        }  # fmt: skip
-
-
-def _pad_targets(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return token ids of unlike length as one tensor, ``IGNORED`` behind the shorter rows."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
@@ -118,12 +66,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
         self.engine, self.recipe = engine, recipe
+        examples = make_examples(engine.template, recipe.train.loss, train)
         if recipe.train.loss == "full":
-            prompts = engine.template.encode_conversations(train.texts, train.labels)
-            check_length(engine.model, max(len(prompt.ids) for prompt in prompts), nodes=0)
-        else:
-            prompts = engine.template.encode(train.texts)
-        examples = [Example(prompt, label) for prompt, label in zip(prompts, train.labels, strict=True)]
+            check_length(engine.model, max(len(example.prompt.ids) for example in examples), nodes=0)
         scored = None
         if validation is not None and recipe.train.eval_steps is not None:
             scored = validation.head(recipe.train.eval_rows)
@@ -178,20 +123,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             return_outputs: ignored; nothing reads the logits.
             num_items_in_batch: items of the accumulated batch; None for those of this micro-batch.
         """
-        if self.engine.plan.load_in == "nf4" and self.engine.plan.device == "cpu":
-            # NF4 is chosen to save memory, so what the last micro-batch freed goes back to the system. Tensors of an
-            # accelerator are not in the process's heap.
-            give_back_memory()
-        batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
-        labels, engine = inputs["labels"], self.engine
-        if self.recipe.train.loss == "choice":
-            scores = distributed.call_as_forward(model, lambda: label_logits(engine, batch))
-            losses = choice_loss(scores, labels, self._offsets.to(scores.device))
-        elif self.recipe.train.loss == "full":
-            losses = distributed.call_as_forward(model, lambda: sequence_losses(engine.model, engine.plan, batch))
-        else:
-            logits = distributed.call_as_forward(model, lambda: answer_logits(engine.model, engine.plan, batch))
-            losses = completion_loss(logits, labels)
+        engine, loss_name, labels = self.engine, self.recipe.train.loss, inputs["labels"]
+        losses = distributed.call_as_forward(model, lambda: row_losses(engine, loss_name, inputs, self._offsets))
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
         return loss

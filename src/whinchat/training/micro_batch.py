@@ -1,0 +1,93 @@
+"""A micro-batch of training: its rows, its tensors and its losses.
+
+B: rows of a batch. N: answer nodes. K: labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from whinchat.data.dataset import Split
+from whinchat.evaluation.scoring import label_logits
+from whinchat.models.forward import Engine, answer_logits
+from whinchat.models.memory import give_back_memory
+from whinchat.models.sequence_loss import sequence_losses
+from whinchat.prompts.batching import Batch, collate
+from whinchat.prompts.template import Prompt, PromptTemplate
+from whinchat.training.losses import IGNORED, choice_loss, completion_loss
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training prompt, or for the loss ``full`` a whole conversation, and the index of its label."""
+
+    prompt: Prompt
+    label: int
+
+
+def make_examples(template: PromptTemplate, loss: str, rows: Split) -> list[Example]:
+    """Encode training rows for ``train.loss``, in their order."""
+    prompts = template.encode_conversations(rows.texts, rows.labels) if loss == "full" else template.encode(rows.texts)
+    return [Example(prompt, label) for prompt, label in zip(prompts, rows.labels, strict=True)]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turn examples into the tensors of one step.
+
+    The tensors are those of a ``Batch`` and two more. ``rows``, (B,), holds the label index of each row. ``labels``
+    holds what the loss predicts: label indices (B,) for ``choice``, token ids (B, 1 + N) for ``completion``, or the
+    token ids after each row's first for ``full``. Trainer counts its items to weigh the batches of one accumulated step
+    equally.
+    """
+
+    engine: Engine
+    loss: str
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        rows = torch.tensor([example.label for example in examples])
+        prompts = [example.prompt.ids for example in examples]
+        if self.loss == "choice":
+            batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
+        elif self.loss == "full":
+            batch, labels = collate(prompts, [()] * len(prompts)), _pad_targets([ids[1:] for ids in prompts])
+        else:
+            template = self.engine.template
+            answers = [template.answers[example.label] for example in examples]
+            batch = collate(prompts, answers)
+            labels = _pad_targets([(*answer, template.end_of_turn) for answer in answers])
+        # ``rest`` comes first, because accelerate reads the batch size from the first tensor.
+        return {
+            "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
+            "labels": labels, "rows": rows,
+        }  # fmt: skip
+
+
+def _pad_targets(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return token ids of unlike length as one tensor, ``IGNORED`` behind the shorter rows."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
+
+
+def row_losses(engine: Engine, loss: str, inputs: dict[str, Tensor], offsets: Tensor) -> Tensor:
+    """Compute the loss of each row of a micro-batch, (B,).
+
+    Args:
+        engine: the model with its prompts.
+        loss: ``train.loss``.
+        inputs: the tensors of ``Collator``.
+        offsets: terms that ``choice`` adds to the scores, (K,); see ``label_offsets``.
+    """
+    if engine.plan.load_in == "nf4" and engine.plan.device == "cpu":
+        # NF4 is chosen to save memory, so what the last micro-batch freed goes back to the system. The tensors of an
+        # accelerator are not in the memory that this releases.
+        give_back_memory()
+    batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
+    if loss == "choice":
+        scores = label_logits(engine, batch)
+        return choice_loss(scores, inputs["labels"], offsets.to(scores.device))
+    if loss == "full":
+        return sequence_losses(engine.model, engine.plan, batch)
+    return completion_loss(answer_logits(engine.model, engine.plan, batch), inputs["labels"])
