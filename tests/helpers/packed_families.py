@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ from transformers import AutoModelForCausalLM
 from tests.helpers import plain_forward, tiny_models
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
 from whinchat.recipe.schema import AdapterConfig
 
+# Answers that branch twice, of which one begins another.
+DEEP = ("very good enough", "very bad enough", "very bad", "hopeless")
 
-def random_model(folder: Path, kind: type[Any], **config: Any) -> Path:
-    """Save a tiny model of the configuration class ``kind``, its norms and biases away from the values they start with.
+
+def unsaved_model(kind: Callable[..., Any], **config: Any) -> Any:
+    """Return a tiny model of the configuration that ``kind`` builds, its norms and biases away from their first values.
 
     ``config`` adds fields, or replaces those of a model of two layers with four heads of 8 components.
     """
-    tiny_models.chatml_tokenizer(folder)
     shape = {
         "vocab_size": 480, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 2048, "initializer_range": 0.25,
@@ -33,12 +37,18 @@ def random_model(folder: Path, kind: type[Any], **config: Any) -> Path:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name or "bias" in name:
-                parameter.uniform_(0.7, 1.3)
-    model.save_pretrained(folder)
+                parameter.add_(torch.empty_like(parameter).uniform_(-0.3, 0.3))
+    return model
+
+
+def random_model(folder: Path, kind: Callable[..., Any], **config: Any) -> Path:
+    """Save ``unsaved_model`` with a tokenizer."""
+    tiny_models.chatml_tokenizer(folder)
+    unsaved_model(kind, **config).save_pretrained(folder)
     return folder
 
 
-def tuned_engine(folder: Path, method: str, labels: tuple[str, ...] = tiny_models.BRANCHING, **backbone: Any) -> Engine:
+def tuned_engine(folder: Path, method: str, labels: tuple[str, ...] = DEEP, **backbone: Any) -> Engine:
     """Load the model in ``folder`` with an adapter on all linear layers that changes the logits."""
     loaded = tiny_models.load(folder, **backbone)
     model = attach_adapter(loaded.model, AdapterConfig(r=4, lora_alpha=8, method=method), seed=3)
@@ -55,15 +65,18 @@ def batch_of(engine: Engine, known_prefix: int | None = None) -> Batch:
 def single_pass_logits(model: Any, batch: Batch, tree: AnswerTree) -> Tensor:
     """Return the logits after each prompt and after each answer node, (B, 1 + N, V), by the model's own forward pass.
 
-    Each pass reads one unpadded sequence: a whole prompt and the path of answer tokens that leads to one node.
+    Each pass reads one unpadded sequence: a whole prompt and one way through the answer tree.
     """
     rows = []
     for rest, length in zip(batch.rest, batch.lengths.tolist(), strict=True):
         prompt = [*batch.prefix.tolist(), *rest[:length].tolist()]
-        paths: list[list[int]] = [[]]
-        for token, parent in zip(tree.tokens, tree.parents, strict=True):
-            paths.append([*paths[parent + 1], token])
-        rows.append(torch.stack([model(input_ids=torch.tensor([[*prompt, *path]])).logits[0, -1] for path in paths]))
+        read: dict[int, Tensor] = {}
+        for chain in tree.chains:
+            sequence = [*prompt, *(tree.tokens[node] for node in chain)]
+            logits = model(input_ids=torch.tensor([sequence])).logits[0, len(prompt) - 1 :]
+            for node, after in zip((-1, *chain), logits, strict=True):
+                read.setdefault(node, after)
+        rows.append(torch.stack([read[node] for node in range(-1, len(tree.tokens))]))
     return torch.stack(rows)
 
 
@@ -72,6 +85,20 @@ def loss_and_gradients(model: Any, logits: Tensor) -> tuple[Tensor, dict[str, Te
     targets = torch.arange(logits[..., 0].numel()) % logits.shape[-1]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets)
     return loss.detach(), plain_forward.gradients(model, loss)
+
+
+def assert_exact(engine: Engine, reference: Any) -> None:
+    """Assert that logits, loss and every gradient equal those of single passes of ``reference``."""
+    assert is_packable(engine.model, engine.plan)
+    batch = batch_of(engine)
+    assert len(batch.prefix) > 10
+    assert len(set(batch.lengths.tolist())) > 4
+    found, wanted = packed_logits(engine.model, batch, engine.tree), single_pass_logits(reference, batch, engine.tree)
+    assert_same_logits(found, wanted)
+    loss, gradients = loss_and_gradients(engine.model, found)
+    wanted_loss, wanted_gradients = loss_and_gradients(reference, wanted)
+    torch.testing.assert_close(loss, wanted_loss, rtol=1e-5, atol=0)
+    plain_forward.assert_same_gradients(gradients, wanted_gradients)
 
 
 def assert_same_logits(found: Tensor, wanted: Tensor) -> None:

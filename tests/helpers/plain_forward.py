@@ -72,14 +72,15 @@ def choice_sum(model: nn.Module, ids: Sequence[int], answers: Sequence[Sequence[
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """Return the gradient of each trainable weight."""
+    """Return the gradient of each trainable weight that the loss depends on."""
     model.zero_grad()
     loss.backward()
-    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 def assert_same_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-5) -> None:
     """Assert that gradients differ by at most ``tolerance`` of their largest entry (or 1), and that none vanishes."""
+    assert wanted
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         size = gradient.abs().max().item()

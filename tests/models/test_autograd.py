@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
+from transformers.activations import ACT2FN
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
+from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
-from whinchat.models.packed.autograd import GatherRows, RmsNorm, RotaryEmbedding, ScatterRows, SwiGlu
+from whinchat.models.packed.autograd import (
+    GatherRows,
+    GeGlu,
+    RmsNorm,
+    RotaryEmbedding,
+    ScatterRows,
+    SoftCap,
+    SwiGlu,
+)
 
 
 def assert_same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
@@ -38,11 +50,19 @@ def test_rms_norm(size: float) -> None:
     assert_same(lambda x: RmsNorm.apply(x, weight, 1e-5), norm, x)
 
 
-def test_rms_norm_rounds_bfloat16_where_transformers_does() -> None:
-    norm = LlamaRMSNorm(64, eps=1e-5).to(torch.bfloat16)
+NORMS: dict[type[Any], Callable[[Any], Tensor]] = {
+    LlamaRMSNorm: lambda norm: norm.weight,
+    Olmo2RMSNorm: lambda norm: norm.weight.float(),
+    Gemma2RMSNorm: lambda norm: 1 + norm.weight.float(),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_rms_norm_rounds_bfloat16_where_transformers_does(kind: type[Any]) -> None:
+    norm = kind(64, eps=1e-5).to(torch.bfloat16)
     norm.weight.data.uniform_(0.5, 1.5)
     x = (3 * drawn(200, 64)).detach().to(torch.bfloat16)
-    found = RmsNorm.apply(x, norm.weight.detach(), 1e-5)
+    found = RmsNorm.apply(x, NORMS[kind](norm).detach(), 1e-5)
     assert found.dtype == torch.bfloat16
     # The float32 sums may differ in their last bit, which moves a value that lies between two bfloat16 numbers.
     assert (found == norm(x)).float().mean() > 0.999
@@ -65,9 +85,42 @@ def test_rotary_embedding() -> None:
     assert_same(lambda x: RotaryEmbedding.apply(x, cos[0, :, :half], sin[0, :, :half]), theirs, x)
 
 
+@pytest.mark.parametrize("rotated", [6, 0])
+def test_rotary_embedding_of_a_part_of_each_head(rotated: int) -> None:
+    x, angle = drawn(2, 5, 3, 8), drawn(5, rotated, seed=1).detach()
+    cos, sin = angle.cos(), angle.sin()
+    half = rotated // 2
+
+    def by_hand(x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        turning, rest = x[..., :rotated], x[..., rotated:]
+        other = torch.cat([-turning[..., half:], turning[..., :half]], dim=-1)
+        twice_cos, twice_sin = (torch.cat([angles[:, :half]] * 2, dim=-1) for angles in (cos, sin))
+        return torch.cat([turning * twice_cos + other * twice_sin, rest], dim=-1)
+
+    assert_same(lambda x: RotaryEmbedding.apply(x, cos[:, :half], sin[:, :half]), by_hand, x)
+
+
+def test_rotary_embedding_of_bfloat16_by_float32_angles_is_rounded_once() -> None:
+    x, angle = drawn(2, 5, 3, 8).detach().bfloat16(), drawn(5, 4, seed=1).detach()
+    found = RotaryEmbedding.apply(x, angle.cos(), angle.sin())
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, RotaryEmbedding.apply(x.float(), angle.cos(), angle.sin()).bfloat16())
+
+
 def test_swiglu() -> None:
     gate, up = drawn(6, 10), drawn(6, 10, seed=1)
     assert_same(SwiGlu.apply, lambda gate, up: torch.nn.functional.silu(gate) * up, gate, up)
+
+
+def test_geglu() -> None:
+    gate, up = drawn(6, 10), drawn(6, 10, seed=1)
+    assert_same(GeGlu.apply, lambda gate, up: ACT2FN[GeGlu.activation](gate) * up, gate, up)
+
+
+def test_soft_cap() -> None:
+    x = (3 * drawn(6, 10)).detach().requires_grad_()
+    assert_same(lambda x: SoftCap.apply(x, 2.0), lambda x: torch.tanh(x / 2.0) * 2.0, x)
 
 
 def test_scatter_and_gather_undo_each_other() -> None:

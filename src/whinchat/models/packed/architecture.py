@@ -8,6 +8,7 @@ tells it how the steps in between are computed. How to add a family: ``docs/how-
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -95,7 +96,11 @@ class PackedArchitecture:
         """
         if kind.rotary is None:
             return x.new_empty(len(positions), 0), x.new_empty(len(positions), 0)
-        return half_angles(self.decoder(model).rotary_emb(x, positions[None]))
+        # A module with several embeddings also takes the type of the layer.
+        name = () if kind.rotary == "default" else (kind.rotary,)
+        cos, sin = self.decoder(model).rotary_emb(x, positions[None], *name)  # (1, L, R), each angle twice
+        half = cos.shape[-1] // 2
+        return cos[0, :, :half], sin[0, :, :half]
 
     def embed(self, model: Any, tokens: Tensor) -> Tensor:
         """Return the input of the first layer, (M, H), for ``tokens`` (M,)."""
@@ -155,11 +160,25 @@ class PackedArchitecture:
         return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
 
 
-def half_angles(angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return cos and sin (L, R / 2) from those of transformers, (1, L, R), which hold each angle twice."""
-    cos, sin = angles
-    half = cos.shape[-1] // 2
-    return cos[0, :, :half], sin[0, :, :half]
+class WindowedArchitecture(PackedArchitecture):
+    """A family whose configuration names the type of each layer: ``full_attention`` or ``sliding_attention``."""
+
+    def supports(self, model: Any) -> bool:
+        """Return whether the layers are of these two types, besides what Llama's configuration must be."""
+        types = set(self.decoder(model).config.layer_types)
+        return super().supports(model) and types <= {"full_attention", "sliding_attention"}
+
+    def attention_kind(self, layer: Any) -> AttentionKind:
+        """Return how ``layer`` attends: with the window of the configuration where the layer is a sliding one."""
+        config = layer.self_attn.config
+        window = config.sliding_window if layer_type(layer) == "sliding_attention" else None
+        return replace(super().attention_kind(layer), window=window)
+
+
+def layer_type(layer: Any) -> str:
+    """Return the type that the configuration names for ``layer``, by which transformers chooses the mask."""
+    name: str = layer.self_attn.config.layer_types[layer.self_attn.layer_idx]
+    return name
 
 
 def rope_types(rotary: Any) -> set[str]:

@@ -5,12 +5,19 @@ from typing import Any
 from torch import nn
 
 from whinchat.models.packed.architecture import PackedArchitecture
+from whinchat.models.packed.gemma import GemmaArchitecture
+from whinchat.models.packed.gemma2 import Gemma2Architecture
+from whinchat.models.packed.gemma3 import Gemma3Architecture, Gemma3WithVisionArchitecture
 from whinchat.models.packed.granite import GraniteArchitecture
 from whinchat.models.packed.llama import LlamaArchitecture
+from whinchat.models.packed.ministral import MinistralArchitecture
 from whinchat.models.packed.mistral import MistralArchitecture
+from whinchat.models.packed.olmo2 import Olmo2Architecture
+from whinchat.models.packed.olmo3 import Olmo3Architecture
 from whinchat.models.packed.phi3 import Phi3Architecture
 from whinchat.models.packed.qwen2 import Qwen2Architecture
 from whinchat.models.packed.qwen3 import Qwen3Architecture
+from whinchat.models.packed.smollm3 import SmolLM3Architecture
 
 _ARCHITECTURES: dict[type[nn.Module], PackedArchitecture] = {}
 
@@ -43,9 +50,20 @@ def packed_architecture_of(model: Any) -> PackedArchitecture | None:
     return _ARCHITECTURES.get(type(model))
 
 
-register_packed_architecture(GraniteArchitecture())
-register_packed_architecture(LlamaArchitecture())
-register_packed_architecture(MistralArchitecture())
-register_packed_architecture(Phi3Architecture())
-register_packed_architecture(Qwen2Architecture())
-register_packed_architecture(Qwen3Architecture())
+for family in (
+    GemmaArchitecture,
+    Gemma2Architecture,
+    Gemma3Architecture,
+    Gemma3WithVisionArchitecture,
+    GraniteArchitecture,
+    LlamaArchitecture,
+    MinistralArchitecture,
+    MistralArchitecture,
+    Olmo2Architecture,
+    Olmo3Architecture,
+    Phi3Architecture,
+    Qwen2Architecture,
+    Qwen3Architecture,
+    SmolLM3Architecture,
+):
+    register_packed_architecture(family())

@@ -30,7 +30,8 @@ class AttentionKind:
     Attributes:
         scale: factor of the products of queries and keys.
         window: number of positions that a query attends to, the last of them its own; None for all before its own.
-        rotary: which rotary embedding turns queries and keys, by a name that the family chooses; None where none does.
+        rotary: which rotary embedding turns queries and keys: "default" where the model has a single one, the type of
+            the layer where the model has several; None where none does.
         soft_cap: bound of the scaled products, which become ``cap * tanh(product / cap)``; None for no bound.
     """
 

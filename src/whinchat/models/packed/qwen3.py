@@ -7,18 +7,14 @@ from torch import Tensor, nn
 from transformers import Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from whinchat.models.packed.architecture import PackedArchitecture
+from whinchat.models.packed.architecture import WindowedArchitecture
 
 
-class Qwen3Architecture(PackedArchitecture):
+class Qwen3Architecture(WindowedArchitecture):
     """Qwen3, which normalizes each head of queries and keys before the rotary embedding."""
 
     model_class = Qwen3ForCausalLM
     norm_class = Qwen3RMSNorm
-
-    def supports(self, model: Any) -> bool:
-        """Return whether every layer attends to the whole prompt, besides what Llama's configuration must be."""
-        return super().supports(model) and set(model.config.layer_types) == {"full_attention"}
 
     def norms(self, model: Any) -> Iterator[nn.Module]:
         """Yield Llama's norms, and those of queries and keys."""
