@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.helpers import hub_server, plain_forward, tiny_models
 from whinchat.errors import ModelError
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import find_model
-from whinchat.models.device import Machine, plan_device
+from whinchat.models.device import Machine, installed_versions, plan_device
 from whinchat.models.lm_head import FloatHead, read_logits
 from whinchat.recipe.schema import AdapterConfig, BackboneConfig
 
@@ -65,6 +67,11 @@ def test_plans_that_cannot_be_met() -> None:
         plan_device(BackboneConfig(model="any", device="cuda"), NEW_CPU)
     with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which has no kernels for mps"):
         plan_device(BackboneConfig(model="any", load_in="nf4"), MAC)
+
+
+def test_versions_of_what_is_installed() -> None:
+    found = installed_versions(("torch", "no-such-package"))
+    assert found == {"python": platform.python_version(), "torch": version("torch")}
 
 
 def test_loads_frozen_and_as_planned(any_model: Path) -> None:

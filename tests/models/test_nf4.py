@@ -1,7 +1,10 @@
-"""NF4 weights dequantized in chunks are bit-identical to those of bitsandbytes."""
+"""NF4 weights dequantized in chunks are bit-identical to those of bitsandbytes; everything else works without it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +12,11 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Params4bit
 
+from tests.helpers import finished_runs
 from whinchat.models import nf4
 from whinchat.models.nf4 import unpack_nf4
+
+ROOT = Path(__file__).parents[2]
 
 
 def quantized(rows: int, columns: int, dtype: torch.dtype, nested: bool, seed: int = 0) -> Any:
@@ -41,3 +47,38 @@ def test_one_buffer_serves_all_weights_of_a_thread() -> None:
     x = torch.randn(3, 64, dtype=torch.bfloat16, requires_grad=True)
     (x @ unpack_nf4(small).T).sum().backward()
     assert x.grad is not None
+
+
+WITHOUT_BITSANDBYTES = """
+import sys
+sys.modules["bitsandbytes"] = None  # makes every import of it fail
+from pathlib import Path
+from tests.helpers import finished_runs, tiny_models
+from tests.helpers.quick_figures import draw_no_figures
+from whinchat.errors import ModelError
+from whinchat.inference.predictor import Predictor
+from whinchat.pipelines.inspect_machine import inspect_machine
+from whinchat.pipelines.run import run
+
+model, source, out = map(Path, sys.argv[1:])
+settings = {"max_steps": 1, "eval_steps": None, "per_device_train_batch_size": 2}
+recipe = finished_runs.recipe_for(model, source, train=settings, adapter={"method": "dora"})
+with draw_no_figures():
+    record = run(recipe, out)
+print(record.manifest.train_steps, len(Predictor.load(out).predict(["a text", "another"])), inspect_machine().four_bit)
+try:
+    tiny_models.load(model, load_in="nf4")
+except ModelError as error:
+    print(error)
+"""
+
+
+def test_only_nf4_needs_bitsandbytes(tiny_llama: Path, tmp_path: Path) -> None:
+    source = finished_runs.write_csv(tmp_path / "texts.csv", rows=40)
+    command = [sys.executable, "-c", WITHOUT_BITSANDBYTES, str(tiny_llama), str(source), str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    trained, refusal = done.stdout.splitlines()
+    assert trained == "1 2 False"
+    assert refusal.startswith("backbone.load_in: nf4 needs the package bitsandbytes, which cannot be imported (")
+    assert refusal.endswith("); `pip install 'whinchat[nf4]'`, or set backbone.load_in=auto")

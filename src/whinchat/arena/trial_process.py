@@ -5,11 +5,9 @@ The record is written in one step after everything was measured, so a process th
 """
 
 import json
-import platform
 import sys
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
-from whinchat.models.device import processor_name, usable_cores
+from whinchat.models.device import installed_versions, processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.storage.json_records import from_json, to_json, write_json_record
 
@@ -78,7 +76,7 @@ def run_trial(job: TrialJob) -> TrialRecord:
         evaluated_on=evaluated.fingerprint(),
         trained_on=train.fingerprint(),
         machine={"processor": processor_name(), "cores": str(usable_cores()), "device": contestant.device},
-        versions={"python": platform.python_version()} | {name: version(name) for name in _VERSIONED},
+        versions=installed_versions(_VERSIONED),
         notes=contestant.notes,
     )
     return TrialRecord(job, result)

@@ -19,6 +19,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
+from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.template import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
@@ -116,6 +117,8 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
         DataError: as ``find_model`` raises it.
     """
     plan = plan_device(backbone)
+    if plan.load_in == "nf4":
+        require_bitsandbytes()
     source = source or find_model(backbone)
     tokenizer = load_tokenizer(source, trained)
     options: dict[str, Any] = {
@@ -148,7 +151,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
         model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
             source.path, revision=revision, output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
         raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
     faults = {
         # transformers gives missing weights random values and continues.

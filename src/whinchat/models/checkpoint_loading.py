@@ -49,7 +49,9 @@ def load_streamed(
         or any(getattr(config, field, None) for field in ("quantization_config", "transformers_weights"))
     ):
         return None
-    with ExitStack() as stack, FastNF4():
+    with ExitStack() as stack:
+        if "quantization_config" in options:
+            stack.enter_context(FastNF4())
         # Read, not memory-mapped: the memory of a tensor is freed with the tensor.
         shards = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in files]
         tensors = {name: shard.get_slice(name) for shard in shards for name in shard.keys()}  # noqa: SIM118  # a shard is no mapping

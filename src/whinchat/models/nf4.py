@@ -2,6 +2,8 @@
 
 O, I: rows and columns of a weight. N: elements of a weight. S: block size, the elements that share a scale.
 
+bitsandbytes is imported when the first weight is quantized or dequantized, so that everything else works without it.
+
 Source of the format: QLoRA, section 3 (arXiv:2305.14314).
 """
 
@@ -11,11 +13,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import bitsandbytes  # noqa: F401  # registers torch.ops.bitsandbytes
 import torch
-from bitsandbytes.functional import dequantize_4bit, dequantize_blockwise, get_4bit_type
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from whinchat.errors import ModelError
 
 # Elements quantized at a time. Below 32,768 elements torch uses one thread, which is wanted here: on busy cores,
 # waiting for a second thread took 15 times as long as these short operations themselves.
@@ -24,6 +26,25 @@ _QUANTIZE_CHUNK = 1 << 14
 _UNPACK_CHUNK = 1 << 20
 
 _buffers = threading.local()
+
+
+@cache
+def require_bitsandbytes() -> Any:
+    """Import bitsandbytes, which registers its operators with torch, and return its module ``functional``.
+
+    Raises:
+        ModelError: bitsandbytes is not installed, or cannot be loaded on this machine.
+    """
+    try:
+        # An optional extra outside Linux, and slow to import.
+        from bitsandbytes import functional
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"backbone.load_in: nf4 needs the package bitsandbytes, which cannot be imported ({reason}); "
+            "`pip install 'whinchat[nf4]'`, or set backbone.load_in=auto"
+        ) from error
+    return functional
 
 
 def unpack_nf4(weight: Any) -> Tensor:
@@ -39,12 +60,13 @@ def unpack_nf4(weight: Any) -> Tensor:
     state = weight.quant_state
     (rows, columns), block = state.shape, state.blocksize
     step = max(1, _UNPACK_CHUNK // columns)
+    functional = require_bitsandbytes()
     if weight.device.type != "cpu" or step * columns % block or columns % 2:
-        whole: Tensor = dequantize_4bit(weight.data, state)
+        whole: Tensor = functional.dequantize_4bit(weight.data, state)
         return whole
     absmax = state.absmax
     if state.nested:
-        absmax = dequantize_blockwise(absmax, state.state2) + state.offset
+        absmax = functional.dequantize_blockwise(absmax, state.state2) + state.offset
     packed, unpacked = weight.data.view(-1, 1), _thread_buffer(state.shape, state.dtype)
     for first in range(0, rows, step):
         last = min(first + step, rows)
@@ -125,7 +147,7 @@ def _code_table() -> tuple[Tensor, Tensor]:
         For each value of the upper bits, (65536,) each: the number of boundaries that lie below every float with these
         bits, uint8, and the one boundary that has these bits itself, float32, infinity where there is none.
     """
-    levels = get_4bit_type("nf4", device="cpu")  # (16,), ascending
+    levels = require_bitsandbytes().get_4bit_type("nf4", device="cpu")  # (16,), ascending
     borders = (levels[:-1] + levels[1:]) / 2
     upper = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32) << 16
     # The smallest float with given upper bits; of negative floats, the one whose lower bits are all set.

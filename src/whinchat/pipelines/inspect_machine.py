@@ -3,15 +3,15 @@
 import os
 import shutil
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from whinchat.models.device import DevicePlan, detect_machine, plan_device, processor_name
+from whinchat.errors import ModelError
+from whinchat.models.device import DevicePlan, detect_machine, installed_versions, plan_device, processor_name
+from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.parameter_count import count_configured_parameters
 from whinchat.recipe.loader import RECIPES, load_recipe
 from whinchat.recipe.schema import Recipe
@@ -60,7 +60,7 @@ class MachineReport:
         accelerator: name of the GPU or other accelerator that training would use; None if there is none.
         accelerator_memory_bytes: memory of the GPU; None if there is none.
         fast_bfloat16, fast_float16: whether the hardware multiplies in this data type.
-        four_bit: whether bitsandbytes can quantize to NF4 here.
+        four_bit: whether bitsandbytes is installed and can quantize to NF4 here.
         versions: versions of the main libraries.
         recipes: an estimate for each shipped recipe.
     """
@@ -101,7 +101,7 @@ def inspect_machine() -> MachineReport:
         fast_bfloat16=machine.fast_bfloat16,
         fast_float16=machine.fast_float16,
         four_bit=_nf4_works(machine.best_device),
-        versions={name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")},
+        versions=installed_versions(("torch", "transformers", "peft", "bitsandbytes")),
         recipes=tuple(_fit(name, recipe, plan_device(recipe.backbone), free_bytes) for name, recipe in recipes.items()),
     )
 
@@ -131,6 +131,10 @@ def _nf4_works(device: str) -> bool:
     """Return whether a block of weights survives a round trip through NF4 on ``device``."""
     if device == "mps":
         return False
+    try:
+        functional = require_bitsandbytes()
+    except ModelError:
+        return False
     weight = torch.linspace(-1, 1, 64, device=device)[None]
-    packed, state = quantize_4bit(weight, quant_type="nf4")
-    return bool((dequantize_4bit(packed, state) - weight).abs().max() < 0.2)
+    packed, state = functional.quantize_4bit(weight, quant_type="nf4")
+    return bool((functional.dequantize_4bit(packed, state) - weight).abs().max() < 0.2)

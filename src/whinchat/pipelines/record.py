@@ -11,7 +11,7 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.models.accelerator import accelerator_facts
 from whinchat.models.backbone import Backbone
-from whinchat.models.device import processor_name, usable_cores
+from whinchat.models.device import installed_versions, processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
@@ -121,7 +121,7 @@ def _manifest(
     return Manifest(
         whinchat_version=version("whinchat"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version()} | {name: version(name) for name in _RECORDED_PACKAGES},
+        versions=installed_versions(_RECORDED_PACKAGES),
         platform={"system": platform.platform(), "processor": processor_name(), "cores": str(usable_cores())},
         device=backbone.plan.device,
         load_in=backbone.plan.load_in,

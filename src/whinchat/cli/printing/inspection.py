@@ -56,7 +56,7 @@ def print_machine(report: whinchat.MachineReport) -> None:
         ("accelerator", report.accelerator or "none: models run on the CPU"),
         ("bfloat16", "fast" if report.fast_bfloat16 else "slow here: float32 is used instead"),
         ("float16", "fast" if report.fast_float16 else "slow here: bfloat16 or float32 is used instead"),
-        ("4-bit (NF4)", "works" if report.four_bit else "does not work: bitsandbytes has no kernels for this machine"),
+        ("4-bit (NF4)", "works" if report.four_bit else "does not work: no bitsandbytes for this machine is installed"),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     )
     for row in rows:
