@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import measure as driver
 from benchmarks.measure import Contest
-from benchmarks.plan import ALL, BF16, KV, TINYLLAMA, TRAIN, contest, evenly
+from benchmarks.plan import ALL, BF16, KV, ONE_EPOCH, TINYLLAMA, TRAIN, contest, evenly
 from whinchat.data.dataset import Split
 
 AXES = {"batch": "batch size", "length": "tokens of a text", "parameters": "parameters", "texts": "number of texts"}
@@ -80,7 +80,7 @@ def plan(split: Split, shapes: Mapping[str, Path], *, full: bool, measured_1b: b
         model = f"backbone.model={folder}"
         score("parameters", 0, 32, 32, model)
         if not (name == "tinyllama-shape" and measured_1b):
-            settings = [model, "backbone.compute_dtype=auto", "train.num_train_epochs=1"]
+            settings = [model, *ONE_EPOCH]
             add("parameters", "train", 0, split.head(32), *settings, recipe=TINYLLAMA, warm_up=8)
     for texts in (100, 300, 1000, 3000, 10000) if full else (100, 300, 1000):
         score("texts", texts, texts, 64, warm_up=1, tokenize=True)

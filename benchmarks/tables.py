@@ -33,8 +33,8 @@ _GROUPS = {
     "tinyllama": (
         "TinyLlama's shape",
         "The model has the configuration of TinyLlama-1.1B-Chat with 1.1 B random weights; adapter and batch (8 x 4) "
-        "are those of the recipe `tinyllama-qlora`. A round is one optimizer step. Peak memory is that of the whole "
-        "process.",
+        "are those of the recipe `tinyllama-qlora-as-published`. A round is one optimizer step. Peak memory is that of "
+        "the whole process.",
     ),
 }
 
@@ -162,9 +162,9 @@ def _growth(growth: Mapping[str, Any], image: str | None) -> str:
     parts = [
         "## How cost grows\n",
         "whinchat runs in bf16, and every point is the fastest round of a process of its own. Training by batch size "
-        "and by length uses LoRA on k and v; training by model size uses the settings of `tinyllama-qlora` in bf16. "
-        "Scoring uses an adapter on all linear layers. The slope is that of the fitted line on logarithmic axes; a "
-        "slope of 1 means that twice the size costs twice as much.\n",
+        "and by length uses LoRA on k and v; training by model size uses the settings of "
+        "`tinyllama-qlora-as-published` in bf16. Scoring uses an adapter on all linear layers. The slope is that of "
+        "the fitted line on logarithmic axes; a slope of 1 means that twice the size costs twice as much.\n",
     ]
     if image:
         parts.append(f"![Time and memory against batch size, text length, model size and number of texts]({image})\n")

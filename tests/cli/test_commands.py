@@ -82,7 +82,9 @@ def test_recipes_list(whinchat: Whinchat) -> None:
     assert result.code == 0
     assert [line.split()[0] for line in result.out.splitlines()] == list(RECIPES.names())
     listed = json.loads(whinchat("recipes", "list", "--json").out)
-    assert {recipe["name"]: recipe["description"] for recipe in listed}["tinyllama-qlora"].endswith("(0.14 -> 0.51)")
+    assert {recipe["name"]: recipe["description"] for recipe in listed}["tinyllama-qlora-as-published"].endswith(
+        "(0.14 -> 0.51)"
+    )
 
 
 def test_recipes_show_prints_a_recipe(whinchat: Whinchat) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +86,21 @@ def test_every_schedule_trains(tiny_mistral: Path, tmp_path: Path, schedule: str
 
 
 PUBLISHED = {
+    "tinyllama-qlora-as-published": ("tiny_llama_wide", 0.14, 0.51),
     "tinyllama-qlora": ("tiny_llama_wide", 0.14, 0.51),
+    "lite-oute-dora-as-published": ("tiny_mistral", 0.06, 0.46),
     "lite-oute-dora": ("tiny_mistral", 0.06, 0.46),
-    "lite-oute-lora": ("tiny_mistral", 0.06, 0.51),
+    "lite-oute-lora-as-published": ("tiny_mistral", 0.06, 0.51),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes_make_a_finished_run_folder(
+def test_recipes_of_published_models_make_a_finished_run_folder(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     fixture, before, after = PUBLISHED[name]
     model: Path = request.getfixturevalue(fixture)
-    # Only the model, the data and their amount differ from the published recipe.
+    # Only the model, the data and their amount differ from the recipe.
     recipe = load_recipe(
         name,
         [
@@ -107,6 +110,7 @@ def test_published_recipes_make_a_finished_run_folder(
             "data.train_rows=40",
             "train.num_train_epochs=1",
             "evaluate.rows=20",
+            *(["backbone.load_in=float32"] if load_recipe(name).backbone.load_in == "auto" else []),
         ],
     )
     run(recipe, tmp_path / "run")
@@ -116,7 +120,11 @@ def test_published_recipes_make_a_finished_run_folder(
     assert record.after.split == "test"
     assert record.after.score.n == 20
     assert record.after.generate is not None
-    assert record.manifest.train_steps == (2 if name == "tinyllama-qlora" else 3)
+    train = record.recipe.train
+    assert record.manifest.train_steps == -(
+        -40 // (train.per_device_train_batch_size * train.gradient_accumulation_steps)
+    )
+    assert record.after.generate_first_word is not None
     assert record.manifest.load_in == recipe.backbone.load_in
     assert record.manifest.splits["train"].rows == 40
     assert pq.read_table(folder.predictions).num_rows == 20
@@ -126,10 +134,15 @@ def test_published_recipes_make_a_finished_run_folder(
         assert record.recipe.reference.title in page
         assert f"{before:.2f}" in page
         assert f"{after:.2f}" in page
+        assert not re.search("as[- ]published", page), "another model on other rows"
+    if name.endswith("-as-published"):
+        assert f"| backbone.model | {load_recipe(name).backbone.model} |" in card
+        assert "| data.train\\_rows | " in card
     assert ModelCard(card).data.eval_results
     config = json.loads((folder.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    assert config["use_dora"] == (name == "lite-oute-dora")
-    assert set(config["target_modules"]) == set(recipe.adapter.target_modules)
+    assert config["use_dora"] == name.startswith("lite-oute-dora")
+    if recipe.adapter.target_modules != "all-linear":
+        assert set(config["target_modules"]) == set(recipe.adapter.target_modules)
     _, engine = load_engine(folder.path)
     table = pq.read_table(folder.predictions)
     again = score_prompts(engine, engine.template.encode(table["text"].to_pylist()), 64)
@@ -138,7 +151,7 @@ def test_published_recipes_make_a_finished_run_folder(
 
 
 def test_the_qlora_recipe_loads_nf4_weights(tiny_llama_wide: Path) -> None:
-    recipe = load_recipe("tinyllama-qlora", [f"backbone.model={tiny_llama_wide}"])
+    recipe = load_recipe("tinyllama-qlora-as-published", [f"backbone.model={tiny_llama_wide}"])
     backbone = load_backbone(recipe.backbone)
     linear = [module for module in backbone.model.modules() if isinstance(module, Linear4bit)]
     assert len(linear) == 2 * 7

@@ -13,12 +13,15 @@ from tests.helpers.tables import TWEETEVAL
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.recipe.loader import RECIPES, conflicting_keys, differences, load_recipe, recipe_to_yaml
+from whinchat.recipe.published import Departure, departures, without_claim
 from whinchat.recipe.schema import Recipe, SliceName, StressEditName
 
 SHIPPED = (
     "demo",
     "lite-oute-dora",
+    "lite-oute-dora-as-published",
     "lite-oute-lora",
+    "lite-oute-lora-as-published",
     "smollm2-best-tweeteval",
     "smollm2-dora-tweeteval",
     "smollm2-emotion",
@@ -26,6 +29,7 @@ SHIPPED = (
     "smollm2-lora-tweeteval",
     "smollm2-qlora-tweeteval",
     "tinyllama-qlora",
+    "tinyllama-qlora-as-published",
 )
 SYSTEM_PROMPT = (
     "You are a tweet sentiment classifier. For each tweet input, analyze its sentiment and output exactly one word: "
@@ -85,9 +89,9 @@ TINYLLAMA = ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "nf4", "float16")
 @pytest.mark.parametrize(
     ("name", "backbone", "adapter_fields", "targets"),
     [
-        ("tinyllama-qlora", TINYLLAMA, ("lora", 16, 32, 0.1), ("q_proj", "k_proj", "v_proj", "o_proj")),
-        ("lite-oute-dora", LITE_OUTE, ("dora", 8, 16, 0.0), ("k_proj", "v_proj")),
-        ("lite-oute-lora", LITE_OUTE, ("lora", 8, 16, 0.0), ("k_proj", "v_proj")),
+        ("tinyllama-qlora-as-published", TINYLLAMA, ("lora", 16, 32, 0.1), ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("lite-oute-dora-as-published", LITE_OUTE, ("dora", 8, 16, 0.0), ("k_proj", "v_proj")),
+        ("lite-oute-lora-as-published", LITE_OUTE, ("lora", 8, 16, 0.0), ("k_proj", "v_proj")),
     ],
 )
 def test_published_models_and_adapters(
@@ -105,9 +109,9 @@ def test_published_models_and_adapters(
 @pytest.mark.parametrize(
     ("name", "rate", "batch", "accumulated", "epochs", "rows", "before", "after_"),
     [
-        ("tinyllama-qlora", 2e-4, 8, 4, 3, None, 0.14, 0.51),
-        ("lite-oute-dora", 3e-5, 16, 1, 1, 10_000, 0.06, 0.46),
-        ("lite-oute-lora", 5e-6, 16, 1, 1, None, 0.06, 0.51),
+        ("tinyllama-qlora-as-published", 2e-4, 8, 4, 3, None, 0.14, 0.51),
+        ("lite-oute-dora-as-published", 3e-5, 16, 1, 1, 10_000, 0.06, 0.46),
+        ("lite-oute-lora-as-published", 5e-6, 16, 1, 1, None, 0.06, 0.51),
     ],
 )
 def test_published_training_and_figures(
@@ -118,12 +122,82 @@ def test_published_training_and_figures(
     assert train.learning_rate == rate
     assert (train.per_device_train_batch_size, train.gradient_accumulation_steps) == (batch, accumulated)
     assert train.num_train_epochs == epochs
-    assert train.loss == "completion"
+    assert train.loss == "full"
     assert recipe.data.train_rows == rows
     assert recipe.reference is not None
     assert (recipe.reference.before_macro_f1, recipe.reference.after_macro_f1) == (before, after_)
-    if name == "tinyllama-qlora":
-        assert train.lr_scheduler_type == "constant_with_warmup"
+    assert recipe.reference.answered_by == recipe.evaluate.parse == "first_word"
+    assert train.lr_scheduler_type == ("constant_with_warmup" if name.startswith("tinyllama") else "constant")
+
+
+PAIRS = ("lite-oute-dora", "lite-oute-lora", "tinyllama-qlora")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_recipes_of_published_models_come_in_pairs(name: str) -> None:
+    published, ours = load_recipe(f"{name}-as-published"), load_recipe(name)
+    for section in ("task.instruction", "task.labels", "data.source", "data.train_rows", "backbone.model"):
+        part, key = section.split(".")
+        assert getattr(getattr(ours, part), key) == getattr(getattr(published, part), key)
+    assert ours.adapter.method == published.adapter.method
+    assert ours.reference is not None
+    assert published.reference is not None
+    # The same figures stand beside both, but only one of the two claims to repeat the publication.
+    assert ours.reference == published.reference.model_copy(update={"settings": {}})
+    assert published.reference.url is not None
+    assert published.reference.url.startswith("https://huggingface.co/")
+    assert not re.search("as.published", ours.description)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_was_published_is_known_by_the_recipe(name: str) -> None:
+    published = load_recipe(f"{name}-as-published")
+    assert published.reference is not None
+    assert departures(published) == ()
+    # Everything that decides the result of a run, as far as it is known.
+    keys = set(published.reference.settings)
+    assert {f"adapter.{key}" for key in ("method", "r", "lora_alpha", "target_modules")} <= keys
+    assert {"backbone.model", "train.learning_rate", "data.train_rows", "evaluate.rows", "task.instruction"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("override", "published", "value"),
+    [
+        ("backbone.model=some/model", "OuteAI/Lite-Oute-1-300M-Instruct", "some/model"),
+        ("train.learning_rate=1e-4", 3e-5, 1e-4),
+        ("data.train_rows=20000", 10_000, 20_000),
+        ("data.train_rows=null", 10_000, None),
+        ("evaluate.rows=50", None, 50),
+        ("adapter.target_modules=all-linear", ("k_proj", "v_proj"), "all-linear"),
+        ("train.loss=choice", "full", "choice"),
+    ],
+)
+def test_an_override_of_a_published_setting_is_a_departure(override: str, published: object, value: object) -> None:
+    recipe = load_recipe("lite-oute-dora-as-published", [override])
+    assert departures(recipe) == (Departure(override.partition("=")[0], published, value),)
+    assert without_claim(recipe).name == "lite-oute-dora"
+    # The same value, written in another way, departs from nothing; neither does a setting that was not published.
+    assert departures(load_recipe("lite-oute-dora-as-published", ["train.learning_rate=0.00003"])) == ()
+    assert departures(load_recipe("lite-oute-dora-as-published", ["train.seed=1", "evaluate.parse=exact"])) == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{train.learning_rat: 1}", "train.learning_rat: not a key of a recipe; did you mean train.learning_rate?"),
+        ("{name: x}", "name: not a key of a recipe"),
+        ("{train.learning_rate: 7}", "train.learning_rate: input should be less than or equal to 1; found 7"),
+        ("{adapter.r: many}", "adapter.r: input should be a valid integer"),
+    ],
+)
+def test_published_settings_are_checked_as_a_recipe_is(small: Path, settings: str, message: str) -> None:
+    (fault,) = faults(small, "reference.title=A card", f"reference.settings={settings}")
+    assert fault.startswith(f"{small}: reference.settings.{message}")
+
+
+def test_published_settings_and_figures_do_not_prevent_resuming() -> None:
+    recipe = load_recipe("lite-oute-dora-as-published")
+    assert conflicting_keys(recipe, recipe.model_copy(update={"reference": None, "description": ""})) == []
 
 
 @pytest.mark.parametrize(
