@@ -22,7 +22,7 @@ from benchmarks.contestants.base import Contestant, TrainedContestant, mean_leng
 from benchmarks.measure import Measured, UnavailableError
 from whinchat.data.dataset import Split
 from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
-from whinchat.models.adapters import lora_config
+from whinchat.models.adapter_targets import lora_config
 from whinchat.models.device import usable_cores
 from whinchat.prompts.batching import by_length
 

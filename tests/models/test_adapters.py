@@ -14,12 +14,12 @@ from torch import Tensor
 from tests.helpers import plain_forward, tiny_models
 from whinchat.errors import ModelError
 from whinchat.evaluation.scoring import score_prompts
+from whinchat.models.adapter_targets import lora_layers
 from whinchat.models.adapters import (
     attach_adapter,
     cast_lora_factors,
     count_parameters,
     load_adapter,
-    lora_layers,
     save_adapter,
 )
 from whinchat.recipe.schema import AdapterConfig

@@ -13,7 +13,8 @@ from transformers import SeedOssConfig
 from tests.helpers import tiny_models
 from tests.helpers.packed_families import random_model
 from whinchat.models import forward as engines
-from whinchat.models.adapters import attach_adapter, lora_layers
+from whinchat.models.adapter_targets import lora_layers
+from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.packed.batch import pack
 from whinchat.models.packed.linear import project

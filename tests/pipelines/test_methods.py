@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from tests.helpers import finished_runs, tiny_models
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.inference.predictor import load_engine
-from whinchat.models.adapters import lora_layers
+from whinchat.models.adapter_targets import lora_layers
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.pipelines.run import run, train_run

@@ -4,21 +4,24 @@ O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) a
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel, get_peft_model
 from peft.utils.integrations import dequantize_module_weight
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from whinchat.errors import ModelError
+from whinchat.models.adapter_targets import lora_layers, plan_adapter
 from whinchat.models.packed.dora import use_fast_forward
+from whinchat.models.parameter_count import parameter_size
 from whinchat.recipe.schema import AdapterConfig
 
 
@@ -33,16 +36,18 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
         seed: of the adapter's random weights.
 
     Raises:
-        ModelError: see ``check_targets``.
+        ModelError: the adapter does not fit the model; see ``plan_adapter``.
     """
-    config = lora_config(adapter, "CAUSAL_LM")
+    config = plan_adapter(model, adapter).config
     if adapter.init == "pissa":
         # PiSSA's frozen half doubles the rank. Alpha grows with it, so that the scale is the one of the recipe.
         config.r *= 2
         config.lora_alpha *= math.sqrt(2) if adapter.method == "rslora" else 2
-    check_targets(model, adapter)
     torch.manual_seed(seed)
-    tuned = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # PEFT sets fan_in_fan_out for GPT-2's layers by itself, and says so for each.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")
+        tuned = get_peft_model(model, config)
     for layer in lora_layers(tuned):
         if adapter.init == "pissa":
             _start_from_singular_vectors(layer, adapter.r)
@@ -50,20 +55,6 @@ def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) ->
             _set_exact_magnitude(layer)
     use_fast_forward(tuned)
     return tuned
-
-
-def lora_config(adapter: AdapterConfig, task_type: str) -> LoraConfig:
-    """Return the recipe's section as PEFT's configuration for ``task_type``, such as ``CAUSAL_LM``."""
-    targets = adapter.target_modules
-    return LoraConfig(
-        task_type=task_type,
-        r=adapter.r,
-        lora_alpha=adapter.lora_alpha,
-        lora_dropout=adapter.lora_dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_dora=adapter.method == "dora",
-        use_rslora=adapter.method == "rslora",
-    )
 
 
 def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "default") -> PeftModel:
@@ -140,40 +131,11 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """
     total = trainable = 0
     for parameter in model.parameters():
-        count = parameter.numel() * (2 if parameter.__class__.__name__ == "Params4bit" else 1)
+        count = parameter_size(parameter)
         total += count
         if parameter.requires_grad:
             trainable += count // (2 if getattr(parameter, _HALF_FROZEN, False) else 1)
     return total, trainable
-
-
-def lora_layers(model: nn.Module) -> list[Any]:
-    """Return every layer of ``model`` that carries a LoRA or DoRA adapter."""
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-
-def check_targets(model: PreTrainedModel, adapter: AdapterConfig) -> None:
-    """Check that the adapter fits the model.
-
-    Raises:
-        ModelError: a target matches no linear layer, or PiSSA needs more singular vectors than a target layer has.
-    """
-    head = model.get_output_embeddings()
-    linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
-    own_names = {name: name.rsplit(".", 1)[-1] for name in linear}
-    targets = adapter.target_modules if isinstance(adapter.target_modules, tuple) else tuple(own_names.values())
-    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
-    if missing:
-        raise ModelError(
-            f"adapter.target_modules: {', '.join(missing)} match no linear layer of {model.__class__.__name__}; "
-            f"its linear layers are {', '.join(sorted(set(own_names.values())))}; name some of them or use all-linear"
-        )
-    ranks = [min(layer.in_features, layer.out_features) for name, layer in linear.items() if own_names[name] in targets]
-    if adapter.init == "pissa" and ranks and adapter.r > min(ranks):
-        raise ModelError(
-            f"adapter.r: pissa starts from {adapter.r} singular vectors, the smallest target layer has {min(ranks)}; "
-            "lower adapter.r or use adapter.init=default"
-        )
 
 
 # Attribute that marks the factors of PiSSA, of which one half gets no gradient.
@@ -220,4 +182,4 @@ def _set_exact_magnitude(layer: Any, name: str = "default") -> None:
 def _dense_weight(base: nn.Module) -> Tensor:
     """Return the frozen weight, dequantized where it is NF4, in float32, (O, I)."""
     weight: Tensor = dequantize_module_weight(base)
-    return weight.detach().float()
+    return (weight.T if isinstance(base, Conv1D) else weight).detach().float()

@@ -1,12 +1,18 @@
-"""The size of a model from its configuration alone: no weights are read, and nothing is downloaded."""
+"""The size of a model: of its loaded weights, or from its configuration alone, without a download."""
 
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry
 from whinchat.models.gguf_import import conversion_target
+
+
+def parameter_size(parameter: nn.Parameter) -> int:
+    """Return the number of elements; NF4 packs two into a byte."""
+    return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
 def count_configured_parameters(model: str, revision: str | None = None) -> int | None:

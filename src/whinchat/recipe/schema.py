@@ -173,11 +173,27 @@ class AdapterConfig(Section):
         description="Names of the linear layers that get an adapter, or all-linear for every linear layer but the "
         "output layer.",
     )
+    target_parameters: tuple[str, ...] = Field(
+        (),
+        description="Names of weights outside the linear layers that get an adapter, too, such as the experts' "
+        "experts.gate_up_proj and experts.down_proj; only for method lora or rslora without dropout.",
+    )
 
     @model_validator(mode="after")
     def _targets(self) -> Self:
-        if self.target_modules == ():
+        if self.target_modules == () and not self.target_parameters:
             raise ValueError("target_modules: the list is empty, so nothing would train; name layers or use all-linear")
+        if self.target_parameters:
+            refused = {
+                "method: dora": self.method == "dora",
+                "init: pissa": self.init == "pissa",
+                "lora_dropout": self.lora_dropout > 0,
+            }
+            if names := [name for name, is_set in refused.items() if is_set]:
+                raise ValueError(
+                    f"target_parameters: PEFT adapts such weights by plain LoRA only, so {' and '.join(names)} cannot "
+                    "be used with them; remove one or the other"
+                )
         return self
 
 

@@ -12,7 +12,8 @@ from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter, lora_layers
+from whinchat.models.adapter_targets import lora_layers
+from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache

@@ -7,7 +7,7 @@ from whinchat.data.checks import whitespace_leak_warning
 from whinchat.data.dataset import Corpus
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError
-from whinchat.models.adapters import check_targets
+from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
@@ -50,7 +50,9 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
         )
     check_trackers(recipe.train.report_to)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
-    check_targets(backbone.model, recipe.adapter)
+    # The adapter is attached after the first evaluation, so whether it fits is found out here.
+    for note in (*backbone.plan.notes, *plan_adapter(backbone.model, recipe.adapter).notes):
+        logging.getLogger("whinchat").info(note)
     try:
         # Built here only to fail now rather than after the first evaluation.
         training_arguments(recipe, backbone.plan, Path("checkpoints"))

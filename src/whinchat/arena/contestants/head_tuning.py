@@ -18,7 +18,8 @@ from transformers import AutoModelForSequenceClassification, Trainer
 
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
-from whinchat.models.adapters import count_parameters, lora_config
+from whinchat.models.adapter_targets import lora_config
+from whinchat.models.adapters import count_parameters
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.forward import inference
