@@ -22,6 +22,7 @@ from whinchat.models.adapters import (
     load_adapter,
     save_adapter,
 )
+from whinchat.models.plain_forward import autocast
 from whinchat.recipe.schema import AdapterConfig
 
 METHODS = {
@@ -76,8 +77,6 @@ def test_starts_as_the_identity_in_float32(tiny_model: Path, method: dict[str, A
 def test_starts_as_the_identity_in_narrow_types(
     tiny_llama_wide: Path, method: dict[str, Any], held: dict[str, Any]
 ) -> None:
-    from whinchat.models.forward import autocast
-
     ids = ids_of(tiny_llama_wide)
     backbone = tiny_models.load(tiny_llama_wide, **held)
     with autocast(backbone.plan):

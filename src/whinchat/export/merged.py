@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.inference.predictor import Predictor
-from whinchat.models.adapters import load_adapter
+from whinchat.models.adapters import load_adapter, merge_adapter
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import Cleaning
@@ -48,12 +48,10 @@ def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
     trained one by the rounding of NF4.
 
     Raises:
-        ModelError: the backbone cannot be loaded, or the adapter does not fit it.
+        ModelError: the backbone cannot be loaded, or the adapter does not fit it or cannot be merged.
     """
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
     backbone = load_backbone(saved.recipe.backbone.model_copy(update=full), trained=saved.folder)
     if not saved.has_adapter:
         return backbone.model, backbone
-    tuned = load_adapter(backbone.model, saved.folder)
-    merged: PreTrainedModel = tuned.merge_and_unload(safe_merge=True)
-    return merged, backbone
+    return merge_adapter(load_adapter(backbone.model, saved.folder)), backbone

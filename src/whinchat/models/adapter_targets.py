@@ -261,11 +261,11 @@ def _notes(tuned: nn.Module) -> tuple[str, ...]:
     total = sum(parameter_size(parameter) for _, parameter in _of_base(tuned))
     core = tuned.get_base_model()
     experts = expert_parameters(core)
-    matrices = {**{f"{name}.weight": layer.weight for name, layer in linear_layers(core).items()}, **experts}
+    matrices = {**{name: layer.weight for name, layer in linear_layers(core).items()}, **experts}
     bare = Counter[str]()
     for name, parameter in matrices.items():
         if id(parameter) not in adapted and ".lora_" not in name:
-            bare[_short(name.removesuffix(".weight").replace(".base_layer", ""))] += parameter_size(parameter)
+            bare[_short(name)] += parameter_size(parameter)
     large = [name for name, size in bare.items() if size >= _WORTH_SAYING * total]
     notes = (
         f"The adapter is attached to {len(layers)} layers, which hold {_percent(adapted_share(tuned))} of the model's "
@@ -280,8 +280,8 @@ def _notes(tuned: nn.Module) -> tuple[str, ...]:
 
 
 def _short(name: str) -> str:
-    """Return the last two parts of a parameter's or layer's name, such as ``experts.down_proj``."""
-    return ".".join(name.rsplit(".", 2)[-2:])
+    """Return the last two parts of a parameter's or layer's name, such as ``experts.down_proj``, without PEFT's."""
+    return ".".join(name.replace(".base_layer", "").rsplit(".", 2)[-2:])
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,7 @@ O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) a
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
+from peft.tuners.lora import ParamWrapper
 from peft.utils.integrations import dequantize_module_weight
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -120,6 +122,30 @@ def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None
     model.save_pretrained(str(folder), save_embedding_layers=False)
     # PEFT writes a model card full of "more information needed"; the run folder has a real one.
     (folder / "README.md").unlink(missing_ok=True)
+
+
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
+    """Add the adapter to the base weights and return the model without it.
+
+    Raises:
+        ModelError: layers share a weight and each has an adapter of its own, or this kind of adapter cannot be merged.
+    """
+    weights = Counter(
+        id(weight)
+        for module in model.get_base_model().modules()
+        for weight in module.parameters(recurse=False)
+        if weight.ndim > 1
+    )
+    adapted = [layer.get_base_layer() for layer in lora_layers(model) if not isinstance(layer, ParamWrapper)]
+    if any(weights[id(layer.weight)] > 1 for layer in adapted):
+        raise ModelError(
+            f"{type(model.get_base_model()).__name__}: several of its layers share one weight and differ by their "
+            "adapters, so these cannot be merged; use the adapter as it is"
+        )
+    if not hasattr(model.base_model, "merge_and_unload"):
+        raise ModelError(f"{model.active_adapter}: this kind of adapter cannot be merged; use the adapter as it is")
+    merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    return merged
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

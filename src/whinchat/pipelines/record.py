@@ -148,4 +148,5 @@ def _manifest(
         accelerator=None if accelerator is None else accelerator.name,
         accelerator_memory_bytes=None if accelerator is None else accelerator.memory_bytes,
         peak_accelerator_bytes=None if accelerator is None else accelerator.peak_bytes,
+        adapted_share=training.adapted_share,
     )

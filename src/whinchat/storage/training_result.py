@@ -21,7 +21,8 @@ class TrainingResult:
     """The size, speed and log of a training.
 
     ``truncated_texts`` and ``escaped_texts`` count the training texts whose prompt was changed; see ``Prompt``.
-    ``examples_per_second`` is None where a resumed training measured only a part.
+    ``examples_per_second`` is None where a resumed training measured only a part. ``adapted_share`` is the share of the
+    model's parameters that belong to layers with an adapter.
     """
 
     steps: int
@@ -32,3 +33,4 @@ class TrainingResult:
     truncated_texts: int
     escaped_texts: int
     history: tuple[TrainPoint, ...]
+    adapted_share: float | None = None

@@ -9,6 +9,7 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError
 from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import Backbone, find_model, load_backbone
+from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
 from whinchat.training.launch import world_size
@@ -52,7 +53,7 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
     # The adapter is attached after the first evaluation, so whether it fits is found out here.
     for note in (*backbone.plan.notes, *plan_adapter(backbone.model, recipe.adapter).notes):
-        logging.getLogger("whinchat").info(note)
+        logger.info(note)
     try:
         # Built here only to fail now rather than after the first evaluation.
         training_arguments(recipe, backbone.plan, Path("checkpoints"))

@@ -9,6 +9,7 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState
 
 from whinchat.data.dataset import Corpus
+from whinchat.models.adapter_targets import adapted_share
 from whinchat.models.adapters import attach_adapter, count_parameters, save_adapter
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
@@ -86,6 +87,7 @@ def train(
         truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
         history=_history(state.log_history),
+        adapted_share=adapted_share(model),
     )
 
 
