@@ -183,17 +183,13 @@ class AdapterConfig(Section):
     def _targets(self) -> Self:
         if self.target_modules == () and not self.target_parameters:
             raise ValueError("target_modules: the list is empty, so nothing would train; name layers or use all-linear")
-        if self.target_parameters:
-            refused = {
-                "method: dora": self.method == "dora",
-                "init: pissa": self.init == "pissa",
-                "lora_dropout": self.lora_dropout > 0,
-            }
-            if names := [name for name, is_set in refused.items() if is_set]:
-                raise ValueError(
-                    f"target_parameters: PEFT adapts such weights by plain LoRA only, so {' and '.join(names)} cannot "
-                    "be used with them; remove one or the other"
-                )
+        refused = {"method: dora": self.method == "dora", "init: pissa": self.init == "pissa"}
+        refused |= {"lora_dropout": self.lora_dropout > 0}
+        if self.target_parameters and any(refused.values()):
+            raise ValueError(
+                "target_parameters: PEFT adapts such weights by plain LoRA only, so "
+                f"{' and '.join(name for name in refused if refused[name])} cannot be used with them; remove either"
+            )
         return self
 
 
