@@ -254,14 +254,14 @@ def _check_rank(tuned: nn.Module, adapter: AdapterConfig) -> None:
         )
 
 
-def _notes(tuned: nn.Module) -> tuple[str, ...]:
+def _notes(tuned: PeftModel) -> tuple[str, ...]:
     """Return what a user should know of the layers with and without an adapter."""
     layers = lora_layers(tuned)
     adapted = {id(parameter) for layer in layers for parameter in _base_parameters(layer)}
     total = sum(parameter_size(parameter) for _, parameter in _of_base(tuned))
     core = tuned.get_base_model()
     experts = expert_parameters(core)
-    matrices = {**{name: layer.weight for name, layer in linear_layers(core).items()}, **experts}
+    matrices: dict[str, Any] = {**{name: layer.weight for name, layer in linear_layers(core).items()}, **experts}
     bare = Counter[str]()
     for name, parameter in matrices.items():
         if id(parameter) not in adapted and ".lora_" not in name:
