@@ -23,8 +23,8 @@ class AcceleratorFacts:
 
 
 def accelerator_facts(device: str) -> AcceleratorFacts | None:
-    """Return the accelerator behind ``device``, "cpu", "cuda" or "mps"; None for a CPU."""
-    if device == "cuda":
+    """Return the accelerator behind ``device``: "cpu", "cuda" or "mps"; None for a CPU."""
+    if device == "cuda" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return AcceleratorFacts(properties.name, properties.total_memory, torch.cuda.max_memory_reserved(0))
     if device == "mps":

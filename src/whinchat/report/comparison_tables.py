@@ -37,7 +37,7 @@ def comparison_table(comparison: RunComparison) -> TextTable:
         "training time": lambda row: format_duration(row.train_seconds),
         "peak memory": lambda row: format_bytes(row.peak_memory_bytes),
     }
-    return TextTable.of("Comparison of runs", comparison.rows, columns)
+    return TextTable.of("Comparison of runs", comparison.rows, columns, heads=3)
 
 
 def methods_table(stored: StoredComparison) -> TextTable:
@@ -54,7 +54,7 @@ def methods_table(stored: StoredComparison) -> TextTable:
         "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
         "training time": lambda row: format_duration(row.train_seconds),
     }
-    return TextTable.of("Comparison with other methods", stored.comparison.rows, columns)
+    return TextTable.of("Comparison with other methods", stored.comparison.rows, columns, heads=3)
 
 
 def pair_table(comparison: RunComparison, run: str | None = None) -> TextTable:

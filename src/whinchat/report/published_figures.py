@@ -22,15 +22,15 @@ class PublishedFigures:
     Attributes:
         title: name of the publication.
         url: its address; None without a usable one.
-        figures: predicate of a sentence that begins with the title.
-        measured: sentences about the figures of this run.
+        figures: predicate of a sentence that begins with the title, and the figures of this run that compare with it.
+        caveats: sentences about what keeps both apart.
         departures: published settings that the run does not have; None if there are none.
     """
 
     title: str
     url: str | None
     figures: str
-    measured: str
+    caveats: str
     departures: TextTable | None
 
 
@@ -43,21 +43,19 @@ def published_figures(record: RunRecord) -> PublishedFigures | None:
     before, after = map(format_published, (reference.before_macro_f1, reference.after_macro_f1))
     figures = f"reports a macro-F1 of {before} before and {after} after training"
     if mode is None:
-        measured = "Which of the measured figures compares with this is not known."
+        figures += ". Which of the measured figures compares with this is not known."
     else:
-        figures += f", with {MODE_NAMES[mode]}"
-        measured = _measured_sentence(record, mode)
-    measured += " This run did not measure the published figures, and they may refer to other texts."
-    found = run_departures(record)
-    if found:
-        measured += f" The run differs from the publication in {_count(len(found), 'setting')}."
-    elif reference.settings:
-        measured += f" The {_count(len(reference.settings), 'setting')} that the publication states are as published."
+        figures += f", with {MODE_NAMES[mode]}. {_measured_sentence(record, mode)}"
+    caveats = "This run did not measure the published figures, and they may refer to other texts."
+    if found := run_departures(record):
+        caveats += f" The run differs from the publication in {_count(len(found), 'setting')}."
+    elif settings := len(reference.settings):
+        caveats += f" The run is as published in {_count(settings, 'setting')}, all that the recipe lists."
     return PublishedFigures(
         title=reference.title,
         url=reference.url if _LINKABLE.fullmatch(reference.url or "") else None,
-        figures=f"{figures}.",
-        measured=measured,
+        figures=figures,
+        caveats=caveats,
         departures=_departures_table(found) if found else None,
     )
 
@@ -66,9 +64,9 @@ def _measured_sentence(record: RunRecord, mode: Mode) -> str:
     """Macro-F1 of this run with the way of answering that the published figures have."""
     sides = (record.before.of_mode(mode), record.after.of_mode(mode))
     if not any(sides):
-        return f"In this run, {MODE_NAMES[mode]} was {NOT_MEASURED}."
+        return f"In this run, this was {NOT_MEASURED}."
     before, after = (format_metric(metrics, "macro_f1") for metrics in sides)
-    return f"With {MODE_NAMES[mode]}, the macro-F1 of this run is {before} before and {after} after training."
+    return f"In the same way, this run has {before} before and {after} after training."
 
 
 def published_row(reference: Reference) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from whinchat.report.formatting import (
     format_number,
     format_percent,
 )
+from whinchat.report.published_figures import presented, published_figures
 from whinchat.storage.run_folder import RunFolder
 
 # Pairs of labels that a review shows.
@@ -32,18 +33,17 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
     """Print the metrics before and after training, the cost, and where report and model card are."""
     folder, manifest = RunFolder(path), record.manifest
     before, after, reliability = record.before, record.after, record.reliability
-    measured = (
-        (MODE_NAMES["score"], "before", before.score),
-        (MODE_NAMES["score"], "after", after.score),
-        (MODE_NAMES["generate"], "before", before.generate),
-        (MODE_NAMES["generate"], "after", after.generate),
-        (CALIBRATED_NAME, "after", reliability.calibrated if reliability else None),
-    )
+    measured = [
+        (name, when, side.of_mode(mode))
+        for mode, name in MODE_NAMES.items()
+        for when, side in (("before", before), ("after", after))
+    ]
+    measured.append((CALIBRATED_NAME, "after", reliability.calibrated if reliability else None))
     rows = [(name, when, *_metric_cells(metrics)) for name, when, metrics in measured if metrics is not None]
-    title = Text(f"{record.recipe.name}: {before.split}, {before.score.n:,} texts")
+    title = Text(f"{presented(record).recipe.name}: {before.split}, {before.score.n:,} texts")
     print_grid(("measured by", "", *_metric_columns()), rows, title)
-    if (reference := record.recipe.reference) and reference.after_macro_f1 is not None:
-        out.print(f"{reference.title}: macro-F1 {format_number(reference.after_macro_f1)} after training", markup=False)
+    if (published := published_figures(record)) is not None:
+        print_line(f"{published.title} {published.figures} {published.caveats}")
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
         out.print(
             f"Trained {format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} parameters "
@@ -59,8 +59,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     """Print the metrics of an evaluation, and those of each label."""
     scored, calibrated = evaluation.evaluation.score, evaluation.calibrated
     metrics_of = {
-        MODE_NAMES["score"]: scored,
-        MODE_NAMES["generate"]: evaluation.evaluation.generate,
+        **{name: evaluation.evaluation.of_mode(mode) for mode, name in MODE_NAMES.items()},
         CALIBRATED_NAME: calibrated,
     }
     rows = [(name, *_metric_cells(metrics)) for name, metrics in metrics_of.items() if metrics is not None]
