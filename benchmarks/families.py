@@ -52,12 +52,17 @@ _PHI_4_MINI = {
         "short_factor": [1.0] * 24, "long_factor": [2.0] * 24, "original_max_position_embeddings": 4096,
     },
 }  # fmt: skip
+_GRANITE_4 = {
+    **_GRANITE, "layer_types": ["full_attention"] * 30, "num_local_experts": 0, "shared_intermediate_size": 1536,
+    "position_embedding_type": "rope", "mamba_n_heads": 9,
+}  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma": {},
     "gemma2": {"query_pre_attn_scalar": 64},
     "gemma3_text": {"query_pre_attn_scalar": 64, "sliding_window": 512},
     "granite": _GRANITE,
+    "granitemoehybrid": _GRANITE_4,
     "ministral": {},
     "mistral": {"sliding_window": None},
     "olmo2": {},

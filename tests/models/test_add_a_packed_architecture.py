@@ -33,8 +33,6 @@ from whinchat.models.packed.architecture_registry import (
     register_packed_architecture,
     unregister_packed_architecture,
 )
-from whinchat.models.packed.autograd import SwiGlu
-from whinchat.models.packed.linear import project
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.packed_forward import is_packable
 
@@ -79,9 +77,7 @@ class Exaone4Architecture(PackedArchitecture):
         return self.normalize(layer.post_attention_layernorm, super().attention_output(layer, mixed))
 
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
-        gate, up = project(layer.mlp.gate_proj, x), project(layer.mlp.up_proj, x)
-        down = project(layer.mlp.down_proj, SwiGlu.apply(gate, up))
-        return self.normalize(layer.post_feedforward_layernorm, down)
+        return self.normalize(layer.post_feedforward_layernorm, self.gated_projection(layer, x))
 
 
 CONFIGS: dict[type[PackedArchitecture], tuple[type[Any], dict[str, Any]]] = {

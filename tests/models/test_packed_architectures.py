@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GraniteConfig,
+    GraniteMoeHybridConfig,
     MinistralConfig,
     MistralConfig,
     Olmo2Config,
@@ -76,6 +77,10 @@ GEMMA3 = {
 GRANITE = {
     "embedding_multiplier": 2.5, "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 1.7
 }  # fmt: skip
+GRANITE4 = {
+    **GRANITE, "layer_types": [FULL] * 2, "num_local_experts": 0, "shared_intermediate_size": 64,
+    "position_embedding_type": "rope", "mamba_n_heads": 4,
+}  # fmt: skip
 SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     "gemma": (GemmaConfig, {"head_dim": 16}),
     "gemma2": (Gemma2Config, {**GEMMA2, **windows(SHORT)}),
@@ -93,6 +98,8 @@ SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     "gemma3-with-vision": (with_vision, {**GEMMA3, **windows(MIDDLE)}),
     "granite": (GraniteConfig, GRANITE),
     "granite-biases": (GraniteConfig, {**GRANITE, "attention_bias": True, "mlp_bias": True}),
+    "granite4": (GraniteMoeHybridConfig, GRANITE4),
+    "granite4-biases": (GraniteMoeHybridConfig, {**GRANITE4, "attention_bias": True, "tie_word_embeddings": True}),
     "ministral": (MinistralConfig, {**windows(SHORT), "head_dim": 16}),
     "ministral-middle": (MinistralConfig, {**windows(MIDDLE, FULL), "head_dim": 8, "rope_parameters": YARN}),
     "mistral": (MistralConfig, {"sliding_window": 7}),
@@ -123,7 +130,7 @@ SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }
 ONE_OF_EACH = (
-    "gemma", "gemma2", "gemma3", "gemma3-with-vision", "granite", "ministral", "mistral", "olmo2", "olmo3",
+    "gemma", "gemma2", "gemma3", "gemma3-with-vision", "granite", "granite4", "ministral", "mistral", "olmo2", "olmo3",
     "phi3-longrope", "qwen2", "qwen3", "smollm3-windows",
 )  # fmt: skip
 
@@ -141,6 +148,7 @@ def unsupported(family: str) -> tuple[dict[str, Any], ...]:
         ),
         *([{"resid_pdrop": 0.1}, {"embd_pdrop": 0.1}] if family.startswith("phi3") else []),
         *([gemma] if family.startswith("gemma") else []),
+        *([{"position_embedding_type": None}, {"num_local_experts": 4}] if family == "granite4" else []),
     )
 
 

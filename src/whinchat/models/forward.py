@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whinchat.models.capabilities import check_causal, check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.packed.packed_forward import PrefixCache, is_packable, packed_logits, read_prefix
-from whinchat.models.plain_forward import plain_logits
+from whinchat.models.plain_forward import autocast, plain_logits
 from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
@@ -52,7 +52,7 @@ class Engine:
         """
         tree = answer_tree(template.answers, template.end_of_turn)
         check_length(model, template.max_prompt_tokens, max(len(tree.tokens), *map(len, template.answers)))
-        with inference(model):
+        with inference(model), autocast(plan):
             check_causal(model)
         return cls(model, plan, template, tree)
 

@@ -9,6 +9,7 @@ from whinchat.models.packed.gemma import GemmaArchitecture
 from whinchat.models.packed.gemma2 import Gemma2Architecture
 from whinchat.models.packed.gemma3 import Gemma3Architecture, Gemma3WithVisionArchitecture
 from whinchat.models.packed.granite import GraniteArchitecture
+from whinchat.models.packed.granite4 import Granite4Architecture
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.ministral import MinistralArchitecture
 from whinchat.models.packed.mistral import MistralArchitecture
@@ -56,6 +57,7 @@ for family in (
     Gemma3Architecture,
     Gemma3WithVisionArchitecture,
     GraniteArchitecture,
+    Granite4Architecture,
     LlamaArchitecture,
     MinistralArchitecture,
     MistralArchitecture,
