@@ -54,11 +54,30 @@ def test_an_evaluation_holds_every_prediction(tiny_model: Path) -> None:
     assert outcome.evaluation.split_fingerprint == split.fingerprint()
 
 
+def test_most_rows_on_which_scoring_and_generation_disagree_are_warned_of(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = tiny_models.engine_of(tiny_models.load(tiny_llama))
+    settings = EvaluateConfig(bootstrap_resamples=100)
+    best = score_prompts(engine, engine.template.encode(ROWS.texts), 20).argmax(axis=1)
+    answers = [tiny_models.ONE_TOKEN[label] for label in best]
+    # Of 25 answers, 12 or 13 are another label than the scored one; the first word of a longer answer counts.
+    for wrong, warned in ((12, False), (13, True)):
+        spoken = ["something else" if row < wrong else f"{word} and more" for row, word in enumerate(answers)]
+        monkeypatch.setattr("whinchat.evaluation.evaluate.generate", lambda *_, spoken=spoken: spoken)
+        for when in ("before", "after"):
+            caplog.clear()
+            outcome = evaluate(engine, ROWS, settings, when)
+            assert outcome.evaluation.disagreement == pytest.approx(wrong / 25)
+            assert ("give different labels for 52 % of the texts" in caplog.text) is (warned and when == "after")
+
+
 def test_without_generation(tiny_llama: Path) -> None:
     engine = tiny_models.engine_of(tiny_models.load(tiny_llama))
     outcome = evaluate(engine, ROWS, EvaluateConfig(generate=False, bootstrap_resamples=100), "after")
     assert outcome.evaluation.generate is None
     assert outcome.evaluation.generate_first_word is None
+    assert outcome.evaluation.disagreement is None
     assert {(one.generated, one.generated_label, one.first_word_label) for one in outcome.predictions} == {(None,) * 3}
     again = paired_tests(ROWS, outcome, outcome, EvaluateConfig(generate=False, bootstrap_resamples=100))
     assert [one.mode for one in again] == ["score"]

@@ -113,6 +113,36 @@ def test_a_folder_is_pinned_by_what_it_holds(tiny_llama: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model-q8_0.gguf",
+        "tokenizer.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "merges.txt",
+    ],
+)
+def test_a_folder_is_pinned_by_every_file_that_matters(tiny_llama: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_llama, copy)
+
+    def commit() -> str | None:
+        return find_model(BackboneConfig(model=str(copy))).commit
+
+    (copy / name).write_bytes(b"{}")
+    first = commit()
+    (copy / name).write_bytes(b"[]")
+    assert commit() != first
+    (copy / "README.md").write_text("Words about the model change nothing.", encoding="utf-8")
+    (copy / ".cache").mkdir()
+    (copy / name).write_bytes(b"{}")
+    assert commit() == first
+
+
+@pytest.mark.parametrize(
     ("model", "message"),
     [
         ("./nowhere", "neither a folder nor OWNER/NAME on the hub; offline, package:smollm2-135m-instruct works"),

@@ -24,6 +24,14 @@ def test_limitations_follow_from_the_record() -> None:
     assert "evaluated on different texts before and after training" in notes
 
 
+def test_limitations_tell_where_scoring_and_generation_disagree() -> None:
+    record = run_record()
+    for share, told in ((None, False), (0.5, False), (0.51, True), (1.0, True)):
+        notes = limitations(replace(record, after=replace(record.after, disagreement=share)))
+        assert any(note.startswith("Label scoring and free generation give different labels") for note in notes) is told
+    assert any("for 100 % of the texts of validation" in note for note in notes)
+
+
 def test_limitations_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
     record = run_record(labels_of(25))
     recipe = record.recipe.model_copy(update={"data": DataConfig(source="x", drop_leaked=False)})

@@ -22,7 +22,7 @@ from whinchat.storage.training_result import TrainPoint
 GOLDEN = Path(__file__).parent / "golden"
 
 # Keys that came after these files. Records are written with every default spelled out.
-NEW_KEYS = {"slices", "stress_edits", "parse", "answered_by", "settings", "generate_first_word"} | {
+NEW_KEYS = {"slices", "stress_edits", "parse", "answered_by", "settings", "generate_first_word", "disagreement"} | {
     "device_notes", "accelerator", "accelerator_memory_bytes", "peak_accelerator_bytes", "adapted_share",
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Measure a model on one split, by the same code before and after training."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,10 +66,18 @@ def evaluate(
         Prediction(tuple(row), answer, exact, first_word)
         for row, answer, exact, first_word in zip(log_probs.tolist(), *columns, strict=True)
     )
+    evaluation = Evaluation(
+        split.name,
+        split.fingerprint(),
+        by_score,
+        metrics.get("generate"),
+        metrics.get("generate_first_word"),
+        _disagreement(predictions) if generated else None,
+    )
+    if when == "after" and (warning := evaluation.disagreement_warning):
+        logging.getLogger("whinchat").warning(warning)
     return EvaluationOutcome(
-        Evaluation(
-            split.name, split.fingerprint(), by_score, metrics.get("generate"), metrics.get("generate_first_word")
-        ),
+        evaluation,
         predictions,
         truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
@@ -88,6 +97,12 @@ def _generate(
 
 def _parse(answers: Sequence[str], task: Task, parser: AnswerParser) -> list[int]:
     return [parse_answer(answer, task, parser) for answer in answers]
+
+
+def _disagreement(predictions: Sequence[Prediction]) -> float:
+    """Share of the rows whose generated answer, in either reading, is not the label with the highest score."""
+    agreeing = [row.best in (row.generated_label, row.first_word_label) for row in predictions]
+    return 1 - sum(agreeing) / len(agreeing)
 
 
 def paired_tests(

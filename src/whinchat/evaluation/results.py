@@ -15,6 +15,8 @@ from whinchat.recipe.schema import AnswerParser, MetricName
 Mode = Literal["score", "calibrated", "generate", "generate_first_word"]
 # The mode in which each reading of the generated answers is measured.
 GENERATION_MODES: dict[AnswerParser, Mode] = {"exact": "generate", "first_word": "generate_first_word"}
+# From this share of rows on which scoring and generation disagree, log and report warn.
+_MOST_ROWS = 0.5
 # Files of every version of whinchat call the calibrated answers "decide".
 StoredMode = Annotated[
     Mode,
@@ -143,8 +145,12 @@ class Metrics:
 class Evaluation:
     """All ways of answering on one split.
 
-    Both readings of the generated answers are None where the recipe turns free generation off, and
-    ``generate_first_word`` in records of earlier versions.
+    Both readings of the generated answers and ``disagreement`` are None where the recipe turns free generation off, and
+    the last two in records of earlier versions.
+
+    Attributes:
+        disagreement: share of the rows whose generated answer, in either reading, is not the label with the highest
+            score.
     """
 
     split: str
@@ -152,6 +158,18 @@ class Evaluation:
     score: Metrics
     generate: Metrics | None
     generate_first_word: Metrics | None = None
+    disagreement: float | None = None
+
+    @property
+    def disagreement_warning(self) -> str | None:
+        """A sentence for log and report where scoring and generation disagree on most rows; otherwise None."""
+        if self.disagreement is None or self.disagreement <= _MOST_ROWS:
+            return None
+        return (
+            f"Label scoring and free generation give different labels for {100 * self.disagreement:.0f} % of the texts "
+            f"of {self.split}, so the metrics of the one do not hold for the other. Look at the generated answers in "
+            "the predictions before relying on either."
+        )
 
     def of_mode(self, mode: Mode) -> Metrics | None:
         """Return the metrics of one way of answering; None if it was not measured."""

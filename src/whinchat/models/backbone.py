@@ -24,6 +24,9 @@ from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.template import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
 
+# Suffixes of a model folder's weights, configurations, tokenizer files and chat templates.
+_DIGESTED = {".bin", ".gguf", ".jinja", ".json", ".model", ".pt", ".pth", ".safetensors", ".tiktoken", ".txt"}
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -203,9 +206,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _folder_digest(folder: Path) -> str:
-    """Return one SHA-256 of the names and contents of the folder's JSON and safetensors files."""
+    """Return one SHA-256 of the names and contents of the folder's files that can change what the model computes."""
     digest = hashlib.sha256()
-    for file in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+    for file in sorted(file for file in folder.iterdir() if file.suffix in _DIGESTED and file.is_file()):
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

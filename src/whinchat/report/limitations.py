@@ -27,8 +27,8 @@ FRAGILE = 0.1  # share of predictions that an edit changes
 def limitations(record: RunRecord) -> tuple[str, ...]:
     """Return the limitations of this run, the most serious first."""
     return (
-        *_selection(record), *_precision(record), *_reliability(record), *_data(record), *_weights(record),
-        *_scope(record),
+        *_selection(record), *_agreement(record), *_precision(record), *_reliability(record), *_data(record),
+        *_weights(record), *_scope(record),
     )  # fmt: skip
 
 
@@ -77,6 +77,11 @@ def _precision(record: RunRecord) -> Iterator[str]:
             "Training worsened the calibration of the uncalibrated scores: the expected calibration error rose from "
             f"{format_number(before.ece)} to {format_number(after.ece)}."
         )
+
+
+def _agreement(record: RunRecord) -> Iterator[str]:
+    if warning := record.after.disagreement_warning:
+        yield warning
 
 
 def _reliability(record: RunRecord) -> Iterator[str]:
