@@ -17,7 +17,13 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, normalizers, processors
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast, pipeline
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
 
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
@@ -41,7 +47,16 @@ class SequenceClassifierExporter(Exporter):
     carried_steps = ("spaces",)
 
     def check(self, predictor: Predictor) -> None:
-        """Raise ModelError unless each label is answered with a single token, since a head has one row for a label."""
+        """Raise ModelError unless each label is answered with a single token, since a head has one row for a label.
+
+        Raise the same error where transformers has no sequence classifier of the architecture.
+        """
+        config: Any = predictor.engine.model.config
+        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            raise ModelError(
+                f"{self.name}: transformers has no sequence classifier for {config.model_type} models; export merged "
+                "instead"
+            )
         template = predictor.engine.template
         long = [label for label, answer in zip(template.task.labels, template.answers, strict=True) if len(answer) > 1]
         if long:
@@ -74,7 +89,8 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
     model, backbone = merge(job.saved)
     template, calibrator = job.predictor.engine.template, job.predictor.calibrator
     tokens = torch.tensor([answer[0] for answer in template.answers])
-    head = model.get_output_embeddings().weight[tokens].float() / calibrator.temperature  # (K, H)
+    prompts = [prompt.ids for prompt in template.encode(_PROBES)]
+    head, bias = (part / calibrator.temperature for part in answer_head(model, tokens, prompts))  # (K, H), (K,)
     # A part that all labels share changes no probability, but makes the scores large, and bfloat16 rounds large scores.
     head -= head.mean(dim=0)
     tokenizer = prompting_tokenizer(template)
@@ -82,18 +98,56 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
     names = dict(enumerate(calibrator.labels))
     config.num_labels, config.id2label = len(names), names
     config.label2id = {name: index for index, name in names.items()}
-    config.pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
     classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    classifier.base_model.load_state_dict(model.base_model.state_dict())
+    try:
+        classifier.base_model.load_state_dict(model.base_model.state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"classifier: the weights of {type(model).__name__} do not fit {type(classifier).__name__} "
+            f"({str(error).splitlines()[-1].strip()}); export merged instead"
+        ) from error
     classifier.to(dtype).eval()
-    bias = _decision_bias(calibrator)
-    if bias.abs().max() > 0:
+    bias += _decision_bias(calibrator)
+    if (bias - bias.mean()).abs().max() > 1e-6:
         states = _hidden_states(classifier, tokenizer, job.more_texts or job.texts)
-        head = head + bias[:, None] * _constant_direction(states)
+        head = head + (bias - bias.mean())[:, None] * _constant_direction(states)
     with torch.no_grad():
         classifier.score.weight.copy_(head)
     classifier.save_pretrained(job.folder)
     tokenizer.save_pretrained(job.folder)
+
+
+@torch.inference_mode()
+def answer_head(model: Any, tokens: Tensor, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """Return weights (K, H) and bias (K,) of a linear layer that computes the answers' logits from hidden states.
+
+    Families scale their logits or add a bias; both are measured on ``prompts`` and made part of the layer.
+
+    Args:
+        model: a causal language model in float32.
+        tokens: the answers' tokens, (K,).
+        prompts: token ids of a few prompts.
+
+    Raises:
+        ModelError: the logits are no linear function of the hidden states.
+    """
+    states, logits = [], []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        states.append(model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0].double())
+        logits.append(model(input_ids=ids, use_cache=False).logits[0][:, tokens].double())
+    weight = model.get_output_embeddings().weight[tokens].double()
+    products, wanted = torch.cat(states) @ weight.T, torch.cat(logits)  # (T, K) both
+    centered = products - products.mean(dim=0)
+    scale = (centered * (wanted - wanted.mean(dim=0))).sum() / centered.square().sum()
+    bias = (wanted - scale * products).mean(dim=0)
+    if (scale * products + bias - wanted).abs().max() > 1e-3 * wanted.std():
+        raise ModelError(
+            f"classifier: {type(model).__name__} changes its logits after the output layer, as a soft cap does, and a "
+            "classification head cannot; export merged instead"
+        )
+    return (scale * weight).float(), bias.float()
 
 
 def _decision_bias(calibrator: Calibrator) -> Tensor:

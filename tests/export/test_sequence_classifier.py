@@ -1,0 +1,50 @@
+"""The exported classification head computes what the model computes, whatever the family does to its logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers import finished_runs
+from tests.helpers.exports import texts_file
+from tests.helpers.zoo import ZOO
+from whinchat.errors import ModelError
+from whinchat.export.export_run import export_run
+from whinchat.export.sequence_classifier import answer_head
+from whinchat.pipelines.run import run
+
+PROMPTS = [(3, 17, 40, 5, 99), (7, 200, 31)]
+TOKENS = torch.tensor([50, 60, 70])
+
+
+@pytest.mark.parametrize("name", ["Llama", "Granite", "Phi", "Qwen3", "Gemma 3 text", "GPT-2", "GPT-J"])
+def test_head_and_bias_give_the_logits(name: str) -> None:
+    model = ZOO[name].build()
+    head, bias = answer_head(model, TOKENS, PROMPTS)
+    ids = torch.tensor([[9, 8, 7, 30, 21]])
+    with torch.no_grad():
+        states = model.base_model(input_ids=ids).last_hidden_state
+        wanted = model(input_ids=ids).logits[..., TOKENS]
+    torch.testing.assert_close(states @ head.T + bias, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_soft_cap_has_no_head() -> None:
+    with pytest.raises(ModelError, match="Gemma2ForCausalLM changes its logits after the output layer, as a soft cap"):
+        answer_head(ZOO["Gemma 2"].build(), TOKENS, PROMPTS)
+
+
+def test_a_biased_output_layer_is_exported(tmp_path: Path) -> None:
+    model = ZOO["Phi"].save(tmp_path / "model")
+    run(finished_runs.recipe_for(model, finished_runs.write_csv(tmp_path / "data.csv")), tmp_path / "run")
+    proof = export_run(tmp_path / "run", "classifier", tmp_path / "out", data=texts_file(tmp_path), tolerance=0.1)
+    assert proof.largest_difference < 1e-2
+
+
+def test_an_architecture_without_a_sequence_classifier_is_refused(tmp_path: Path) -> None:
+    model = ZOO["Granite"].save(tmp_path / "model")
+    run(finished_runs.recipe_for(model, finished_runs.write_csv(tmp_path / "data.csv")), tmp_path / "run")
+    for kind in ("classifier", "onnx"):
+        with pytest.raises(ModelError, match=f"{kind}: transformers has no sequence classifier for granite models"):
+            export_run(tmp_path / "run", kind, tmp_path / "out", data=texts_file(tmp_path))
