@@ -127,6 +127,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
             adapter = Path(folder) / "adapter"
             backbone, template = prepare.prepare_training(recipe, corpus)
+            recipe = recipe.model_copy(update={"task": template.task})
             run_trackers = trackers.Trackers(recipe.train.report_to)
             checkpoints = Path(folder) / "checkpoints"
             engine, _ = train.train(recipe, corpus, backbone, template, checkpoints, adapter, run_trackers)

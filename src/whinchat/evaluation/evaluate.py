@@ -46,7 +46,7 @@ def evaluate(
     split = split.head(settings.rows)
     task = engine.template.task
     expected = np.array(split.labels)
-    prompts = engine.template.encode(split.texts)
+    prompts = engine.template.encode(split.texts, split.name)
     started = time.perf_counter()
     log_probs = score_prompts(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
     scored_seconds = time.perf_counter() - started

@@ -56,7 +56,7 @@ def generate(
                     arguments["past_key_values"] = read_prefix_cache(model, batch.prefix, len(rows))
                 output = model.generate(**arguments)
             texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
-            answers.update(zip(rows, texts, strict=True))
+            answers.update(zip(rows, map(template.answer_text, texts), strict=True))
             bar.update(len(rows))
     assert len(answers) == len(ids), f"generation answered {len(answers)} of {len(ids)} prompts"
     return [answers[row] for row in range(len(ids))]

@@ -52,9 +52,10 @@ def export_run(
     path = fetch_classifier(run)
     saved = find_classifier(path)
     texts = _proof_texts(saved, None if data is None else Path(data))
+    predictor = Predictor.load(path)
+    texts = [text for text in texts if not predictor.engine.template.fault(text)]
     # If there are few texts, half of them prove the export, and the exporter may fit on the rest.
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
-    predictor = Predictor.load(path)
     exporter.check(predictor)
     scores = predictor.score(texts[:count])
     unproved = out.with_name(f".{out.name}.unproved")

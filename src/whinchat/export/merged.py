@@ -22,10 +22,10 @@ class MergedExporter(Exporter):
 
     def write(self, job: ExportJob) -> None:
         """Write the merged model in the data type that the classifier computes in."""
-        model, backbone = merge(job.saved)
+        model, _ = merge(job.saved)
         model.to(job.predictor.engine.plan.torch_dtype)
         model.save_pretrained(job.folder)
-        backbone.tokenizer.tokenizer.save_pretrained(job.folder)
+        job.predictor.engine.template.save_tokenizer(job.folder)
         stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
         recipe = job.saved.recipe
         write_recipe(recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=stored)}), job.folder)

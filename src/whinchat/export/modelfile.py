@@ -39,7 +39,7 @@ def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFra
     messages = template.messages(_TEXT)
     messages[0]["content"] = messages[0]["content"].replace(template.task.instruction, _SYSTEM, 1)
     tokenizer = template.tokenizer
-    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    rendered = template.chat.render(messages, prompt=True)
     if (rendered.count(_SYSTEM), rendered.count(_TEXT)) != (1, 1) or rendered.index(_SYSTEM) > rendered.index(_TEXT):
         raise ModelError(
             "gguf: this model's chat template does more than to put instruction and text in their places, so no "
@@ -47,7 +47,7 @@ def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFra
         )
     before, rest = rendered.split(_SYSTEM)
     between, after = rest.split(_TEXT)
-    chat_template = tokenizer.get_chat_template()
+    chat_template = template.chat.source
     if family.blank == "first":
         # llama.cpp puts a blank before every piece between control tokens, or before none; here only the first has one.
         first = tokenizer(rendered, add_special_tokens=False)["input_ids"][0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import open_table
 from whinchat.errors import DataError
 from whinchat.inference.predictor import Predictions
+from whinchat.prompts.template import PromptTemplate
 
 # Decimal digits of a probability in a file; finer differences are rounding errors of the model.
 _DIGITS = 6
@@ -69,6 +70,12 @@ class LabelCounts:
 def readable_texts(block: Block) -> list[str]:
     """Return the texts of the rows of ``block`` that could be read."""
     return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
+
+
+def with_prompt_faults(block: Block, template: PromptTemplate) -> Block:
+    """Return ``block`` with a fault for each row whose text the chat template of ``template`` refuses."""
+    faults = (fault or template.fault(text) for text, fault in zip(block.texts, block.faults, strict=True))
+    return replace(block, faults=tuple(faults))
 
 
 def added_columns(block: Block, column_types: ColumnTypes, predictions: Predictions | None) -> Columns:

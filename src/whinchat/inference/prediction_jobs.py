@@ -22,6 +22,7 @@ from whinchat.inference.prediction_columns import (
     added_columns,
     open_unlabeled,
     readable_texts,
+    with_prompt_faults,
 )
 from whinchat.inference.predictor import Predictor
 from whinchat.progress import Progress
@@ -198,7 +199,7 @@ def predict_part(
         location: where the block is.
         bar: progress bar, advanced by each row.
     """
-    block = table.read_block(location)
+    block = with_prompt_faults(table.read_block(location), predictor.engine.template)
     texts = readable_texts(block)
     # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
     predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None

@@ -5,6 +5,7 @@ N: texts. K: labels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
+from whinchat.prompts.template import ChatTokenizer, PromptTemplate
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.locate import find_classifier
+from whinchat.storage.locate import SavedClassifier, find_classifier
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,26 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
     """
     saved = find_classifier(path)
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
-    template = backbone.tokenizer.template(saved.recipe)
+    recipe, template = saved_prompts(saved, backbone.tokenizer)
     model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model
-    return saved.recipe, Engine.build(model, backbone.plan, template)
+    return recipe, Engine.build(model, backbone.plan, template)
+
+
+def saved_prompts(saved: SavedClassifier, tokenizer: ChatTokenizer) -> tuple[Recipe, PromptTemplate]:
+    """Return the recipe of a trained classifier, and the template of the prompts that it was trained on.
+
+    Args:
+        saved: the classifier on disk.
+        tokenizer: the tokenizer of its backbone.
+
+    Raises:
+        PromptError: the tokenizer is not the one that the classifier was trained with.
+    """
+    recipe = saved.recipe
+    template = tokenizer.template(recipe.dated(saved.day), chat_template=saved.chat_template())
+    if recipe.task.date is None and template.task.date is not None:
+        logging.getLogger("whinchat").warning(
+            f"{saved.folder}: its prompts state the date, and an earlier version of whinchat did not store which; they "
+            f"now say {template.task.date}. If training was on another day, set task.date in its recipe.yaml."
+        )
+    return recipe.model_copy(update={"task": template.task}), template

@@ -64,8 +64,9 @@ class Engine:
         Returns:
             The cache; None where prompts share nothing or the model goes the plain way.
         """
-        prompts = [prompt.ids for prompt in self.template.encode(_PROBE_TEXTS)]
-        if not (cut := shared_prefix(prompts)) or not is_packable(self.model, self.plan):
+        texts = [text for text in _PROBE_TEXTS if not self.template.fault(text)]
+        prompts = [prompt.ids for prompt in self.template.encode(texts)]
+        if len(prompts) < 2 or not (cut := shared_prefix(prompts)) or not is_packable(self.model, self.plan):
             return None
         with inference(self.model):
             return read_prefix(self.model, prompts[0][:cut], torch.device(self.plan.device))

@@ -36,6 +36,13 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
     return folder
 
 
+def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Recipe:
+    """Return ``recipe`` with the date of the run in ``folder`` if that run is resumed, so that its prompts stay alike."""
+    if existing != "resume" or not folder.recipe.is_file():
+        return recipe
+    return recipe.dated(folder.read_recipe().task.date)
+
+
 def open_run_folder(folder: RunFolder, recipe: Recipe, existing: IfExists) -> None:
     """Create the run folder and store ``recipe`` in it; with "overwrite", delete the earlier run first.
 

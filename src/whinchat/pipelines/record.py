@@ -138,6 +138,7 @@ def _manifest(
         splits={split.name: SplitFacts(len(split), split.fingerprint(), split.counts(labels)) for split in splits},
         data_report=asdict(corpus.report),
         prompt_notes=notes,
+        prompt_date=None if recipe.task.date is None else recipe.task.date.isoformat(),
         selected_on="validation" if recipe.train.keep == "best" else None,
         train_steps=training.steps,
         train_examples_per_second=training.examples_per_second,

@@ -84,10 +84,14 @@ def _score_folds(
     plan = folder.read_plan() if existing != "overwrite" and folder.plan.is_file() else None
     if plan and plan.train_fingerprint != corpus.train.fingerprint():
         raise RunError(f"{folder.path}: {corpus.source} has changed since the review began; use --overwrite")
+    if plan:
+        recipe = recipe.dated(plan.recipe.task.date)
     stored = [folder.read_fold(number) if plan else None for number in range(len(fold_rows))]
     # Prepared before anything is written or deleted, so that an error in the recipe loses nothing.
     prepared = prepare_training(recipe, corpus) if None in stored else None
     model_commit = prepared[0].source.commit if prepared else None
+    if prepared:
+        recipe = recipe.model_copy(update={"task": prepared[1].task})
     if plan is None:
         plan = ReviewPlan(recipe, len(fold_rows), corpus.train.fingerprint(), corpus.revision, model_commit)
         if existing == "overwrite":

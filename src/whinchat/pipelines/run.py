@@ -8,7 +8,7 @@ from pathlib import Path
 from whinchat.data.dataset import Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, evaluate
 from whinchat.models.forward import Engine
-from whinchat.pipelines.output_folder import IfExists, check_run_folder, open_run_folder
+from whinchat.pipelines.output_folder import IfExists, check_run_folder, open_run_folder, resumed_recipe
 from whinchat.pipelines.record import make_record, tracker_metrics
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
@@ -48,9 +48,11 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
     folder = check_run_folder(recipe, Path(path), existing)
     if existing != "overwrite" and folder.manifest.is_file():
         return folder.read()
+    recipe = resumed_recipe(recipe, folder, existing)
     schedule = RunSchedule()
     with schedule.stage("load"):
         corpus, backbone, template = prepare_run(recipe)
+        recipe = recipe.model_copy(update={"task": template.task})
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     open_run_folder(folder, recipe, existing)
     before = _read_before(folder, split)
@@ -104,8 +106,13 @@ def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -
     is_first = process_rank() == 0
     folder = check_run_folder(recipe, Path(path), existing) if is_first else RunFolder(Path(path))
     distributed.init_processes(recipe.backbone.device)
+    recipe = resumed_recipe(recipe, folder, existing)
     with stage("Load data and model"):
         corpus, backbone, template = prepare_run(recipe)
+        # The processes may have started on two days.
+        if (day := distributed.first_process_value(template.task.date)) != template.task.date:
+            template = backbone.tokenizer.template(recipe.dated(day))
+        recipe = recipe.model_copy(update={"task": template.task})
     if is_first:
         open_run_folder(folder, recipe, existing)
     trackers = Trackers(recipe.train.report_to, folder.trackers)

@@ -1,23 +1,29 @@
 """Turn a text into token ids through the model's own chat template.
 
-A prompt ends where the model's turn starts. An answer is what the template writes there for the word of a label,
-followed by the end of turn. Training supervises the tokens of answers only.
+A prompt ends where the answer starts. An answer is what the template writes there for the word of a label, followed by
+the end of turn. Training supervises the tokens of answers only.
 """
 
-import re
+import contextlib
+import copy
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from whinchat.errors import PromptError
+from whinchat.prompts.chat_format import ChatFormat, with_instruction
+from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
 from whinchat.prompts.cleaning import clean
+from whinchat.prompts.text_guard import TextGuard, control_tokens
 from whinchat.recipe.schema import TEXT_SLOT, Recipe, Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
+_SLOT = "whinchat-text-slot"
+_ROLES = ("system", "user", "assistant", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,34 @@ class Prompt:
     Attributes:
         ids: token ids, up to the place where the model's answer starts, or of the whole conversation.
         truncated_tokens: tokens cut from the end of the text to meet the length limit.
-        escaped_control_tokens: control tokens spelled out in the text, such as ``<|im_end|>``. Each is broken up by a
-            space, so that a text cannot end its own turn.
+        escaped_control_tokens: control tokens and role markers spelled out in the text, such as ``<|im_end|>``. Each is
+            broken up by a space, so that a text cannot end its own turn or speak for the model.
     """
 
     ids: tuple[int, ...]
     truncated_tokens: int = 0
     escaped_control_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """The strings around the text of a prompt, and what the chat template does to the text.
+
+    Attributes:
+        before: the string before the text.
+        after: the string after the text.
+        strips_left, strips_right: whether white space is stripped from the beginning and from the end of the text.
+    """
+
+    before: str
+    after: str
+    strips_left: bool
+    strips_right: bool
+
+    def prompt(self, text: str) -> str:
+        """Return the prompt for a text that is not blank, cleaned, and with control tokens broken up."""
+        text = text.lstrip() if self.strips_left else text
+        return f"{self.before}{text.rstrip() if self.strips_right else text}{self.after}"
 
 
 class PromptTemplate:
@@ -47,12 +74,18 @@ class PromptTemplate:
         model: name of the model in error messages.
         examples: texts and label indices. Every prompt shows them before its own text, each as a user turn and the
             answer to it. Their tokens are added to ``max_prompt_tokens``, so that no text is cut for them.
+        chat_template: the chat template that a trained classifier was saved with. None makes one of the tokenizer's
+            own: thinking is turned off where the template knows a variable for that.
 
     Attributes:
+        chat: the chat template of all prompts. It writes ``task.date``, and its generation prompt contains all that
+            stands before an answer.
+        task: the task; ``task.date`` is the date that the prompts state, or None where they state none.
         answers: token ids of each label's answer, in label order, without the end of turn.
         end_of_turn: the token id that closes an answer.
         end_ids: all token ids that end a turn.
-        system_role: whether the chat template has a system role; otherwise the instruction opens the user turn.
+        system_role: whether the instruction is a system turn; otherwise it opens the first user turn, as for a chat
+            template without a system role, or with one that it leaves out once there is an answer.
         adds_bos: whether the tokenizer adds a BOS token before a text.
 
     Raises:
@@ -69,33 +102,40 @@ class PromptTemplate:
         max_prompt_tokens: int,
         model: str = "the model",
         examples: Sequence[tuple[str, int]] = (),
+        chat_template: str | None = None,
     ) -> None:
-        if not tokenizer.chat_template:
-            raise PromptError(
-                f"{model}: its tokenizer has no chat template, so there is no prompt to train on; "
-                "choose an instruct or chat model, or add chat_template.jinja to its folder"
-            )
         self.tokenizer = tokenizer
-        self.task = task
+        self.max_prompt_tokens = max_prompt_tokens
         self._model = model
         self._examples: list[tuple[str, str]] = []
         self.end_ids = frozenset(end_ids) | ({tokenizer.eos_token_id} - {None})
         bos = tokenizer.bos_token_id
         self.adds_bos = bos is not None and tokenizer(_PROBE)["input_ids"][:1] == [bos]
-        self.system_role = self._has_system_role()
-        self._control = _control_pattern(tokenizer, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
-        self.max_prompt_tokens = max_prompt_tokens
+        chat = ChatTemplate.of(tokenizer, model)
+        chat = chat.without_thinking() if chat_template is None else replace(chat, source=chat_template)
+        format = ChatFormat.find(chat, task.date)
+        self.chat, self.system_role, self._turn = format.template, format.system_role, format.turn
+        self.task = task.model_copy(update={"date": format.date})
+        self._guard = self._make_guard()
         self._add_examples(examples)
-        endings = [self._answer(word) for word in task.answer_words]
-        self.answers: tuple[tuple[int, ...], ...] = tuple(answer for answer, _ in endings)
-        self.end_of_turn: int = endings[0][1]
+        self.end_of_turn, self._text_end = self._find_end()
+        self.end_ids |= {self.end_of_turn}
+        self.answers: tuple[tuple[int, ...], ...] = tuple(map(self._answer, task.answer_words))
         self._check_answers()
 
-    def encode(self, texts: Sequence[str]) -> list[Prompt]:
-        """Build one prompt for each text, in the order of ``texts``."""
-        return [prompt for _, prompt in self._fit(texts)]
+    def encode(self, texts: Sequence[str], split: str = "") -> list[Prompt]:
+        """Build one prompt for each text, in the order of ``texts``.
 
-    def encode_conversations(self, texts: Sequence[str], labels: Sequence[int]) -> list[Prompt]:
+        Args:
+            texts: the texts.
+            split: name of the split that they are, for error messages.
+
+        Raises:
+            PromptError: the chat template refuses a text; see ``fault``.
+        """
+        return [prompt for _, prompt in self._fit(texts, split)]
+
+    def encode_conversations(self, texts: Sequence[str], labels: Sequence[int], split: str = "") -> list[Prompt]:
         """Build the whole conversation of each text: prompt, answer, end of turn and what the template writes after it.
 
         The token ids are those that ``trl.SFTTrainer`` trains on: the rendered conversation tokenized at once, with a
@@ -104,50 +144,134 @@ class PromptTemplate:
         Args:
             texts: the texts.
             labels: the label index of each text.
+            split: as for ``encode``.
+
+        Raises:
+            PromptError: as ``encode`` does.
         """
-        fitted, words = self._fit(texts), self.task.answer_words
+        fitted, words = self._fit(texts, split), self.task.answer_words
         rendered = [self.render(text, words[label]) for (text, _), label in zip(fitted, labels, strict=True)]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         return [replace(prompt, ids=tuple(ids)) for (_, prompt), ids in zip(fitted, batch, strict=True)]
 
-    def _fit(self, texts: Sequence[str]) -> list[tuple[str, Prompt]]:
+    def _fit(self, texts: Sequence[str], split: str) -> list[tuple[str, Prompt]]:
         """Return each text, cleaned, escaped and cut to the length limit, with its prompt."""
-        safe = [self._escape(clean(text, self.task.clean)) for text in texts]
-        rendered = [self.render(text) for text, _ in safe]
+        safe = [self._safe(text) for text in texts]
+        rendered = [self._render_row(row, text, split) for row, (text, _) in enumerate(safe)]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         prompts = map(self._with_bos, batch)
         return [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
 
+    def fault(self, text: str) -> str:
+        """Return why the chat template refuses ``text``; an empty string where it takes it, as nearly always."""
+        try:
+            self.render(self._safe(text)[0])
+        except PromptError as error:
+            return str(error)
+        return ""
+
+    def check(self, texts: Sequence[str], split: str) -> None:
+        """Check that there is a prompt for each of ``texts``, which are those of ``split``.
+
+        Raises:
+            PromptError: the chat template refuses a text. The message names the first one.
+        """
+        for row, text in enumerate(texts):
+            self._render_row(row, self._safe(text)[0], split)
+
     def render(self, text: str, answer: str | None = None) -> str:
-        """Return the chat as a string: up to the model's turn, or with ``answer`` as the model's turn."""
+        """Return the chat as a string: up to the answer, or with ``answer`` as the model's turn.
+
+        Raises:
+            PromptError: the chat template refuses the chat.
+        """
         messages = self.messages(text)
         if answer is not None:
-            messages.append(_turn("assistant", answer))
-        return self._apply(messages, add_generation_prompt=answer is None)
+            messages.append(turn("assistant", answer))
+        return self.chat.render(messages, prompt=answer is None)
 
-    def messages(self, text: str) -> list[dict[str, str]]:
+    def messages(self, text: str) -> Messages:
         """Return system turn, examples and user turn for ``text``, in the form that chat templates take."""
         turns = []
         for example, word in self._examples:
-            turns += [_turn("user", self._user_content(example)), _turn("assistant", word)]
-        turns.append(_turn("user", self._user_content(text)))
-        if self.system_role:
-            return [_turn("system", self.task.instruction), *turns]
-        return [_turn("user", f"{self.task.instruction}\n\n{turns[0]['content']}"), *turns[1:]]
+            turns += [turn("user", self._user_content(example)), turn("assistant", word)]
+        turns.append(turn("user", self._user_content(text)))
+        return with_instruction(self.task.instruction, turns, system_role=self.system_role)
+
+    def parts(self) -> PromptParts | None:
+        """Return the strings around the text of every prompt, for exports that put a prompt together themselves.
+
+        They hold for every text that is not blank. None where the chat template changes texts in another way than by
+        stripping them.
+        """
+        before, slot, after = self.render(_SLOT).partition(_SLOT)
+        if not slot or _SLOT in after:
+            return None
+        texts = (
+            _PROBE,
+            "Two  Words",
+            " \n both ends\t\n ",
+            "  left",
+            "right\n",
+            "'{{ it }}' & <b>\\n</b>\n\nend.",
+            "é😀",
+        )
+        for strips in itertools.product((False, True), repeat=2):
+            parts = PromptParts(before, after, *strips)
+            if all(self.render(text) == parts.prompt(text) for text in texts):
+                return parts
+        return None
+
+    def answer_text(self, generated: str) -> str:
+        """Return a generated answer up to where the chat template would end it by ordinary text, such as ``###``."""
+        return generated.partition(self._text_end)[0] if self._text_end else generated
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Save the tokenizer to ``folder`` with the chat template of the prompts."""
+        tokenizer = copy.copy(self.tokenizer)
+        tokenizer.chat_template = self.chat.source
+        tokenizer.save_pretrained(folder)
 
     def _user_content(self, text: str) -> str:
         return self.task.user_template.replace(TEXT_SLOT, text)
 
-    def _add_examples(self, examples: Sequence[tuple[str, int]]) -> None:
-        tokens_before = len(self._encode_raw(self.render("")))
-        words = self.task.answer_words
-        self._examples = [(self._escape(clean(text, self.task.clean))[0], words[label]) for text, label in examples]
-        self.max_prompt_tokens += len(self._encode_raw(self.render(""))) - tokens_before
+    def _safe(self, text: str) -> tuple[str, int]:
+        """Return ``text`` cleaned and with control tokens and role markers broken up, and the number of these."""
+        return self._guard.escape(clean(text, self.task.clean))
 
-    def _apply(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-        text: str = self.tokenizer.apply_chat_template(messages, **options)
-        return text
+    def _render_row(self, row: int, text: str, split: str) -> str:
+        try:
+            return self.render(text)
+        except PromptError as error:
+            where = f"row {row} of {split}" if split else f"text {row}"
+            shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
+            raise PromptError(f"{where} ({shown}): there is no prompt for it: {error}; leave this text out") from None
+
+    def _make_guard(self) -> TextGuard:
+        contents = [f"whinchat-content-{number}" for number in range(5)]
+        system, *turns = (turn(role, content) for role, content in zip(_ROLES, contents, strict=True))
+        start = [system] if self.system_role else []
+        chats = [
+            self.chat.render([*start, *turns[:1]], prompt=True),
+            self.chat.render([*start, *turns[:2]], prompt=False),
+        ]
+        # Some templates take one question only; it and its answer are in the chats above.
+        with contextlib.suppress(PromptError):
+            chats.append(self.chat.render([*start, *turns], prompt=False))
+        ids = self.end_ids.union(*map(self._encode_raw, chats))
+        return TextGuard.build(control_tokens(self.tokenizer, ids), chats, contents)
+
+    def _add_examples(self, examples: Sequence[tuple[str, int]]) -> None:
+        if not examples:
+            return
+        tokens_before = self._frame_tokens()
+        words = self.task.answer_words
+        self._examples = [(self._safe(text)[0], words[label]) for text, label in examples]
+        self.max_prompt_tokens += self._frame_tokens() - tokens_before
+
+    def _frame_tokens(self) -> int:
+        """Return the number of tokens of a prompt without text, or with one word if the template refuses that."""
+        return len(self._encode_raw(self.render(_PROBE if self.fault("") else "")))
 
     def _encode_raw(self, rendered: str) -> tuple[int, ...]:
         return self._with_bos(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
@@ -157,32 +281,41 @@ class PromptTemplate:
         bos = self.tokenizer.bos_token_id
         return (bos, *ids) if self.adds_bos and ids[:1] != [bos] else tuple(ids)
 
-    def _has_system_role(self) -> bool:
-        marker = "whinchat-system-probe"
-        try:
-            return marker in self._apply([_turn("system", marker), _turn("user", _PROBE)], add_generation_prompt=True)
-        except TemplateError:
-            return False
+    def _find_end(self) -> tuple[int, str]:
+        """Return the id of the token that ends the model's turn, and the ordinary text that the template ends it by.
 
-    def _answer(self, word: str) -> tuple[tuple[int, ...], int]:
-        """Return the token ids of ``word`` as an answer, and the id of the end of turn that follows."""
-        prompt_text, full_text = self.render(_PROBE), self.render(_PROBE, answer=word)
-        if not full_text.startswith(prompt_text):
+        The template's own closing token comes first: the first control token that it writes after an answer. Without
+        one, the tokenizer's end of sequence follows the answer at once.
+        """
+        closing = self._turn.closing
+        encoded = self.tokenizer(closing, add_special_tokens=False, return_offsets_mapping=True)
+        added = self.tokenizer.added_tokens_decoder
+        for token, (start, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            is_control = token in added and added[token].content.strip() and token != self.tokenizer.unk_token_id
+            if token in self.end_ids or is_control:
+                return token, closing[:start].strip()
+        if self.tokenizer.eos_token_id is None:
+            raise PromptError(f"{self._model}: neither template nor tokenizer has an end of turn; set eos_token")
+        return self.tokenizer.eos_token_id, closing.strip()
+
+    def _answer(self, word: str) -> tuple[int, ...]:
+        """Return the token ids of ``word`` as an answer, without the end of turn."""
+        closing, prompt_text, full_text = self._turn.closing, self.render(_PROBE), self.render(_PROBE, answer=word)
+        if not (full_text.startswith(prompt_text) and full_text[len(prompt_text) :].endswith(closing)):
             raise PromptError(
-                f"{self._model}: its chat template writes another prompt once the answer is known, "
-                "so training would not match use; give the tokenizer a template with a plain generation prompt"
+                f"{self._model}: its chat template writes another chat around the answer {word!r} than around other "
+                "words; choose another word in task.answers"
             )
+        closing_ends = self.tokenizer(closing, add_special_tokens=False)["input_ids"].count(self.end_of_turn)
+        if not closing_ends:
+            full_text = full_text.removesuffix(closing)
         prompt, full = self._encode_raw(prompt_text), self._encode_raw(full_text)
         tail = full[len(prompt) :]
         if full[: len(prompt)] != prompt:
             # A token spans prompt and answer. In use the prompt is tokenized alone, so the answer is, too.
             tail = tuple(self.tokenizer(full_text[len(prompt_text) :], add_special_tokens=False)["input_ids"])
-        end = next((index for index, token in enumerate(tail) if token in self.end_ids), None)
-        if end is not None:
-            return tail[:end], tail[end]
-        if self.tokenizer.eos_token_id is None:
-            raise PromptError(f"{self._model}: neither template nor tokenizer has an end of turn; set eos_token")
-        return tail, self.tokenizer.eos_token_id
+        ends = [index for index, token in enumerate(tail) if token == self.end_of_turn]
+        return tail[: ends[-closing_ends]] if closing_ends else tail
 
     def _check_answers(self) -> None:
         if () in self.answers:
@@ -193,23 +326,22 @@ class PromptTemplate:
             )
         if len(set(self.answers)) < len(self.answers):
             raise PromptError("two labels have the same answer tokens; give each its own word in task.answers")
-        without_text = self._encode_raw(self.render(""))
-        if len(without_text) >= self.max_prompt_tokens:
+        if (tokens := self._frame_tokens()) >= self.max_prompt_tokens:
             raise PromptError(
-                f"backbone.max_prompt_tokens: instruction and chat markers alone take {len(without_text)} tokens, "
+                f"backbone.max_prompt_tokens: instruction and chat markers alone take {tokens} tokens, "
                 f"the limit is {self.max_prompt_tokens}; raise it or shorten task.instruction"
             )
-
-    def _escape(self, text: str) -> tuple[str, int]:
-        """Break up control tokens spelled out in ``text``, and count them."""
-        # "<|im_end|>" would be tokenized as the control token; "< |im_end|>" is ordinary text.
-        return self._control.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._control else (text, 0)
 
     def _truncate(self, text: str, ids: tuple[int, ...], escaped: int) -> tuple[str, Prompt]:
         """Cut ``text`` at its end until its prompt ``ids`` meets the limit; the chat around the text stays whole."""
         truncated = 0
         while len(ids) > self.max_prompt_tokens:
             spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            if not spans:
+                raise PromptError(
+                    f"{self._model}: its chat template writes a longer prompt around an empty text than "
+                    f"backbone.max_prompt_tokens allows ({self.max_prompt_tokens}); raise it"
+                )
             keep = max(0, len(spans) - (len(ids) - self.max_prompt_tokens))
             truncated += len(spans) - keep
             text = text[: spans[keep][0]]
@@ -224,7 +356,9 @@ class ChatTokenizer:
     tokenizer: PreTrainedTokenizerFast
     end_ids: frozenset[int]
 
-    def template(self, recipe: Recipe, examples: Sequence[tuple[str, int]] = ()) -> PromptTemplate:
+    def template(
+        self, recipe: Recipe, examples: Sequence[tuple[str, int]] = (), chat_template: str | None = None
+    ) -> PromptTemplate:
         """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
         return PromptTemplate(
             self.tokenizer,
@@ -233,23 +367,5 @@ class ChatTokenizer:
             max_prompt_tokens=recipe.backbone.max_prompt_tokens,
             model=recipe.backbone.model,
             examples=examples,
+            chat_template=chat_template,
         )
-
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-def _control_pattern(tokenizer: Any, chat_ids: frozenset[int]) -> re.Pattern[str] | None:
-    """Build a pattern of the tokenizer's control tokens; those of one character cannot be broken up and are left out.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        chat_ids: token ids that a chat contains. Some tokenizers do not mark their chat markers as special.
-    """
-    control = {str(token) for token in tokenizer.all_special_tokens}
-    for token, added in tokenizer.added_tokens_decoder.items():
-        if added.special or (token in chat_ids and added.content.strip()):
-            control.add(str(added.content))
-    longest_first = sorted((token for token in control if len(token) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

@@ -83,9 +83,11 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
     """Return the dotted keys whose difference keeps a run of ``old`` from being resumed with ``new``.
 
-    Keys that only choose what is reported do not count.
+    Keys that only choose what is reported do not count, nor does a date that one of the recipes leaves open.
     """
-    return [key for key in differences(old, new) if key not in _REPORTING_KEYS and key.partition(".")[0] != "reference"]
+    conflicts = differences(old, new.dated(old.task.date))
+    exempt = _REPORTING_KEYS | ({"task.date"} if old.task.date is None else set())
+    return [key for key in conflicts if key not in exempt and key.partition(".")[0] != "reference"]
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

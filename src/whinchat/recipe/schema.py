@@ -4,6 +4,7 @@ Keys have the names of transformers, PEFT and TRL wherever those libraries have 
 the reference of the recipe's keys (``docs/reference/recipe.md``).
 """
 
+import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
@@ -52,6 +53,11 @@ class Task(Section):
         (),
         description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
         "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
+    )
+    date: datetime.date | None = Field(
+        None,
+        description="The day that prompts call today, for chat templates that state the date, such as those of Llama "
+        "3.2 and SmolLM3. null takes the day on which the run starts, and the recipe in the run folder then has it.",
     )
     language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
 
@@ -387,6 +393,12 @@ class Recipe(Section):
         if self.adapter.init == "pissa" and self.train.weight_decay:
             raise ValueError("train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay")
         return self
+
+    def dated(self, day: datetime.date | None) -> Self:
+        """Return the recipe with ``day`` as ``task.date``, unless the recipe has a date of its own."""
+        if day is None or self.task.date is not None:
+            return self
+        return self.model_copy(update={"task": self.task.model_copy(update={"date": day})})
 
 
 _METHOD_NAMES = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}

@@ -25,6 +25,7 @@ instruction = {_quoted(task.instruction)}
 user_template = {_quoted(task.user_template)}
 text = "..."
 
+# The tokenizer that was saved with the adapter has the chat template of the training, its date included.
 tokenizer = AutoTokenizer.from_pretrained(adapter)
 model = AutoModelForCausalLM.from_pretrained({_loading(recipe, load_in, compute_dtype)})
 model = PeftModel.from_pretrained(model, adapter).eval()

@@ -200,6 +200,7 @@ def origin_table(manifest: Manifest) -> TextTable:
     """Return the exact model, data and software versions of the run."""
     rows = (
         ("finished", manifest.created),
+        ("date that prompts state", manifest.prompt_date or "none"),
         ("base model", f"{manifest.model_source} ({manifest.model_architecture})"),
         ("commit or checksum of the base model", manifest.model_commit or NOT_MEASURED),
         ("data source", manifest.data_source),

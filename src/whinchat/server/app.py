@@ -116,7 +116,7 @@ def _add_api(
         """Predict the label of one text, or of several, with the probability of each label."""
         model = find(request.model)
         texts = [request.texts] if isinstance(request.texts, str) else request.texts
-        _check_texts(texts, limits)
+        _check_texts(texts, limits, model)
         if request.before and model.adapter is None:
             fault = f"before: {model.name} has merged weights, so the model before fine-tuning is not there"
             raise HTTPException(422, f"{fault}; leave it out")
@@ -161,11 +161,11 @@ def _add_api(
         async def predict_piece(texts: list[str]) -> Predictions:
             return await predict(ModelKey(served.name), texts, bypass_queue_limit=True)
 
-        events = label_upload(upload, predict_piece)
+        events = label_upload(upload, served.predictor.engine.template, predict_piece)
         return StreamingResponse(events, media_type="application/x-ndjson")
 
 
-def _check_texts(texts: list[str], limits: Limits) -> None:
+def _check_texts(texts: list[str], limits: Limits, model: ServedModel) -> None:
     if len(texts) > limits.max_texts:
         raise HTTPException(413, f"texts: {len(texts):,} texts; a request may hold at most {limits.max_texts:,}")
     for index, text in enumerate(texts):
@@ -174,6 +174,8 @@ def _check_texts(texts: list[str], limits: Limits) -> None:
             raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
         if fault := text_fault(text, name):
             raise HTTPException(422, f"{fault}; send whole characters")
+        if fault := model.predictor.engine.template.fault(text):
+            raise HTTPException(422, f"{name}: {fault}; leave this text out")
 
 
 def _add_monitoring(app: FastAPI, metrics: ServerMetrics) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
-from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
 from whinchat.models.adapter_targets import lora_layers
 from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
@@ -86,10 +86,9 @@ class ModelHost:
                 # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
                 adapter = f"adapter-{len(models)}"
                 model = load_adapter(model, classifier.folder, adapter)
-            tokenizer = load_tokenizer(backbone.source, classifier.folder)
-            engine = Engine.build(model, backbone.plan, tokenizer.template(classifier.recipe))
-            calibrator = Calibrator.load(classifier.folder, classifier.recipe.task.labels)
-            predictor = Predictor(classifier.recipe, engine, calibrator)
+            recipe, template = saved_prompts(classifier, load_tokenizer(backbone.source, classifier.folder))
+            calibrator = Calibrator.load(classifier.folder, recipe.task.labels)
+            predictor = Predictor(recipe, Engine.build(model, backbone.plan, template), calibrator)
             models[name] = ServedModel(name, paths[name], predictor, adapter)
         cast_lora_factors(model, backbone.plan.torch_dtype)
         return cls(model, models)

@@ -19,8 +19,10 @@ from whinchat.inference.prediction_columns import (
     added_columns,
     open_unlabeled,
     readable_texts,
+    with_prompt_faults,
 )
 from whinchat.inference.predictor import Predictions
+from whinchat.prompts.template import PromptTemplate
 from whinchat.server.api_schema import TableEvent
 
 # Few enough rows that a progress bar keeps moving, enough to fill a batch.
@@ -84,8 +86,16 @@ def _is_text_format(suffix: str) -> bool:
     return table_format is not None and issubclass(table_format, TextFormat)
 
 
-async def label_upload(upload: Upload, predict: Callable[[list[str]], Awaitable[Predictions]]) -> AsyncIterator[bytes]:
-    """Yield the lines of the response: an event with the table's header, then an event for each labelled piece."""
+async def label_upload(
+    upload: Upload, template: PromptTemplate, predict: Callable[[list[str]], Awaitable[Predictions]]
+) -> AsyncIterator[bytes]:
+    """Yield the lines of the response: an event with the table's header, then an event for each labelled piece.
+
+    Args:
+        upload: the table.
+        template: the prompts of the classifier.
+        predict: predicts the labels of some texts.
+    """
     total = sum(location.rows for location in upload.blocks)
     counts = [LabelCounts(0, 0, 0, {})]
 
@@ -98,7 +108,7 @@ async def label_upload(upload: Upload, predict: Callable[[list[str]], Awaitable[
     with upload.cleanup:
         yield event(upload.table.header(tuple(upload.column_types)))
         for location in upload.blocks:
-            block = await asyncio.to_thread(upload.table.read_block, location)
+            block = with_prompt_faults(await asyncio.to_thread(upload.table.read_block, location), template)
             texts = readable_texts(block)
             columns = added_columns(block, upload.column_types, await predict(texts) if texts else None)
             part = upload.table.path.with_suffix(".part")

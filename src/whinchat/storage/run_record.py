@@ -53,6 +53,7 @@ class Manifest:
         accelerator, accelerator_memory_bytes: name and memory of the GPU; None for a run on a CPU.
         peak_accelerator_bytes: most memory that the run held on the GPU.
         adapted_share: share of the model's weights that lie in layers with an adapter.
+        prompt_date: the day that prompts call today, ISO 8601; None where they state no date.
     """
 
     whinchat_version: str
@@ -85,6 +86,7 @@ class Manifest:
     accelerator_memory_bytes: int | None = None
     peak_accelerator_bytes: int | None = None
     adapted_share: float | None = None
+    prompt_date: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,6 +25,15 @@ def init_processes(device: str) -> None:
     """
     if world_size() > 1:
         PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+
+
+def first_process_value(value: T) -> T:
+    """Return the ``value`` that process 0 passes; every process must call this. In a single process, return ``value``."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def wait_for_everyone() -> None:

@@ -30,7 +30,10 @@ class Example:
 
 def make_examples(template: PromptTemplate, loss: str, rows: Split) -> list[Example]:
     """Encode training rows for ``train.loss``, in their order."""
-    prompts = template.encode_conversations(rows.texts, rows.labels) if loss == "full" else template.encode(rows.texts)
+    if loss == "full":
+        prompts = template.encode_conversations(rows.texts, rows.labels, rows.name)
+    else:
+        prompts = template.encode(rows.texts, rows.name)
     return [Example(prompt, label) for prompt, label in zip(prompts, rows.labels, strict=True)]
 
 

@@ -28,7 +28,10 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     if warning := whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean):
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
-    return corpus, *prepare_training(recipe, corpus)
+    backbone, template = prepare_training(recipe, corpus)
+    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    template.check(evaluated.texts, evaluated.name)
+    return corpus, backbone, template
 
 
 def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTemplate]:
@@ -38,6 +41,7 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
         DataError: there is no validation split to score during training, or fewer rows than processes.
         RecipeError: transformers refuses a training argument, or a tracker cannot be used.
         ModelError: the model cannot be loaded, or the adapter does not fit it.
+        PromptError: there is no prompt for a text, or none at all.
     """
     if recipe.train.eval_steps is not None and corpus.validation is None:
         raise DataError(
@@ -59,4 +63,7 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
         training_arguments(recipe, backbone.plan, Path("checkpoints"))
     except ValueError as error:
         raise RecipeError(f"train: transformers refuses it: {' '.join(str(error).split())}; change that key") from None
-    return backbone, backbone.tokenizer.template(recipe)
+    template = backbone.tokenizer.template(recipe)
+    for split in filter(None, (corpus.train, corpus.validation)):
+        template.check(split.texts, split.name)
+    return backbone, template

@@ -71,7 +71,7 @@ def train(
         seconds, state = _run_trainer(trainer, checkpoint, trackers if process_rank() == 0 else None)
     if process_rank() == 0:
         save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
-        backbone.tokenizer.tokenizer.save_pretrained(adapter)
+        template.save_tokenizer(adapter)
         write_recipe(recipe, adapter)
     wait_for_everyone()
     rows_a_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()

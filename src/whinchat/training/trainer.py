@@ -73,7 +73,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         if validation is not None and recipe.train.eval_steps is not None:
             scored = validation.head(recipe.train.eval_rows)
         self._validation = scored
-        self._validation_prompts = engine.template.encode(scored.texts) if scored else []
+        self._validation_prompts = engine.template.encode(scored.texts, scored.name) if scored else []
         self._weights = label_weights(recipe.train, recipe.task.labels, train.labels)
         self._offsets = label_offsets(recipe.train.logit_adjustment, len(recipe.task.labels), train.labels)
         super().__init__(

@@ -46,7 +46,8 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
 
         whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
 
-    With --json, texts give one JSON object a line, in the order of the texts.
+    With --json, texts give one JSON object a line, in the order of the texts. A text that the model's chat template
+    refuses has an error in place of a label.
 
     With --out, the labelled table has the rows of the input in their order, and additional columns: label, unsure, the
     probability of each label, and error, which says why a row could not be read. Finished parts are kept: the same
@@ -57,7 +58,12 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         texts = texts or _read_lines()
         if not texts:
             raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
-        print_predictions(texts, whinchat.Predictor.load(run_folder).predict(texts), as_json)
+        predictor = whinchat.Predictor.load(run_folder)
+        faults = [predictor.engine.template.fault(text) for text in texts]
+        if all(faults):
+            raise DataError(f"predict: {faults[0]}")
+        predictions = predictor.predict([text for text, fault in zip(texts, faults, strict=True) if not fault])
+        print_predictions(texts, faults, predictions, as_json)
         return
     if texts is None or len(texts) != 1:
         count = len(texts or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -16,15 +17,30 @@ from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
 
 
-def print_predictions(texts: Sequence[str], predictions: whinchat.Predictions, as_json: bool) -> None:
-    """Print the label and the probabilities of each text: a table, or one JSON object on each line."""
+def print_predictions(
+    texts: Sequence[str], faults: Sequence[str], predictions: whinchat.Predictions, as_json: bool
+) -> None:
+    """Print the label and the probabilities of each text: a table, or one JSON object on each line.
+
+    Args:
+        texts: the texts.
+        faults: why there is no prompt for a text; empty for a text with a prediction.
+        predictions: the predictions for the texts without a fault, in their order.
+        as_json: whether to print JSON.
+    """
+    predicted_rows = itertools.count()
+    rows_of = [None if fault else next(predicted_rows) for fault in faults]
     if as_json:
-        for row, text in enumerate(texts):
-            sys.stdout.write(json.dumps({"text": text, **predictions.to_dict(row)}, ensure_ascii=False) + "\n")
+        for text, fault, row in zip(texts, faults, rows_of, strict=True):
+            answer = {"error": fault} if row is None else predictions.to_dict(row)
+            sys.stdout.write(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n")
         return
     # Brackets in a label or a text must not be read as markup.
     rows = []
-    for row, text in enumerate(texts):
+    for text, fault, row in zip(texts, faults, rows_of, strict=True):
+        if row is None:
+            rows.append((Text("error"), *[Text("")] * len(predictions.labels), Text(f"{text} ({fault})")))
+            continue
         label, best = predictions.label_names[row], predictions.label_indices[row]
         probabilities = [Text(f"{probability:.3f}") for probability in predictions.probabilities[row]]
         probabilities[best].style = "bold"

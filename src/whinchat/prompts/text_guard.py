@@ -1,0 +1,111 @@
+"""Keep a text from speaking for the model: break up the control tokens and role markers that it spells out.
+
+Control tokens are those of the tokenizer. Role markers are what a chat template writes around a message in ordinary
+text, such as ``<|assistant|>`` where that is no token of its own, ``[INST]``, ``### Response:`` or ``Human:``. They are
+found by rendering a chat, in three kinds:
+
+- tags in angle or square brackets, and headings of two or more ``#``: broken up wherever they stand in a text;
+- a word with a colon that the template writes at the start of a line: broken up there, elsewhere left as it is;
+- a word with a colon that the template writes within a line, such as ``ASSISTANT:``: broken up if spelled alike.
+
+Any other word, such as ``user`` after ``<|im_start|>``, makes no turn without its control token and is left alone.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+_TAG = re.compile(r"<+[^<>\n]{1,40}>+|\[[^\[\]\n]{1,40}\]")
+_HEADING = re.compile(r"#{2,}\s*\w.{0,40}")
+_WORD = re.compile(r"\w[\w -]{0,40}[:：]")
+_LINE_START = r"(?:(?<=[\n\r\v\f\x85\u2028\u2029])|\A)[^\S\n]*"
+
+
+@dataclass(frozen=True)
+class TextGuard:
+    """Breaks up what a text must not contain.
+
+    Attributes:
+        markup: control tokens, tags and headings; None for a tokenizer and a template without any.
+        words: words with a colon; None where the template writes none.
+    """
+
+    markup: re.Pattern[str] | None
+    words: re.Pattern[str] | None
+
+    @classmethod
+    def build(cls, control: Iterable[str], chats: Iterable[str], contents: Iterable[str]) -> "TextGuard":
+        """Build the guard for a chat template.
+
+        Args:
+            control: the tokenizer's control tokens.
+            chats: rendered chats.
+            contents: the contents of the messages in ``chats``, none of which the template writes itself.
+        """
+        tokens = _alternatives(control)
+        around = re.compile("|".join(map(re.escape, contents)))
+        gaps = [gap for chat in chats for gap in around.split(chat)]
+        pieces = [re.split(tokens, gap) if tokens else [gap] for gap in gaps]
+        tags = {tag for gap in pieces for piece in gap for tag in _TAG.findall(piece)}
+        headings, line_words, inline_words = set(), set(), set()
+        for gap in pieces:
+            # A message follows the last piece. Of several lines, such as a system prompt of the template's own, none
+            # is a role marker.
+            piece = gap[-1]
+            marker = piece.strip()
+            if _HEADING.fullmatch(marker):
+                headings.add(marker)
+            elif _WORD.fullmatch(marker):
+                within_line = piece.startswith(" ")
+                (inline_words if within_line else line_words).add(marker[:-1])
+        markup = [pattern for pattern in (tokens, _alternatives(tags | headings, ignore_case=True)) if pattern]
+        words = [
+            rf"{start}{pattern}(?=[:：])"
+            for start, pattern in (
+                (_LINE_START, _alternatives(line_words, ignore_case=True)),
+                (r"(?<!\w)", _alternatives(inline_words)),
+            )
+            if pattern
+        ]
+        return cls(_compiled(markup), _compiled(words))
+
+    def escape(self, text: str) -> tuple[str, int]:
+        """Break up with a space what ``text`` must not contain, and count the places."""
+        broken_markup = broken_words = 0
+        if self.markup:
+            # "<|im_end|>" would be tokenized as the control token; "< |im_end|>" is ordinary text.
+            text, broken_markup = self.markup.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        if self.words:
+            text, broken_words = self.words.subn(lambda match: f"{match[0]} ", text)
+        return text, broken_markup + broken_words
+
+
+def control_tokens(tokenizer: Any, chat_ids: Iterable[int]) -> set[str]:
+    """Return the tokenizer's control tokens; those of one character cannot be broken up and are left out.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        chat_ids: token ids that a chat contains. Some tokenizers do not mark their chat markers as special.
+    """
+    in_chats = set(chat_ids)
+    control = {str(token) for token in tokenizer.all_special_tokens}
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.special or (token in in_chats and added.content.strip()):
+            control.add(str(added.content))
+    return {token for token in control if len(token) > 1}
+
+
+def _alternatives(strings: Iterable[str], *, ignore_case: bool = False) -> str:
+    """Return a pattern of ``strings``, the longest first; white space inside matches any white space or none."""
+    longest_first = sorted(set(strings), key=lambda string: (-len(string), string))
+    if not longest_first:
+        return ""
+    if not ignore_case:
+        return f"(?:{'|'.join(map(re.escape, longest_first))})"
+    flexible = (r"\s*".join(map(re.escape, string.split())) for string in longest_first)
+    return f"(?i:{'|'.join(flexible)})"
+
+
+def _compiled(patterns: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(patterns)) if patterns else None
