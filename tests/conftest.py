@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.helpers import tiny_models
+from tests.helpers.calendars import Calendar
 from tests.helpers.command_line import Whinchat, command_runner
 from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.shared_folders import make_once, shared_root
@@ -64,6 +65,12 @@ def any_model(request: pytest.FixtureRequest) -> Path:
     """Each of the three prompt styles in turn."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> Calendar:
+    """Sets what day today is."""
+    return Calendar(monkeypatch)
 
 
 @pytest.fixture

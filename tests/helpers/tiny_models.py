@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import (
     AutoTokenizer,
@@ -42,6 +42,12 @@ INST = (
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
     "{{ message['content'] + eos_token }}{% else %}"
     "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+
+# The pattern by which Llama 3, Qwen and SmolLM3 split a text: line breaks stay together.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 # Label words by their number of tokens under both tokenizers; test_tiny_models.py checks them.
@@ -102,26 +108,42 @@ def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 48
     save_llama_tokenizer(train_llama_tokenizer(lines, vocab - 259), folder, template)
 
 
-def chatml_tokenizer(folder: Path, template: str | None = CHATML, vocab: int = 480) -> None:
+def chatml_tokenizer(folder: Path, template: str | None = CHATML) -> None:
     """Save a byte-level BPE tokenizer with ChatML's markers to ``folder``; it adds no BOS."""
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    bpe_tokenizer(special, bos="<|im_start|>", eos="<|im_end|>", template=template).save_pretrained(folder)
+
+
+def bpe_tokenizer(
+    special: Sequence[str], *, bos: str, eos: str, template: str | None, vocab: int = 480, words: str | None = None
+) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with the control tokens ``special``; it adds no BOS.
+
+    ``words`` is the pattern of what may become a token; None for that of GPT-2.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if words is not None:
+        splitter = pre_tokenizers.Split(Regex(words), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [splitter, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        special_tokens=list(special),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_CORPUS, trainer)
-    PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=eos,
+        unk_token=special[0],
         chat_template=template,
-    ).save_pretrained(folder)
+    )
 
 
 def make_llama(folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hidden: int = 32) -> Path:
@@ -145,7 +167,13 @@ def make_mistral(
 ) -> Path:
     """Save a tiny model like Lite-Oute: Mistral, byte-level BPE, ChatML, no BOS."""
     chatml_tokenizer(folder, template)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return save_mistral(folder, AutoTokenizer.from_pretrained(folder), seed, hidden, sliding_window)
+
+
+def save_mistral(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 32, sliding_window: int = 4096
+) -> Path:
+    """Save a tiny Mistral with the vocabulary of ``tokenizer``, whose files ``folder`` holds."""
     config = MistralConfig(
         **_shape(len(tokenizer), hidden),
         sliding_window=sliding_window,

@@ -242,8 +242,8 @@ def test_user_template_wraps_the_text_and_nothing_in_the_text(backbone: Backbone
 def test_a_template_that_rewrites_the_prompt_is_refused(tiny_mistral: Path) -> None:
     backbone = tiny_models.load(tiny_mistral)
     backbone.tokenizer.tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m['role'] }} of {{ messages | length }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     with pytest.raises(PromptError, match="writes another prompt once the answer is known"):
         tiny_models.template_of(backbone)

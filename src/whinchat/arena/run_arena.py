@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from whinchat.arena.arena_figures import arena_figures
@@ -76,7 +78,11 @@ def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResu
 def _prepare(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder, Jobs]:
     """Return the arena with its recipes, its folder, and every trial with its job."""
     arena = resolve_arena(load_arena(spec) if isinstance(spec, str) else spec)
-    return arena, ArenaFolder(out or Path("runs") / "arena" / arena.spec.name), plan_trials(arena)
+    folder, jobs = ArenaFolder(out or Path("runs") / "arena" / arena.spec.name), plan_trials(arena)
+    # All trials state one date in their prompts, so that methods can be compared that run on different days.
+    earlier = [record.job.recipe.task.date for record in folder.read(list(jobs)).values()]
+    day = next(filter(None, earlier), date.today())
+    return arena, folder, {trial: replace(job, recipe=job.recipe.dated(day)) for trial, job in jobs.items()}
 
 
 def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:

@@ -37,7 +37,7 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
 
 
 def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Recipe:
-    """Return ``recipe`` with the date of the run in ``folder`` if that run is resumed, so that its prompts stay alike."""
+    """Return ``recipe``, with the date of the run in ``folder`` if that run is resumed: prompts state the same date."""
     if existing != "resume" or not folder.recipe.is_file():
         return recipe
     return recipe.dated(folder.read_recipe().task.date)

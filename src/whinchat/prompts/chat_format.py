@@ -5,7 +5,7 @@ channel. Whatever it writes before every answer becomes part of its generation p
 transformers, the exports and whinchat write the same prompt.
 """
 
-import itertools
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -20,6 +20,9 @@ _INSTRUCTION = "whinchat-instruction"
 _TEXTS = ("word", "Other words, 12")
 # Two answers that share neither their first nor their last character, in upper or lower case.
 _ANSWERS = ("Yes", "no")
+_TAG = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
+# All of a tag but its name, as in </think>, <channel|> and <|END_THINKING|>.
+_TAG_NAME = re.compile(r"(?i)\W|(start|end|begin)_")
 # Two days that differ in year, month, day and day of the week.
 _TWO_DAYS = (date(2001, 2, 3), date(2036, 11, 28))
 
@@ -29,15 +32,19 @@ class AnswerTurn:
     """What a chat template writes around an answer.
 
     Attributes:
-        opening: what it writes between its generation prompt, or the last message, and the answer.
-        closing: what it writes after the answer; empty where it leaves the end of the turn to the model.
-        keeps_prompt: whether ``opening`` follows the generation prompt. A generation prompt that no answered chat
-            contains, such as one that opens a thought, is left out: ``opening`` then follows the last message.
+        opening: what stands between the template's own generation prompt and an answer, without blanks at the end:
+            tokenizers make a blank and the word after it one token, so the blank belongs to the answer.
+        closing: what the template writes after the answer; empty where it leaves the end of the turn to the model.
+        keeps_prompt: whether the generation prompt stays. One that no answered chat contains, because it opens a
+            thought, is left out; ``opening`` then stands between the last message and an answer.
+        shown_as: what an answered chat shows between the last message and an answer in the place of a generation prompt
+            that contains an empty thought, as Gemma 4's does; None where the chat shows the generation prompt itself.
     """
 
     opening: str
     closing: str
-    keeps_prompt: bool
+    keeps_prompt: bool = True
+    shown_as: str | None = None
 
     @classmethod
     def find(cls, template: ChatTemplate, messages: Callable[[str], Messages]) -> "AnswerTurn | None":
@@ -59,16 +66,18 @@ class AnswerTurn:
     @classmethod
     def _of_text(cls, template: ChatTemplate, asked: Messages) -> "AnswerTurn | None":
         first, second = (template.render([*asked, turn("assistant", word)], prompt=False) for word in _ANSWERS)
+        if first == second:
+            return cls("", "")  # the template writes no answers, so there is nothing to compare
         before = _common_prefix(first, second)
-        # A template that writes no answer at all leaves nothing to compare.
-        ends = (first[len(before) :][::-1], second[len(before) :][::-1])
-        closing = "" if first == second else _common_prefix(*ends)[::-1]
-        for keeps_prompt in (True, False):
-            prompt = template.render(asked, prompt=keeps_prompt)
-            if before.startswith(prompt):
-                opening = before[len(prompt) :] if first != second else ""
-                return cls(opening, closing, keeps_prompt)
-        return None
+        closing = _common_prefix(first[len(before) :][::-1], second[len(before) :][::-1])[::-1]
+        prompt, chat = (template.render(asked, prompt=asks) for asks in (True, False))
+        if before.startswith(prompt):
+            return cls(before[len(prompt) :].rstrip(" "), closing)
+        if not before.startswith(chat):
+            return None
+        if prompt.startswith(before) and _is_closed_thought(prompt[len(before) :]):
+            return cls("", closing, shown_as=before[len(chat) :])
+        return cls(before[len(chat) :].rstrip(" "), closing, keeps_prompt=False)
 
     def complete(self, template: ChatTemplate) -> ChatTemplate:
         """Return ``template`` with ``opening`` at the end of its generation prompt."""
@@ -81,22 +90,37 @@ class AnswerTurn:
         own = "{% set asks_for_answer = add_generation_prompt %}{% set add_generation_prompt = false %}\n"
         return replace(template, source=f"{own}{source}{{{{ {text} if asks_for_answer else '' }}}}")
 
+    def write_answer(self, template: ChatTemplate, asked: Messages, word: str) -> str:
+        """Return what the completed ``template`` writes after the prompt of ``asked`` if the answer is ``word``.
+
+        Raises:
+            PromptError: it writes something else around this word than around other words.
+        """
+        start = template.render(asked, prompt=self.shown_as is None) + (self.shown_as or "")
+        answered = template.render([*asked, turn("assistant", word)], prompt=False)
+        if not answered.startswith(start) or not answered[len(start) :].endswith(self.closing):
+            raise PromptError(
+                f"{template.model}: its chat template writes another chat around the answer {word!r} than around other "
+                "words; choose another word in task.answers"
+            )
+        return answered[len(start) :]
+
 
 @dataclass(frozen=True)
 class ChatFormat:
     """A chat template made ready for one classifier, and how to use it.
 
     Attributes:
-        template: the template. It writes ``date``, and its generation prompt contains all that stands before an answer.
+        template: the template. It writes ``day``, and its generation prompt contains all that stands before an answer.
         turn: what the template writes around an answer.
         system_role: whether it takes the instruction as a system turn, and keeps that turn once there is an answer.
-        date: the date that prompts state; None where they state none.
+        day: the date that prompts state; None where they state none.
     """
 
     template: ChatTemplate
     turn: AnswerTurn
     system_role: bool
-    date: date | None
+    day: date | None
 
     @classmethod
     def find(cls, template: ChatTemplate, day: date | None) -> "ChatFormat":
@@ -147,7 +171,7 @@ def _find_turn(template: ChatTemplate) -> tuple[bool, AnswerTurn]:
         try:
             if system_role and not _keeps_system_turn(template):
                 continue
-            found = AnswerTurn.find(template, lambda text, role=system_role: _asked(text, system_role=role))
+            found = AnswerTurn.find(template, functools.partial(_asked, system_role=system_role))
         except PromptError as error:
             fault = error
             continue
@@ -163,5 +187,14 @@ def _keeps_system_turn(template: ChatTemplate) -> bool:
     return all(_INSTRUCTION in chat for chat in chats)
 
 
+def _is_closed_thought(text: str) -> bool:
+    """Return whether ``text`` is a thought that ends, such as ``<think></think>``: tags of one name around nothing."""
+    tags = _TAG.findall(text)
+    names = {_TAG_NAME.sub("", tag).lower() for tag in tags}
+    return len(tags) == 2 and tags[0] != tags[1] and len(names) == 1 and text.rstrip().endswith(tags[1])
+
+
 def _common_prefix(first: str, second: str) -> str:
-    return "".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))
+    pairs = enumerate(zip(first, second, strict=False))
+    length = next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
+    return first[:length]

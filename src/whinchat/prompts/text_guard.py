@@ -48,7 +48,9 @@ class TextGuard:
         gaps = [gap for chat in chats for gap in around.split(chat)]
         pieces = [re.split(tokens, gap) if tokens else [gap] for gap in gaps]
         tags = {tag for gap in pieces for piece in gap for tag in _TAG.findall(piece)}
-        headings, line_words, inline_words = set(), set(), set()
+        headings: set[str] = set()
+        line_words: set[str] = set()
+        inline_words: set[str] = set()
         for gap in pieces:
             # A message follows the last piece. Of several lines, such as a system prompt of the template's own, none
             # is a role marker.
@@ -81,18 +83,20 @@ class TextGuard:
         return text, broken_markup + broken_words
 
 
-def control_tokens(tokenizer: Any, chat_ids: Iterable[int]) -> set[str]:
+def control_tokens(tokenizer: Any, source: str, chat_ids: Iterable[int]) -> set[str]:
     """Return the tokenizer's control tokens; those of one character cannot be broken up and are left out.
 
     Args:
         tokenizer: the model's tokenizer.
-        chat_ids: token ids that a chat contains. Some tokenizers do not mark their chat markers as special.
+        source: source of its chat template. Some tokenizers do not mark their chat markers as special.
+        chat_ids: token ids that chats contain, since a template can put markers together from several strings.
     """
     in_chats = set(chat_ids)
     control = {str(token) for token in tokenizer.all_special_tokens}
     for token, added in tokenizer.added_tokens_decoder.items():
-        if added.special or (token in in_chats and added.content.strip()):
-            control.add(str(added.content))
+        content = str(added.content)
+        if added.special or (content.strip() and (token in in_chats or content in source)):
+            control.add(content)
     return {token for token in control if len(token) > 1}
 
 

@@ -28,7 +28,7 @@ def init_processes(device: str) -> None:
 
 
 def first_process_value(value: T) -> T:
-    """Return the ``value`` that process 0 passes; every process must call this. In a single process, return ``value``."""
+    """Return the ``value`` that process 0 passes. Every process must call this function."""
     if world_size() == 1:
         return value
     values = [value]
