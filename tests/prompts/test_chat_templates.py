@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.helpers import tiny_models
 from tests.helpers.calendars import Calendar
 from tests.helpers.chat_templates import STYLES, styled_tokenizer
-from whinchat.evaluation.generation import parse_answer
+from whinchat.evaluation.answer_parsing import parse_answer
 from whinchat.prompts.template import Prompt, PromptTemplate
 
 DATED = ("llama-3.2", "smollm3", "gpt-oss")

@@ -7,12 +7,13 @@ the reference of the recipe's keys (``docs/reference/recipe.md``).
 import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, field_validator, model_validator
 
 from whinchat.recipe.setting_values import checked_value
 
 TEXT_SLOT = "{text}"
 
+Day = Annotated[datetime.date, PlainSerializer(datetime.date.isoformat)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Cleaning = Literal["html_entities", "json_escapes", "spaces"]
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
@@ -54,7 +55,7 @@ class Task(Section):
         description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
         "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
     )
-    date: datetime.date | None = Field(
+    date: Day | None = Field(
         None,
         description="The day that prompts call today, for chat templates that state the date, such as those of Llama "
         "3.2 and SmolLM3. null takes the day on which the run starts, and the recipe in the run folder then has it.",
