@@ -57,8 +57,7 @@ class Task(Section):
     )
     date: Day | None = Field(
         None,
-        description="The day that prompts call today, for chat templates that state the date, such as those of Llama "
-        "3.2 and SmolLM3. null takes the day on which the run starts, and the recipe in the run folder then has it.",
+        description="The day that prompts call today, for chat templates that state the date; null: when the run starts.",
     )
     language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
 
