@@ -30,7 +30,8 @@ from whinchat.arena.spec import ARENAS, PRESETS, ArenaSpec, Method, load_arena
 from whinchat.cli.app import app
 from whinchat.data.packages import PACKAGE_PREFIX
 from whinchat.recipe.loader import RECIPES, load_recipe
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.review_folder import ReviewFolder
 from whinchat.storage.run_folder import RunFolder

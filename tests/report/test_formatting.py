@@ -6,7 +6,8 @@ import pytest
 
 from tests.helpers.run_records import run_record
 from whinchat.evaluation.results import Interval, PairedTest
-from whinchat.recipe.schema import AdapterConfig, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import AdapterConfig
 from whinchat.report.formatting import (
     abstention_sentence,
     calibrated_sentence,

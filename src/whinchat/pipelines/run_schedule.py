@@ -17,7 +17,8 @@ from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
 from whinchat.progress import logger, stage, whole_duration
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.training_cost import TrainingCost, measure_training_cost
 

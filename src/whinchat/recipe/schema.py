@@ -57,7 +57,7 @@ class Task(Section):
     )
     date: Day | None = Field(
         None,
-        description="The day that prompts call today, for chat templates that state the date; null: when the run starts.",
+        description="Today's date in the prompts, for chat templates that state it; null for the day of the run.",
     )
     language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
 
@@ -399,14 +399,3 @@ class Recipe(Section):
         if day is None or self.task.date is not None:
             return self
         return self.model_copy(update={"task": self.task.model_copy(update={"date": day})})
-
-
-_METHOD_NAMES = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
-
-
-def method_name(adapter: AdapterConfig, load_in: str) -> str:
-    """The method as the literature names it: QLoRA for LoRA on 4-bit weights, and so on."""
-    name = _METHOD_NAMES[adapter.method]
-    if load_in == "nf4":
-        name = f"Q{name}" if adapter.method in {"lora", "dora"} else f"{name} on NF4"
-    return f"{name} from PiSSA" if adapter.init == "pissa" else name

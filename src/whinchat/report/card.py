@@ -9,7 +9,8 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.hub.client import HUB_ID
 from whinchat.recipe.loader import recipe_to_yaml
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import reported_modes
 from whinchat.report.comparison_tables import methods_table, pair_table

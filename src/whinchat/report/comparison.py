@@ -7,7 +7,7 @@ import numpy as np
 
 from whinchat.errors import RunError
 from whinchat.evaluation.metrics import paired_test
-from whinchat.recipe.schema import method_name
+from whinchat.recipe.method_names import method_name
 from whinchat.report.comparison_tables import other_metrics
 from whinchat.report.formatting import format_count
 from whinchat.storage.predictions import StoredPredictions

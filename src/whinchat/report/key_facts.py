@@ -1,6 +1,7 @@
 """Build the table at the top of card and report: model, method, training, data and hardware at a glance."""
 
-from whinchat.recipe.schema import Recipe, TrainConfig, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.report.formatting import (
     NOT_MEASURED,
     format_bytes,

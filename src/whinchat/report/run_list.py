@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from whinchat.errors import RunError, WhinchatError
-from whinchat.recipe.schema import method_name
+from whinchat.recipe.method_names import method_name
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_folder import RunFolder

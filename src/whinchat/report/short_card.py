@@ -6,7 +6,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from whinchat.models.device import plan_device
 from whinchat.recipe.loader import recipe_to_yaml
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.report import tables
 from whinchat.report.card import hub_link, hub_tags
 from whinchat.report.markdown import Markdown, escape, fence

@@ -6,7 +6,8 @@ from typing import Any
 
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Mode, ReliabilityReport, SliceMetrics, StressResult
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.report.answer_modes import comparable_mode, generation_mode, reported_modes
 from whinchat.report.formatting import (
     MODE_NAMES,

@@ -6,7 +6,8 @@ import re
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.evaluation.results import Metrics, ReliabilityReport
 from whinchat.hub.client import HUB_ID
-from whinchat.recipe.schema import Recipe, method_name
+from whinchat.recipe.method_names import method_name
+from whinchat.recipe.schema import Recipe
 from whinchat.report.formatting import format_count, format_number
 from whinchat.storage.run_record import Manifest, RunRecord
 

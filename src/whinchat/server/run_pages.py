@@ -8,7 +8,7 @@ from urllib.parse import quote
 from markdown_it import MarkdownIt
 
 from whinchat.errors import RunError
-from whinchat.recipe.schema import method_name
+from whinchat.recipe.method_names import method_name
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
 from whinchat.storage.run_folder import RunFolder
