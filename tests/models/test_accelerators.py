@@ -14,16 +14,16 @@ from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
 from tests.helpers.pseudo_device import move_to_pseudo_cuda, pseudo_cuda, to_pseudo_cuda, unpack_pseudo_nf4
+from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate
-from whinchat.evaluation.scoring import label_logits, score_prompts
+from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
-from whinchat.models.forward import Engine, answer_logits
+from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.models.plain_forward import plain_logits
-from whinchat.prompts.batching import Batch, collate
+from whinchat.prompts.batching import collate
 from whinchat.recipe.schema import AdapterConfig
-from whinchat.training.losses import choice_loss, completion_loss
-from whinchat.training.trainer import Collator, Example
+from whinchat.training.micro_batch import Collator, make_examples, row_losses
 
 LABELS = [0, 1, 2, 3, 0, 1, 2, 3]
 
@@ -44,13 +44,10 @@ def on_gpu(engine: Engine) -> Engine:
 
 def training_loss(engine: Engine, loss: str) -> Tensor:
     """The loss of one micro-batch, made as the trainer makes it, its tensors moved as accelerate moves them."""
-    prompts = engine.template.encode(tiny_models.TEXTS)
-    inputs = Collator(engine, loss)([Example(one, label) for one, label in zip(prompts, LABELS, strict=True)])
+    examples = make_examples(engine.template, loss, Split("train", tiny_models.TEXTS, tuple(LABELS)))
+    inputs = Collator(engine, loss)(examples)
     inputs = {name: tensor.to(torch.device(engine.plan.device)) for name, tensor in inputs.items()}
-    batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
-    if loss == "choice":
-        return choice_loss(label_logits(engine, batch), inputs["labels"]).mean()
-    return completion_loss(answer_logits(engine.model, engine.plan, batch), inputs["labels"]).mean()
+    return row_losses(engine, loss, inputs, torch.zeros(len(tiny_models.BRANCHING))).mean()
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +83,7 @@ def test_scores(tiny_llama: Path, method: str, load_in: str) -> None:
     np.testing.assert_allclose(score_prompts(gpu, prompts, 5, prefix=prefix), wanted, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("loss", ["choice", "completion"])
+@pytest.mark.parametrize("loss", ["choice", "completion", "full"])
 @pytest.mark.parametrize("adapter", [{}, {"method": "dora"}, {"lora_dropout": 0.3}], ids=["lora", "dora", "dropout"])
 def test_a_training_step(tiny_llama: Path, loss: str, adapter: dict[str, Any]) -> None:
     weights = []

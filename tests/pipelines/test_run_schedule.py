@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import finished_runs
 from whinchat import progress
 from whinchat.pipelines.run import run
-from whinchat.pipelines.run_schedule import PlannedStage, RunSchedule, Sample, _training_steps
+from whinchat.pipelines.run_schedule import EstimateBasis, PlannedStage, RunSchedule, _training_steps
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -56,7 +56,7 @@ def test_a_run_logs_its_stages_and_their_times(
 def test_the_evaluation_before_training_corrects_the_one_after_it(logged: pytest.LogCaptureFixture) -> None:
     schedule = RunSchedule()
     planned = (("before", 100.0), ("train", 60.0), ("after", 100.0))
-    schedule.plan([PlannedStage(name, name, seconds) for name, seconds in planned], Sample(8))
+    schedule.plan([PlannedStage(name, name, seconds) for name, seconds in planned], EstimateBasis(8))
     with schedule.stage("before"):
         pass
     assert schedule.seconds["before"] < 0.5

@@ -42,7 +42,7 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class Sample:
+class EstimateBasis:
     """What the estimates of a run were measured on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sample:
     training: TrainingCost | None = None
 
     def describe(self) -> str:
-        """Return the sentence that names the memory and the sample, without its beginning."""
+        """Return the words that name the memory and the sample in the log."""
         if self.training is None:
             return f"estimated from {self.texts} texts"
         memory = f"{self.training.memory_bytes / 1e9:.1f} GB"
@@ -74,16 +74,16 @@ class RunSchedule:
         self.seconds: dict[str, float] = {}
         self._left: list[PlannedStage] = []
 
-    def plan(self, stages: Sequence[PlannedStage], sample: Sample) -> None:
-        """Log the stages that will follow, with the times and the memory estimated from ``sample``."""
+    def plan(self, stages: Sequence[PlannedStage], basis: EstimateBasis) -> None:
+        """Log the stages that will follow, with the times and the memory estimated from ``basis``."""
         self._left = list(stages)
         logger.info("This run will")
         for number, planned in enumerate(stages, 1):
             estimate = "" if planned.seconds is None else f" (about {whole_duration(planned.seconds)})"
             logger.info("  %d. %s%s", number, planned.title, estimate)
-        if sample.texts:
+        if basis.texts:
             total = whole_duration(self._seconds_left())
-            logger.info("About %s in all on this machine, %s", total, sample.describe())
+            logger.info("About %s in all on this machine, %s", total, basis.describe())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -106,7 +106,7 @@ class RunSchedule:
 
 def plan_stages(
     recipe: Recipe, corpus: Corpus, split: Split, engine: Engine, checkpoints: Path, *, has_before: bool
-) -> tuple[list[PlannedStage], Sample]:
+) -> tuple[list[PlannedStage], EstimateBasis]:
     """Return the stages of a run after loading, with times measured on a few texts if anybody sees them.
 
     Args:
@@ -136,11 +136,13 @@ def plan_stages(
     if has_before:
         del titles["before"]
     if not logger.isEnabledFor(logging.INFO):
-        return [PlannedStage(name, title) for name, title in titles.items()], Sample()
+        return [PlannedStage(name, title) for name, title in titles.items()], EstimateBasis()
     texts = corpus.train.texts[:SAMPLE_TEXTS]
     cost = measure_training_cost(engine, recipe, corpus.train) if steps_left else None
     seconds = _estimate_seconds(recipe, corpus, split, _seconds_per_text(engine, texts, recipe), cost, steps_left)
-    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], Sample(len(texts), cost)
+    return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], EstimateBasis(
+        len(texts), cost
+    )
 
 
 def _estimate_seconds(
