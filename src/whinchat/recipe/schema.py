@@ -55,10 +55,7 @@ class Task(Section):
         description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
         "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
     )
-    date: Day | None = Field(
-        None,
-        description="Today's date in the prompts, for chat templates that state it; null for the day of the run.",
-    )
+    date: Day | None = Field(None, description="Today's date in prompts that state it; null for the day of the run.")
     language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
 
     @model_validator(mode="after")
