@@ -1,12 +1,13 @@
 """Families of models registered from outside take the packed forward pass and compute what transformers computes.
 
 The example of docs/how-to/add-a-packed-architecture.md: Seed-OSS needs its two classes and a supported configuration;
-EXAONE 4 also has its norms in other places.
+EXAONE 4 has windows, layers without positions, and its norms in other places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from tests.helpers.packed_families import (
     tuned_engine,
 )
 from whinchat.models.forward import answer_logits
-from whinchat.models.packed.architecture import PackedArchitecture
+from whinchat.models.packed.architecture import PackedArchitecture, WindowedArchitecture
 from whinchat.models.packed.architecture_registry import (
     packed_architecture_of,
     register_packed_architecture,
     unregister_packed_architecture,
 )
+from whinchat.models.packed.attention import AttentionKind
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.packed_forward import is_packable
 
@@ -47,22 +49,22 @@ class SeedOssArchitecture(PackedArchitecture):
         return super().supports(model) and not model.config.residual_dropout
 
 
-class Exaone4Architecture(PackedArchitecture):
+class Exaone4Architecture(WindowedArchitecture):
     """EXAONE 4, which normalizes what a block adds, instead of what it reads, and each head of queries and keys."""
 
     model_class = Exaone4ForCausalLM
     norm_class = Exaone4RMSNorm
-
-    def supports(self, model: Any) -> bool:
-        # With a window, full layers have no positions.
-        full = model.config.sliding_window is None and set(model.config.layer_types) == {"full_attention"}
-        return super().supports(model) and full
 
     def norms(self, model: Any) -> Iterator[nn.Module]:
         yield model.model.norm
         for layer in model.model.layers:
             yield from (layer.post_attention_layernorm, layer.post_feedforward_layernorm)
             yield from (layer.self_attn.q_norm, layer.self_attn.k_norm)
+
+    def attention_kind(self, layer: Any) -> AttentionKind:
+        attention = layer.self_attn
+        turns = attention.sliding_window is None or attention.is_sliding
+        return replace(super().attention_kind(layer), rotary="default" if turns else None)
 
     def attention_input(self, layer: Any, x: Tensor) -> Tensor:
         return x
@@ -82,11 +84,14 @@ class Exaone4Architecture(PackedArchitecture):
 
 CONFIGS: dict[type[PackedArchitecture], tuple[type[Any], dict[str, Any]]] = {
     SeedOssArchitecture: (SeedOssConfig, {"head_dim": 8, "attention_dropout": 0.0, "residual_dropout": 0.0}),
-    Exaone4Architecture: (Exaone4Config, {"sliding_window": None, "layer_types": ["full_attention"] * 2}),
+    Exaone4Architecture: (
+        Exaone4Config,
+        {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 8},
+    ),
 }
 UNSUPPORTED: dict[type[PackedArchitecture], dict[str, Any]] = {
     SeedOssArchitecture: {"residual_dropout": 0.1},
-    Exaone4Architecture: {"sliding_window": 4096, "layer_types": ["sliding_attention", "full_attention"]},
+    Exaone4Architecture: {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
 }
 FAMILIES = [SeedOssArchitecture(), Exaone4Architecture()]
 
