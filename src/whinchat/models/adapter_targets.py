@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whinchat.errors import ModelError
+from whinchat.models.lm_head import FloatHead
 from whinchat.models.parameter_count import parameter_size
 from whinchat.recipe.schema import AdapterConfig
 
@@ -231,7 +232,9 @@ def _called_layers(model: PreTrainedModel, layers: Mapping[str, nn.Module]) -> l
 def _is_linear_map(layer: Any) -> bool:
     """Return whether ``layer`` computes the product with its weight plus its bias, which an adapter is made for."""
     own = type(layer).forward
-    if own in (nn.Linear.forward, Conv1D.forward) or type(layer).__module__.startswith("bitsandbytes."):
+    if own in (nn.Linear.forward, Conv1D.forward, FloatHead.forward) or type(layer).__module__.startswith(
+        "bitsandbytes."
+    ):
         return True
     x = torch.randn(2, layer.in_features).to(layer.weight)
     with torch.no_grad():

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, PeftType, get_peft_model, get_peft_model_state_dict, load_peft_weights
 from peft.tuners.lora import ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.integrations import dequantize_module_weight
+from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whinchat.errors import ModelError
+from whinchat.models.adapter_kinds import check_adapter_kind
 from whinchat.models.adapter_targets import lora_layers, plan_adapter
+from whinchat.models.lm_head import FloatHead
 from whinchat.models.packed.dora import use_fast_forward
 from whinchat.models.parameter_count import parameter_size
 from whinchat.recipe.schema import AdapterConfig
@@ -68,10 +72,11 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "
         name: name of the adapter in the model.
 
     Raises:
-        ModelError: the folder holds no adapter, or one for another model.
+        ModelError: the folder holds no adapter, one for another model, or one of a kind that is not known to be exact.
     """
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
+    check_adapter_kind(folder)
     try:
         if isinstance(model, PeftModel):
             tuned = model
@@ -83,8 +88,32 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "
         raise ModelError(
             f"{folder}: does not fit this model ({reason}); load it onto the model that it was trained on"
         ) from error
+    _check_loaded(tuned, folder, name)
     use_fast_forward(tuned)
     return tuned.eval()
+
+
+def _check_loaded(model: PeftModel, folder: Path, name: str) -> None:
+    """Raise ModelError where PEFT left out weights of the folder, or weights of the model, without a word."""
+    if model.peft_config[name].peft_type == PeftType.LORA:
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        # Copies of an adapted embedding or output layer may lie beside the adapter.
+        held, stored = (
+            {key for key in keys if ".lora_" in key} for keys in (state, load_peft_weights(str(folder), device="cpu"))
+        )
+        extra, missing = sorted(stored - held), sorted(held - stored)
+        # Names that differ on both sides are those of an older transformers, which PEFT converts.
+        if bool(extra) != bool(missing):
+            fault = f"it has weights for {extra[0]}" if extra else f"it has no weights for {missing[0]}"
+            raise ModelError(
+                f"{folder}: does not fit this model ({fault}); load it onto the model that it was trained on"
+            )
+    head = model.get_base_model().get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper) and any(isinstance(part, FloatHead) for part in head.modules()):
+        raise ModelError(
+            f"{folder}: trains tokens of an output layer, whose logits PEFT would round; set "
+            "backbone.load_in=float32 and backbone.compute_dtype=float32"
+        )
 
 
 def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
@@ -100,9 +129,14 @@ def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
                 layer.lora_B[name].to(dtype)
 
 
+def adapter_layers(model: nn.Module) -> list[Any]:
+    """Return every layer of ``model`` that PEFT has put an adapter of any kind on, or a trained copy beside."""
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+
+
 @contextmanager
 def adapters_disabled(layers: Sequence[Any]) -> Iterator[None]:
-    """Disable the adapters of ``layers``, the model's ``lora_layers``, inside the context.
+    """Disable the adapters of ``layers``, the model's ``adapter_layers``, inside the context.
 
     PEFT's own ``disable_adapter`` searches all modules for them, which takes half the time of scoring a text.
     """

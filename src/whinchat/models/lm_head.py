@@ -21,14 +21,17 @@ _FLOAT32_TOKENS = 8
 _PRECISION_LOCK = Lock()
 
 
-class FloatHead(nn.Module):
+class FloatHead(nn.Linear):
     """A frozen output layer that computes float32 logits, whatever the data type of its weights and of autocast.
+
+    PEFT adapts it as the linear layer that it is.
 
     Logits in bfloat16 would be multiples of 0.125 near 16, so labels would tie and probabilities would be coarse.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         # Shared, not copied, so a head that is tied to the embeddings stays tied.
         self.weight = linear.weight
         self.bias = linear.bias

@@ -12,8 +12,7 @@ from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
-from whinchat.models.adapter_targets import lora_layers
-from whinchat.models.adapters import adapters_disabled, cast_lora_factors, load_adapter
+from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
@@ -56,7 +55,7 @@ class ModelHost:
     def __init__(self, model: Any, models: Mapping[str, ServedModel]) -> None:
         self.models = dict(models)
         self._model = model
-        self._layers = lora_layers(model)
+        self._layers = adapter_layers(model)
         self._prefixes: dict[ModelKey, PrefixCache | None] = {}
 
     @classmethod

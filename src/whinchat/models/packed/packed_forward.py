@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from whinchat.models.capabilities import adapts_tokens_alone
 from whinchat.models.device import DevicePlan
-from whinchat.models.lm_head import read_logits
+from whinchat.models.lm_head import FloatHead, read_logits
 from whinchat.models.packed.architecture import PackedArchitecture
 from whinchat.models.packed.architecture_registry import packed_architecture_of
 from whinchat.models.packed.attention import AttentionPlan, attend
@@ -50,8 +50,8 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
     """Return whether the packed forward pass computes what ``model`` does; every other model goes the plain way.
 
     True only of what is known to be right: a registered architecture that supports the configuration, no adapters but
-    LoRA and DoRA, known classes of norms and linear layers, weights in the data type of the products and on one device,
-    no fused attention kernel asked for on a CPU, and no gradient for weights other than an adapter's.
+    LoRA and DoRA, known classes of norms, linear layers and output layer, weights in the data type of the products and
+    on one device, no fused attention kernel asked for on a CPU, and no gradient for weights other than an adapter's.
     """
     core = _without_peft(model)
     architecture = packed_architecture_of(core)
@@ -63,6 +63,7 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
         and type(architecture.decoder(core).embed_tokens) is architecture.embedding_class
         and architecture.decoder(core).embed_tokens.weight.dtype == plan.torch_dtype
         and len(set(getattr(core, "hf_device_map", {}).values())) <= 1
+        and type(core.lm_head) in (nn.Linear, FloatHead)
         and all(type(norm) is architecture.norm_class for norm in architecture.norms(core))
         and all(supports_linear(layer) for layer in architecture.projections(core))
         and not (torch.is_grad_enabled() and _trains_base(core))
