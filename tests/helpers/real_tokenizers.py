@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ def make_mistral_v3(folder: Path) -> Path:
 MODELS: dict[str, Callable[[Path], Path]] = {
     "tinyllama": make_tinyllama,
     "lite_oute": make_lite_oute,
+    "lite_oute_eos": partial(make_lite_oute, eos="</s>"),
     "mistral_v1": make_mistral_v1,
     "mistral_v3": make_mistral_v3,
 }
