@@ -15,16 +15,15 @@ import numpy as np
 import torch
 
 from tests.helpers import plain_forward, tiny_models
+from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate
-from whinchat.evaluation.scoring import label_logits, score_prompts
+from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import Backbone
-from whinchat.models.forward import Engine, answer_logits
+from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import is_packable
-from whinchat.prompts.batching import Batch
 from whinchat.recipe.schema import AdapterConfig
-from whinchat.training.losses import choice_loss, completion_loss
-from whinchat.training.trainer import Collator, Example
+from whinchat.training.micro_batch import Collator, make_examples, row_losses
 
 # Nats, and units of the largest entry of a gradient.
 TOLERANCE = 1e-4
@@ -101,6 +100,10 @@ def loss_errors(pair: Pair, labels: Sequence[str], loss: str, texts: Sequence[st
     if loss == "choice":
         scores = reference_scores(pair.plain, engine, prompts)
         wanted = torch.nn.functional.cross_entropy(scores, torch.tensor(targets), reduction="sum")
+    elif loss == "full":
+        examples = make_examples(engine.template, loss, Split("train", tuple(texts), tuple(targets)))
+        conversations = [example.prompt.ids for example in examples]
+        wanted = -torch.stack([log_prob(pair.plain, ids[:1], ids[1:], {}) for ids in conversations]).sum()
     else:
         answers = [[*engine.template.answers[label], engine.template.end_of_turn] for label in targets]
         log_probs = [log_prob(pair.plain, ids, answer, {}) for ids, answer in zip(prompts, answers, strict=True)]
@@ -143,12 +146,9 @@ def _gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def batch_loss(engine: Engine, loss: str, texts: Sequence[str], labels: Sequence[int]) -> torch.Tensor:
     """Return the summed loss of one training batch, as the trainer computes it."""
-    examples = [Example(prompt, label) for prompt, label in zip(engine.template.encode(texts), labels, strict=True)]
+    examples = make_examples(engine.template, loss, Split("train", tuple(texts), tuple(labels)))
     inputs = Collator(engine, loss)(examples)
-    batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
-    if loss == "choice":
-        return choice_loss(label_logits(engine, batch), inputs["labels"]).sum()
-    return completion_loss(answer_logits(engine.model, engine.plan, batch), inputs["labels"]).sum()
+    return row_losses(engine, loss, inputs, torch.zeros(len(engine.template.answers))).sum()
 
 
 def generation_differences(pair: Pair, texts: Sequence[str] = TEXTS) -> int:

@@ -39,6 +39,23 @@ def test_scores_losses_and_gradients(name: str, tmp_path: Path) -> None:
     assert max(errors.values()) <= zoo_checks.TOLERANCE, errors
 
 
+# One of each way: packed with windows and two rotary embeddings, packed with soft caps, recurrent layers, experts.
+_QUICK = {"Gemma 3 text", "Gemma 2", "LFM2", "GPT-OSS"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in ZOO if name not in REFUSED],
+)
+def test_the_loss_of_whole_conversations(name: str, tmp_path: Path) -> None:
+    if name in PENDING:
+        pytest.xfail("see PENDING")
+    folder = ZOO[name].save(tmp_path / "model")
+    pair = zoo_checks.tuned_pair(folder, tmp_path / "adapter", tiny_models.load(folder))
+    errors = zoo_checks.loss_errors(pair, tiny_models.BRANCHING, "full", zoo_checks.TEXTS[:3])
+    assert max(errors) <= zoo_checks.TOLERANCE, errors
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_right_is_refused(name: str, tmp_path: Path) -> None:
     folder = ZOO[name].save(tmp_path)
