@@ -60,9 +60,9 @@ def test_gradients_weights_and_resumed_runs_of_two_processes(tiny_llama: Path, t
         alone = train_together.train_case(case, tiny_llama, tmp_path / f"alone-{at}")
         assert len(together["gradients"]) == len(alone["gradients"]) == 3
         for ours, wanted in zip(together["gradients"], alone["gradients"], strict=True):
-            plain_forward.assert_same_gradients(ours, wanted, 3e-6)
+            plain_forward.assert_same_gradients(ours, wanted)
         assert any("unused" in name for name in alone["weights"]) == case.unused
-        torch.testing.assert_close(together["weights"], alone["weights"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(together["weights"], alone["weights"], rtol=0, atol=1e-5)
         assert together["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     for case, weights in zip(train_together.RESUMED, found["resumed"], strict=True):
         whole = found["trained"][cases.index(case)]["weights"]
