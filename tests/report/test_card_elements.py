@@ -165,6 +165,10 @@ def test_the_prompt(card: Card) -> None:
     record = replace(run_record(), recipe=run_record().recipe.model_copy(update={"task": task}))
     assert "```text\nTweet: {text}\n```" in Card(record).sections["Prompt"]
     assert "Tweet: {text}" in render_report(record)
+    assert "today" not in Card(record).sections["Prompt"]
+    dated = with_manifest(record, prompt_date="2026-05-04")
+    assert "The prompt calls 2026-05-04 today, on every day." in Card(dated).sections["Prompt"]
+    assert "The prompt calls 2026-05-04 today, on every day." in render_report(dated)
 
 
 def test_heatmaps_before_and_after_are_shown_and_are_files_of_their_own(card: Card, tmp_path: Path) -> None:

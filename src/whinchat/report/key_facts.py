@@ -52,7 +52,8 @@ def peak_memory(manifest: Manifest) -> str:
 
 def _method(recipe: Recipe, load_in: str) -> str:
     adapter = recipe.adapter
-    targets = adapter.target_modules if isinstance(adapter.target_modules, str) else ", ".join(adapter.target_modules)
+    modules = (adapter.target_modules,) if isinstance(adapter.target_modules, str) else adapter.target_modules
+    targets = ", ".join((*modules, *adapter.target_parameters))
     return (
         f"{method_name(adapter, load_in)} with rank {adapter.r}, lora_alpha {adapter.lora_alpha:g} and dropout "
         f"{adapter.lora_dropout:g} on {targets}"
