@@ -1,7 +1,7 @@
 """Find the chat model of a recipe, and load it frozen."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
+from whinchat.models.model_class import causal_model_class, fit_attention, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.template import ChatTokenizer
@@ -116,13 +117,14 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
         trained: see ``load_tokenizer``.
 
     Raises:
-        ModelError: this machine lacks the device, or the model cannot be found or loaded.
+        ModelError: this machine lacks the device, the model cannot be found or loaded, or NF4 can hold nothing of it.
         DataError: as ``find_model`` raises it.
     """
     plan = plan_device(backbone)
     if plan.load_in == "nf4":
         require_bitsandbytes()
     source = source or find_model(backbone)
+    plan = fit_attention(plan, backbone.attn_implementation, _model_class(source))
     tokenizer = load_tokenizer(source, trained)
     options: dict[str, Any] = {
         # With NF4 this is the data type of the unquantized weights: embeddings and norms.
@@ -138,6 +140,8 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
             bnb_4bit_compute_dtype=plan.torch_dtype,
         )
     model = _load_model(source, options)
+    if plan.load_in == "nf4":
+        plan = replace(plan, notes=(*plan.notes, *nf4_notes(model, source.name)))
     if plan.device == "cpu":
         reuse_freed_memory()
     model.requires_grad_(False)
@@ -145,6 +149,13 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
     if plan.compute_dtype != "float32":
         model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
     return Backbone(model.eval(), tokenizer, plan, source)
+
+
+def _model_class(source: ModelSource) -> type[PreTrainedModel]:
+    try:
+        return causal_model_class(source.path, source.revision, source.name)
+    except (OSError, ValueError, KeyError, HTTPError) as error:
+        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
 
 
 def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:

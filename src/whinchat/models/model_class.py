@@ -1,0 +1,102 @@
+"""The class of transformers that a checkpoint is loaded with, and what this class can do; weights are not read."""
+
+from dataclasses import replace
+from typing import Any
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel, __version__
+
+from whinchat.errors import ModelError
+from whinchat.models.device import DevicePlan
+from whinchat.models.parameter_count import parameter_size
+
+# NF4 that holds less than this share of the weights it could hold is said.
+_NF4_COMPLETE = 0.95
+
+
+def causal_model_class(path: str, revision: str | None, name: str) -> type[PreTrainedModel]:
+    """Return the class that loads the checkpoint as a causal language model.
+
+    Args:
+        path: a model folder, or OWNER/NAME on the Hugging Face hub.
+        revision: branch, tag or commit on the hub; None for a folder.
+        name: what messages call the model.
+
+    Raises:
+        ModelError: transformers has no causal language model for this checkpoint, or would run code from it.
+        OSError, ValueError, KeyError: config.json cannot be read.
+    """
+    settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        if "auto_map" in settings:
+            raise ModelError(
+                f"{name}: comes with its own Python code (trust_remote_code), which whinchat does not run; choose a "
+                "model whose architecture is part of transformers"
+            ) from error
+        if (kind := settings.get("model_type")) and f"`{kind}`" in str(error):
+            raise ModelError(
+                f"{name}: transformers {__version__} does not know the architecture {kind}; upgrade transformers, or "
+                "choose another model"
+            ) from error
+        raise
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if config.is_encoder_decoder or found is None:
+        raise ModelError(
+            f"{name}: a {config.model_type} model is no causal language model that transformers can load; choose a "
+            "chat model that generates text from left to right"
+        )
+    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return model_class
+
+
+def fit_attention(plan: DevicePlan, requested: str, model_class: type[PreTrainedModel]) -> DevicePlan:
+    """Return ``plan`` with an attention implementation that ``model_class`` has.
+
+    Args:
+        plan: the plan of the device.
+        requested: ``backbone.attn_implementation`` of the recipe.
+        model_class: the class of the model.
+
+    Raises:
+        ModelError: the recipe asks for sdpa, which the model does not have.
+    """
+    if plan.attn_implementation != "sdpa" or model_class._supports_sdpa:
+        return plan
+    if requested == "sdpa":
+        raise ModelError(
+            f"backbone.attn_implementation: {model_class.__name__} has no sdpa attention; set "
+            "backbone.attn_implementation=auto"
+        )
+    return replace(
+        plan, attn_implementation="eager", notes=(*plan.notes, f"{model_class.__name__} has eager attention only")
+    )
+
+
+def nf4_notes(model: PreTrainedModel, name: str) -> tuple[str, ...]:
+    """Return a sentence for a model that NF4 holds only in part; embeddings, output layer and norms never count.
+
+    Raises:
+        ModelError: NF4 holds nothing.
+    """
+    head = model.get_output_embeddings()
+    aside = {id(model.get_input_embeddings().weight), *(() if head is None else (id(head.weight),))}
+    held = rest = 0
+    left: dict[str, int] = {}
+    for key, parameter in model.named_parameters():
+        if type(parameter).__name__ == "Params4bit":
+            held += parameter_size(parameter)
+        elif id(parameter) not in aside and parameter.ndim > 1:
+            rest += parameter_size(parameter)
+            own_name = ".".join(key.removesuffix(".weight").rsplit(".", 2)[-2:])
+            left[own_name] = left.get(own_name, 0) + parameter_size(parameter)
+    if not held:
+        raise ModelError(
+            f"{name}: backbone.load_in: nf4 quantizes plain linear layers, and {type(model).__name__} has none; "
+            "set backbone.load_in=auto"
+        )
+    share = held / (held + rest)
+    if share >= _NF4_COMPLETE:
+        return ()
+    names = ", ".join(own_name for own_name, size in left.items() if size >= 0.05 * rest)
+    return (f"NF4 holds {100 * share:.1f} % of the weights besides the embeddings; {names} keep their data type",)
