@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from transformers import AutoTokenizer
 
 from tests.helpers import finished_runs
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.inference.predictor import Predictions, Predictor, load_engine
+from whinchat.models.backbone import find_model, load_tokenizer
 
 TEXTS = ["red red blue", "blue", "", "green\ngreen", "red red blue"]
 
@@ -46,6 +48,17 @@ def test_the_adapter_goes_alone(predictor: Predictor, tiny_llama: Path, tmp_path
     assert taken.recipe == predictor.recipe
     assert taken.calibrator == predictor.calibrator
     np.testing.assert_array_equal(taken.score(TEXTS), predictor.score(TEXTS))
+
+
+def test_the_ids_of_the_run_are_those_of_its_saved_tokenizer_and_of_its_model(
+    predictor: Predictor, tiny_llama: Path
+) -> None:
+    prompts = predictor.engine.template.encode(TEXTS)
+    saved = AutoTokenizer.from_pretrained(finished_runs.finished_run(tiny_llama) / "adapter")
+    rendered = [predictor.engine.template.render(text) for text in TEXTS]
+    assert [tuple(ids) for ids in saved(rendered)["input_ids"]] == [prompt.ids for prompt in prompts]
+    trained_with = load_tokenizer(find_model(predictor.recipe.backbone)).template(predictor.recipe)
+    assert trained_with.encode(TEXTS) == prompts
 
 
 def test_doubt_is_about_the_predicted_label() -> None:

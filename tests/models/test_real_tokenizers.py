@@ -107,6 +107,20 @@ def test_prompt_answer_and_end_are_the_whole_conversation(backbone: Backbone, la
             assert template.tokenizer.decode(full[len(built) :]).strip() == ""
 
 
+def test_whole_conversations_are_those_of_the_library(backbone: Backbone) -> None:
+    """What the loss ``full`` predicts, and what a prompt is, by ``apply_chat_template`` alone."""
+    template = tiny_models.template_of(backbone, SENTIMENT)
+    labels = [row % len(SENTIMENT) for row in range(len(TEXTS))]
+    prompts, conversations = template.encode(TEXTS), template.encode_conversations(TEXTS, labels)
+    bos = template.tokenizer.bos_token_id
+    for text, label, prompt, conversation in zip(TEXTS, labels, prompts, conversations, strict=True):
+        messages = template.messages(text)
+        ids = template.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        assert list(prompt.ids) == (ids if ids[0] == bos else [bos, *ids])
+        answered = [*messages, {"role": "assistant", "content": SENTIMENT[label]}]
+        assert list(conversation.ids) == template.tokenizer.apply_chat_template(answered)["input_ids"]
+
+
 def test_a_long_text_is_cut_and_the_rest_is_the_whole_conversation(backbone: Backbone) -> None:
     template = tiny_models.template_of(backbone, SENTIMENT, limit=90, user_template="Tweet: {text}\nMood?")
     long = [f"{text} word 12 日本 😀" * 30 for text in TEXTS[::4]]
