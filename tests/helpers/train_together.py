@@ -31,7 +31,7 @@ class Case:
         loss: ``train.loss``.
         method: ``adapter.method``.
         attention: ``backbone.attn_implementation``: eager for the packed way, sdpa for the plain way.
-        unused: give the model one more linear layer, which its forward pass does not use.
+        unused: give the adapter one more weight, which the forward pass does not use.
     """
 
     loss: str
@@ -103,9 +103,9 @@ def make_trainer(case: Case, model: Path, out: Path, *callbacks: Any) -> AnswerT
         },
     )
     backbone = tiny_models.load(model, attn_implementation=case.attention)
-    if case.unused:
-        backbone.model.unused = nn.Linear(32, 32).requires_grad_(False)
     tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
+    if case.unused:
+        backbone.model.lora_unused = nn.Parameter(torch.zeros(3))
     tiny_models.stir(tuned)
     engine = tiny_models.engine_of(backbone, labels, tuned)
     rows = Split("train", *tiny_models.toy_rows(ROWS, labels))
