@@ -14,6 +14,7 @@ from transformers import (
     GemmaConfig,
     GraniteConfig,
     GraniteMoeHybridConfig,
+    Ministral3Config,
     MinistralConfig,
     MistralConfig,
     Olmo2Config,
@@ -43,6 +44,8 @@ from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.models.plain_forward import autocast
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+# Shorter than the shared prefix, so that queries get three different factors.
+SCALED = {**YARN, "original_max_position_embeddings": 16, "llama_4_scaling_beta": 0.5}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 DEFAULT = {"rope_type": "default", "rope_theta": 100.0}
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0}
@@ -102,6 +105,12 @@ SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     "granite4-biases": (GraniteMoeHybridConfig, {**GRANITE4, "attention_bias": True, "tie_word_embeddings": True}),
     "ministral": (MinistralConfig, {**windows(SHORT), "head_dim": 16}),
     "ministral-middle": (MinistralConfig, {**windows(MIDDLE, FULL), "head_dim": 8, "rope_parameters": YARN}),
+    "ministral3": (Ministral3Config, {"sliding_window": None, "head_dim": 8, "rope_parameters": SCALED}),
+    "ministral3-window": (Ministral3Config, {"sliding_window": MIDDLE, "head_dim": 8, "rope_parameters": SCALED}),
+    "ministral3-within-the-original-length": (
+        Ministral3Config,
+        {"head_dim": 8, "rope_parameters": {**SCALED, "original_max_position_embeddings": 128}},
+    ),
     "mistral": (MistralConfig, {"sliding_window": 7}),
     "mistral-middle": (MistralConfig, {"sliding_window": MIDDLE}),
     "mistral-without-window": (MistralConfig, {"sliding_window": None}),
@@ -130,8 +139,8 @@ SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }
 ONE_OF_EACH = (
-    "gemma", "gemma2", "gemma3", "gemma3-with-vision", "granite", "granite4", "ministral", "mistral", "olmo2", "olmo3",
-    "phi3-longrope", "qwen2", "qwen3", "smollm3-windows",
+    "gemma", "gemma2", "gemma3", "gemma3-with-vision", "granite", "granite4", "ministral", "ministral3", "mistral",
+    "olmo2", "olmo3", "phi3-longrope", "qwen2", "qwen3", "smollm3-windows",
 )  # fmt: skip
 
 

@@ -102,6 +102,10 @@ class PackedArchitecture:
         half = cos.shape[-1] // 2
         return cos[0, :, :half], sin[0, :, :half]
 
+    def query_scales(self, model: Any, x: Tensor, positions: Tensor) -> Tensor | None:
+        """Return factors of queries at ``positions`` (L,), (L,), in the data type of ``x``; None where all are 1."""
+        return None
+
     def embed(self, model: Any, tokens: Tensor) -> Tensor:
         """Return the input of the first layer, (M, H), for ``tokens`` (M,)."""
         x: Tensor = self.decoder(model).embed_tokens(tokens)

@@ -12,6 +12,7 @@ from whinchat.models.packed.granite import GraniteArchitecture
 from whinchat.models.packed.granite4 import Granite4Architecture
 from whinchat.models.packed.llama import LlamaArchitecture
 from whinchat.models.packed.ministral import MinistralArchitecture
+from whinchat.models.packed.ministral3 import Ministral3Architecture
 from whinchat.models.packed.mistral import MistralArchitecture
 from whinchat.models.packed.olmo2 import Olmo2Architecture
 from whinchat.models.packed.olmo3 import Olmo3Architecture
@@ -60,6 +61,7 @@ for family in (
     Granite4Architecture,
     LlamaArchitecture,
     MinistralArchitecture,
+    Ministral3Architecture,
     MistralArchitecture,
     Olmo2Architecture,
     Olmo3Architecture,

@@ -47,15 +47,17 @@ class AttentionKind:
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Rotary angles and mask of one block of queries.
+    """Rotary angles, factors and mask of one block of queries.
 
     Attributes:
         cos, sin: rotary angles at the positions of the queries, (..., Q, R / 2).
+        scales: factors of the queries by their positions, (..., Q); None where positions change no scale.
         mask: added to the scores, 0 where a query attends to a key and -inf elsewhere, (1 or B * K, G * Q, L).
     """
 
     cos: Tensor
     sin: Tensor
+    scales: Tensor | None
     mask: Tensor
 
 
@@ -81,6 +83,7 @@ class AttentionPlan:
         batch: PackedBatch,
         kind: AttentionKind,
         angles: tuple[Tensor, Tensor],
+        query_scales: Tensor | None,
         heads: tuple[int, int],
         dtype: torch.dtype,
     ) -> AttentionPlan:
@@ -90,6 +93,7 @@ class AttentionPlan:
             batch: the packed batch.
             kind: how the layers attend.
             angles: cos and sin of the positions 0 to P + S - 1, (P + S, R / 2) each.
+            query_scales: factors of queries at these positions, (P + S,); None where positions change no scale.
             heads: K and G.
             dtype: data type of the masks.
         """
@@ -110,7 +114,8 @@ class AttentionPlan:
             mask = mask.repeat(1, groups, 1)
             if len(mask) > 1:
                 mask = mask.repeat_interleave(key_heads, dim=0)
-            return QueryBlock(cos[positions], sin[positions], mask)
+            scales = None if query_scales is None else query_scales[positions]
+            return QueryBlock(cos[positions], sin[positions], scales, mask)
 
         return cls(
             kind,
@@ -149,6 +154,8 @@ def attend(kind: AttentionKind, block: QueryBlock, queries: Tensor, keys: Tensor
     """
     rows, count, heads, width = queries.shape
     queries = RotaryEmbedding.apply(queries, block.cos, block.sin)  # (B, K * G, Q, D)
+    if block.scales is not None:
+        queries = queries * block.scales[..., None, :, None]
     # The queries of a group share their keys, so one product serves all of them.
     pays = queries.device.type != "cpu" or (count >= FUSED_FROM and not torch.is_grad_enabled())
     if pays and kind.soft_cap is None:

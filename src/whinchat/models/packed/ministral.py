@@ -1,4 +1,4 @@
-"""Ministral (Ministral 8B of 2024; Ministral 3 has other classes)."""
+"""Ministral (Ministral 8B of 2024; Ministral 3 has a file of its own)."""
 
 from transformers import MinistralForCausalLM
 from transformers.models.ministral.modeling_ministral import MinistralRMSNorm

@@ -165,7 +165,8 @@ class _PackedForward:
         plans = {}
         for kind in dict.fromkeys(kinds):
             angles = architecture.rotary_angles(core, kind, x, positions)
-            plans[kind] = AttentionPlan.build(batch, kind, angles, heads, x.dtype)
+            scales = architecture.query_scales(core, x, positions)
+            plans[kind] = AttentionPlan.build(batch, kind, angles, scales, heads, x.dtype)
         return cls(core, architecture, batch, tuple(plans[kind] for kind in kinds)), x
 
     def decoder_layer(
