@@ -12,13 +12,15 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.arenas import MakeSpec, jobs_of
+from tests.helpers.zoo import ZOO
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.contestants import make_contestant, minilm
+from whinchat.arena.spec import Method
 from whinchat.arena.trial_process import run_trial
 from whinchat.arena.trials import TrialResult
 from whinchat.data.dataset import Split
 from whinchat.data.packages import cache_folder, catalog_entry
-from whinchat.errors import DataError
+from whinchat.errors import DataError, ModelError
 
 TRAINED = ("head-lora", "lora", "dora", "rslora", "pissa", "qlora", "qdora", "full")
 
@@ -51,6 +53,15 @@ def test_tfidf_learns_the_toy_task(spec_file: MakeSpec) -> None:
     assert "by 5-fold cross-validation" in result.notes["regression"]
     assert result.metrics.calibration is not None
     assert result.metrics.calibration.label_mass == pytest.approx(1)
+
+
+def test_a_model_without_a_classification_head(tmp_path: Path) -> None:
+    tiny_models.chatml_tokenizer(tmp_path)
+    ZOO["Mamba"].build().save_pretrained(tmp_path)
+    contestant = make_contestant(Method(name="head-lora"), tiny_models.tiny_recipe(tmp_path))
+    with pytest.raises(ModelError, match="transformers loads no classification head for this model") as caught:
+        contestant.load()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_label_without_rows_is_never_answered(spec_file: MakeSpec) -> None:

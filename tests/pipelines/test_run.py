@@ -164,6 +164,10 @@ def test_the_manifest_records_the_sources_of_the_run(folder: Path, tiny_llama: P
     assert manifest["trainable_parameters"] == sum(tensor.numel() for tensor in adapter.values())
     total = AutoModelForCausalLM.from_pretrained(tiny_llama).num_parameters()
     assert manifest["parameters"] == total + manifest["trainable_parameters"]
+    linear = sum(
+        tensor.numel() for name, tensor in load_file(tiny_llama / "model.safetensors").items() if "_proj" in name
+    )
+    assert manifest["adapted_share"] == pytest.approx(linear / total)
     assert [point.step for point in record.history if point.eval_macro_f1 is not None] == [30, 60]
 
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, Trainer
 
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
+from whinchat.errors import ModelError
 from whinchat.models.adapter_targets import lora_config
 from whinchat.models.adapters import count_parameters
 from whinchat.models.backbone import find_model, load_tokenizer
@@ -44,13 +45,21 @@ class HeadTuning(Contestant):
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         torch.manual_seed(self.recipe.train.seed)
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            source.path,
-            revision=source.revision or "main",
-            num_labels=len(self.recipe.task.labels),
-            dtype=self._plan.torch_dtype,
-            attn_implementation=self._plan.attn_implementation,
-        ).to(self.device)
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                source.path,
+                revision=source.revision or "main",
+                num_labels=len(self.recipe.task.labels),
+                dtype=self._plan.torch_dtype,
+                attn_implementation=self._plan.attn_implementation,
+            )
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"{source.name}: transformers loads no classification head for this model ({reason}); leave this "
+                "contestant out"
+            ) from error
+        self._model = model.to(self.device)
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
         self.notes["weights"] = f"{self._plan.compute_dtype}, head and factors in float32"
 
@@ -58,7 +67,13 @@ class HeadTuning(Contestant):
         """Attach LoRA, and train LoRA and the head."""
         plain_lora = self.recipe.adapter.model_copy(update={"method": "lora"})
         torch.manual_seed(self.recipe.train.seed)
-        self._model = get_peft_model(self._model, lora_config(plain_lora, "SEQ_CLS"))
+        try:
+            self._model = get_peft_model(self._model, lora_config(plain_lora, "SEQ_CLS"))
+        except ValueError as error:
+            raise ModelError(
+                f"adapter.target_modules: PEFT cannot adapt {type(self._model).__name__} with a classification head "
+                f"({str(error).splitlines()[0]}); name other layers"
+            ) from error
         for weight in self._model.parameters():
             if weight.requires_grad:
                 # The head is loaded in the model's data type, in which small updates would be lost.
