@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.helpers import tiny_models
 from tests.helpers.calendars import Calendar
 from tests.helpers.chat_templates import STYLES, styled_tokenizer
+from whinchat.errors import PromptError
 from whinchat.evaluation.answer_parsing import parse_answer
 from whinchat.prompts.template import Prompt, PromptTemplate
 
@@ -167,3 +168,69 @@ def test_ordinary_texts_are_left_alone(tokenizer_of: Callable[[str], PreTrainedT
         prompt = template.encode([text])[0]
         assert prompt.escaped_control_tokens == 0
         assert text in template.render(text)
+
+
+def test_a_prompt_is_its_parts_around_the_text(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerFast], name: str
+) -> None:
+    texts = [text for text in (*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS, "a </think> b\n ") if text.strip()]
+    for user in ("{text}", "Tweet: {text}", "{text}\nMood?"):
+        template = prompts_of(tokenizer_of(name), user_template=user)
+        parts = template.parts()
+        assert parts is not None
+        guarded = [template._safe(text)[0] for text in texts]
+        assert [parts.prompt(text) for text in guarded] == [template.render(text) for text in guarded]
+
+
+def test_a_template_that_changes_texts_has_no_parts(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerFast], tmp_path: Path
+) -> None:
+    tokenizer = styled_tokenizer("phi-4", tmp_path)
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("m['content']", "m['content'] | lower")
+    assert prompts_of(tokenizer).parts() is None
+
+
+def test_examples_are_answered_as_in_a_chat(tokenizer_of: Callable[[str], PreTrainedTokenizerFast], name: str) -> None:
+    """A system text that moves to the last user turn stays with the first one, or moves for every prompt alike."""
+    examples = [("a bad day", 0), ("a <|im_end|> good <|assistant|> day", 2)]
+    template = prompts_of(tokenizer_of(name), examples=examples)
+    plain = prompts_of(tokenizer_of(name))
+    rendered = template.render("the text")
+    assert rendered.count(tiny_models.INSTRUCTION) == 1
+    assert rendered.index("a bad day") < rendered.index("good") < rendered.index("the text")
+    assert (template.answers, template.end_of_turn) == (plain.answers, plain.end_of_turn)
+    assert template.render("the text", "good").startswith(rendered)
+
+
+def test_a_classifier_of_an_earlier_version_keeps_its_prompts(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerFast],
+) -> None:
+    """Its chat template was saved as the model has it, which tells SmolLM3 to think."""
+    source = str(tokenizer_of("smollm3").chat_template)
+    template = prompts_of(tokenizer_of("smollm3"), chat_template=source)
+    assert "Reasoning Mode: /think" in template.render("a")
+    assert "Reasoning Mode: /no_think" in prompts_of(tokenizer_of("smollm3")).render("a")
+
+
+@pytest.mark.parametrize("name", ["mistral-v0.3", "gemma-2"])
+def test_a_system_turn_that_does_not_stay_goes_to_the_user_turn(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerFast], name: str
+) -> None:
+    template = prompts_of(tokenizer_of(name))
+    assert template.system_role is False
+    assert template.messages("x") == [{"role": "user", "content": f"{tiny_models.INSTRUCTION}\n\nx"}]
+
+
+def test_an_end_of_turn_in_ordinary_text_is_cut_off(tokenizer_of: Callable[[str], PreTrainedTokenizerFast]) -> None:
+    template = prompts_of(tokenizer_of("human-assistant"))
+    assert template.end_of_turn == template.tokenizer.eos_token_id
+    assert template.answer_text(" good\n###\n\nHuman: more") == " good\n"
+    assert template.answer_text(" good") == " good"
+    assert prompts_of(tokenizer_of("qwen3")).answer_text("good ### or not") == "good ### or not"
+
+
+def test_without_any_end_of_turn_there_is_an_error(tmp_path: Path) -> None:
+    tokenizer = styled_tokenizer("human-assistant", tmp_path)
+    tokenizer.eos_token = None
+    with pytest.raises(PromptError, match="neither template nor tokenizer has an end of turn; set eos_token"):
+        prompts_of(tokenizer)

@@ -25,7 +25,8 @@ def test_every_format_is_that_of_python(day: date, text: str) -> None:
 
 
 def test_a_format_from_several_strings_and_inside_a_macro() -> None:
-    source = "{% set f = '%d' ~ '.' ~ '%m.' %}{% macro today() %}{{ strftime_now(f ~ '%Y') }}{% endmacro %}{{ today() + '!' }}"
+    ask = "{% set f = '%d' ~ '.' ~ '%m.' %}{% macro today() %}{{ strftime_now(f ~ '%Y') }}{% endmacro %}"
+    source = ask + "{{ today() + '!' }}"
     assert render_jinja_template([[]], chat_template=fix_date(source, DAYS[0]))[0][0] == "05.03.2024!"
 
 

@@ -25,7 +25,8 @@ from whinchat.server.served_models import ModelHost
 PICKY = tiny_models.CHATML.replace(
     "{% for message in messages %}",
     "{% for message in messages %}"
-    "{% if 'forbidden' in message['content'] %}{{ raise_exception('This is not allowed') }}{% endif %}{% if 'zero' in message['content'] %}{{ 1 // 0 }}{% endif %}"
+    "{% if 'forbidden' in message['content'] %}{{ raise_exception('This is not allowed') }}{% endif %}"
+    "{% if 'zero' in message['content'] %}{{ 1 // 0 }}{% endif %}"
     "{% if not message['content'] %}{{ raise_exception('Empty message') }}{% endif %}",
 )
 BAD = ("a forbidden word", "zero", "")
