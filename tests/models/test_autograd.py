@@ -15,6 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
 from whinchat.models.packed.autograd import (
+    CappedScores,
     GatherRows,
     GeGlu,
     RmsNorm,
@@ -136,3 +137,13 @@ def test_scatter_and_gather_undo_each_other() -> None:
     grid = drawn(6, 4, 2, seed=1)
     assert_same(lambda grid: GatherRows.apply(grid, index), lambda grid: grid[index], grid)
     assert torch.equal(GatherRows.apply(ScatterRows.apply(x, index, 6), index), x)
+
+
+def test_capped_scores() -> None:
+    x = drawn(6, 4, 5)
+    mask = torch.zeros(1, 4, 5).masked_fill(torch.ones(4, 5).triu(2).bool(), -torch.inf)
+
+    def weights(scores: Tensor) -> Tensor:
+        return scores.softmax(dim=-1)
+
+    assert_same(lambda x: weights(CappedScores.apply(x, mask, 3.0)), lambda x: weights(3 * torch.tanh(x) + mask), x)

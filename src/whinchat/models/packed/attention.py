@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor
 
-from whinchat.models.packed.autograd import RotaryEmbedding, SoftCap
+from whinchat.models.packed.autograd import CappedScores, RotaryEmbedding
 from whinchat.models.packed.batch import PackedBatch
 
 # From this many queries a row on, the fused kernel is faster on a CPU, but only without gradients (docs/decisions.md).
@@ -167,6 +167,9 @@ def attend(kind: AttentionKind, block: QueryBlock, queries: Tensor, keys: Tensor
     if kind.soft_cap is None:
         scores = torch.baddbmm(block.mask, queries, keys.flatten(0, 1).mT, alpha=kind.scale)
     else:
-        scores = block.mask + SoftCap.apply(queries @ keys.flatten(0, 1).mT * kind.scale, kind.soft_cap)
+        # beta=0 leaves the first argument out.
+        scale = kind.scale / kind.soft_cap
+        products = torch.baddbmm(queries.new_empty(1, 1, 1), queries, keys.flatten(0, 1).mT, beta=0, alpha=scale)
+        scores = CappedScores.apply(products, block.mask, kind.soft_cap)
     mixed = scores.softmax(dim=-1) @ values.flatten(0, 1)
     return mixed.view(rows, heads, count, width).transpose(1, 2).flatten(2)

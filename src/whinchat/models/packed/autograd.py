@@ -186,6 +186,35 @@ class SoftCap(InferenceAwareFunction):
         return torch.ops.aten.tanh_backward(grad, tanh), None
 
 
+class CappedScores(InferenceAwareFunction):
+    """``mask + cap * tanh(x)``: scores of attention with a soft cap, in two passes over them.
+
+    L: keys. Q: queries of a key head.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, cap: float) -> Tensor:
+        """Return the masked scores, (B * K, Q, L).
+
+        Args:
+            ctx: autograd's context.
+            x: products of queries and keys, scaled and divided by the cap, (B * K, Q, L).
+            mask: 0 or -inf, (1 or B * K, Q, L).
+            cap: bound of the scores.
+        """
+        tanh = x.tanh()
+        ctx.save_for_backward(tanh)
+        ctx.cap = cap
+        return torch.add(mask, tanh, alpha=cap)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of x: ``cap * (1 - tanh^2) * grad``."""
+        (tanh,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad, tanh).mul_(ctx.cap), None, None
+
+
 class ScatterRows(InferenceAwareFunction):
     """Write the rows of x to the positions ``index`` of a tensor of zeros; every index occurs once."""
 

@@ -41,7 +41,9 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0
     dora = layer.lora_variant.get(name)
     if dora is None:
-        return _add_bias(AdaptedLinear.apply(x, a, b, None, FrozenLinearArgs(base, scale, p)), base)
+        # Added with the product, the bias costs no pass over the output.
+        bias = None if base.bias is None else base.bias.to(x.dtype)
+        return AdaptedLinear.apply(x, a, b, None, FrozenLinearArgs(base, scale, p, bias=bias))
     magnitude = layer.lora_magnitude_vector[name].weight
     args = FrozenLinearArgs(base, scale, 0.0, lambda weight: dora.row_norm(layer, lambda: weight, a, b, scale))
     if not p:
@@ -104,18 +106,20 @@ class FrozenLinearArgs:
         scale: factor of the low-rank product: ``lora_alpha / r``, or ``lora_alpha / sqrt(r)`` for rsLoRA.
         dropout: share of the input of A that is dropped.
         row_norm: for DoRA, a function from W to the row norms of ``W + scale * B @ A``, (O,); None for LoRA.
+        bias: added to the output, (O,). Always None for DoRA, whose gain does not scale the bias.
     """
 
     base: nn.Linear
     scale: float
     dropout: float
     row_norm: Callable[[Tensor], Tensor] | None = None
+    bias: Tensor | None = None
 
 
 class AdaptedLinear(InferenceAwareFunction):
     """``gain * (W x + scale * B A dropout(x))``, where gain is 1 for LoRA and magnitude / norm for DoRA.
 
-    The bias of the layer is not part of it.
+    The bias of the layer is part of it for LoRA alone.
 
     Sources: LoRA, section 4.1 (arXiv:2106.09685); DoRA, equation 5 and section 4.3 (arXiv:2402.09353), which treats the
     norm as a constant in the backward pass.
@@ -123,7 +127,7 @@ class AdaptedLinear(InferenceAwareFunction):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None, args: FrozenLinearArgs) -> Tensor:
-        """Return the layer's output without bias, (M, O).
+        """Return the layer's output, (M, O), with the bias of ``args``.
 
         Args:
             ctx: autograd's context.
@@ -139,7 +143,7 @@ class AdaptedLinear(InferenceAwareFunction):
         inner = F.linear(dropped, a)  # (M, R)
         weight = dense_weight(args.base, x.dtype)
         norm = None if args.row_norm is None else args.row_norm(weight)
-        product = F.linear(x, weight).addmm_(inner, b.T, alpha=args.scale)
+        product = F.linear(x, weight, args.bias).addmm_(inner, b.T, alpha=args.scale)
         if magnitude is None or norm is None:
             ctx.save_for_backward(x, mask, inner, a, b, None, None, None)
             return product
