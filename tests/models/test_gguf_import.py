@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from whinchat.data.packages import fetch_package_file
-from whinchat.models.backbone import find_model
+from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.gguf_import import converted_folder
 from whinchat.recipe.schema import BackboneConfig
 
@@ -31,8 +31,8 @@ def test_there_are_cases() -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(folder)
+def tokenizer() -> Any:
+    return load_tokenizer(find_model(BackboneConfig(model=f"package:{MODEL}"))).tokenizer
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case["text"][:24]))

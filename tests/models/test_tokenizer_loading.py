@@ -70,6 +70,16 @@ def test_transformers_alone_would_give_other_ids(tiny_llama: Path) -> None:
     assert ids(AutoTokenizer.from_pretrained(tiny_llama)) != ids(read(tiny_llama))
 
 
+def test_truncation_and_padding_of_the_file_change_no_ids(tiny_llama: Path, tmp_path: Path) -> None:
+    """Some published files were saved with the settings of a training script."""
+    folder = copied(tiny_llama, tmp_path / "cutting")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=40)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert ids(read(folder)) == ids(read(tiny_llama))
+
+
 def test_special_tokens_that_the_settings_do_not_name_are_those_of_the_class(tiny_llama: Path, tmp_path: Path) -> None:
     unnamed = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token", "add_bos_token", "add_eos_token"))
     tokenizer = read(copied(tiny_llama, tmp_path / "unnamed", **unnamed))
