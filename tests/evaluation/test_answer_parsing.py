@@ -94,3 +94,10 @@ def test_both_readings_agree_on_an_answer_that_is_a_label() -> None:
         for quoted in quotes:
             said = quoted.format(word.upper())
             assert parse_answer(said, TASK) == parse_answer(said, TASK, "first_word") == index
+
+
+def test_answer_words_that_are_told_apart_by_punctuation_alone() -> None:
+    task = tiny_models.tiny_task(("yes", "yes!", "?", "!"))
+    said = ("yes", "Yes!", "yes.", "?", "!", "", "...", "!!")
+    assert [parse_answer(one, task) for one in said] == [0, 1, 0, 2, 3, INVALID, INVALID, INVALID]
+    assert [parse_answer(one, task, "first_word") for one in ("yes, ?", "so: Yes! yes", "?", "")] == [0, 1, 2, INVALID]

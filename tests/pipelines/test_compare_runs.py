@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.finished_runs import finished_run
 from whinchat.errors import RunError
 from whinchat.pipelines.compare_runs import compare_runs
+from whinchat.recipe.schema import Reference
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -46,6 +47,20 @@ def test_the_cards_show_the_comparison_without_paths(run_path: Path, tmp_path: P
     assert not RunFolder(run_path).comparison.exists(), "cards are left alone unless they are asked for"
     runs[0].clear()
     assert not runs[0].comparison.exists()
+
+
+def test_a_changed_run_is_not_called_as_published_on_cards(run_path: Path, tmp_path: Path) -> None:
+    runs = [RunFolder(shutil.copytree(run_path, tmp_path / f"{name}-as-published")) for name in ("lora", "dora")]
+    recipe = runs[0].read_recipe()
+    for run, rate in zip(runs, (recipe.train.learning_rate, 0.5), strict=True):
+        reference = Reference(title="A card", settings={"train.learning_rate": rate})
+        run.write_recipe(recipe.model_copy(update={"reference": reference}))
+    compare_runs([run.path for run in runs], update_cards=True)
+    for run in runs:
+        card = run.card.read_text(encoding="utf-8")
+        assert "| lora-as-published " in card
+        assert "| dora " in card
+        assert "dora-as-published" not in card
 
 
 def test_a_card_that_cannot_be_written_is_one_clear_error(run_path: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.hub_server import OWNER, Hub, in_this_process, serve
 from whinchat.errors import HubError, RunError
+from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.pipelines.push_run import push_run
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
@@ -44,6 +46,18 @@ def test_a_dry_run_lists_the_same_files_and_sends_no_request(hub: Hub, run_path:
     assert (result.url, hub.asked) == (None, [])
     assert {"adapter_model.safetensors", "README.md", "report.html"} <= {file.path for file in result.files}
     assert result.quoted_texts > 0
+
+
+def test_a_comparison_is_published_without_paths_of_this_machine(run_path: Path, tmp_path: Path) -> None:
+    runs = [shutil.copytree(run_path, tmp_path / name) for name in ("lora", "dora")]
+    compare_runs(runs, update_cards=True)
+    pages = {file.path: file for file in push_run(runs[0], REPO, base_model=BASE, dry_run=True).files}
+    assert "comparison.json" not in pages
+    for name in ("README.md", "report.html"):
+        text = pages[name].read().decode()
+        assert "lora (this run)" in text
+        assert str(run_path.parent.parent) not in text, "the folder of the base model"
+        assert str(tmp_path) not in text
 
 
 def test_a_token_can_be_passed(hub: Hub, run_path: Path) -> None:

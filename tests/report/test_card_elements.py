@@ -247,7 +247,7 @@ def test_a_run_with_the_published_settings_is_as_published(card: Card) -> None:
     ("changes", "manifest", "row"),
     [
         ({"train": TrainConfig(learning_rate=1e-3)}, {}, "| train.learning\\_rate | 0.0002 | 0.001 |"),
-        ({"data": DataConfig(source="x")}, {}, "| data.train\\_rows | 10000 | null |"),
+        ({"data": DataConfig(source="x")}, {}, "| data.train\\_rows | 10000 | all |"),
         ({"adapter": AdapterConfig(r=8)}, {}, "| adapter.r | 16 | 8 |"),
         # The recipe asks for float16, but the machine computed in float32.
         ({}, {"compute_dtype": "float32"}, "| backbone.compute\\_dtype | float16 | float32 |"),

@@ -20,21 +20,22 @@ def parse_answer(text: str, task: Task, parser: AnswerParser = "exact") -> int:
             exactly one. ``first_word`` takes the answer word that occurs first as a whole word anywhere in the answer,
             and the longest of several that begin there.
     """
-    words = [_normalize(word) for word in task.answer_words]
+    index_of, said = _spellings(task), text.strip().casefold()
     if parser == "exact":
-        answer = _normalize(text)
-        return words.index(answer) if answer in words else INVALID
-    found = _first_word(words, text.casefold())
-    return INVALID if found is None else words.index(found)
-
-
-def _first_word(words: list[str], text: str) -> str | None:
-    """The word that occurs first in ``text``, neither preceded nor followed by a letter, digit or underscore."""
+        return index_of.get(said, index_of.get(_bare(said), INVALID))
     # Alternatives are tried in order, so a longer word comes before a word that it begins with.
-    alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True) if word)
-    match = re.search(rf"(?<!\w)(?:{alternatives})(?!\w)", text) if alternatives else None
-    return None if match is None else match[0]
+    words = "|".join(re.escape(word) for word in sorted(index_of, key=len, reverse=True))
+    found = re.search(rf"(?<!\w)(?:{words})(?!\w)", said)
+    return INVALID if found is None else index_of[found[0]]
 
 
-def _normalize(text: str) -> str:
-    return text.strip("\"'`.!" + string.whitespace).casefold()
+def _spellings(task: Task) -> dict[str, int]:
+    """The index of the label for each answer word, as it stands and without punctuation around it."""
+    words = [word.casefold() for word in task.answer_words]
+    bare = {_bare(word): index for index, word in reversed([*enumerate(words)]) if _bare(word)}
+    # Words that differ in their punctuation alone ("yes", "yes!") are told apart by it.
+    return bare | {word: index for index, word in enumerate(words)}
+
+
+def _bare(text: str) -> str:
+    return text.strip("\"'`.!" + string.whitespace)

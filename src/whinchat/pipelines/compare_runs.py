@@ -7,6 +7,7 @@ from pathlib import Path
 from whinchat.errors import RunError
 from whinchat.report.comparison import compare_records
 from whinchat.report.figures.run_figures import write_comparison_figure
+from whinchat.report.published_figures import public_name
 from whinchat.report.write import write_pages
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions
@@ -38,7 +39,7 @@ def compare_runs(
         write_comparison_figure(records, Path(out) / "comparison.png")
     if update_cards and len(runs) > 1:
         # Cards are for others, who should not see the whole path of a folder.
-        names = _numbered([folder.path.resolve().name for folder in folders.values()])
+        names = _numbered([public_name(records[name], folder.path.resolve().name) for name, folder in folders.items()])
         public = comparison
         if names != [*folders]:
             public = compare_records(

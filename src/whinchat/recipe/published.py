@@ -29,7 +29,12 @@ def departures(recipe: Recipe) -> tuple[Departure, ...]:
 
 def without_claim(recipe: Recipe) -> Recipe:
     """Return ``recipe`` without its description and without "as published" in its name."""
-    return recipe.model_copy(update={"description": "", "name": _CLAIM.sub("", recipe.name) or "recipe"})
+    return recipe.model_copy(update={"description": "", "name": name_without_claim(recipe.name)})
+
+
+def name_without_claim(name: str) -> str:
+    """Return the name of a recipe or run without "as published"."""
+    return _CLAIM.sub("", name) or "recipe"
 
 
 def _value(recipe: Recipe, key: str) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whinchat.evaluation.results import Mode
-from whinchat.recipe.published import Departure, departures, without_claim
+from whinchat.recipe.published import Departure, departures, name_without_claim, without_claim
 from whinchat.recipe.schema import Reference
 from whinchat.report.answer_modes import comparable_mode
 from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_metric
@@ -96,18 +96,23 @@ def presented(record: RunRecord) -> RunRecord:
     return replace(record, recipe=without_claim(record.recipe)) if run_departures(record) else record
 
 
+def public_name(record: RunRecord, name: str) -> str:
+    """Return the ``name`` of a run, without "as published" if the run departs from the publication."""
+    return name_without_claim(name) if run_departures(record) else name
+
+
 def _departures_table(found: tuple[Departure, ...]) -> TextTable:
     columns: Columns[Departure] = {
         "setting": lambda departure: departure.key,
-        "published": lambda departure: _shown(departure.published),
-        "this run": lambda departure: _shown(departure.value),
+        "published": lambda departure: _shown(departure.key, departure.published),
+        "this run": lambda departure: _shown(departure.key, departure.value),
     }
     return TextTable.of("Settings that differ from the publication", found, columns, numeric=False)
 
 
-def _shown(value: Any) -> str:
+def _shown(key: str, value: Any) -> str:
     if value is None:
-        return "null"
+        return "all" if key.endswith("rows") else "none"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
