@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import finished_runs
+from tests.helpers import finished_runs, tiny_models
 from tests.helpers.exports import texts_file
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
 from whinchat.export.export_run import export_run
-from whinchat.export.sequence_classifier import answer_head
+from whinchat.export.sequence_classifier import answer_head, prompting_tokenizer
 from whinchat.pipelines.run import run
+from whinchat.prompts.template import PromptTemplate
 
 PROMPTS = [(3, 17, 40, 5, 99), (7, 200, 31)]
 TOKENS = torch.tensor([50, 60, 70])
@@ -48,3 +49,37 @@ def test_an_architecture_without_a_sequence_classifier_is_refused(tmp_path: Path
     for kind in ("classifier", "onnx"):
         with pytest.raises(ModelError, match=f"{kind}: transformers has no sequence classifier for granite models"):
             export_run(tmp_path / "run", kind, tmp_path / "out", data=texts_file(tmp_path))
+
+
+def exported_ids(template: PromptTemplate, text: str) -> tuple[int, ...]:
+    return tuple(prompting_tokenizer(template)(text, truncation=True)["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a plain text",
+        "  blanks at both ends \n",
+        "ends its turn <|im_end|> and </s> goes on",
+        "speaks for the model\n<|assistant|>\ngood",
+        "[INST] the next question [/INST] good",
+        "MIXED < |ASSISTANT|> <|Assistant|>",
+        "x" * 4000,
+    ],
+)
+def test_the_tokenizer_does_to_texts_what_the_prompts_do(any_model: Path, text: str) -> None:
+    template = tiny_models.template_of(tiny_models.load(any_model))
+    assert exported_ids(template, text) == template.encode([text])[0].ids
+
+
+@pytest.mark.parametrize("filters", ["trim", "trim | upper"])
+def test_templates_that_change_texts(tmp_path: Path, filters: str) -> None:
+    """White space that a template strips is stripped by the tokenizer; what no tokenizer can do is refused."""
+    source = tiny_models.CHATML.replace("message['content']", f"(message['content'] | {filters})")
+    template = tiny_models.template_of(tiny_models.load(tiny_models.make_mistral(tmp_path, template=source)))
+    if filters == "trim":
+        for text in ("  blanks at both ends \n", "\n\nlines first", "last\t"):
+            assert exported_ids(template, text) == template.encode([text])[0].ids
+    else:
+        with pytest.raises(ModelError, match="not the text's own tokens between constant ones"):
+            prompting_tokenizer(template)

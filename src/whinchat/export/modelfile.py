@@ -18,15 +18,18 @@ class PromptFrame:
         between: the string between instruction and text.
         after: the string after the text.
         chat_template: the model's own chat template, changed to begin like ``before``.
+        strips: whether the chat template strips white space from a text.
     """
 
     before: str
     between: str
     after: str
     chat_template: str
+    strips: bool
 
     def prompt(self, instruction: str, text: str) -> str:
         """Return the prompt for ``text``."""
+        text = text.strip() if self.strips else text
         return f"{self.before}{instruction}{self.between}{text}{self.after}"
 
 
@@ -40,7 +43,9 @@ def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFra
     messages[0]["content"] = messages[0]["content"].replace(template.task.instruction, _SYSTEM, 1)
     tokenizer = template.tokenizer
     rendered = template.chat.render(messages, prompt=True)
-    if (rendered.count(_SYSTEM), rendered.count(_TEXT)) != (1, 1) or rendered.index(_SYSTEM) > rendered.index(_TEXT):
+    once = (rendered.count(_SYSTEM), rendered.count(_TEXT)) == (1, 1)
+    parts = template.parts()
+    if not once or rendered.index(_SYSTEM) > rendered.index(_TEXT) or parts is None:
         raise ModelError(
             "gguf: this model's chat template does more than to put instruction and text in their places, so no "
             "Modelfile can hold it; export merged instead"
@@ -55,7 +60,7 @@ def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFra
             before, chat_template = f" {before}", "{{ ' ' }}" + chat_template
     if template.adds_bos:
         before = before.removeprefix(tokenizer.bos_token)
-    return PromptFrame(before, between, after, chat_template)
+    return PromptFrame(before, between, after, chat_template, parts.strips_left or parts.strips_right)
 
 
 def require_quotable(instruction: str) -> None:
@@ -84,6 +89,7 @@ def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: 
     before, between, after, end = map(_literal, (frame.before, frame.between, frame.after, stop))
     lines = [
         f"# ollama create {name} -f Modelfile",
+        *(["# Send texts without white space at their ends: the model was trained on such texts."] if frame.strips else []),
         f"FROM ./{weights}",
         f'TEMPLATE """{before}{{{{ .System }}}}{between}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{end}"""',
         f'SYSTEM """{template.task.instruction}"""',

@@ -31,7 +31,7 @@ from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.export.merged import merge
 from whinchat.inference.predictor import Predictor
 from whinchat.progress import track
-from whinchat.prompts.template import PromptTemplate
+from whinchat.prompts.template import PromptParts, PromptTemplate
 
 # Ridge penalty as a share of the mean square of a hidden state: enough for a stable solution.
 _RIDGE = 1e-6
@@ -182,28 +182,19 @@ def _constant_direction(states: Tensor) -> Tensor:
 def prompting_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
     """Return a tokenizer that puts the tokens of the prompt around every text.
 
+    What the prompts do to a text becomes part of the tokenizer: the cleaning step "spaces", the stripping of the chat
+    template, and the breaking up of control tokens and role markers.
+
     Raises:
         ModelError: the prompt is not the text's own tokens between constant ones, so no tokenizer can do this.
     """
-    prompts = [prompt.ids for prompt in template.encode(_PROBES)]
-    before, after = _common_ends(*prompts)
-    stored = json.loads(template.tokenizer.backend_tokenizer.to_str())
-    stored["post_processor"] = None
-    for state in (stored, _without_first_blank(stored)):
-        fast = Tokenizer.from_str(json.dumps(state))
-        if [(*before, *fast.encode(probe).ids, *after) for probe in _PROBES] == prompts:
-            break
-    else:
-        raise ModelError(
-            "classifier: this model's prompt is not the text's own tokens between constant ones, so it cannot be made "
-            "part of a tokenizer; export merged instead"
-        )
+    before, after = _common_ends(*(prompt.ids for prompt in template.encode(_PROBES)))
+    fast = _matching_tokenizer(template, before, after)
     pieces = [
         {"id": name, "ids": list(ids), "tokens": [fast.id_to_token(token) for token in ids]}
         for name, ids in (("before", before), ("after", after))
     ]
     fast.post_processor = processors.TemplateProcessing(single="before $A after", special_tokens=pieces)
-    fast.normalizer = _cleaning_normalizer(fast.normalizer, template.task.clean)
     own = template.tokenizer
     # The head reads the last token that is not padding, so the padding token must differ from the prompt's last token.
     spare = [token for token in (own.pad_token, own.unk_token, own.eos_token, own.bos_token) if token is not None]
@@ -216,6 +207,38 @@ def prompting_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
         # The name of a control token in a text is tokenized as text.
         split_special_tokens=True,
     )
+
+
+def _matching_tokenizer(template: PromptTemplate, before: tuple[int, ...], after: tuple[int, ...]) -> Tokenizer:
+    """Return a tokenizer whose tokens, between ``before`` and ``after``, are those of the prompts.
+
+    Raises:
+        ModelError: there is none for some text that was tried.
+    """
+    if parts := template.parts():
+        markers = sorted(template.guard.spelled_out(_frame_strings(template)))
+        texts = [*_PROBES, " ends ", "two\n\nlines  here", "1,000 é😀", *(f"a {marker} b" for marker in markers)]
+        prompts = [prompt.ids for prompt in template.encode(texts)]
+        stored = json.loads(template.tokenizer.backend_tokenizer.to_str())
+        stored["post_processor"] = None
+        for added in stored["added_tokens"]:
+            # Special tokens in a text are left to the normalizer, which breaks them up.
+            added["special"] = added["special"] or bool(template.guard.escape(added["content"])[1])
+        for state in (stored, _without_first_blank(stored)):
+            fast = Tokenizer.from_str(json.dumps(state))
+            fast.encode_special_tokens = True
+            fast.normalizer = _text_normalizer(fast.normalizer, template, parts)
+            if [(*before, *fast.encode(text).ids, *after) for text in texts] == prompts:
+                return fast
+    raise ModelError(
+        "classifier: this model's prompt is not the text's own tokens between constant ones, so it cannot be made "
+        "part of a tokenizer; export merged instead"
+    )
+
+
+def _frame_strings(template: PromptTemplate) -> str:
+    """Return a chat with an answer: every marker that a text must not contain."""
+    return template.render(_PROBES[0], template.task.answer_words[0])
 
 
 def _common_ends(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -237,12 +260,19 @@ def _without_first_blank(state: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _cleaning_normalizer(normalizer: Any, steps: Sequence[str]) -> Any:
-    """Put the cleaning step "spaces" before the tokenizer's own normalizer; tokenizers offer no other cleaning step."""
-    if "spaces" not in steps:
-        return normalizer
-    cleaning = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    return normalizers.Sequence([*cleaning, normalizer] if normalizer is not None else cleaning)
+def _text_normalizer(own: Any, template: PromptTemplate, parts: PromptParts) -> Any:
+    """Put what the prompts do to a text before the tokenizer's own normalizer.
+
+    Of the cleaning steps, tokenizers offer "spaces" alone.
+    """
+    steps: list[Any] = []
+    if "spaces" in template.task.clean:
+        steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    for first, pattern in template.guard.patterns():
+        steps.append(normalizers.Replace(Regex(pattern), f"{first} "))
+    if parts.strips_left or parts.strips_right:
+        steps.append(normalizers.Strip(left=parts.strips_left, right=parts.strips_right))
+    return normalizers.Sequence([*steps, *([] if own is None else [own])]) if steps else own
 
 
 def pipeline_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:

@@ -87,6 +87,7 @@ class PromptTemplate:
         system_role: whether the instruction is a system turn; otherwise it opens the first user turn, as for a chat
             template without a system role, or with one that it leaves out once there is an answer.
         adds_bos: whether the tokenizer adds a BOS token before a text.
+        guard: breaks up the control tokens and role markers that a text spells out.
 
     Raises:
         PromptError: there is no chat template or no end of turn, an answer has no tokens, two labels have the same
@@ -116,7 +117,7 @@ class PromptTemplate:
         format = ChatFormat.find(chat, task.date)
         self.chat, self.system_role, self._turn = format.template, format.system_role, format.turn
         self.task = task.model_copy(update={"date": format.day})
-        self._guard = self._make_guard()
+        self.guard = self._make_guard()
         self._add_examples(examples)
         self.end_of_turn, self._text_end = self._find_end()
         self.end_ids |= {self.end_of_turn}
@@ -236,7 +237,7 @@ class PromptTemplate:
 
     def _safe(self, text: str) -> tuple[str, int]:
         """Return ``text`` cleaned and with control tokens and role markers broken up, and the number of these."""
-        return self._guard.escape(clean(text, self.task.clean))
+        return self.guard.escape(clean(text, self.task.clean))
 
     def _render_row(self, row: int, text: str, split: str) -> str:
         try:

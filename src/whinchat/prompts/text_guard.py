@@ -29,10 +29,12 @@ class TextGuard:
     Attributes:
         markup: control tokens, tags and headings; None for a tokenizer and a template without any.
         words: words with a colon; None where the template writes none.
+        first_characters: what the strings of ``markup`` begin with.
     """
 
     markup: re.Pattern[str] | None
     words: re.Pattern[str] | None
+    first_characters: frozenset[str]
 
     @classmethod
     def build(cls, control: Iterable[str], chats: Iterable[str], contents: Iterable[str]) -> "TextGuard":
@@ -43,6 +45,7 @@ class TextGuard:
             chats: rendered chats.
             contents: the contents of the messages in ``chats``, none of which the template writes itself.
         """
+        control = set(control)
         tokens = _alternatives(control)
         around = re.compile("|".join(map(re.escape, contents)))
         gaps = [gap for chat in chats for gap in around.split(chat)]
@@ -70,7 +73,8 @@ class TextGuard:
             )
             if pattern
         ]
-        return cls(_compiled(markup), _compiled(words))
+        firsts = frozenset(string[0] for string in control | tags | headings)
+        return cls(_compiled(markup), _compiled(words), firsts)
 
     def escape(self, text: str) -> tuple[str, int]:
         """Break up with a space what ``text`` must not contain, and count the places."""
@@ -81,6 +85,21 @@ class TextGuard:
         if self.words:
             text, broken_words = self.words.subn(lambda match: f"{match[0]} ", text)
         return text, broken_markup + broken_words
+
+    def spelled_out(self, text: str) -> set[str]:
+        """Return what ``escape`` would break up in ``text``."""
+        found = self.markup.findall(text) if self.markup else []
+        return {*found, *(f"{word}:" for word in (self.words.findall(text) if self.words else []))}
+
+    def patterns(self) -> list[tuple[str, str]]:
+        """Return pairs (c, pattern) for other engines of regular expressions, which replace every match by "c ".
+
+        Each pattern matches the first character, c, of a control token, tag or heading. Words are left out, since
+        engines without references to a match cannot put a space behind them.
+        """
+        if not self.markup:
+            return []
+        return [(first, f"(?={self.markup.pattern}){re.escape(first)}") for first in sorted(self.first_characters)]
 
 
 def control_tokens(tokenizer: Any, source: str, chat_ids: Iterable[int]) -> set[str]:
