@@ -89,7 +89,7 @@ def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: 
     before, between, after, end = map(_literal, (frame.before, frame.between, frame.after, stop))
     lines = [
         f"# ollama create {name} -f Modelfile",
-        *(["# Send texts without white space at their ends: the model was trained on such texts."] if frame.strips else []),
+        *(["# Send texts without white space at their ends, as the model was trained."] if frame.strips else []),
         f"FROM ./{weights}",
         f'TEMPLATE """{before}{{{{ .System }}}}{between}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{end}"""',
         f'SYSTEM """{template.task.instruction}"""',
