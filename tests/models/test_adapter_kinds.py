@@ -31,6 +31,7 @@ from peft import (
 from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
+from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
 from whinchat.models.adapter_kinds import check_adapter_kind
 from whinchat.models.adapters import adapter_layers, adapters_disabled, load_adapter
@@ -189,6 +190,22 @@ def test_other_kinds_on_nf4(tiny_llama_wide: Path, tmp_path: Path, name: str) ->
     """PEFT names their layers over NF4 weights Linear4bit, as bitsandbytes names its own."""
     saved_adapter(tiny_llama_wide, KINDS[name], tmp_path)
     assert not same_as_plain_passes(tiny_llama_wide, tmp_path, load_in="nf4", compute_dtype="float32")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("architecture", "fields"),
+    [
+        ("GPT-2", {"target_modules": ["c_attn", "c_proj", "c_fc"], "use_dora": True}),
+        ("Mamba", {"target_modules": ["in_proj", "x_proj"]}),
+        ("GPT-OSS", {"target_modules": ["q_proj"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}),
+    ],
+)
+def test_other_layers(tmp_path: Path, architecture: str, fields: dict[str, Any]) -> None:
+    tiny_models.chatml_tokenizer(tmp_path)
+    ZOO[architecture].build().save_pretrained(tmp_path)
+    saved_adapter(tmp_path, lora(**fields), tmp_path / "adapter")
+    assert not same_as_plain_passes(tmp_path, tmp_path / "adapter")
 
 
 def test_two_active_adapters_go_the_plain_way(tiny_llama: Path, tmp_path: Path) -> None:

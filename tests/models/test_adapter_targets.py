@@ -14,12 +14,13 @@ from peft import PeftModel
 from pydantic import ValidationError
 from torch import Tensor
 
-from tests.helpers import plain_forward, tiny_models
+from tests.helpers import finished_runs, plain_forward, tiny_models
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
 from whinchat.models.adapter_targets import adapted_share, expert_parameters, lora_layers, plan_adapter
 from whinchat.models.adapters import attach_adapter, merge_adapter, save_adapter
 from whinchat.recipe.schema import AdapterConfig
+from whinchat.training.prepare import prepare_run
 
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "dora": {"method": "dora"}, "pissa": {"init": "pissa"}}
 # One of each kind: Conv1D, a linear layer of its own class, Mamba (two), hybrids, experts, a router that is a linear
@@ -140,6 +141,18 @@ def test_the_share_counts_the_layers_with_an_adapter(tiny_llama_wide: Path) -> N
     tuned = attach_adapter(held, adapter(method="dora", target_modules=("k_proj",)), seed=1)
     assert adapted_share(tuned) == pytest.approx(keys / total)
     assert not plan_adapter(model, adapter()).notes[1:]
+
+
+def test_a_run_says_the_share_before_anything_is_spent(
+    tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
+    with caplog.at_level("INFO", logger="whinchat.progress"):
+        prepare_run(recipe)
+    assert "The adapter is attached to 14 layers, which hold " in caplog.text
+    refused = recipe.model_copy(update={"adapter": adapter(target_parameters=("experts.down_proj",))})
+    with pytest.raises(ModelError, match="match no experts' weights of LlamaForCausalLM"):
+        prepare_run(refused)
 
 
 def test_layers_that_the_model_does_not_call_get_no_adapter() -> None:
