@@ -133,6 +133,8 @@ SUPPORTED: dict[str, tuple[Any, dict[str, Any]]] = {
     "qwen3-windows": (Qwen3Config, {**windows(SHORT), "use_sliding_window": True, "head_dim": 16}),
     "smollm3": (SmolLM3Config, {"num_hidden_layers": 3, "no_rope_layers": [1, 0, 1]}),
     "smollm3-last-without-positions": (SmolLM3Config, {"no_rope_layers": [1, 0], "attention_bias": True}),
+    # transformers builds its masks from the types of the layers alone.
+    "smollm3-windows-by-type": (SmolLM3Config, {**windows(MIDDLE, FULL), "use_sliding_window": False}),
     "smollm3-windows": (
         SmolLM3Config,
         {**windows(MIDDLE), "no_rope_layers": [1, 0, 0], "use_sliding_window": True, "mlp_bias": True},
