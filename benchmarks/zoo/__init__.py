@@ -1,0 +1,1 @@
+"""Which architectures of transformers whinchat computes right, refuses, or computes fast; `make zoo` runs it."""
