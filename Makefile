@@ -7,7 +7,7 @@ RUN := $(BIN)/whinchat
 LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
 
-.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama docs format clean help
+.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama zoo docs format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench-full: $(VENV)/.bench  ## all contestants, all points, more rounds: well ov
 bench-llama: $(VENV)/.bench  ## build llama.cpp's Python binding for the benchmarks (minutes)
 	CMAKE_ARGS="$(LLAMA_OPTIONS)" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--no-binary llama-cpp-python llama-cpp-python
+
+zoo: $(VENV)/.dev  ## try every architecture of transformers on tiny models and write docs/backbones.md (about 15 minutes)
+	$(BIN)/python -m benchmarks.zoo --publish
 
 docs: $(VENV)/.docs  ## the documentation site in build/site; a broken link fails
 	$(BIN)/python docs/generate.py

@@ -5,13 +5,14 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.zoo import ZOO
 from tests.helpers.zoo_checks import (
     TOLERANCE,
@@ -27,6 +28,7 @@ from benchmarks.zoo.speed import relative_speed
 from whinchat.errors import WhinchatError
 from whinchat.export.export_registry import export_names
 from whinchat.export.export_run import export_run
+from whinchat.models.capabilities import continues_from_cache
 from whinchat.pipelines.run import run
 
 RIGHT, REFUSED, WRONG, TRACEBACK = "right", "refused", "WRONG", "TRACEBACK"
@@ -44,13 +46,12 @@ def start_worker(log: Path) -> None:
         os.dup2(stream.fileno(), standard.fileno())
 
 
-def examine(name: str, *, speed: bool = True, runs: bool = True) -> dict[str, Any]:
-    """Return the row of the architecture ``name``: the path that whinchat takes, and a cell for each column.
+def examine(name: str, skipped: Collection[str] = ()) -> dict[str, Any]:
+    """Return the row of the architecture ``name``: the way that whinchat takes, and a cell for each column.
 
     Args:
         name: of ``ZOO``.
-        speed: whether to measure the speed, too.
-        runs: whether to run a recipe from end to end and to export the result, too.
+        skipped: "speed", "run" or an export format, which are left out.
     """
     kind = ZOO[name]
     row: dict[str, Any] = {"name": name, "model_type": kind.model_type}
@@ -67,19 +68,20 @@ def examine(name: str, *, speed: bool = True, runs: bool = True) -> dict[str, An
             row["load"] = judged(lambda: pairs.append(tuned_pair(folder, Path(scratch) / "twin", pairs[0].backbone)))
         if len(pairs) == 2:
             tuned = pairs[1]
-            row["path"] = "packed" if tuned.packed else "plain"
+            row["way"] = _way(tuned)
             row["scores"] = judged(lambda: _scores(tuned))
             row["gradients"] = judged(lambda: _gradients(tuned))
             row["generation"] = judged(lambda: _generation(tuned))
-        if runs:
+        if "run" not in skipped:
             result = Path(scratch) / "run"
             source = finished_runs.write_csv(Path(scratch) / "texts.csv")
-            row["run"] = judged(lambda: run(finished_runs.recipe_for(folder, source), result))
+            with draw_no_figures():  # figures take longer than the run, and know nothing of the model
+                row["run"] = judged(lambda: run(finished_runs.recipe_for(folder, source), result))
             if row["run"]["verdict"] == RIGHT:
-                for form in export_names():
+                for form in set(export_names()).difference(skipped):
                     row[form] = judged(lambda form=form: export_run(result, form, Path(scratch) / form))
-        if speed and row.get("gradients", {}).get("verdict") == RIGHT:
-            row["speed"] = relative_speed(kind, Path(scratch))
+        if "speed" not in skipped and row.get("gradients", {}).get("verdict") == RIGHT:
+            row["measured"] = judged(lambda: row.update(speed=relative_speed(kind, Path(scratch))))
     return row
 
 
@@ -97,6 +99,12 @@ def judge(check: Callable[[], object], scratch: str = "") -> Cell:
         reason = (str(fault).strip().splitlines() or [""])[0]
         return {"verdict": TRACEBACK, "reason": f"{type(fault).__name__}: {reason}"}
     return {"verdict": RIGHT}
+
+
+def _way(pair: Pair) -> str:
+    if pair.packed:
+        return "packed"
+    return "cached" if continues_from_cache(pair.model) else "rows"
 
 
 def _scores(pair: Pair) -> None:

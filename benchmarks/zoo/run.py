@@ -5,9 +5,8 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from benchmarks.machine import ROOT, machine, provenance, versions
 from benchmarks.tables import save
 from benchmarks.zoo.examine import examine, start_worker
 from benchmarks.zoo.page import faults, page
+from whinchat.export.export_registry import export_names
 
 RESULT = Path("benchmarks/results/zoo.json")
 PAGE = ROOT / "docs" / "backbones.md"
@@ -26,42 +26,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, which is 1 where a cell is wrong or a traceback."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description="Examine architectures.")
     parser.add_argument("--only", action="append", metavar="NAME", help="examine only this architecture; repeatable")
-    parser.add_argument("--no-speed", action="store_true", help="leave the speed out")
-    parser.add_argument("--no-runs", action="store_true", help="leave runs and exports out")
+    parser.add_argument(
+        "--skip", action="append", default=[], choices=("speed", "run", *export_names()), help="leave this column out"
+    )
+    parser.add_argument("--add", action="store_true", help="keep what --out holds and is not measured anew")
     parser.add_argument("--workers", type=int, default=2, help="architectures examined at the same time (2)")
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
+    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write; the page goes beside it")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the page of this file")
     parser.add_argument("--publish", action="store_true", help="also write docs/backbones.md")
     options = parser.parse_args(arguments)
-    if options.render:
-        result = json.loads(options.render.read_text(encoding="utf-8"))
-    else:
-        names = options.only or list(ZOO)
-        result = run_all(names, options.workers, speed=not options.no_speed, runs=not options.no_runs)
-        save(result, options.out)
-        options.out.with_suffix(".md").write_text(page(result), encoding="utf-8")
-    if options.publish:
-        PAGE.write_text(page(result), encoding="utf-8")
+    out = options.render or options.out
+    if not options.render:
+        known = json.loads(out.read_text(encoding="utf-8"))["rows"] if options.add else []
+        for result in examined(options.only or list(ZOO), options.workers, options.skip, known):
+            save(result, out)
+    result = json.loads(out.read_text(encoding="utf-8"))
+    for path in (out.with_suffix(".md"), *([PAGE] if options.publish else ())):
+        path.write_text(page(result), encoding="utf-8")
     for fault in faults(result):
         print(fault, file=sys.stderr)
     return 1 if faults(result) else 0
 
 
-def run_all(names: Sequence[str], workers: int, *, speed: bool, runs: bool) -> dict[str, Any]:
-    """Examine the architectures ``names`` in processes of their own, and return the result."""
+def examined(
+    names: Sequence[str], workers: int, skipped: Sequence[str] = (), known: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
+    """Examine the architectures ``names`` in processes of their own, and yield the result after each of them.
+
+    Args:
+        names: of ``ZOO``.
+        workers: number of processes.
+        skipped: columns to leave out.
+        known: rows of an earlier result, whose other cells are kept.
+    """
     started = time.perf_counter()
     head = {"provenance": provenance("python -m benchmarks.zoo"), "machine": machine(), "versions": versions()}
-    rows: dict[str, Any] = {}
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-        initargs=(RESULT.parent / "logs" / "zoo.log",),
-    )
-    with pool:
-        jobs = {pool.submit(partial(examine, name, speed=speed, runs=runs)): name for name in names}
-        for job in as_completed(jobs):
-            rows[jobs[job]] = row = job.result()
+    rows: dict[str, dict[str, Any]] = {row["name"]: dict(row) for row in known}
+    spawn = multiprocessing.get_context("spawn")
+    log = RESULT.parent / "logs" / "zoo.log"
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=start_worker, initargs=(log,)) as pool:
+        jobs = [pool.submit(examine, name, skipped) for name in names]
+        for count, job in enumerate(as_completed(jobs), start=1):
+            row = job.result()
+            rows[row["name"]] = {**rows.get(row["name"], {}), **row}
             cells = {key: cell["verdict"] for key, cell in row.items() if isinstance(cell, dict) and "verdict" in cell}
-            print(f"[{len(rows)}/{len(names)}] {row['name']}: {cells}", flush=True)
-    return {**head, "seconds": time.perf_counter() - started, "rows": [rows[name] for name in names]}
+            print(f"[{count}/{len(names)}] {row['name']}: {cells}", flush=True)
+            done = [rows[name] for name in ZOO if name in rows]
+            yield {**head, "seconds": time.perf_counter() - started, "rows": done}
