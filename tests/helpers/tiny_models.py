@@ -108,10 +108,11 @@ def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 48
     save_llama_tokenizer(train_llama_tokenizer(lines, vocab - 259), folder, template)
 
 
-def chatml_tokenizer(folder: Path, template: str | None = CHATML) -> None:
+def chatml_tokenizer(folder: Path, template: str | None = CHATML, vocab: int = 480) -> None:
     """Save a byte-level BPE tokenizer with ChatML's markers to ``folder``; it adds no BOS."""
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-    bpe_tokenizer(special, bos="<|im_start|>", eos="<|im_end|>", template=template).save_pretrained(folder)
+    tokenizer = bpe_tokenizer(special, bos="<|im_start|>", eos="<|im_end|>", template=template, vocab=vocab)
+    tokenizer.save_pretrained(folder)
 
 
 def bpe_tokenizer(
