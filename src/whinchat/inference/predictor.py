@@ -165,7 +165,7 @@ def saved_prompts(saved: SavedClassifier, tokenizer: ChatTokenizer) -> tuple[Rec
     template = tokenizer.template(recipe.dated(saved.day), chat_template=saved.chat_template())
     if recipe.task.date is None and template.task.date is not None:
         logging.getLogger("whinchat").warning(
-            f"{saved.folder}: its prompts state the date, and the version that trained it did not store which; they now "
-            f"say {template.task.date}. If training was on another day, set task.date in its recipe.yaml."
+            f"{saved.folder}: its prompts state the date, and the version that trained it did not store which; they "
+            f"now say {template.task.date}. If training was on another day, set task.date in its recipe.yaml."
         )
     return recipe.model_copy(update={"task": template.task}), template
