@@ -76,7 +76,8 @@ def examine(name: str, skipped: Collection[str] = ()) -> dict[str, Any]:
             result = Path(scratch) / "run"
             source = finished_runs.write_csv(Path(scratch) / "texts.csv")
             with draw_no_figures():  # figures take longer than the run, and know nothing of the model
-                row["run"] = judged(lambda: run(finished_runs.recipe_for(folder, source), result))
+                recipe = finished_runs.recipe_for(folder, source, evaluate={"metric": "accuracy"})
+                row["run"] = judged(lambda: run(recipe, result))
             if row["run"]["verdict"] == RIGHT:
                 for form in set(export_names()).difference(skipped):
                     row[form] = judged(lambda form=form: export_run(result, form, Path(scratch) / form))

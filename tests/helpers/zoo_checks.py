@@ -93,8 +93,9 @@ def loss_errors(pair: Pair, labels: Sequence[str], loss: str, texts: Sequence[st
     """
     engine = pair.engine(labels)
     targets = [row % len(labels) for row in range(len(texts))]
-    # The model is in training mode while it trains; the adapter has no dropout here.
-    pair.model.train()
+    # The model is in training mode while it trains; the adapter has no dropout here. PhiMoE alone draws its experts at
+    # random then, as it was trained.
+    pair.model.train(pair.model.config.model_type != "phimoe")
     ours = batch_loss(engine, loss, texts, targets)
     prompts = [prompt.ids for prompt in engine.template.encode(texts)]
     if loss == "choice":

@@ -100,6 +100,11 @@ def check_causal(model: Any) -> None:
     """
     if reason := _REFUSED.get(model.config.model_type):
         raise ModelError(f"{type(model).__name__}: is not supported: {reason}; choose another model")
+    if getattr(model.config, "alibi", False) and getattr(model.config, "_attn_implementation", None) == "eager":
+        raise ModelError(
+            f"{type(model).__name__}: transformers counts ALiBi's bias twice in eager attention; set "
+            "backbone.attn_implementation=sdpa"
+        )
     if model.config.model_type in _CONTINUES_FROM_CACHE:
         return
     weight = model.get_input_embeddings().weight
