@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ MAC = Machine(("mps",), fast_bfloat16=True, fast_float16=True)
         (OLD_CPU, {"load_in": "nf4"}, ("cpu", "nf4", "float32", "eager")),
         (NEW_CPU, {"load_in": "nf4"}, ("cpu", "nf4", "bfloat16", "eager")),
         (GPU, {"load_in": "nf4", "compute_dtype": "float16"}, ("cuda", "nf4", "float16", "sdpa")),
+        (OLD_GPU, {"load_in": "nf4"}, ("cuda", "nf4", "float16", "sdpa")),
+        (OLD_GPU, {"load_in": "nf4", "compute_dtype": "float16"}, ("cuda", "nf4", "float16", "sdpa")),
         (NEW_CPU, {"load_in": "nf4", "compute_dtype": "float16"}, ("cpu", "nf4", "bfloat16", "eager")),
         (OLD_CPU, {"load_in": "nf4", "compute_dtype": "float16"}, ("cpu", "nf4", "float32", "eager")),
         (NEW_CPU, {"load_in": "float16"}, ("cpu", "bfloat16", "bfloat16", "eager")),
@@ -67,6 +70,22 @@ def test_plans_that_cannot_be_met() -> None:
         plan_device(BackboneConfig(model="any", device="cuda"), NEW_CPU)
     with pytest.raises(ModelError, match="nf4 needs bitsandbytes, which has no kernels for mps"):
         plan_device(BackboneConfig(model="any", load_in="nf4"), MAC)
+
+
+@pytest.fixture
+def _tf32() -> Iterator[None]:
+    """Rounded float32 products; monkeypatch cannot restore this setting of torch."""
+    before, torch.backends.cuda.matmul.fp32_precision = torch.backends.cuda.matmul.fp32_precision, "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("_tf32")
+def test_rounded_float32_products_are_named() -> None:
+    exact = {"load_in": "float32"}
+    assert "TF32" in plan_device(BackboneConfig(model="any", **exact), GPU).notes[0]
+    assert plan_device(BackboneConfig(model="any"), GPU).notes == (), "no float32 products"
+    assert plan_device(BackboneConfig(model="any", **exact), OLD_CPU).notes == ()
 
 
 def test_versions_of_what_is_installed() -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2ForCausalLM, LlamaForCausalLM
+from transformers import Gemma2ForCausalLM, Gemma3ForConditionalGeneration, LlamaForCausalLM
 
 from tests.helpers import tiny_models
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
-from whinchat.models.device import DevicePlan
-from whinchat.models.model_class import fit_attention
+from whinchat.models import backbone
+from whinchat.models.device import DevicePlan, Machine, plan_device
+from whinchat.models.model_class import fit_attention, fit_float16
+from whinchat.recipe.schema import BackboneConfig
 
 ON_GPU = DevicePlan("cuda", "bfloat16", "bfloat16", "sdpa", double_quant=True, notes=("a note",))
 
@@ -88,3 +90,41 @@ def test_nf4_holds_the_layers_of_gpt2(tmp_path: Path) -> None:
         exact, narrow = (backbone.model(input_ids=ids).logits.flatten() for backbone in backbones)
     assert torch.corrcoef(torch.stack([exact, narrow]))[0, 1] > 0.9
     assert not torch.allclose(exact, narrow)
+
+
+T4 = Machine(("cuda",), fast_bfloat16=False, fast_float16=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "planned"),
+    [
+        ({}, ("float32", "float32")),
+        ({"load_in": "float16"}, ("float32", "float32")),
+        ({"load_in": "float32", "compute_dtype": "float16"}, ("float32", "float32")),
+        ({"load_in": "nf4"}, ("nf4", "float32")),
+    ],
+)
+@pytest.mark.parametrize("overflowing", [Gemma2ForCausalLM, Gemma3ForConditionalGeneration])
+def test_families_that_overflow_in_float16_are_computed_in_float32(
+    asked: dict[str, Any], planned: tuple[str, str], overflowing: Any
+) -> None:
+    plan = plan_device(BackboneConfig(model="any", **asked), T4)
+    assert plan.compute_dtype == "float16"
+    assert fit_float16(plan, LlamaForCausalLM) == plan
+    fitted = fit_float16(plan, overflowing)
+    assert (fitted.load_in, fitted.compute_dtype) == planned
+    assert fitted.notes == (
+        f"{overflowing.config_class.model_type} models overflow in float16; float32 is used instead",
+    )
+
+
+def test_other_data_types_stay() -> None:
+    assert fit_float16(ON_GPU, Gemma2ForCausalLM) == ON_GPU
+
+
+def test_an_overflowing_model_is_loaded_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = DevicePlan("cpu", "float16", "float16", "eager", double_quant=True)
+    monkeypatch.setattr(backbone, "plan_device", lambda _: plan)
+    loaded = tiny_models.load(saved("Gemma 2", tmp_path))
+    assert loaded.plan.compute_dtype == "float32"
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}

@@ -6,6 +6,7 @@ B: rows of a batch. N: answer nodes. V: vocabulary. K: labels. R: prompts.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
+from whinchat.errors import ModelError
 from whinchat.models.forward import Engine, answer_logits, inference
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress, progress
@@ -85,6 +87,9 @@ def score_prompts(
 
     Returns:
         Log-probabilities, (R, K), rows in the order of ``prompts``, columns in the order of the labels.
+
+    Raises:
+        ModelError: the scores of a prompt are not finite.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
@@ -95,6 +100,8 @@ def score_prompts(
 
     def score_rows(rows: list[int]) -> list[int]:
         scores[rows] = _score_batch(engine, [ids[row] for row in rows], prefix, labels_only).cpu().numpy()
+        for row in rows:
+            _check_finite(engine, scores[row], ids[row], f"{title}: prompt {row + 1} of {len(ids)}")
         return rows
 
     with ExitStack() as stack:
@@ -130,6 +137,24 @@ def _score_batch(
             return label_logits(engine, batch, prefix)
         logits = answer_logits(engine.model, engine.plan, batch, engine.tree, prefix)
         return label_log_probs(logits, engine.tree)
+
+
+def _check_finite(engine: Engine, scores: NDArray[np.float32], prompt: tuple[int, ...], name: str) -> None:
+    """Check that the scores (K,) of ``prompt`` order the labels; ``name`` is how the message calls the prompt.
+
+    Raises:
+        ModelError: a score is NaN or infinite, or none is above minus infinity.
+    """
+    if np.isfinite(scores.max()):  # NaN where any score is
+        return
+    template, plan = engine.template, engine.plan
+    text = template.tokenizer.decode(prompt).rpartition(template.task.instruction)[2]
+    if plan.compute_dtype == "float32":
+        remedy = "the weights or the adapter hold numbers that are not finite, as after training with too high a rate"
+    else:
+        wider = "backbone.load_in=auto and backbone.compute_dtype=float32"
+        remedy = f"{plan.compute_dtype} may have overflowed; set {wider}"
+    raise ModelError(f"{name} ({shorten(text, 120)!r}) has scores that are not finite numbers: {remedy}")
 
 
 def _continues(prompt: tuple[int, ...], prefix: tuple[int, ...]) -> bool:

@@ -19,7 +19,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
-from whinchat.models.model_class import causal_model_class, fit_attention, nf4_notes
+from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.template import ChatTokenizer
@@ -124,7 +124,8 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
     if plan.load_in == "nf4":
         require_bitsandbytes()
     source = source or find_model(backbone)
-    plan = fit_attention(plan, backbone.attn_implementation, _model_class(source))
+    model_class = _model_class(source)
+    plan = fit_float16(fit_attention(plan, backbone.attn_implementation, model_class), model_class)
     tokenizer = load_tokenizer(source, trained)
     options: dict[str, Any] = {
         # With NF4 this is the data type of the unquantized weights: embeddings and norms.

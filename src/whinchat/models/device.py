@@ -143,6 +143,9 @@ def plan_device(backbone: BackboneConfig, machine: Machine | None = None) -> Dev
         compute = narrow
         notes = (f"float16 products are emulated on this {device}; {compute} is used instead",)
         load_in = compute if load_in == "float16" else load_in
+    if device == "cuda" and compute == "float32" and torch.backends.cuda.matmul.fp32_precision == "tf32":
+        # torch's default is exact; only a program around whinchat can have asked for this.
+        notes = (*notes, "float32 products are rounded to TF32's 10 bits, as torch's settings in this process ask for")
     attention = backbone.attn_implementation
     if attention == "auto":
         # On a CPU, the backward pass of fused attention costs more time than the kernel saves (docs/decisions.md).

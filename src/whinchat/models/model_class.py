@@ -9,6 +9,14 @@ from whinchat.errors import ModelError
 from whinchat.models.device import DevicePlan
 from whinchat.models.parameter_count import parameter_size
 
+# Their activations exceed float16's largest number, 65504: Gemma's reach some 800,000. Sources:
+# github.com/huggingface/transformers/issues/36822 and 11076, github.com/unslothai/unsloth/pull/4014 and 5092, the model
+# card of microsoft/phi-2.
+_OVERFLOWS_FLOAT16 = frozenset({
+    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt_neo",
+    "gpt_oss", "phi",
+})  # fmt: skip
+
 # NF4 that holds less than this share of the weights it could hold is said.
 _NF4_COMPLETE = 0.95
 
@@ -70,6 +78,19 @@ def fit_attention(plan: DevicePlan, requested: str, model_class: type[PreTrained
         )
     return replace(
         plan, attn_implementation="eager", notes=(*plan.notes, f"{model_class.__name__} has eager attention only")
+    )
+
+
+def fit_float16(plan: DevicePlan, model_class: type[PreTrainedModel]) -> DevicePlan:
+    """Return ``plan``, with float32 in place of float16 for models that are known to overflow in float16."""
+    kind = model_class.config_class.model_type
+    if plan.compute_dtype != "float16" or kind not in _OVERFLOWS_FLOAT16:
+        return plan
+    return replace(
+        plan,
+        load_in="float32" if plan.load_in == "float16" else plan.load_in,
+        compute_dtype="float32",
+        notes=(*plan.notes, f"{kind} models overflow in float16; float32 is used instead"),
     )
 
 

@@ -27,6 +27,20 @@ def init_processes(device: str) -> None:
         PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
+def idle_gpus_note(device: str) -> str | None:
+    """Return a sentence on the GPUs that a single process leaves idle; None where there is none.
+
+    Args:
+        device: the device of the plan.
+    """
+    if device != "cuda" or world_size() > 1 or (count := torch.cuda.device_count()) < 2:
+        return None
+    return (
+        f"this machine has {count} GPUs, and one process trains on one of them; `accelerate launch --multi_gpu "
+        f"--num_processes {count} -m whinchat train RECIPE --out RUN` trains on all"
+    )
+
+
 def first_process_value(value: T) -> T:
     """Return the ``value`` that process 0 passes. Every process must call this function."""
     if world_size() == 1:

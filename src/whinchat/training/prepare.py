@@ -12,6 +12,7 @@ from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
+from whinchat.training.distributed import idle_gpus_note
 from whinchat.training.launch import world_size
 from whinchat.training.trackers import check_trackers
 from whinchat.training.trainer import training_arguments
@@ -56,7 +57,8 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
     check_trackers(recipe.train.report_to)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
     # The adapter is attached after the first evaluation, so whether it fits is found out here.
-    for note in (*backbone.plan.notes, *plan_adapter(backbone.model, recipe.adapter).notes):
+    notes = (*backbone.plan.notes, *plan_adapter(backbone.model, recipe.adapter).notes)
+    for note in filter(None, (*notes, idle_gpus_note(backbone.plan.device))):
         logger.info(note)
     try:
         # Built here only to fail now rather than after the first evaluation.

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from whinchat.data.dataset import Split
+from whinchat.errors import ModelError
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
@@ -122,9 +123,14 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             inputs: the tensors of ``Collator``.
             return_outputs: ignored; nothing reads the logits.
             num_items_in_batch: items of the accumulated batch; None for those of this micro-batch.
+
+        Raises:
+            ModelError: the loss is not finite. Trainer would skip its steps or go on with broken weights, unsaid.
         """
         engine, loss_name, labels = self.engine, self.recipe.train.loss, inputs["labels"]
         losses = distributed.call_as_forward(model, lambda: row_losses(engine, loss_name, inputs, self._offsets))
+        if not losses.isfinite().all():
+            raise ModelError(_not_finite(engine.plan, self.state.global_step))
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
         return loss
@@ -153,6 +159,14 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def _not_finite(plan: DevicePlan, step: int) -> str:
+    """Return the message on a loss that is not finite after ``step`` optimizer steps."""
+    remedy = "set a lower train.learning_rate"
+    if plan.compute_dtype != "float32":
+        remedy += f", or backbone.load_in=auto and backbone.compute_dtype=float32 if {plan.compute_dtype} overflows"
+    return f"the training loss is not a finite number after {step} optimizer steps; {remedy}"
 
 
 class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -195,10 +209,19 @@ def length_grouped_loader(trainer: Trainer, lengths: Sequence[int], train: Train
     processes = world_size()
     batch_size = train.per_device_train_batch_size * processes
     batches = LengthGroupedBatchSampler(lengths, batch_size, train.seed, processes=processes, process=process_rank())
-    loader = DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
+    # Copies from pinned memory run while the GPU computes. Elsewhere pinning would only copy once more.
+    pinned = trainer.accelerator.device.type == "cuda"
+    loader = DataLoader(
+        trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator, pin_memory=pinned
+    )
     # The sampler yields this process's share already. accelerate's own sharing needs a short batch to come last.
     prepared: DataLoader[Any] = prepare_data_loader(
-        loader, trainer.accelerator.device, num_processes=1, process_index=0, put_on_device=True
+        loader,
+        trainer.accelerator.device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=True,
+        non_blocking=pinned,
     )
     return prepared
 
@@ -217,7 +240,7 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
     train = recipe.train
     best = train.keep == "best"
     watch = train.eval_steps is not None
-    return TrainingArguments(
+    args = TrainingArguments(
         **train.model_dump(include=_SHARED_KEYS),
         output_dir=str(folder),
         logging_first_step=True,
@@ -241,6 +264,9 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
         # The engine applies autocast itself. fp16 here only adds the gradient scaler that float16's range needs.
         fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
     )
+    # With more, Trainer would wrap the model in DataParallel, which the loss goes around, and count larger batches.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args
 
 
 def callbacks(train: TrainConfig) -> list[Any]:
