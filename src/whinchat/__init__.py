@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
     from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
+    from whinchat.pipelines.inspect_model import ModelReport, inspect_model
     from whinchat.pipelines.push_run import PushResult, push_run
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
@@ -65,6 +66,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
     "whinchat.pipelines.inspect_machine": ("MachineReport", "inspect_machine"),
+    "whinchat.pipelines.inspect_model": ("ModelReport", "inspect_model"),
     "whinchat.pipelines.push_run": ("PushResult", "push_run"),
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),
@@ -82,10 +84,10 @@ _NAMES_OF_MODULES = {
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
-    "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport",
+    "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport", "ModelReport",
     "Predictions", "Predictor", "PushResult", "Recipe", "Review", "ReviewFolder", "ReviewedRow", "RunComparison",
     "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__", "calibrate_run",
-    "compare_runs", "evaluate_run", "export_run", "inspect_example", "inspect_machine", "list_arenas", "list_recipes",
+    "compare_runs", "evaluate_run", "export_run", "inspect_example", "inspect_machine", "inspect_model", "list_arenas", "list_recipes",
     "list_runs", "load_arena", "load_recipe", "predict_file", "push_run", "rebuild_report", "review_run", "run",
     "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 import yaml
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.command_line import Whinchat
@@ -242,10 +243,25 @@ def load_after(run: Path) -> float:
 
 
 def test_doctor_takes_model_sizes_from_configurations(whinchat: Whinchat, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1_100_048_384, load_recipe("demo").backbone.model: 134_515_008}
-    monkeypatch.setattr(
-        "whinchat.pipelines.inspect_machine.count_configured_parameters", lambda model, revision: sizes.get(model)
-    )
+    shapes = {
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0": (2048, 5632, 22, 32, 4, 32000),
+        load_recipe("demo").backbone.model: (576, 1536, 30, 9, 3, 49152),
+    }
+
+    def configured(model: str, revision: str | None) -> LlamaForCausalLM | None:
+        if model not in shapes:
+            return None
+        names = (
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+            "vocab_size",
+        )  # fmt: skip
+        tied = model.startswith("package:")
+        with torch.device("meta"):
+            return LlamaForCausalLM(
+                LlamaConfig(**dict(zip(names, shapes[model], strict=True)), tie_word_embeddings=tied)
+            )
+
+    monkeypatch.setattr("whinchat.models.training_memory.configured_model", configured)
     report = json.loads(whinchat("doctor", "--json").out)
     fits = {fit["recipe"]: fit for fit in report["recipes"]}
     assert fits["tinyllama-qlora"]["parameters"] == 1_100_048_384

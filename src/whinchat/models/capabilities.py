@@ -92,11 +92,11 @@ def check_length(model: Any, longest: int, nodes: int) -> None:
         )
 
 
-def check_causal(model: Any) -> None:
-    """Check that later tokens change no earlier logits, as padding at the end requires; run a model that is not known.
+def check_known_faults(model: Any) -> None:
+    """Check that the model is none that is known to be wrong in whinchat.
 
     Raises:
-        ModelError: the model is not causal, or known to be wrong in whinchat.
+        ModelError: it is.
     """
     if reason := _REFUSED.get(model.config.model_type):
         raise ModelError(f"{type(model).__name__}: is not supported: {reason}; choose another model")
@@ -105,6 +105,15 @@ def check_causal(model: Any) -> None:
             f"{type(model).__name__}: transformers counts ALiBi's bias twice in eager attention; set "
             "backbone.attn_implementation=sdpa"
         )
+
+
+def check_causal(model: Any) -> None:
+    """Check that later tokens change no earlier logits, as padding at the end requires; run a model that is not known.
+
+    Raises:
+        ModelError: the model is not causal, or known to be wrong in whinchat.
+    """
+    check_known_faults(model)
     if model.config.model_type in _CONTINUES_FROM_CACHE:
         return
     weight = model.get_input_embeddings().weight

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry
 from whinchat.models.gguf_import import conversion_target
@@ -15,19 +15,17 @@ def parameter_size(parameter: nn.Parameter) -> int:
     return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
-def count_configured_parameters(model: str, revision: str | None = None) -> int | None:
-    """Count the parameters that the configuration of ``model`` describes; tied weights count once.
-
-    The model is built on PyTorch's meta device, where a tensor has a shape and takes no memory.
+def configured_model(model: str, revision: str | None = None) -> PreTrainedModel | None:
+    """Build the model that a configuration describes, on PyTorch's meta device, where a tensor takes no memory.
 
     Args:
         model: ``backbone.model`` of a recipe: a local folder, ``package:NAME``, or OWNER/NAME on the Hugging Face hub.
         revision: ``backbone.revision`` of the recipe.
 
     Returns:
-        The number of parameters. None where no ``config.json`` can be read without network (a hub model that is not in
-        the hub's cache, a package whose model has not been fetched and converted yet), or where transformers does not
-        know the architecture.
+        The model. None where no ``config.json`` can be read without network (a hub model that is not in the hub's
+        cache, a package whose model has not been fetched and converted yet), or where transformers does not know the
+        architecture.
 
     Raises:
         DataError: ``model`` names a package that is not in the catalog.
@@ -40,8 +38,7 @@ def count_configured_parameters(model: str, revision: str | None = None) -> int 
     try:
         config = AutoConfig.from_pretrained(path, revision=revision or "main", local_files_only=True)
         with torch.device("meta"):
-            skeleton = AutoModelForCausalLM.from_config(config)
+            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError):
         return None
-    parameters: int = sum(parameter.numel() for parameter in skeleton.parameters())
-    return parameters
+    return skeleton

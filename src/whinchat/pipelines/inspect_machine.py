@@ -12,17 +12,9 @@ import torch
 from whinchat.errors import ModelError
 from whinchat.models.device import DevicePlan, detect_machine, installed_versions, plan_device, processor_name
 from whinchat.models.nf4 import require_bitsandbytes
-from whinchat.models.parameter_count import count_configured_parameters
+from whinchat.models.training_memory import estimate_for
 from whinchat.recipe.loader import RECIPES, load_recipe
 from whinchat.recipe.schema import Recipe
-
-_BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.56}
-# Python, torch and the other libraries, before any weight is loaded; measured with a tiny model.
-_RUNTIME_BYTES = 1.0e9
-# Activations and their gradients grow with the width and the number of the layers, so roughly with the square root of
-# the number of weights. Bytes per row and root; fitted to 6.9 GB of resident memory, measured while
-# smollm2-lora-tweeteval trained: 135 M weights, batch of 32, bfloat16.
-_ACTIVATION_BYTES = 15_000.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class RecipeFit:
         recipe: name of the recipe.
         held_as: data type of the weights on this machine.
         parameters: size of the model by its configuration; None if the configuration cannot be read without network.
-        needed_bytes: estimated memory for training; None if ``parameters`` is unknown.
+        needed_bytes: estimated memory for training on short texts; None if ``parameters`` is unknown.
         fits: whether that much memory is free; None if ``parameters`` is unknown.
         needs_hub: whether model or data come from the Hugging Face hub.
         note: where this machine makes the run differ from the recipe; empty if it does not.
@@ -107,8 +99,9 @@ def inspect_machine() -> MachineReport:
 
 
 def _fit(name: str, recipe: Recipe, plan: DevicePlan, free_bytes: float) -> RecipeFit:
-    parameters = count_configured_parameters(recipe.backbone.model, recipe.backbone.revision)
-    needed_bytes = None if parameters is None else _training_bytes(parameters, recipe, plan)
+    backbone, rows = recipe.backbone, recipe.train.per_device_train_batch_size
+    estimate = estimate_for(backbone.model, backbone.revision, plan, recipe.adapter, rows)
+    parameters, needed_bytes = estimate or (None, None)
     return RecipeFit(
         recipe=name,
         held_as=plan.load_in,
@@ -118,13 +111,6 @@ def _fit(name: str, recipe: Recipe, plan: DevicePlan, free_bytes: float) -> Reci
         needs_hub=not recipe.backbone.model.startswith("package:") or recipe.data.source.startswith("hub:"),
         note="; ".join(plan.notes),
     )
-
-
-def _training_bytes(parameters: int, recipe: Recipe, plan: DevicePlan) -> float:
-    activation_bytes: float = _ACTIVATION_BYTES * parameters**0.5 * recipe.train.per_device_train_batch_size
-    # The figure was fitted to activations of 2 bytes each.
-    activation_bytes *= 2 if plan.compute_dtype == "float32" else 1
-    return _RUNTIME_BYTES + parameters * _BYTES_PER_WEIGHT[plan.load_in] + activation_bytes
 
 
 def _nf4_works(device: str) -> bool:

@@ -13,7 +13,7 @@ from typer import Argument, Option
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption
 from whinchat.cli.output import emit_json, print_line, print_result
-from whinchat.cli.printing.inspection import print_example, print_machine, print_runs
+from whinchat.cli.printing.inspection import print_example, print_machine, print_model, print_runs
 
 
 def runs_command(
@@ -75,13 +75,27 @@ def inspect_command(
     print_result(as_json, example.to_dict(), lambda: print_example(example))
 
 
-def doctor_command(as_json: JsonOption = False) -> None:
-    """Show what this machine can do, and which recipes fit into its memory.
+def doctor_command(
+    model: Annotated[
+        str | None,
+        Argument(help="A model (OWNER/NAME on the hub, a folder, package:NAME) to examine instead of the machine."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what this machine can do, which recipes fit into its memory, or how whinchat works with a model.
 
-    Example:
+    Of a model on the hub only the configuration and the tokenizer are downloaded.
 
-        whinchat doctor --json
+    Examples:
+
+        whinchat doctor
+
+        whinchat doctor Qwen/Qwen3-0.6B
     """
+    if model is not None:
+        examined = whinchat.inspect_model(model)
+        print_result(as_json, examined.to_dict(), lambda: print_model(examined))
+        return
     report = whinchat.inspect_machine()
     print_result(as_json, report.to_dict(), lambda: print_machine(report))
 

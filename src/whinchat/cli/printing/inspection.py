@@ -46,6 +46,35 @@ def print_runs(runs: Sequence[whinchat.RunSummary], folder: Path) -> None:
         print_line(f"{folder}: no runs; make one with `whinchat run demo`")
 
 
+_WAYS = {
+    "packed": "packed pass (fast)",
+    "cached prefix": "the model's own pass, with the shared beginning of the prompts computed once",
+    "whole sequences": "the model's own pass over each whole text",
+}
+
+
+def print_model(report: whinchat.ModelReport) -> None:
+    """Print how whinchat works with a model, and why it refuses the model where it does."""
+    table = Table(title=report.model, show_header=False)
+    share = "unknown" if report.adapted_share is None else f"{report.adapted_share:.1%} of the weights"
+    rows = (
+        ("architecture", report.architecture),
+        ("parameters", f"{report.parameters:,}"),
+        ("weights as", report.held_as),
+        ("computed by", _WAYS[report.way]),
+        ("layers with an adapter", share),
+        ("memory for training", f"about {report.needed_bytes / 1e9:.1f} GB (LoRA, batches of 16 short texts)"),
+        *((f"export {name}", answer) for name, answer in report.exports.items()),
+    )
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    for note in report.notes:
+        print_line(note)
+    for reason in report.refused:
+        print_line(f"refused: {reason}")
+
+
 def print_machine(report: whinchat.MachineReport) -> None:
     """Print what this machine can do, and which recipes fit."""
     table = Table(title="This machine", show_header=False)

