@@ -84,12 +84,12 @@ _NAMES_OF_MODULES = {
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
-    "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport", "ModelReport",
-    "Predictions", "Predictor", "PushResult", "Recipe", "Review", "ReviewFolder", "ReviewedRow", "RunComparison",
-    "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__", "calibrate_run",
-    "compare_runs", "evaluate_run", "export_run", "inspect_example", "inspect_machine", "inspect_model", "list_arenas", "list_recipes",
-    "list_runs", "load_arena", "load_recipe", "predict_file", "push_run", "rebuild_report", "review_run", "run",
-    "run_arena", "run_server", "summarize_arena", "train_run",
+    "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport",
+    "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "Review", "ReviewFolder", "ReviewedRow",
+    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
+    "calibrate_run", "compare_runs", "evaluate_run", "export_run", "inspect_example", "inspect_machine",
+    "inspect_model", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe", "predict_file",
+    "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from whinchat.inference.predictor import Predictor
 def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) -> None:
     proof = export_run(trained, "onnx", tmp_path / "out", data=texts_file(tmp_path, TEXTS * 2))
     assert (proof.flipped, proof.texts, proof.files[0].file) == (0, 40, "model.onnx")
-    assert proof.largest_difference < 0.01
+    assert proof.largest_difference < 0.02
     names = ["config.json", "model.onnx", "proof.json", "tokenizer.json", "tokenizer_config.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
