@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whinchat.evaluation.label_noise import Review, ReviewedRow
     from whinchat.export.export_run import export_run
     from whinchat.export.exporter import ExportProof
+    from whinchat.export.inspect_model import ModelReport, inspect_model
     from whinchat.inference.predict_file import predict_file
     from whinchat.inference.prediction_columns import LabelCounts
     from whinchat.inference.predictor import Predictions, Predictor
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
     from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
-    from whinchat.pipelines.inspect_model import ModelReport, inspect_model
     from whinchat.pipelines.push_run import PushResult, push_run
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
@@ -66,7 +66,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
     "whinchat.pipelines.inspect_machine": ("MachineReport", "inspect_machine"),
-    "whinchat.pipelines.inspect_model": ("ModelReport", "inspect_model"),
+    "whinchat.export.inspect_model": ("ModelReport", "inspect_model"),
     "whinchat.pipelines.push_run": ("PushResult", "push_run"),
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),

@@ -1,4 +1,4 @@
-"""Say what whinchat does with a model, from its configuration and its tokenizer: no weight is downloaded."""
+"""Say what whinchat does with a model, its exports included, from configuration and tokenizer: no weight is downloaded."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -11,9 +11,9 @@ from tests.helpers import tiny_models
 from tests.helpers.command_line import Whinchat
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
+from whinchat.export.inspect_model import inspect_model
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.packed.packed_forward import is_packable
-from whinchat.pipelines.inspect_model import inspect_model
 from whinchat.recipe.schema import AdapterConfig
 
 
