@@ -1,4 +1,4 @@
-"""Say what whinchat does with a model, its exports included, from configuration and tokenizer: no weight is downloaded."""
+"""Say what whinchat does with a model, exports included, from its configuration and tokenizer: no weight is read."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
