@@ -46,7 +46,7 @@ def fix_date(template: str, day: date) -> str:
         "{% macro strftime_now(format) %}"
         "{%- for part in format.split('%%') -%}"
         "{%- set written = namespace(text=part) -%}"
-        f"{{%- for code, value in {json.dumps(known)}.items() -%}}"
+        f"{{%- for code, value in {json.dumps(known)}.items() if code in part -%}}"
         "{%- set written.text = written.text.replace(code, value) -%}"
         "{%- endfor -%}"
         "{{- written.text if loop.first else '%' + written.text -}}"
