@@ -22,9 +22,10 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from tests.helpers.tiny_models import CHATML, chatml_tokenizer
+from tests.helpers.chat_templates import styled_tokenizer
+from tests.helpers.tiny_models import chatml_tokenizer
 
-VOCABULARY = 480
+VOCABULARY = 496
 _NO_DROPOUT = ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout")
 
 
@@ -37,12 +38,14 @@ class ZooModel:
         model_type: of transformers, which names the configuration class.
         fields: of the configuration, or of ``text_config`` where the configuration is composite.
         outer: the other fields of a composite configuration; None where it is not composite.
+        style: of the chat template and its tokens, from ``STYLES``; None for ChatML.
     """
 
     name: str
     model_type: str
     fields: dict[str, Any]
     outer: dict[str, Any] | None
+    style: str | None = None
 
     def config(self, eos: int = 2) -> Any:
         """Return a fresh configuration."""
@@ -63,9 +66,12 @@ class ZooModel:
         _stir(model)
         return model.eval()
 
-    def save(self, folder: Path, *, seed: int = 11, template: str = CHATML) -> Path:
+    def save(self, folder: Path, *, seed: int = 11) -> Path:
         """Save model and tokenizer to ``folder``."""
-        chatml_tokenizer(folder, template, VOCABULARY)
+        if self.style is None:
+            chatml_tokenizer(folder)
+        else:
+            styled_tokenizer(self.style, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = self.build(seed=seed, eos=tokenizer.eos_token_id)
         model.generation_config = GenerationConfig(
@@ -78,7 +84,7 @@ class ZooModel:
 def _read() -> dict[str, ZooModel]:
     entries = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return {
-        name: ZooModel(name, fields.pop("type"), fields, fields.pop("outer", None))
+        name: ZooModel(name, fields.pop("type"), fields, fields.pop("outer", None), fields.pop("style", None))
         for name, fields in ((name, dict(entry)) for name, entry in entries.items() if not name.startswith("."))
     }
 
