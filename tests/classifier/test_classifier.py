@@ -73,7 +73,7 @@ def test_parameters(tiny_llama: Path) -> None:
 
 def test_pipeline_folds_and_search(tiny_llama: Path) -> None:
     texts, labels = rows(200, seed=2)
-    estimator = classifier(tiny_llama, validation_fraction=0)
+    estimator = classifier(tiny_llama, validation_fraction=0, num_train_epochs=12)
     steps = Pipeline([("tidy", FunctionTransformer(lambda X: [text.strip() for text in X])), ("model", estimator)])
     assert cross_val_score(steps, np.array(texts), labels, cv=2).mean() > 0.6
     search = GridSearchCV(steps, {"model__learning_rate": [1e-6, 1e-2]}, cv=2, scoring="f1_macro")

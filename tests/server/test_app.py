@@ -168,7 +168,12 @@ def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], t
     response = client.post("/v1/table?name=in.csv", content=source.read_bytes())
     assert response.status_code == 200
     events = [json.loads(line) for line in response.text.splitlines()]
-    assert "".join(event["table"] for event in events) == (tmp_path / "out.csv").read_text(encoding="utf-8")
+    served = "".join(event["table"] for event in events)
+    written = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    # Probabilities come from other batches, so their last printed digit may differ.
+    number = re.compile(r"\b\d\.\d{6}\b")
+    assert number.sub("#", served) == number.sub("#", written)
+    np.testing.assert_allclose([*map(float, number.findall(served))], [*map(float, number.findall(written))], atol=2e-6)
     assert [event["done"] for event in events] == [0, 64, 81]
     assert {event["total"] for event in events} == {81}
     last = events[-1]
