@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
+from tests.helpers.packed_families import random_model, tuned_engine
 from tests.helpers.pseudo_device import move_to_pseudo_cuda, pseudo_cuda, to_pseudo_cuda, unpack_pseudo_nf4
+from tests.models.test_packed_architectures import ONE_OF_EACH, SUPPORTED
 from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
@@ -132,4 +134,18 @@ def test_nf4(tiny_llama_wide: Path, method: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("whinchat.models.packed.linear.unpack_nf4", unpack_pseudo_nf4)
     np.testing.assert_allclose(score_prompts(gpu, prompts, 4), wanted, rtol=0, atol=1e-4)
     found = plain_forward.gradients(gpu.model, training_loss(gpu, "choice"))
+    plain_forward.assert_same_gradients({name: one.cpu() for name, one in found.items()}, expected, 1e-4)
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH)
+def test_families_of_the_packed_way(family: str, tmp_path: Path) -> None:
+    kind, config = SUPPORTED[family]
+    engine = tuned_engine(random_model(tmp_path, kind, **config), "dora", tiny_models.BRANCHING)
+    prompts = engine.template.encode(tiny_models.TEXTS)
+    wanted = score_prompts(engine, prompts, 8)
+    expected = plain_forward.gradients(engine.model, training_loss(engine, "full"))
+    gpu = on_gpu(engine)
+    assert is_packable(gpu.model, gpu.plan)
+    np.testing.assert_allclose(score_prompts(gpu, prompts, 8), wanted, rtol=0, atol=1e-4)
+    found = plain_forward.gradients(gpu.model, training_loss(gpu, "full"))
     plain_forward.assert_same_gradients({name: one.cpu() for name, one in found.items()}, expected, 1e-4)
