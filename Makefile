@@ -29,6 +29,9 @@ unit: $(VENV)/.dev  ## the tests, without those marked slow
 test-slow: $(VENV)/.dev  ## the tests marked slow: minutes to tens of minutes
 	$(BIN)/pytest -m slow
 
+test-gpu: $(VENV)/.dev  ## the tests for a real GPU (CUDA or MPS), on tiny models: minutes; skipped without one
+	$(BIN)/pytest -m gpu tests/gpu
+
 browser:  ## Debian's Chromium, in which the served page is tested; without one those tests are skipped
 	command -v chromium || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
 
@@ -37,6 +40,9 @@ bench: $(VENV)/.bench  ## whinchat and its peers side by side, short version: ab
 
 bench-full: $(VENV)/.bench  ## all contestants, all points, more rounds: well over an hour
 	$(BIN)/python -m benchmarks --full
+
+bench-gpu: $(VENV)/.bench  ## whinchat, TRL and a classification head on a GPU: about 15 minutes on a T4, a table to paste
+	$(BIN)/python -m benchmarks.gpu
 
 bench-llama: $(VENV)/.bench  ## build llama.cpp's Python binding for the benchmarks (minutes)
 	CMAKE_ARGS="$(LLAMA_OPTIONS)" $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerState
 
 from benchmarks.measure import Measured
@@ -20,7 +21,7 @@ class Contestant(ABC):
 
     Attributes:
         options: from the plan. Most contestants take ``recipe`` and its ``overrides``; ``text_tokens`` and ``warm_up``
-            set the length of the texts and the number of texts of a warm-up.
+            set the length of the texts and the number of texts of a warm-up, ``device`` the device of a peer.
         recipe: the recipe, None without one.
         facts: what a reader should know about the rounds: tokens, data types, versions.
     """
@@ -38,10 +39,17 @@ class Contestant(ABC):
     def run(self, *, warm_up: bool = False) -> Measured:
         """Run a round, or a short one whose result is thrown away; only ``answer`` is timed."""
         rows = self.rows(self.split(warm_up=warm_up))
+        wait_for_gpu()
         started, cpu_started = time.perf_counter(), time.process_time()
         facts = self.answer(rows)
+        wait_for_gpu()
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-        return Measured(len(rows), seconds, facts or {}, cpu_seconds)
+        return Measured(len(rows), seconds, {**(facts or {}), **gpu_facts()}, cpu_seconds)
+
+    @property
+    def device(self) -> str:
+        """The device of a peer."""
+        return str(self.options.get("device", "cpu"))
 
     def rows(self, split: Split) -> list[Any]:
         """Return what ``answer`` takes, the token ids of the texts' prompts."""
@@ -86,7 +94,8 @@ class TrainedContestant(Contestant):
             trainer = self.trainer(split, folder)
             trainer.add_callback(watch)
             trainer.train()
-        return Measured(len(split), watch.seconds, self.round_facts(trainer.state), watch.cpu_seconds)
+        facts = {**self.round_facts(trainer.state), **gpu_facts()}
+        return Measured(len(split), watch.seconds, facts, watch.cpu_seconds)
 
     def round_facts(self, state: TrainerState) -> dict[str, Any]:
         """Return facts about a round, after its training."""
@@ -101,12 +110,25 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is not t
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Start the watch; the optimizer exists but holds no state yet."""
+        wait_for_gpu()
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Stop the watch."""
+        wait_for_gpu()
         self.seconds = time.perf_counter() - self._started
         self.cpu_seconds = time.process_time() - self._cpu_started
+
+
+def wait_for_gpu() -> None:
+    """Block until the GPU has computed everything that this process has asked for."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def gpu_facts() -> dict[str, Any]:
+    """Return the most memory that this process has held on a GPU; nothing where it uses none."""
+    return {"peak_gpu_bytes": torch.cuda.max_memory_reserved()} if torch.cuda.is_initialized() else {}
 
 
 def mean_length(rows: Sequence[Any]) -> float:

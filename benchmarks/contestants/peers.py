@@ -35,7 +35,7 @@ class _Peer(TrainedContestant):
         names = {"learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"}
         quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True}
         recipe = self.recipe.train.model_dump(include=names)
-        return {"output_dir": folder, "num_train_epochs": 1, "use_cpu": True, **recipe, **quiet}
+        return {"output_dir": folder, "num_train_epochs": 1, "use_cpu": self.device == "cpu", **recipe, **quiet}
 
 
 class TrlTraining(_Peer):
@@ -89,13 +89,16 @@ class TrlTraining(_Peer):
 
 
 class _Head(Contestant):
-    """The model with a classification head, without instruction; ``dtype``: how its weights are held."""
+    """The model with a classification head, without instruction.
+
+    ``dtype``: how its weights are held. ``amp``: the data type of autocast in training, by default bf16.
+    """
 
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
         self.model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
             path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype)
-        )
+        ).to(self.device)
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
         rows = [row["input_ids"] for row in self.rows(self.split())]
         self.facts = {"weights": dtype, "mean_tokens": mean_length(rows)}
@@ -107,7 +110,7 @@ class _Head(Contestant):
 
 
 class HeadTraining(_Head, _Peer):
-    """Rounds of transformers' ``Trainer`` with PEFT, bf16 autocast, batches of similar length, dynamic padding."""
+    """Rounds of transformers' ``Trainer`` with PEFT, autocast, batches of similar length, dynamic padding."""
 
     def load(self) -> None:
         super().load()
@@ -116,7 +119,9 @@ class HeadTraining(_Head, _Peer):
     def trainer(self, split: Split, folder: str) -> Any:
         from datasets import Dataset
 
-        settings = self.settings(folder) | {"bf16": True, "train_sampling_strategy": "group_by_length"}
+        settings = self.settings(folder) | {"train_sampling_strategy": "group_by_length"}
+        if amp := self.options.get("amp", "bf16"):
+            settings[amp] = True
         return transformers.Trainer(
             model=self.model,
             args=transformers.TrainingArguments(**settings),
@@ -131,7 +136,8 @@ class HeadScoring(_Head):
     def answer(self, rows: list[Any]) -> None:
         with torch.inference_mode():
             for batch in by_length([len(row["input_ids"]) for row in rows], 64):
-                self.model(**self.padded([rows[row]["input_ids"] for row in batch])).logits.float().argmax(dim=-1)
+                padded = self.padded([rows[row]["input_ids"] for row in batch]).to(self.device)
+                self.model(**padded).logits.float().argmax(dim=-1).cpu()
 
 
 class Generation(Contestant):

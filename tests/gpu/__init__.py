@@ -1,0 +1,1 @@
+"""Tests for a real accelerator; ``make test-gpu`` runs them."""
