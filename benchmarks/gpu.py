@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, provenance, versions
-from benchmarks.measure import Contest, measure
+from benchmarks.measure import Contest, measure, rate
 from benchmarks.plan import ALL, DORA, TRAIN, contest, read_workload
 from benchmarks.tables import markdown_table, save
 from whinchat.data.dataset import Split
@@ -141,14 +141,15 @@ def page(result: Mapping[str, Any]) -> str:
     parts = [
         f"**{found or facts['processor']}**, {facts['dtype']}; {facts['cores']} CPU cores. {names}. "
         f"Commit {result['provenance']['commit']}, {result['provenance']['date']}. {load['texts']} texts in a round of "
-        f"training, {load['scored']} in one of scoring ({load['description']}).\n"
+        f"training, {load['scored']} in one of scoring ({load['description']}). TRL is measured with gradient "
+        "checkpointing, its default, and without. The classification head gets the text without the instruction.\n"
     ]
     if load["quick"]:
         parts.append("A quick run: it shows that everything runs, and its speeds mean nothing.\n")
     for group, entries in result["groups"].items():
         ours = next(iter(entries.values()))
         rows = [row(entry, ours) for entry in entries.values()]
-        columns = (group, "texts a second", "whinchat is faster by", "peak GPU memory")
+        columns = (group, "texts a second", "the first row is faster by a factor of", "peak GPU memory")
         parts.append(markdown_table(columns, rows))
     return "\n".join(parts)
 
@@ -164,10 +165,7 @@ def row(entry: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     rates = f"{speed['median']:.1f} ({speed['min']:.1f} to {speed['max']:.1f})"
     peak = max((one["facts"].get("peak_gpu_bytes") or 0 for one in entry["rounds"]), default=0)
     pairs = list(zip(ours["rounds"], entry["rounds"], strict=False))
-    ratio = NOT_MEASURED
-    if entry is not ours and pairs:
-        ratios = [(one["examples"] / one["seconds"]) / (other["examples"] / other["seconds"]) for one, other in pairs]
-        ratio = f"{statistics.median(ratios):.2f}"
+    ratio = f"{statistics.median(rate(one) / rate(other) for one, other in pairs):.2f}" if pairs else NOT_MEASURED
     return [entry["title"], rates, ratio, format_bytes(peak) if peak else NOT_MEASURED]
 
 
