@@ -64,6 +64,15 @@ def test_a_model_without_a_classification_head(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_head_that_overflows(tiny_llama: Path) -> None:
+    contestant = make_contestant(Method(name="head-lora"), tiny_models.tiny_recipe(tiny_llama))
+    contestant.load()
+    with torch.no_grad():
+        contestant._model.score.weight.fill_(torch.inf)  # type: ignore[attr-defined]  # of this contestant alone
+    with pytest.raises(ModelError, match=r"scores are not finite numbers; set backbone\.load_in=float32"):
+        contestant.answer(["a text"])
+
+
 def test_a_label_without_rows_is_never_answered(spec_file: MakeSpec) -> None:
     _, jobs = jobs_of(spec_file(methods=["tfidf"]))
     job = next(iter(jobs.values()))

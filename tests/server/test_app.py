@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from tests.helpers import tiny_models
 from tests.helpers.served import LIMITS
-from whinchat.errors import RunError
+from whinchat.errors import ModelError, RunError
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
@@ -158,6 +158,18 @@ def test_too_many_waiting(host: ModelHost) -> None:
         assert "whinchat_waiting_texts 39.0" in client.get("/metrics").text
         go.set()
         assert len(first.result()["results"]) == 40
+
+
+def test_scores_that_are_not_finite_quote_no_text_to_other_clients(
+    host: ModelHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(key: ModelKey, texts: Sequence[str]) -> Predictions:
+        raise ModelError(f"{texts[0]} has scores that are not finite numbers")
+
+    with TestClient(create_app(host.models, broken, LIMITS, 1)) as client:
+        detail = refusal(client, 500, texts=["my secret"])
+    assert re.fullmatch(r"the scores of \S+ are not finite numbers; the server's log names the text", detail)
+    assert "my secret has scores" in caplog.text
 
 
 def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], tmp_path: Path) -> None:

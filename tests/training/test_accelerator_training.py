@@ -48,6 +48,16 @@ def test_one_process_uses_one_gpu(plan: DevicePlan, gpus: int, tmp_path: Path, m
     assert args.train_batch_size == args.per_device_train_batch_size
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "scaled"),
+    [("cuda", "float16", True), ("mps", "float16", True), ("cuda", "bfloat16", False), ("cpu", "float16", False)],
+)
+def test_the_loss_of_float16_is_scaled_on_accelerators(device: str, dtype: Any, scaled: bool, tmp_path: Path) -> None:
+    plan = replace(GPU, device=device, load_in=dtype, compute_dtype=dtype)
+    args = training_arguments(tiny_models.tiny_recipe("any"), plan, tmp_path)
+    assert (args.fp16, args.bf16) == (scaled, False)
+
+
 def test_idle_gpus_are_named_with_the_command_that_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     note = idle_gpus_note("cuda")

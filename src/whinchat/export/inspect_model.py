@@ -17,7 +17,7 @@ from whinchat.models.backbone import ModelSource, load_tokenizer
 from whinchat.models.capabilities import check_known_faults, check_length, continues_from_cache
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
-from whinchat.models.model_class import causal_model_class, fit_attention
+from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
 from whinchat.prompts.template import PromptTemplate
@@ -86,6 +86,7 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{model}: its configuration cannot be read: {reason}; check the name") from error
     plan = fit_attention(plan_device(backbone), backbone.attn_implementation, model_class)
+    plan = fit_float16(plan, model_class)
     with torch.device("meta"):
         attention = plan.attn_implementation
         skeleton = AutoModelForCausalLM.from_config(config, dtype=plan.torch_dtype, attn_implementation=attention)

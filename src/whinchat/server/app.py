@@ -1,5 +1,6 @@
 """The HTTP application: its routes, its limits and its metrics."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whinchat.data.rows import text_fault
+from whinchat.errors import ModelError
 from whinchat.inference.predictor import Predictions
 from whinchat.server.api_schema import (
     ClassifyRequest,
@@ -45,6 +47,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "There is no classifier of this name"},
     413: {"model": ErrorResponse, "description": "More texts, or longer ones, than the limits allow"},
     429: {"model": ErrorResponse, "description": "Too many texts are waiting; try again after `Retry-After` seconds"},
+    500: {"model": ErrorResponse, "description": "The scores of a text are not finite numbers"},
 }
 _EVENTS = {"model": TableEvent, "description": "One event in each line (application/x-ndjson)"}
 
@@ -105,6 +108,11 @@ def _add_api(
         except QueueFullError:
             fault = f"{limits.max_waiting:,} texts are waiting; try again in a second"
             raise HTTPException(429, fault, {"Retry-After": "1"}) from None
+        except ModelError as error:
+            # The message quotes the text, which another client of the same batch may have sent.
+            logging.getLogger("whinchat").error(str(error))
+            fault = f"the scores of {key.name} are not finite numbers; the server's log names the text"
+            raise HTTPException(500, fault) from None
         if not key.before:
             for label in predictions.label_names:
                 metrics.answers.labels(key.name, label).inc()

@@ -262,7 +262,7 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
         lr_scheduler_kwargs={"lr_end": 0.0} if train.lr_scheduler_type == "polynomial" else {},
         use_cpu=plan.device == "cpu",
         # The engine applies autocast itself. fp16 here only adds the gradient scaler that float16's range needs.
-        fp16=plan.compute_dtype == "float16" and plan.device == "cuda",
+        fp16=plan.compute_dtype == "float16" and plan.device != "cpu",
     )
     # With more, Trainer would wrap the model in DataParallel, which the loss goes around, and count larger batches.
     args._n_gpu = min(args.n_gpu, 1)

@@ -24,6 +24,7 @@ from whinchat.models.adapters import count_parameters
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.forward import inference
+from whinchat.models.model_class import causal_model_class, fit_float16
 from whinchat.models.plain_forward import autocast
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
@@ -38,9 +39,10 @@ class HeadTuning(Contestant):
 
     def load(self) -> None:
         """Load model and tokenizer; the seed decides the head's initial weights."""
-        self._plan = plan_device(self.recipe.backbone)
-        self.device = self._plan.device
         source = find_model(self.recipe.backbone)
+        model_class = causal_model_class(source.path, source.revision, source.name)
+        self._plan = fit_float16(plan_device(self.recipe.backbone), model_class)
+        self.device = self._plan.device
         self._tokenizer = load_tokenizer(source).tokenizer
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -96,7 +98,11 @@ class HeadTuning(Contestant):
         return len(train)
 
     def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return log-probabilities, (N, K); the probabilities of a text add up to one."""
+        """Return log-probabilities, (N, K); the probabilities of a text add up to one.
+
+        Raises:
+            ModelError: a score is not finite.
+        """
         rows, size = self._rows(texts), self.recipe.evaluate.per_device_eval_batch_size
         scores = np.empty((len(rows), len(self.recipe.task.labels)))
         with inference(self._model), autocast(self._plan):
@@ -104,6 +110,11 @@ class HeadTuning(Contestant):
                 inputs = self._collate([rows[row] for row in batch]).to(self._model.device)
                 logits = self._model(**inputs).logits.double()  # (B, K)
                 scores[batch] = logits.log_softmax(dim=1).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"{self.recipe.backbone.model}: the classification head's scores are not finite numbers; set "
+                "backbone.load_in=float32"
+            )
         return scores
 
     def parameters(self) -> tuple[int, int]:
