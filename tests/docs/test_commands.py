@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-import typer
 
-from whinchat.cli.app import app
+from tests.helpers.cli_commands import find_command, program
 from whinchat.recipe.loader import RECIPES
 from whinchat.recipe.schema import Recipe
 
@@ -38,26 +35,6 @@ def shown_commands(text: str) -> list[list[str]]:
             except ValueError:  # a quotation that ends on another line
                 calls.append(call.split())
     return calls
-
-
-@cache
-def program() -> Any:
-    """Return the ``whinchat`` command with all its commands."""
-    return typer.main.get_command(app)
-
-
-def find_command(arguments: list[str]) -> tuple[Any, list[str]] | None:
-    """Return the command that is called and what follows its name; None where no name is given."""
-    command = program()
-    rest = list(arguments)
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        name = rest[0].rstrip(".,:")
-        if name not in command.commands:
-            # "whinchat 0.1.0", "whinchat RUN" in prose; a lower-case word is a command that should exist.
-            assert not re.fullmatch(r"[a-z]+", name), f"`whinchat {' '.join(arguments)}`: no command {name}"
-            return None
-        command, rest = command.commands[name], rest[1:]
-    return command, rest
 
 
 def test_shown_commands_and_options_exist(documents: list[Path], root: Path) -> None:
@@ -116,9 +93,9 @@ def test_shown_programs_and_targets_exist(documents: list[Path], root: Path) -> 
             path = root / module.rstrip(".").replace(".", "/")
             if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file():
                 wrong.append(f"{document.relative_to(root)}: no program {module}")
-        for program in re.findall(r"python ((?:docs|examples)/[\w/.-]+\.py)", text):
-            if not (root / program).is_file():
-                wrong.append(f"{document.relative_to(root)}: no program {program}")
+        for script in re.findall(r"python ((?:docs|examples)/[\w/.-]+\.py)", text):
+            if not (root / script).is_file():
+                wrong.append(f"{document.relative_to(root)}: no program {script}")
         for target in re.findall(r"`make ([a-z-]+)`|^ {4}make ([a-z-]+)", text, re.MULTILINE):
             if "".join(target) not in targets:
                 wrong.append(f"{document.relative_to(root)}: no target {''.join(target)}")

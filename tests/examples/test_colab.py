@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.test_commands import find_command
+from tests.helpers.cli_commands import find_command
 from whinchat.recipe.loader import RECIPES
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import torch
 
 from tests.helpers import plain_forward, tiny_models
 from tests.helpers.device_engines import engine_on, gradients_on_cpu, mean_loss, single_pass_loss
+from tests.helpers.packed_configs import ONE_OF_EACH, SUPPORTED
 from tests.helpers.packed_families import random_model
-from tests.models.test_packed_architectures import ONE_OF_EACH, SUPPORTED
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.packed.packed_forward import is_packable

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
+from tests.helpers.packed_configs import ONE_OF_EACH, SUPPORTED
 from tests.helpers.packed_families import random_model, tuned_engine
 from tests.helpers.pseudo_device import move_to_pseudo_cuda, pseudo_cuda, to_pseudo_cuda, unpack_pseudo_nf4
-from tests.models.test_packed_architectures import ONE_OF_EACH, SUPPORTED
 from whinchat.data.dataset import Split
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
