@@ -33,6 +33,8 @@ from whinchat.pipelines.run import run
 
 RIGHT, REFUSED, WRONG, TRACEBACK = "right", "refused", "WRONG", "TRACEBACK"
 Cell = dict[str, str]
+# Largest difference of a probability: weights in 8 bits, and a head whose bias is fitted on a few texts, stay below.
+EXPORT_TOLERANCE = 0.02
 
 
 def start_worker(log: Path) -> None:
@@ -80,7 +82,7 @@ def examine(name: str, skipped: Collection[str] = ()) -> dict[str, Any]:
                 row["run"] = judged(lambda: run(recipe, result))
             if row["run"]["verdict"] == RIGHT:
                 for form in set(export_names()).difference(skipped):
-                    row[form] = judged(lambda form=form: export_run(result, form, Path(scratch) / form))
+                    row[form] = judged(lambda form=form: _export(result, form, Path(scratch) / form))
         if "speed" not in skipped and row.get("gradients", {}).get("verdict") == RIGHT:
             row["measured"] = judged(lambda: row.update(speed=relative_speed(kind, Path(scratch))))
     return row
@@ -124,6 +126,12 @@ def _gradients(pair: Pair) -> None:
 def _generation(pair: Pair) -> None:
     different = generation_differences(pair)
     assert not different, f"{different} texts get another answer than a plain greedy loop gives"
+
+
+def _export(run_folder: Path, form: str, folder: Path) -> None:
+    """Export and prove; compare probabilities, since those of a random model are nearly tied and labels may differ."""
+    proof = export_run(run_folder, form, folder, tolerance=1.0)
+    assert proof.largest_difference <= EXPORT_TOLERANCE, f"probabilities differ by {proof.largest_difference:.3f}"
 
 
 def _small(error: float, what: str) -> None:

@@ -90,7 +90,8 @@ def _llama_with(operations: float, layers: int) -> ZooModel:
 
 def _operations(kind: ZooModel) -> float:
     """Return the operations of the matrix products of one plain pass over 64 tokens."""
-    model = kind.build()
+    # The counter hooks into every tensor that requires a gradient, and fails where gradients are off.
+    model = kind.build().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(input_ids=torch.arange(3, 67)[None], use_cache=False)
     return float(counter.get_total_flops())

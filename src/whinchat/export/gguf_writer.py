@@ -87,6 +87,8 @@ def require_convertible(config: Any, template: PromptTemplate, model: str) -> To
         fault = f"supports {' and '.join(_ARCHITECTURES)}, not {config.model_type}"
     elif (scaling := config.rope_parameters["rope_type"]) != "default":
         fault = f"does not support positions scaled by {scaling!r}"
+    elif (window := getattr(config, "sliding_window", None)) and window <= template.max_prompt_tokens:
+        fault = f"does not support a sliding window of {window} tokens, shorter than backbone.max_prompt_tokens"
     elif (family := tokenizer_family(template.tokenizer)) is not None:
         return family
     else:
