@@ -98,6 +98,34 @@ def test_a_loss_that_is_not_finite_ends_training(tiny_llama: Path, tmp_path: Pat
         made.train()
 
 
+@pytest.mark.parametrize("loss", ["choice", "full"])
+def test_small_gradients_of_float16_survive_on_a_cpu(tiny_llama: Path, tmp_path: Path, loss: str) -> None:
+    gradients: list[dict[str, Tensor]] = []
+    for dtype in (torch.float32, torch.float16):
+        recipe = tiny_models.tiny_recipe(tiny_llama, train={"loss": loss})
+        backbone = tiny_models.load(tiny_llama)
+        if dtype == torch.float16:
+            backbone.model.to(dtype).set_output_embeddings(FloatHead(backbone.model.get_output_embeddings()))
+        tuned = attach_adapter(backbone.model, recipe.adapter, 0)
+        tiny_models.stir(tuned)
+        engine = tiny_models.engine_of(backbone, recipe.task.labels, tuned.train())
+        name: Any = str(dtype).removeprefix("torch.")
+        engine = replace(engine, plan=replace(CPU, load_in=name, compute_dtype=name))
+        rows = Split("train", *tiny_models.toy_rows(8))
+        args = training_arguments(recipe, engine.plan, tmp_path)
+        made = AnswerTrainer(engine, recipe, rows, None, args=args)
+        inputs = next(iter(made.get_train_dataloader()))
+        # As many items as if this were a small part of a large batch.
+        for _ in range(2):  # a second micro-batch is scaled no more than the first
+            made.training_step(engine.model, inputs, num_items_in_batch=1_000_000)
+        weights = engine.model.named_parameters()
+        gradients.append({key: weight.grad.clone() for key, weight in weights if weight.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() != set()
+    for key, wanted in gradients[0].items():
+        error = (gradients[1][key] - wanted).norm() / wanted.norm()
+        assert error < 0.05, f"{key}: relative error {error:.3f}"
+
+
 @pytest.fixture
 def _gpu() -> Iterator[None]:
     with pseudo_cuda():

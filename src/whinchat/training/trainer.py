@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -43,6 +44,10 @@ _SHARED_KEYS = {
     "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "weight_decay", "max_grad_norm", "seed",
     "logging_steps", "eval_steps", "save_total_limit",
 }  # fmt: skip
+
+
+# Lifts the gradients of float16 activations over float16's smallest number on CPUs, for which Trainer has no scaler.
+_GRADIENT_SCALE = 1024.0
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
@@ -84,6 +89,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=Collator(engine, recipe.train.loss),
             **kwargs,
         )
+        self._scales_gradients = engine.plan.compute_dtype == "float16" and engine.plan.device == "cpu"
         # It prints raw numbers, which TrainingProgress shows as well.
         self.remove_callback(PrinterCallback)
         # Trainer derives these from the signature of the model's forward method, which the loss does not call.
@@ -109,6 +115,19 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         )
         return self.optimizer
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Add the gradients of one micro-batch to those of the adapter's weights, and return its loss."""
+        weights = [weight for weight in model.parameters() if weight.requires_grad] if self._scales_gradients else []
+        hooks = [weight.register_hook(lambda gradient: gradient / _GRADIENT_SCALE) for weight in weights]
+        try:
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return loss
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -117,6 +136,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the weighted loss of one micro-batch, divided by the items of the whole accumulated batch.
+
+        For float16 on a CPU, its gradient is scaled; ``training_step`` takes the scale out of the weights' gradients.
 
         Args:
             model: the engine's model, possibly wrapped for several processes.
@@ -133,7 +154,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             raise ModelError(_not_finite(engine.plan, self.state.global_step))
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
-        return loss
+        return _ScaledGradient.apply(loss) if self._scales_gradients else loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -159,6 +180,20 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _ScaledGradient(Function):
+    """The loss as it is, with a gradient that is ``_GRADIENT_SCALE`` times as large."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        """Return ``loss``."""
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Return the gradient of the loss, scaled."""
+        return grad * _GRADIENT_SCALE
 
 
 def _not_finite(plan: DevicePlan, step: int) -> str:
