@@ -154,7 +154,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             raise ModelError(_not_finite(engine.plan, self.state.global_step))
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
-        return _ScaledGradient.apply(loss) if self._scales_gradients else loss
+        if self._scales_gradients:
+            loss = _ScaledGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch has no types for it
+        return loss
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
