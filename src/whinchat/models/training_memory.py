@@ -11,7 +11,7 @@ from torch import nn
 
 from whinchat.models.adapter_targets import linear_layers
 from whinchat.models.device import DevicePlan
-from whinchat.models.parameter_count import configured_model
+from whinchat.models.parameter_count import configured_model, parameter_size
 from whinchat.recipe.schema import AdapterConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -21,8 +21,10 @@ _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 _RUNTIME_BYTES = 0.66e9
 # Weight, gradient and the two moments of Adam for each trainable parameter, float32.
 _TRAINABLE_BYTES = 16
-# Peak memory divided by what the saved activations take: temporary tensors, and blocks that the heap cannot reuse.
-_ACTIVATION_OVERHEAD = 1.8
+# Peak memory divided by what the saved activations take: temporary tensors, and blocks that the heap cannot reuse. DoRA
+# saves more. Fitted to measured peaks (``python -m benchmarks.memory``; see docs/decisions.md).
+_ACTIVATION_OVERHEAD = 1.42
+_DORA_OVERHEAD = 1.1
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class BatchShape:
     """The micro-batch that an estimate is for; see the letters of the module."""
 
     rows: int
-    prefix: int = 70
-    text: int = 64
+    prefix: int = 50
+    text: int = 80
 
     @property
     def tokens(self) -> int:
@@ -50,21 +52,17 @@ def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig
     """
     linear = linear_layers(model)
     quantized = sum(math.prod(_shape(layer)) for layer in linear.values()) if plan.load_in == "nf4" else 0
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(map(parameter_size, model.parameters()))
     # Beside NF4 weights, embeddings and norms are held in the data type of the products.
     width = _BYTES[plan.compute_dtype if plan.load_in == "nf4" else plan.load_in]
     weight_bytes: float = (parameters - quantized) * width + quantized * _NF4_BYTES
     trainable = sum(adapter.r * sum(_shape(layer)) for name, layer in linear.items() if _is_target(name, adapter))
-    activation_bytes = _saved_elements(model, linear, batch) * _BYTES[plan.compute_dtype]
+    activation_bytes = _ACTIVATION_OVERHEAD * _saved_elements(model, linear, batch) * _BYTES[plan.compute_dtype]
+    if adapter.method == "dora":
+        activation_bytes *= _DORA_OVERHEAD
     # Logits after prompt and answer, their softmax and its gradient, float32.
     logit_bytes = 3 * 2 * batch.rows * int(model.config.get_text_config(decoder=True).vocab_size) * 4
-    return (
-        _RUNTIME_BYTES
-        + weight_bytes
-        + trainable * _TRAINABLE_BYTES
-        + logit_bytes
-        + _ACTIVATION_OVERHEAD * activation_bytes
-    )
+    return _RUNTIME_BYTES + weight_bytes + trainable * _TRAINABLE_BYTES + logit_bytes + activation_bytes
 
 
 def estimate_for(
@@ -103,8 +101,10 @@ def _saved_elements(model: Any, linear: dict[str, nn.Module], batch: BatchShape)
 
 def _shape(layer: Any) -> tuple[int, int]:
     """Return outputs and inputs of a linear layer; GPT-2's ``Conv1D`` holds its weight transposed."""
-    first, second = layer.weight.shape
-    return (first, second) if isinstance(layer, nn.Linear) else (second, first)
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    inputs, outputs = layer.weight.shape
+    return outputs, inputs
 
 
 def _is_target(name: str, adapter: AdapterConfig) -> bool:
