@@ -27,7 +27,10 @@ def smollm2() -> LlamaForCausalLM:
         )  # fmt: skip
 
 
-def estimate(load_in: str, batch: BatchShape = BatchShape(32, 46, 90), **adapter: str) -> float:
+TWEETS = BatchShape(32, 46, 90)
+
+
+def estimate(load_in: str, batch: BatchShape = TWEETS, **adapter: str) -> float:
     plan = plan_device(BackboneConfig(model="m", load_in=load_in), CPU)
     return estimate_training_bytes(smollm2(), plan, AdapterConfig(**adapter), batch)
 
