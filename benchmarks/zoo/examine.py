@@ -33,8 +33,9 @@ from whinchat.pipelines.run import run
 
 RIGHT, REFUSED, WRONG, TRACEBACK = "right", "refused", "WRONG", "TRACEBACK"
 Cell = dict[str, str]
-# Largest difference of a probability: weights in 8 bits, and a head whose bias is fitted on a few texts, stay below.
-EXPORT_TOLERANCE = 0.02
+# Largest difference of a probability: weights in 8 bits stay below the first, a head whose bias is fitted on 12 texts of a
+# random model below the second.
+EXPORT_TOLERANCE, HEAD_TOLERANCE = 0.02, 0.1
 
 
 def start_worker(log: Path) -> None:
@@ -131,7 +132,8 @@ def _generation(pair: Pair) -> None:
 def _export(run_folder: Path, form: str, folder: Path) -> None:
     """Export and prove; compare probabilities, since those of a random model are nearly tied and labels may differ."""
     proof = export_run(run_folder, form, folder, tolerance=1.0)
-    assert proof.largest_difference <= EXPORT_TOLERANCE, f"probabilities differ by {proof.largest_difference:.3f}"
+    allowed = HEAD_TOLERANCE if form in ("classifier", "onnx") else EXPORT_TOLERANCE
+    assert proof.largest_difference <= allowed, f"probabilities differ by {proof.largest_difference:.3f}"
 
 
 def _small(error: float, what: str) -> None:

@@ -70,17 +70,23 @@ def replace_weights_by_graph(folder: Path) -> None:
     with warnings.catch_warnings():
         # torch warns about its own code, and about dynamic axes that share a name.
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Logits(model),
-            (example, torch.ones_like(example)),
-            dynamo=True,
-            input_names=_INPUTS,
-            output_names=("logits",),
-            dynamic_shapes=({0: "batch", 1: "sequence"},) * 2,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                _Logits(model),
+                (example, torch.ones_like(example)),
+                dynamo=True,
+                input_names=_INPUTS,
+                output_names=("logits",),
+                dynamic_shapes=({0: "batch", 1: "sequence"},) * 2,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError:
+            program = None
     if program is None:
-        raise ModelError("onnx: torch could not write this model as a graph; export classifier instead")
+        raise ModelError(
+            f"onnx: torch cannot write {type(model).__name__} as a graph, as with experts whose use depends on the text; "
+            "export classifier instead"
+        )
     program.save(folder / FILE, external_data=size > _LARGEST_FILE)
     for weights in folder.glob("*.safetensors*"):
         weights.unlink()

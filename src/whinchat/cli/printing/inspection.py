@@ -92,7 +92,9 @@ def print_machine(report: whinchat.MachineReport) -> None:
         table.add_row(*row)
     out.print(table)
     name_column = Column("recipe", no_wrap=True)
-    recipes = Table(name_column, "weights as", "needs about", "fits", "hub", title="Recipes (estimates)")
+    recipes = Table(
+        name_column, "weights as", "needs about", "fits", "hub", title="Recipes (estimated for texts of 80 tokens)"
+    )
     for fit in report.recipes:
         needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
         fits = "unknown" if fit.fits is None else "yes" if fit.fits else "no"
