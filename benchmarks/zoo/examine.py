@@ -33,8 +33,7 @@ from whinchat.pipelines.run import run
 
 RIGHT, REFUSED, WRONG, TRACEBACK = "right", "refused", "WRONG", "TRACEBACK"
 Cell = dict[str, str]
-# Largest difference of a probability: weights in 8 bits stay below the first, a head whose bias is fitted on 12 texts of a
-# random model below the second.
+# Largest differences of a probability: for weights in 8 bits, and for a head whose bias is fitted on a few texts.
 EXPORT_TOLERANCE, HEAD_TOLERANCE = 0.02, 0.1
 
 
