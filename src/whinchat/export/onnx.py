@@ -84,8 +84,8 @@ def replace_weights_by_graph(folder: Path) -> None:
             program = None
     if program is None:
         raise ModelError(
-            f"onnx: torch cannot write {type(model).__name__} as a graph, as with experts whose use depends on the text; "
-            "export classifier instead"
+            f"onnx: torch cannot write {type(model).__name__} as a graph, as with experts that a text chooses; export "
+            "classifier instead"
         )
     program.save(folder / FILE, external_data=size > _LARGEST_FILE)
     for weights in folder.glob("*.safetensors*"):
