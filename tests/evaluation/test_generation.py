@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from tests.helpers import plain_forward, tiny_models
+from whinchat.errors import ModelError
 from whinchat.evaluation.generation import generate
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
@@ -109,6 +110,16 @@ def test_greedy_means_greedy_whatever_the_model_folder_prefers(tiny_llama: Path,
     for name, value in settings.items():
         setattr(config, name, value)
     assert generate(engine, prompts, 8, 4) == wanted
+
+
+def test_answers_past_the_positions_are_refused(tiny_llama: Path) -> None:
+    engine = engine_for(tiny_llama)
+    engine.model.config.max_position_embeddings = 60
+    engine.model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    prompts = engine.template.encode(tiny_models.TEXTS)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    with pytest.raises(ModelError, match=rf"{longest} reaches past the 60 positions .* to 52 or less"):
+        generate(engine, prompts, 8, 4)
 
 
 def test_order_and_number_are_kept(tiny_mistral: Path) -> None:

@@ -40,6 +40,20 @@ def test_the_way_and_the_exports(name: str, way: str, classifier: str, tmp_path:
     assert 0 < (report.adapted_share or 0) < 1
 
 
+def test_every_architecture_has_a_report(tmp_path: Path) -> None:
+    """A configuration and a tokenizer are enough; what cannot be loaded is refused in one line."""
+    refused = []
+    for number, (name, model) in enumerate(ZOO.items()):
+        folder = tmp_path / str(number)
+        tiny_models.chatml_tokenizer(folder)
+        model.config().save_pretrained(folder)
+        try:
+            assert inspect_model(str(folder)).parameters > 0
+        except ModelError:
+            refused.append(name)
+    assert refused == ["Mistral 3"]
+
+
 def test_it_is_what_a_run_does(tiny_llama: Path) -> None:
     report, backbone = inspect_model(str(tiny_llama)), tiny_models.load(tiny_llama, load_in="auto")
     tuned = attach_adapter(backbone.model, AdapterConfig(), seed=1)

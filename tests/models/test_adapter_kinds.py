@@ -28,16 +28,18 @@ from peft import (
     get_peft_model,
     tuners,
 )
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
 from whinchat.models.adapter_kinds import check_adapter_kind
-from whinchat.models.adapters import adapter_layers, adapters_disabled, load_adapter
+from whinchat.models.adapters import adapter_layers, adapters_disabled, attach_adapter, load_adapter, save_adapter
 from whinchat.models.forward import answer_logits
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.prompts.batching import collate
+from whinchat.recipe.schema import AdapterConfig
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 NORMS = ["input_layernorm", "post_attention_layernorm", "norm"]
@@ -286,3 +288,16 @@ def test_adapted_output_layers_in_bfloat16(tiny_llama: Path, tmp_path: Path, nam
     assert (found - wanted).abs().max() < 0.3 * wanted.std()
     # No multiples of a power of two, which bfloat16 would leave.
     assert (found != found.to(torch.bfloat16).float()).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("renamed", ["model.layers.0", "model.layers"])
+def test_weights_whose_names_do_not_fit(tiny_llama: Path, tmp_path: Path, renamed: str) -> None:
+    """PEFT converts the names of older versions of transformers; what it leaves out keeps B at zero."""
+    tuned = attach_adapter(tiny_models.load(tiny_llama).model, AdapterConfig(r=4), seed=1)
+    tiny_models.stir(tuned)
+    save_adapter(tuned, tmp_path, str(tiny_llama))
+    file = tmp_path / "adapter_model.safetensors"
+    weights = {name.replace(renamed, f"other.{renamed}"): weight for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="does not fit this model"):
+        load_adapter(tiny_models.load(tiny_llama).model, tmp_path)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from whinchat.models.capabilities import generates_padded
+from whinchat.models.capabilities import check_length, generates_padded
 from whinchat.models.forward import Engine, inference
 from whinchat.models.plain_forward import autocast, read_prefix_cache
 from whinchat.progress import progress
@@ -30,6 +30,9 @@ def generate(
 
     Returns:
         The answers without control tokens, in the order of ``prompts``.
+
+    Raises:
+        ModelError: the longest prompt with its answer exceeds the positions that the model was made for.
     """
     template = engine.template
     model: Any = engine.model  # torch's types do not include generate
@@ -41,6 +44,7 @@ def generate(
     )
     ids = [prompt.ids for prompt in prompts]
     lengths = [len(tokens) for tokens in ids]
+    check_length(model, max(lengths, default=0), max_new_tokens)
     padded = generates_padded(model, max(lengths, default=0) + max_new_tokens)
     batches = by_length(lengths, batch_size) if padded else of_equal_length(lengths, batch_size)
     answers: dict[int, str] = {}

@@ -28,7 +28,9 @@ class MergedExporter(Exporter):
         job.predictor.engine.template.save_tokenizer(job.folder)
         stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
         recipe = job.saved.recipe
-        write_recipe(recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=stored)}), job.folder)
+        # The task of the classifier in memory has the date of its prompts, also where an older run did not store one.
+        changed = {"task": job.predictor.engine.template.task, "backbone": recipe.backbone.model_copy(update=stored)}
+        write_recipe(recipe.model_copy(update=changed), job.folder)
         job.predictor.calibrator.save(job.folder)
 
     def prove(self, job: ExportJob) -> tuple[FileProof, ...]:

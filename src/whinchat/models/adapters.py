@@ -103,7 +103,9 @@ def _check_loaded(model: PeftModel, folder: Path, name: str) -> None:
         )
         extra, missing = sorted(stored - held), sorted(held - stored)
         # Names that differ on both sides are those of an older transformers, which PEFT converts.
-        if bool(extra) != bool(missing):
+        # A weight that PEFT left out keeps B at zero, where a trained one is not.
+        unread = any(".lora_B" in key and not state[key].any() for key in missing)
+        if bool(extra) != bool(missing) or unread:
             fault = f"it has weights for {extra[0]}" if extra else f"it has no weights for {missing[0]}"
             raise ModelError(
                 f"{folder}: does not fit this model ({fault}); load it onto the model that it was trained on"

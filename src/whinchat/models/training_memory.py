@@ -93,10 +93,18 @@ def _saved_elements(model: Any, linear: dict[str, nn.Module], batch: BatchShape)
     inner = max((_shape(layer)[1] for layer in linear.values()), default=0)
     per_token = outputs + layers * (3 * config.hidden_size + inner)
     keys = batch.prefix + batch.text
-    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    width = _largest(config, "head_dim") or config.hidden_size // max(1, heads)
+    key_heads = _largest(config, "num_key_value_heads") or heads
     per_row = layers * (heads * batch.text * keys + 2 * key_heads * width * keys)
     return float(batch.tokens * per_token + batch.rows * per_row)
+
+
+def _largest(config: Any, name: str) -> int:
+    """Return a size of the attention heads; the largest where transformers keeps one for each layer."""
+    try:
+        return getattr(config, name, None) or 0
+    except RuntimeError:  # AmbiguousGlobalPerLayerAttributeError: Gemma 4
+        return max(getattr(layer, name, None) or 0 for layer in config.per_layer_config)
 
 
 def _shape(layer: Any) -> tuple[int, int]:

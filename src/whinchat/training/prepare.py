@@ -9,6 +9,7 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError
 from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import Backbone, find_model, load_backbone
+from whinchat.models.capabilities import check_length
 from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
@@ -32,6 +33,8 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     backbone, template = prepare_training(recipe, corpus)
     evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     template.check(evaluated.texts, evaluated.name)
+    if recipe.evaluate.generate:
+        check_length(backbone.model, template.max_prompt_tokens, recipe.evaluate.max_new_tokens)
     return corpus, backbone, template
 
 

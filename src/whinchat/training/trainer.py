@@ -74,7 +74,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.engine, self.recipe = engine, recipe
         examples = make_examples(engine.template, recipe.train.loss, train)
         if recipe.train.loss == "full":
-            check_length(engine.model, max(len(example.prompt.ids) for example in examples), nodes=0)
+            limit = engine.template.max_prompt_tokens
+            # What a conversation has behind the longest prompt: answer, end of turn and the template's own ending.
+            beyond = max(len(example.prompt.ids) for example in examples) - limit
+            check_length(engine.model, limit, max(0, beyond))
         scored = None
         if validation is not None and recipe.train.eval_steps is not None:
             scored = validation.head(recipe.train.eval_rows)
