@@ -44,6 +44,7 @@ def page(result: Result) -> str:
         commit=(run["commit"] or "unknown")[:12],
         changes=" with uncommitted changes" if run["uncommitted_changes"] else "",
         seconds=format_duration(result["seconds"]),
+        joined=f". Joined with --add from: {run['joined_from']}" if "joined_from" in run else "",
     )
     why = [f"{number}. {reason}" for reason, number in reasons.items()] or ["Nothing is refused."]
     return "\n".join([head, *lines, "", "## Why refused", "", *why]) + "\n"
