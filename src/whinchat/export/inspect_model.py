@@ -7,11 +7,12 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from httpx2 import HTTPError
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError, WhinchatError
 from whinchat.export.gguf_writer import require_convertible
+from whinchat.export.sequence_classifier import head_fault
 from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import ModelSource, load_tokenizer
 from whinchat.models.capabilities import check_known_faults, check_length, continues_from_cache
@@ -160,8 +161,8 @@ def _exports(skeleton: PreTrainedModel, template: PromptTemplate | None, model: 
     """Return for each export format "yes", or why there is none."""
     config: Any = skeleton.config
     head = "yes, for answers of one token"
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        head = f"no: transformers has no sequence classifier for {config.model_type} models"
+    if fault := head_fault(config):
+        head = f"no: {fault}"
     elif getattr(config.get_text_config(decoder=True), "final_logit_softcapping", None):
         head = "no: a classification head has no soft cap"
     refused: list[str] = []

@@ -51,12 +51,8 @@ class SequenceClassifierExporter(Exporter):
 
         Raise the same error where transformers has no sequence classifier of the architecture.
         """
-        config: Any = predictor.engine.model.config
-        if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            raise ModelError(
-                f"{self.name}: transformers has no sequence classifier for {config.model_type} models; export merged "
-                "instead"
-            )
+        if fault := head_fault(predictor.engine.model.config):
+            raise ModelError(f"{self.name}: {fault}; export merged instead")
         template = predictor.engine.template
         long = [label for label, answer in zip(template.task.labels, template.answers, strict=True) if len(answer) > 1]
         if long:
@@ -77,6 +73,13 @@ class SequenceClassifierExporter(Exporter):
 
 
 EXPORTER = SequenceClassifierExporter()
+
+
+def head_fault(config: Any) -> str:
+    """Return why there is no sequence classifier for a model of ``config``; an empty string where there is one."""
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return ""
+    return f"transformers has no sequence classifier for {config.model_type} models"
 
 
 def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:

@@ -168,7 +168,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
         ModelError: a target of the recipe matches nothing that can carry an adapter.
     """
     experts = expert_parameters(model)
-    if missing := [target for target in adapter.target_parameters if not _matches(target, experts)]:
+    if missing := [target for target in adapter.target_parameters if not matches_target(target, experts)]:
         names = ", ".join(sorted({_short(name) for name in experts}))
         raise ModelError(
             f"adapter.target_parameters: {', '.join(missing)} match no experts' weights of {type(model).__name__}; "
@@ -180,7 +180,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
     head = model.get_output_embeddings()
     head_name = next((name for name, module in model.named_modules() if module is head), "")
     linear_or_head = {**linear, head_name: head}
-    if missing := [target for target in adapter.target_modules if not _matches(target, linear_or_head)]:
+    if missing := [target for target in adapter.target_modules if not matches_target(target, linear_or_head)]:
         names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         raise ModelError(
             f"adapter.target_modules: {', '.join(missing)} match no linear layer of {type(model).__name__}; "
@@ -189,7 +189,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
     named = {
         name: module
         for name, module in linear_or_head.items()
-        if any(_matches(target, (name,)) for target in adapter.target_modules)
+        if any(matches_target(target, (name,)) for target in adapter.target_modules)
     }
     if head_name in named and head.weight is model.get_input_embeddings().weight:
         raise ModelError(
@@ -248,7 +248,7 @@ def _is_linear_map(layer: Any) -> bool:
     )
 
 
-def _matches(target: str, names: Any) -> bool:
+def matches_target(target: str, names: Any) -> bool:
     """Return whether ``target`` is one of ``names`` or the end of one, as PEFT matches targets."""
     return any(f".{name}".endswith(f".{target}") for name in names)
 

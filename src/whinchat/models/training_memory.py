@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from whinchat.models.adapter_targets import linear_layers
+from whinchat.models.adapter_targets import linear_layers, matches_target
 from whinchat.models.device import DevicePlan
 from whinchat.models.parameter_count import configured_model, parameter_size
 from whinchat.recipe.schema import AdapterConfig
@@ -116,6 +116,5 @@ def _shape(layer: Any) -> tuple[int, int]:
 
 
 def _is_target(name: str, adapter: AdapterConfig) -> bool:
-    return adapter.target_modules == "all-linear" or any(
-        f".{name}".endswith(f".{target}") for target in adapter.target_modules
-    )
+    targets = adapter.target_modules
+    return targets == "all-linear" or any(matches_target(target, (name,)) for target in targets)
