@@ -65,6 +65,15 @@ def scored_answers(template: PromptTemplate) -> list[tuple[int, ...]]:
     return [(*answer, template.end_of_turn) if nested else answer for answer in answers]
 
 
+def label_scores(model: nn.Module, template: PromptTemplate, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Return log P(answer | prompt) of every label, (R, K), by one unpadded pass for each prompt and label."""
+    answers = scored_answers(template)
+    with torch.inference_mode():
+        return torch.stack(
+            [torch.stack([answer_log_prob(model, ids, answer) for answer in answers]) for ids in prompts]
+        )
+
+
 def choice_sum(model: nn.Module, ids: Sequence[int], answers: Sequence[Sequence[int]], label: int) -> Tensor:
     """Return the cross entropy of ``label`` under the softmax over the log-probabilities of all answers."""
     scores = torch.stack([answer_log_prob(model, ids, answer) for answer in answers])

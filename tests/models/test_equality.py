@@ -127,14 +127,7 @@ def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: st
     texts = (*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS)
     prompts = engine.template.encode(texts)
     found = score_prompts(engine, prompts, batch_size=6)
-    with torch.no_grad():
-        wanted = [
-            [
-                plain_forward.answer_log_prob(engine.model, prompt.ids, answer).item()
-                for answer in plain_forward.scored_answers(engine.template)
-            ]
-            for prompt in prompts
-        ]
+    wanted = plain_forward.label_scores(engine.model, engine.template, [prompt.ids for prompt in prompts])
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.ptp(found, axis=0).min() > 0.1, "texts make no difference, so comparing proves little"
 
@@ -174,11 +167,7 @@ def test_scores_without_any_shared_prefix(tiny_llama: Path) -> None:
     ids = [tuple(torch.randint(300, 400, (length,), generator=draw).tolist()) for length in (1, 9, 4, 17)]
     ids = [(10 + at, *one) for at, one in enumerate(ids)]
     prompts = [type(engine.template.encode(["x"])[0])(one) for one in ids]
-    with torch.no_grad():
-        wanted = [
-            [plain_forward.answer_log_prob(engine.model, one, answer).item() for answer in engine.template.answers]
-            for one in ids
-        ]
+    wanted = plain_forward.label_scores(engine.model, engine.template, ids)
     np.testing.assert_allclose(score_prompts(engine, prompts, 4), wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -236,14 +225,7 @@ def test_prompts_longer_than_the_sliding_window(tmp_path: Path, labels: str, att
     engine = tuned_engine(folder, tiny_models.LABEL_SETS[labels], {"method": "lora"}, attention)
     prompts = engine.template.encode(TEXTS)
     assert min(len(prompt.ids) for prompt in prompts) > 25
-    with torch.no_grad():
-        wanted = [
-            [
-                plain_forward.answer_log_prob(engine.model, prompt.ids, answer).item()
-                for answer in engine.template.answers
-            ]
-            for prompt in prompts
-        ]
+    wanted = plain_forward.label_scores(engine.model, engine.template, [prompt.ids for prompt in prompts])
     np.testing.assert_allclose(score_prompts(engine, prompts, 6), wanted, rtol=1e-5, atol=1e-5)
 
 

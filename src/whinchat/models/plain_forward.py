@@ -62,11 +62,10 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
 
 
 def read_prefix_cache(model: nn.Module, prefix: Tensor, rows: int) -> DynamicCache:
-    """Compute keys and values of the prefix (P,) once, and repeat them for ``rows`` sequences; empty where P is 0."""
+    """Compute keys and values of the prefix (P,), at least one token, and repeat them for ``rows`` sequences."""
     cache = DynamicCache(config=model.config)
-    if len(prefix):
-        model(input_ids=prefix[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(rows)
+    model(input_ids=prefix[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(rows)
     return cache
 
 
