@@ -34,6 +34,10 @@ class RunError(WhinchatError):
     """A run folder is missing or unfinished, or holds something that may not be overwritten."""
 
 
+class OutputError(WhinchatError):
+    """A file cannot be written: the disk is full, or the place is read-only or taken. What was there before stays."""
+
+
 class HubError(WhinchatError):
     """The Hugging Face hub cannot be reached, or refuses a request."""
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Prediction
-from whinchat.storage.atomic import replace_file
+from whinchat.output_files import replace_file
 
 _LABELS_KEY = b"whinchat.labels"
 

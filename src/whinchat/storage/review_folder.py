@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
+from whinchat.output_files import replace_file
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.atomic import replace_file
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
 

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from whinchat.storage.atomic import replace_file, write_text
+from whinchat.output_files import replace_file
+from whinchat.storage.atomic import write_text
 
 PNG_DPI = 200
 LONGEST_NAME = 30

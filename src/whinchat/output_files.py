@@ -1,0 +1,194 @@
+"""Write files that a kill, a full disk or a power loss leaves whole: the old file or the new file, never a part of one.
+
+A file or folder is written as a draft beside its place and then renamed. The name of a draft holds the machine and the
+process that write it, so the drafts of dead processes can be told from those in use, and swept.
+"""
+
+import errno
+import os
+import shutil
+import socket
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from safetensors import SafetensorError
+
+from whinchat.errors import OutputError
+
+# No draft is written for a whole day, so an older one is dead even if its process identifier is in use again.
+_LONGEST_DRAFT_SECONDS = 24 * 3600
+_DRAFT_SUFFIX = ".draft"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+# File systems on which folders cannot be synchronized say so in one of these ways.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EISDIR}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write inside the block into an error that names ``path`` and the reason.
+
+    Raises:
+        OutputError: the operating system refused to write, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _output_error(path, error.strerror or str(error), error.errno) from error
+    except SafetensorError as error:
+        if "I/O error" not in str(error):
+            raise
+        raise _output_error(path, str(error), errno.ENOSPC if "os error 28" in str(error) else None) from error
+    except RuntimeError as error:
+        # torch.save reports a failure to write in one of these ways, without the system's reason.
+        if not any(name in str(error) for name in ("inline_container.cc", "PytorchStreamWriter", "iostream error")):
+            raise
+        raise _output_error(path, "the file is cut off; is the disk full?", errno.ENOSPC) from error
+
+
+def _output_error(path: Path, reason: str, code: int | None) -> OutputError:
+    remedy = "free some space and repeat the command" if code in _NO_SPACE else "mend that, or choose another place"
+    return OutputError(f"{path}: cannot be written ({reason}); {remedy}")
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file or folder can be created, or replaced, at ``path``; nothing is left behind.
+
+    Raises:
+        OutputError: it cannot, and the message says why.
+    """
+    with writing(path):
+        # Asking for the status also finds a name that is too long, and a file where a folder should be.
+        with suppress(FileNotFoundError):
+            path.lstat()
+        existing = path if path.is_dir() else path.parent
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        probe = draft_path(existing / "probe")
+        try:
+            probe.touch()
+        finally:
+            # Unlinking raises the same error as touching where the folder cannot be written.
+            with suppress(OSError):
+                probe.unlink()
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write`` with the path of a draft, and put the draft in the place of ``path`` once it is on the disk.
+
+    Missing folders are created. The draft has the suffix of ``path``.
+
+    Raises:
+        OutputError: the file cannot be written. What was at ``path`` before is still there.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = draft_path(path)
+        try:
+            write(draft)
+            publish(draft, path)
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Rename ``draft``, a file or a folder, to ``path``, after every byte of it has reached the disk.
+
+    A file at ``path`` is replaced; a folder at ``path`` must be empty.
+    """
+    synchronize(draft)
+    draft.replace(path)
+    _synchronize_entry(path.parent)
+
+
+def synchronize(path: Path) -> None:
+    """Wait until a file, or a folder with everything in it, has reached the disk."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path):
+            for name in names:
+                synchronize(Path(folder, name))
+            _synchronize_entry(Path(folder))
+    elif not path.is_symlink():
+        # Windows synchronizes only what is open for writing.
+        _synchronize_handle(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+
+
+def _synchronize_entry(folder: Path) -> None:
+    """Wait until the names in ``folder`` have reached the disk, where the file system can do that."""
+    if os.name == "nt":
+        return
+    try:
+        _synchronize_handle(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def _synchronize_handle(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def draft_path(path: Path) -> Path:
+    """Return a new name beside ``path``, with the same suffix, for what this process is about to write there."""
+    unique = f"{os.getpid()}-{os.urandom(4).hex()}"
+    return path.with_name(f".{_this_host()}-{unique}{_DRAFT_SUFFIX}{path.suffix}")
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove the drafts, files and folders, that dead processes have left in ``folder``, which may be missing."""
+    for path in folder.glob(f".*-*-*{_DRAFT_SUFFIX}*"):
+        if _is_dead(path.name.removeprefix("."), path):
+            _remove(path)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder among the system's temporary files, and remove it afterwards.
+
+    The folders of processes that were killed are removed first.
+    """
+    prefix = "whinchat-"
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*-*-*"):
+        if _is_dead(path.name.removeprefix(prefix), path):
+            _remove(path)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{prefix}{_this_host()}-{os.getpid()}-", ignore_cleanup_errors=True
+    ) as name:
+        yield Path(name)
+
+
+def _this_host() -> str:
+    """Return eight letters that stand for this machine; containers that share a folder differ in their names."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_dead(name: str, path: Path) -> bool:
+    """Whether the process that writes a draft has ended, by the draft's name without its prefix: HOST-PID-..."""
+    host, process, *_ = name.split("-")
+    if not (process.isdecimal() and len(process) < 10):
+        return False
+    if host == _this_host() and not psutil.pid_exists(int(process)):
+        return True
+    try:
+        return time.time() - path.lstat().st_mtime > _LONGEST_DRAFT_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder; what belongs to somebody else stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
