@@ -11,6 +11,7 @@ import torch
 from tests.helpers import tiny_models
 from tests.helpers.calendars import Calendar
 from tests.helpers.command_line import Whinchat, command_runner
+from tests.helpers.crash_lab import CrashLab
 from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.shared_folders import make_once, shared_root
 
@@ -65,6 +66,13 @@ def any_model(request: pytest.FixtureRequest) -> Path:
     """Each of the three prompt styles in turn."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
+
+
+@pytest.fixture(scope="module")
+def crash_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashLab]:
+    """Runs commands and kills them at a system call; skipped without Linux and a C compiler."""
+    with CrashLab(tmp_path_factory.mktemp("crash-lab")) as lab:
+        yield lab
 
 
 @pytest.fixture
