@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,3 +86,64 @@ def test_saved_beside_the_adapter(tmp_path: Path) -> None:
         Calibrator.load(tmp_path, LABELS)
     (tmp_path / CALIBRATION_FILE).unlink()
     assert Calibrator.load(tmp_path, LABELS) == Calibrator(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": float("nan")}, r"temperature: .*finite number, found nan"),
+        ({"temperature": float("inf")}, r"temperature: .*finite number, found inf"),
+        ({"temperature": 0}, r"temperature: .*greater than or equal to 0\.0.*, found 0"),
+        ({"temperature": -1.0}, r"temperature: .*greater than or equal to 0\.0.*, found -1\.0"),
+        ({"temperature": 1e-300}, r"temperature: .*found 1e-300"),
+        ({"temperature": 1e300}, r"temperature: .*less than or equal to 20.*found 1e\+300"),
+        ({"bias": [0.0, float("nan"), 0.0]}, r"bias\.1: .*finite number, found nan"),
+        ({"bias": [0.0]}, "bias has 1 values for 3 labels"),
+        ({"prior": [0.5, 0.5, 0.0]}, r"prior\.2: .*greater than 0, found 0\.0"),
+        ({"prior": [0.5, 0.5, float("-inf")]}, r"prior\.2: .*finite number, found -inf"),
+        ({"prior": [], "tau": 0.5}, "prior has 0 values for 3 labels"),
+        ({"tau": float("nan")}, r"tau: .*finite number"),
+        ({"tau": -3.0}, r"tau: .*greater than or equal to 0"),
+        ({"threshold": float("nan")}, r"threshold: .*finite number"),
+        ({"threshold": 2.0}, r"threshold: .*less than or equal to 1"),
+        ({"rows": -1}, r"rows: .*greater than or equal to 0"),
+    ],
+)
+def test_a_file_with_numbers_that_no_fit_gives_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    fitted = fit_calibrator(*drawn(400), LABELS, "macro_f1")
+    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(asdict(fitted) | change), encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=rf"calibration\.json: (not a calibration \()?{message}.*whinchat calibrate RUN"
+    ):
+        Calibrator.load(tmp_path, LABELS)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"\xff", b"[" * 100_000], ids=["list", "null", "bytes", "nested"])
+def test_a_file_that_holds_no_object_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / CALIBRATION_FILE).write_bytes(content)
+    with pytest.raises(ModelError, match=r"calibration\.json: not a calibration"):
+        Calibrator.load(tmp_path, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("score", "calibrator"),
+    [
+        (float("nan"), Calibrator(LABELS)),
+        (float("inf"), Calibrator(LABELS)),
+        (-1.0, Calibrator(LABELS, temperature=float("nan"))),
+        (-1.0, Calibrator(LABELS, bias=(0.0, float("inf"), 0.0))),
+    ],
+    ids=["score NaN", "score infinite", "temperature NaN", "bias infinite"],
+)
+def test_what_is_not_finite_gives_no_answer(score: float, calibrator: Calibrator) -> None:
+    scores = np.log([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
+    scores[1, 0] = score
+    for answer in (calibrator.probabilities, calibrator.decide, calibrator.decision_scores):
+        with pytest.raises(ModelError, match=r"[12] of 2 texts have no probabilities, the first of them text [12]: "):
+            answer(scores)
+
+
+def test_a_label_that_cannot_be_said_has_the_probability_zero() -> None:
+    scores = np.array([[-np.inf, -1.0, -2.0]])
+    assert Calibrator(LABELS).probabilities(scores)[0, 0] == 0
+    assert Calibrator(LABELS).decide(scores).tolist() == [1]

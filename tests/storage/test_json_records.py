@@ -112,6 +112,17 @@ def test_unreadable_files_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"half\.json: not readable as JSON \(.*\); run again"):
         read_json_record(tmp_path / "half.json", Evaluation, "run again")
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(RunError, match=r"deep\.json: not readable as JSON \(.*\); run again"):
+        read_json_record(tmp_path / "deep.json", Evaluation, "run again")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999"])
+def test_a_record_with_a_number_that_is_not_finite_is_refused(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.json"
+    path.write_text(f'[{{"step": 1, "epoch": 1, "loss": {number}}}]', encoding="utf-8")
+    with pytest.raises(RunError, match=r"history\.json: .*\(0\.loss: .*finite number\)"):
+        read_json_record(path, tuple[TrainPoint, ...], "run again")
 
 
 def test_numbers_stay_as_they_are() -> None:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from textwrap import shorten
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
@@ -27,6 +28,10 @@ CALIBRATION_FILE = "calibration.json"
 # Bounds of the temperature; a model that needs a temperature beyond them has another problem.
 _COLDEST, _HOTTEST = 0.05, 20.0
 _TAUS = np.linspace(0, 1, 21)
+# Values that a file may hold; the factors allow for rounding of the fitted temperature.
+_Temperature = Annotated[float, Field(ge=_COLDEST * 0.999, le=_HOTTEST * 1.001)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,22 @@ class Calibrator:
     """
 
     labels: tuple[str, ...]
-    temperature: float = 1.0
+    temperature: _Temperature = 1.0
     bias: tuple[float, ...] = ()
-    prior: tuple[float, ...] = ()
+    prior: tuple[_PositiveShare, ...] = ()
     metric: MetricName = "accuracy"
-    tau: float = 0.0
-    rows: int = 0
-    threshold: float | None = None
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    tau: _Share = 0.0
+    rows: Annotated[int, Field(ge=0)] = 0
+    threshold: _Share | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
-        """Return probabilities normalized over the labels, (N, K), for scores (N, K)."""
+        """Return probabilities normalized over the labels, (N, K), for scores (N, K).
+
+        Raises:
+            ModelError: the scores of a row, or the calibrator's own numbers, are not finite. So do the other methods
+                that take scores.
+        """
         return np.exp(self._log_probabilities(log_probs))
 
     def decide(self, log_probs: NDArray[np.floating[Any]]) -> Ints:
@@ -87,13 +97,23 @@ class Calibrator:
         remedy = "`whinchat calibrate RUN` writes a new one"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
+            if isinstance(record, dict):
+                record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
             calibrator = TypeAdapter(cls).validate_python(record)
-        except (ValueError, AttributeError) as error:
+        except OSError as error:
+            raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key, found = ".".join(map(str, fault["loc"])) or "content", shorten(repr(fault["input"]), 80)
+            raise ModelError(f"{file}: not a calibration ({key}: {fault['msg']}, found {found}); {remedy}") from None
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{file}: not a calibration ({' '.join(str(error).split())}); {remedy}") from None
-        if calibrator.labels != labels or len(calibrator.prior) not in (0, len(labels)):
+        if calibrator.labels != labels:
             made_for, wanted = ", ".join(calibrator.labels), ", ".join(labels)
             raise ModelError(f"{file}: made for the labels {made_for}, the task has {wanted}; {remedy}")
+        for name, values, needed in (("bias", calibrator.bias, False), ("prior", calibrator.prior, calibrator.tau > 0)):
+            if len(values) not in ({len(labels)} if needed else {0, len(labels)}):
+                raise ModelError(f"{file}: {name} has {len(values)} values for {len(labels)} labels; {remedy}")
         return calibrator
 
 
@@ -126,9 +146,23 @@ def fit_calibrator(
 
 
 def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float]) -> Floats:
-    """Return log-probabilities normalized over the labels, (N, K), of scores (N, K)."""
-    scores = log_probs.astype(np.float64) / temperature
-    normalized: Floats = log_softmax(scores + np.asarray(bias) if len(bias) else scores, axis=1)
+    """Return log-probabilities normalized over the labels, (N, K), of scores (N, K).
+
+    Raises:
+        ModelError: the result of a row is not a number, because a score, the temperature or the bias is not finite.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = log_probs.astype(np.float64) / temperature
+        normalized: Floats = log_softmax(scores + np.asarray(bias) if len(bias) else scores, axis=1)
+    # A score of minus infinity, a probability of zero, is a number; whatever has none here is NaN in the whole row.
+    if len(bad := np.flatnonzero(np.isnan(normalized).any(axis=1))):
+        row = int(bad[0])
+        raise ModelError(
+            f"{len(bad)} of {len(normalized)} texts have no probabilities, the first of them text {row + 1}: scores "
+            f"{log_probs[row].tolist()}, temperature {temperature}, bias {list(bias)}; numbers that are not finite "
+            "come from damaged weights or from training that diverged: take another checkpoint, or train again with a "
+            "lower train.learning_rate"
+        )
     return normalized
 
 

@@ -59,7 +59,7 @@ def read_json_record(path: Path, kind: type[T], remedy: str) -> T:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); {remedy}") from None
     try:
         return from_json(kind, content)
@@ -80,4 +80,4 @@ def describe_mismatch(error: ValidationError) -> str:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     # A dataclass takes no configuration from its adapter, but inherits that of a tuple around it.
-    return TypeAdapter(tuple[kind], config=ConfigDict(extra="forbid"))
+    return TypeAdapter(tuple[kind], config=ConfigDict(extra="forbid", allow_inf_nan=False))
