@@ -7,7 +7,13 @@ RUN := $(BIN)/whinchat
 LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
 	-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
 
-.PHONY: demo test lint unit test-slow browser bench bench-full bench-llama zoo docs format clean help
+# The oldest and the newest supported Python, for test-oldest and test-newest.
+PYTHON_OLDEST ?= python3.11
+PYTHON_NEWEST ?= python3.13
+PYTEST := pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest audit browser bench bench-full bench-gpu \
+	bench-llama zoo docs format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,13 +30,22 @@ lint: $(VENV)/.dev  ## style, types, import contract
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev  ## the tests, without those marked slow
-	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/$(PYTEST)
 
 test-slow: $(VENV)/.dev  ## the tests marked slow: minutes to tens of minutes
 	$(BIN)/pytest -m slow
 
 test-gpu: $(VENV)/.dev  ## the tests for a real GPU (CUDA or MPS), on tiny models: minutes; skipped without one
 	$(BIN)/pytest -m gpu tests/gpu
+
+test-oldest: $(VENV)-oldest/.dev  ## the tests with the oldest Python and the oldest supported release of each package
+	$(VENV)-oldest/bin/$(PYTEST)
+
+test-newest: $(VENV)-newest/.dev  ## the tests with the newest Python and the newest supported release of each package
+	$(VENV)-newest/bin/$(PYTEST)
+
+audit: $(VENV)-audit/.audit  ## known vulnerabilities of the packages in constraints.txt; fails where PyPI's advisories are not reached
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt
 
 browser:  ## Debian's Chromium, in which the served page is tested; without one those tests are skipped
 	command -v chromium || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium)
@@ -59,8 +74,8 @@ format: $(VENV)/.dev  ## put the code in its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment; runs stay
-	rm -rf $(VENV)
+clean:  ## remove the environments; runs stay
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-audit
 
 # constraints.txt names the versions that were tested together; without it pip picks whatever is newest in range.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -82,3 +97,25 @@ $(VENV)/.docs: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.demo
+
+# uv works out the oldest release of each package that pyproject.toml names, with which the others go together.
+$(VENV)-oldest/.dev: pyproject.toml
+	rm -rf $(VENV)-oldest
+	$(PYTHON_OLDEST) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-oldest/bin/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml \
+		--python $(VENV)-oldest/bin/python --output-file $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-oldest/constraints.txt \
+		-e '.[dev]'
+	@touch $@
+
+$(VENV)-newest/.dev: pyproject.toml
+	rm -rf $(VENV)-newest
+	$(PYTHON_NEWEST) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(VENV)-audit/.audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@

@@ -60,6 +60,15 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(*arguments) == set()
 
 
+def test_python_m_runs_no_file_of_the_working_folder(tmp_path: Path) -> None:
+    marker = tmp_path / "run"
+    for name in ("yaml", "typer", "tarfile", "pydantic"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w')\n", encoding="utf-8")
+    command = [sys.executable, "-m", "whinchat", "recipes", "check", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, marker.exists()) == (0, False), done.stderr
+
+
 def test_commands_lists_every_command(whinchat: Whinchat) -> None:
     from whinchat.cli.app import app
 

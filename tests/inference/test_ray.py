@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,22 @@ from whinchat.errors import DataError
 from whinchat.inference import predict_file
 from whinchat.inference.predict_file import predict_in_process, predict_tables
 from whinchat.inference.prediction_jobs import open_job, plan_jobs
-from whinchat.inference.ray import predict_on_ray
+from whinchat.inference.ray import predict_on_ray, start_ray
 from whinchat.progress import Progress
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster started in a folder whose files have the names of modules that the workers import."""
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    folder = tmp_path_factory.mktemp("working")
+    for name in ("whinchat", "pandas", "tarfile", "safetensors"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'run')!r}, 'w')\n", encoding="utf-8")
+    with contextlib.chdir(folder):
+        start_ray(num_cpus=2)
     yield ray
     ray.shutdown()
+    assert not (folder / "run").exists(), "a worker ran a file of the current folder"
 
 
 def test_the_same_bytes_and_only_what_is_missing(

