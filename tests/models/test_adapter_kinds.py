@@ -34,7 +34,7 @@ from torch import Tensor
 from tests.helpers import plain_forward, tiny_models
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
-from whinchat.models.adapter_kinds import check_adapter_kind
+from whinchat.models.adapter_kinds import read_adapter_config
 from whinchat.models.adapters import adapter_layers, adapters_disabled, attach_adapter, load_adapter, save_adapter
 from whinchat.models.forward import answer_logits
 from whinchat.models.packed.packed_forward import is_packable
@@ -243,10 +243,10 @@ def test_kinds_that_are_refused(tiny_llama: Path, tmp_path: Path, kind: str) -> 
 def test_the_refusal_names_the_kind(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}')
     with pytest.raises(ModelError, match=r"an adapter of kind PREFIX_TUNING, which is not known to score texts exact"):
-        check_adapter_kind(tmp_path)
+        read_adapter_config(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match=r"its adapter_config\.json cannot be read: "):
-        check_adapter_kind(tmp_path)
+        read_adapter_config(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_the_refusal_names_the_kind(tmp_path: Path) -> None:
 def test_forms_of_lora_that_are_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     lora(**fields).save_pretrained(str(tmp_path))
     with pytest.raises(ModelError, match=message):
-        check_adapter_kind(tmp_path)
+        read_adapter_config(tmp_path)
 
 
 def test_an_adapter_of_a_deeper_model(tiny_llama: Path, tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, PeftType, get_peft_model, get_peft_model_state_dict, load_peft_weights
+from peft import PeftModel, get_peft_model
 from peft.tuners.lora import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.integrations import dequantize_module_weight
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whinchat.errors import ModelError
-from whinchat.models.adapter_kinds import check_adapter_kind
+from whinchat.models.adapter_files import load_whole_adapter
+from whinchat.models.adapter_kinds import read_adapter_config
 from whinchat.models.adapter_targets import lora_layers, plan_adapter
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.packed.dora import use_fast_forward
@@ -72,50 +72,18 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "
         name: name of the adapter in the model.
 
     Raises:
-        ModelError: the folder holds no adapter, one for another model, or one of a kind that is not known to be exact.
+        ModelError: the folder holds no adapter, one for another model, one of a kind that is not known to be exact, or
+            one whose weights are not complete and finite.
     """
-    if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: no adapter_config.json; point at the adapter/ folder of a finished run")
-    check_adapter_kind(folder)
-    try:
-        if isinstance(model, PeftModel):
-            tuned = model
-            tuned.load_adapter(str(folder), adapter_name=name)
-        else:
-            tuned = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{folder}: does not fit this model ({reason}); load it onto the model that it was trained on"
-        ) from error
-    _check_loaded(tuned, folder, name)
-    use_fast_forward(tuned)
-    return tuned.eval()
-
-
-def _check_loaded(model: PeftModel, folder: Path, name: str) -> None:
-    """Raise ModelError where PEFT left out weights of the folder, or weights of the model, without a word."""
-    if model.peft_config[name].peft_type == PeftType.LORA:
-        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-        # Copies of an adapted embedding or output layer may lie beside the adapter.
-        held, stored = (
-            {key for key in keys if ".lora_" in key} for keys in (state, load_peft_weights(str(folder), device="cpu"))
-        )
-        extra, missing = sorted(stored - held), sorted(held - stored)
-        # Names that differ on both sides are those of an older transformers, which PEFT converts.
-        # A weight that PEFT left out keeps B at zero, where a trained one is not.
-        unread = any(".lora_B" in key and not state[key].any() for key in missing)
-        if bool(extra) != bool(missing) or unread:
-            fault = f"it has weights for {extra[0]}" if extra else f"it has no weights for {missing[0]}"
-            raise ModelError(
-                f"{folder}: does not fit this model ({fault}); load it onto the model that it was trained on"
-            )
-    head = model.get_base_model().get_output_embeddings()
+    tuned = load_whole_adapter(model, read_adapter_config(folder), folder, name)
+    head = tuned.get_base_model().get_output_embeddings()
     if isinstance(head, TrainableTokensWrapper) and any(isinstance(part, FloatHead) for part in head.modules()):
         raise ModelError(
             f"{folder}: trains tokens of an output layer, whose logits PEFT would round; set "
             "backbone.load_in=float32 and backbone.compute_dtype=float32"
         )
+    use_fast_forward(tuned)
+    return tuned.eval()
 
 
 def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:
