@@ -264,9 +264,9 @@ def command_line_page() -> str:
     root = typer.main.get_command(app)
     text = """# Command line
 
-Exit codes: 0 for success, 2 for a mistake that can be corrected (the message says how), 130 after Ctrl-C. Results go to
-standard output, progress and messages to standard error. `--json` prints JSON for a program to read.
-`whinchat --install-completion` installs tab completion.
+Exit codes: 0 for success, 2 for a mistake that can be corrected (the message says how), 130 after Ctrl-C, 143
+after SIGTERM, 129 when the terminal was closed. Results go to standard output, progress and messages to standard error.
+`--json` prints JSON for a program to read. `whinchat --install-completion` installs tab completion.
 
 """
     text += f"## whinchat\n\n{_parameter_table(root.params, 'option')}"

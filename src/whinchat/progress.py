@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, TypeVar
 
 from tqdm import tqdm
@@ -165,7 +165,8 @@ class _StderrHandler(logging.Handler):
         line = record.getMessage()
         if not sys.stderr.isatty():
             line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {line}"
-        tqdm.write(line, file=sys.stderr)
+        with suppress(OSError):  # a terminal that was closed takes no lines, and the work goes on
+            tqdm.write(line, file=sys.stderr)
 
 
 def log_to_stderr() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -17,6 +19,7 @@ from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
 from whinchat.progress import log_to_stderr
 from whinchat.training.launch import process_rank, world_size
+from whinchat.training.stop_signals import STOP_SIGNALS, on_stop_signal
 
 app = typer.Typer(
     help="Turn a small chat model into a text classifier that can be trusted.",
@@ -70,25 +73,42 @@ def _root(
     log_to_stderr()
 
 
-# The exit code into which typer turns Ctrl-C.
-_INTERRUPTED = 130
-_WITH_RESUME = "Finished work is kept: continue with the same command and --resume."
-_AGAIN = "Finished work is kept: the same command continues."
-# What to do after Ctrl-C; a command that is not listed keeps nothing.
+# A program that a signal ends exits with this and the signal's number; typer turns Ctrl-C into 130.
+_SIGNAL_EXIT = 128
+_WITH_RESUME = "Finished work is kept: continue with the same command and --resume{}."
+_AGAIN = "Finished work is kept: the same command{} continues."
+# What to do after a stop; a command that is not listed keeps nothing.
 _CONTINUE = {"run": _WITH_RESUME, "train": _WITH_RESUME, "review": _WITH_RESUME, "arena": _AGAIN, "predict": _AGAIN}
 
 
 def main() -> None:
-    """Run the command line; exit with 0, with 2 after an error that the user can act on, or with 130 after Ctrl-C."""
+    """Run the command line, and exit.
+
+    The exit code is 0, 2 after an error that the user can act on, 130 after Ctrl-C, 143 after SIGTERM, or 129 after the
+    terminal was closed.
+    """
     # For the processes that libraries start, such as joblib's: the working folder is not on their paths.
     os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        app()
-    except WhinchatError as fault:
-        err.print(f"[bold red]error:[/] {escape(str(fault))}", soft_wrap=True)
-        sys.exit(fault.exit_code)
-    except SystemExit as exiting:
-        if exiting.code == _INTERRUPTED:
-            command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-            err.print(f"Stopped. {_CONTINUE.get(command, '')}".strip(), soft_wrap=True)
-        raise
+    with on_stop_signal(_stop):
+        try:
+            app()
+        except WhinchatError as fault:
+            err.print(f"[bold red]error:[/] {escape(str(fault))}", soft_wrap=True)
+            sys.exit(fault.exit_code)
+        except SystemExit as exiting:
+            if exiting.code in {_SIGNAL_EXIT + number for number in STOP_SIGNALS}:
+                with suppress(OSError):  # the terminal may be gone
+                    err.print(f"Stopped. {_how_to_continue(sys.argv[1:])}".strip(), soft_wrap=True)
+            raise
+
+
+def _stop(received: signal.Signals) -> None:
+    """End the command as Python ends a program on Ctrl-C: by an exception, so that locks and drafts are released."""
+    if received == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(_SIGNAL_EXIT + received)
+
+
+def _how_to_continue(arguments: list[str]) -> str:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return _CONTINUE.get(command, "").format(", without --overwrite" if "--overwrite" in arguments else "")

@@ -114,6 +114,8 @@ def score_prompts(
             threads = 1 if deterministic else cores // workers
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
             scored = stack.enter_context(pool).map(score_rows, batches)
+            # After Ctrl-C, batches that have not begun are not computed any more.
+            stack.callback(pool.shutdown, cancel_futures=True)
         for rows in scored:
             bar.update(len(rows))
     return scores

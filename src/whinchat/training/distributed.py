@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -48,6 +48,11 @@ def first_process_value(value: T) -> T:
     values = [value]
     broadcast_object_list(values)
     return values[0]
+
+
+def largest_of_processes(value: int) -> int:
+    """Return the largest ``value`` that a process passes. Every process must call this function."""
+    return value if world_size() == 1 else max(gather_object([value]))
 
 
 def wait_for_everyone() -> None:

@@ -20,6 +20,7 @@ from whinchat.storage.training_result import TrainingResult, TrainPoint
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.distributed import wait_for_everyone
 from whinchat.training.launch import process_rank, world_size
+from whinchat.training.stop_callback import StopAfterCheckpoint
 from whinchat.training.trackers import Trackers
 from whinchat.training.trainer import AnswerTrainer, TrainingProgress, callbacks, training_arguments
 
@@ -95,8 +96,9 @@ def _run_trainer(trainer: AnswerTrainer, checkpoint: Path | None, trackers: Trac
     """Train, and return the wall-clock seconds and Trainer's last state."""
     if trackers is not None:
         trainer.add_callback(trackers)
-    with closing(TrainingProgress()) as shown:
+    with StopAfterCheckpoint() as stop, closing(TrainingProgress()) as shown:
         trainer.add_callback(shown)
+        trainer.add_callback(stop)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return result.metrics.get("train_runtime", 0.0), trainer.state
 

@@ -1,0 +1,51 @@
+"""Stop on Ctrl-C (SIGINT), SIGTERM and a closed terminal (SIGHUP); a second signal ends the process at once.
+
+Reading this module loads no torch, so the command line can use it from its start.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from whinchat.training.launch import world_size
+
+# Windows has no SIGHUP.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# ``accelerate launch`` passes Ctrl-C on to processes that the terminal has already told.
+_LAUNCHER_DELAY_SECONDS = 2.0
+
+
+@contextmanager
+def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Call ``stop`` at the first stop signal inside the context; a second signal ends the process at once.
+
+    Signals that the process ignores, as SIGHUP under ``nohup``, stay ignored. Python delivers signals to the main
+    thread alone, so in any other thread this context changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: float | None = None
+    patience = _LAUNCHER_DELAY_SECONDS if world_size() > 1 else 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            stop(signal.Signals(number))
+        elif time.monotonic() - first >= patience:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    earlier = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handled = [number for number, handler in earlier.items() if handler not in (signal.SIG_IGN, None)]
+    for number in handled:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, earlier[number])
