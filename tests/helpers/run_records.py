@@ -125,13 +125,13 @@ def history(points: int = 60, *, evals: bool = True) -> tuple[TrainPoint, ...]:
 
 
 def recipe(labels: tuple[str, ...] = THREE, **changes: object) -> Recipe:
-    """A small recipe for these labels."""
+    """A small recipe for these labels, which may be ones that only an earlier version took."""
     fields: dict[str, object] = {
         "name": "smollm2-135m-dora",
         "description": "Tweet sentiment with SmolLM2 and DoRA",
         "task": Task(
             name="tweet sentiment",
-            labels=labels,
+            labels=THREE,
             instruction="Decide the sentiment of the tweet. Answer with one word.",
         ),
         "data": DataConfig(source="package:vaderSentiment"),
@@ -141,7 +141,10 @@ def recipe(labels: tuple[str, ...] = THREE, **changes: object) -> Recipe:
             title="A published card", before_macro_f1=0.0625, after_macro_f1=0.6013, url="https://huggingface.co/x/y"
         ),
     }
-    return Recipe.model_validate(fields | changes)
+    made = Recipe.model_validate(fields | changes)
+    return (
+        made if "task" in changes else made.model_copy(update={"task": made.task.model_copy(update={"labels": labels})})
+    )
 
 
 def manifest(labels: tuple[str, ...] = THREE) -> Manifest:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
 from whinchat.report.text_table import TextTable
+from whinchat.report.visible_text import visible, visible_json
+
+
+class VisibleConsole(Console):
+    """A console on which no text can move the cursor, set a colour or hide another text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the segments of ``renderable`` with visible characters only; rich adds its own colours afterwards."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
 
 # emoji=False: ":train:" in a text or a path stays as it is.
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+out = VisibleConsole(highlight=False, emoji=False)
+err = VisibleConsole(stderr=True, highlight=False, emoji=False)
 
 
 def emit_json(content: Any) -> None:
     """Write ``content`` to standard output as one JSON document."""
     if not out.quiet:
-        sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(visible_json(content, indent=2) + "\n")
 
 
 def print_result(as_json: bool, content: Any, print_text: Callable[[], None]) -> None:
@@ -81,7 +92,7 @@ def _rich_table(lines: Sequence[Sequence[str]], title: str | None) -> Table:
     (first, *others), *rows = lines
     # The first column names the rows and is never broken.
     columns = (Column(Text(name), overflow="fold") for name in others)
-    table = Table(Column(first, no_wrap=True), *columns, title=title)
+    table = Table(Column(Text(first), no_wrap=True), *columns, title=None if title is None else Text(title))
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from whinchat.report.text_table import TextTable
+from whinchat.report.visible_text import one_line
 
 _MARKUP = re.compile(r"[\\`*_\[\]~#|]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
@@ -19,8 +20,7 @@ def escape(value: Any) -> Markdown:
     """Return one line of Markdown that shows ``value`` literally: no markup, HTML, formula or end of a table cell."""
     if isinstance(value, Markdown):
         return value
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    line = "".join(_ENTITIES.get(c, c) for c in line)
+    line = "".join(_ENTITIES.get(c, c) for c in one_line(value))
     # The "#" of the entity for "$" must not be escaped.
     return Markdown(_MARKUP.sub(lambda match: f"\\{match[0]}", line).replace("&\\#36;", "&#36;"))
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from whinchat.report.visible_text import visible
+
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -26,4 +28,4 @@ def render_template(template: str, escape: Callable[[Any], Any] | None, /, **val
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(values)
+    return visible(environment.get_template(template).render(values))

@@ -1,8 +1,7 @@
 """The Python code of the card: use the adapter with transformers and PEFT alone."""
 
-import json
-
 from whinchat.recipe.schema import TEXT_SLOT, Recipe
+from whinchat.report.visible_text import visible_json
 
 
 def python_snippet(recipe: Recipe, load_in: str, compute_dtype: str, adapter: str, base: str) -> str:
@@ -62,4 +61,4 @@ def _loading(recipe: Recipe, load_in: str, compute: str) -> str:
 
 def _quoted(text: str) -> str:
     """The text as a Python literal in double quotes; a JSON string is one."""
-    return json.dumps(text, ensure_ascii=False)
+    return visible_json(text)

@@ -55,7 +55,7 @@ _WAYS = {
 
 def print_model(report: whinchat.ModelReport) -> None:
     """Print how whinchat works with a model, and why it refuses the model where it does."""
-    table = Table(title=report.model, show_header=False)
+    table = Table(title=Text(report.model), show_header=False)
     share = "unknown" if report.adapted_share is None else f"{report.adapted_share:.1%} of the weights"
     rows = (
         ("architecture", report.architecture),
@@ -67,7 +67,7 @@ def print_model(report: whinchat.ModelReport) -> None:
         *((f"export {name}", answer) for name, answer in report.exports.items()),
     )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)
     for note in report.notes:
         print_line(note)
@@ -89,7 +89,7 @@ def print_machine(report: whinchat.MachineReport) -> None:
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)
     name_column = Column("recipe", no_wrap=True)
     recipes = Table(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import whinchat
 from whinchat.cli.output import emit_json, print_grid, print_line, print_table
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
+from whinchat.report.visible_text import visible_json
 
 
 def print_predictions(
@@ -33,7 +33,7 @@ def print_predictions(
     if as_json:
         for text, fault, row in zip(texts, faults, rows_of, strict=True):
             answer = {"error": fault} if row is None else predictions.to_dict(row)
-            sys.stdout.write(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n")
+            sys.stdout.write(visible_json({"text": text, **answer}) + "\n")
         return
     # Brackets in a label or a text must not be read as markup.
     rows = []

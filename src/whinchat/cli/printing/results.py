@@ -63,7 +63,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
         CALIBRATED_NAME: calibrated,
     }
     rows = [(name, *_metric_cells(metrics)) for name, metrics in metrics_of.items() if metrics is not None]
-    print_grid(("measured by", *_metric_columns()), rows, f"{evaluation.evaluation.split}, {scored.n:,} texts")
+    print_grid(("measured by", *_metric_columns()), rows, Text(f"{evaluation.evaluation.split}, {scored.n:,} texts"))
     label_rows: list[Sequence[str | Text]] = [
         (Text(label.label), *map(format_number, (label.precision, label.recall, label.f1)), format_count(label.support))
         for label in (calibrated or scored).per_label

@@ -19,6 +19,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from whinchat.output_files import replace_file
+from whinchat.report.visible_text import one_line, visible
 from whinchat.storage.atomic import write_text
 
 PNG_DPI = 200
@@ -125,12 +126,12 @@ def new_figure(width: float, height: float, layout: str = "constrained") -> Figu
 def set_title(figure: Figure, title: str) -> None:
     """Put the title above the figure, aligned to the left and wrapped at the width of the figure."""
     characters = max(20, int(figure.get_figwidth() / TITLE_CHARACTER_WIDTH))
-    figure.suptitle(textwrap.fill(" ".join(title.split()), characters), x=0.0, ha="left")
+    figure.suptitle(textwrap.fill(one_line(title), characters), x=0.0, ha="left")
 
 
 def shorten(name: str) -> str:
     """Return a name on one line, cut with an ellipsis if it has more than ``LONGEST_NAME`` characters."""
-    name = " ".join(name.split())
+    name = one_line(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip() + "…"
 
 
@@ -155,4 +156,5 @@ def to_svg(figure: Figure) -> str:
     """Return the figure as SVG text; call inside ``figure_theme``."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **_TIGHT)
-    return buffer.getvalue()
+    # matplotlib repeats each text of the figure in a comment, as it is.
+    return visible(buffer.getvalue())
