@@ -180,7 +180,7 @@ def save_model(name: str, folder: Path) -> Path:
     """Save a random model of a family, with SmolLM2's tokenizer, and return its folder."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(name, **{**SIZE, **SETTINGS[name]})
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False).save_pretrained(folder)
     load_tokenizer(find_model(load_recipe(RECIPE).backbone)).tokenizer.save_pretrained(folder)
     return folder
 

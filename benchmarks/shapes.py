@@ -58,7 +58,9 @@ def shape_folder(name: str, texts: Sequence[str], cache: Path | None = None) -> 
         fresh = Path(scratch) / name
         torch.manual_seed(0)
         config = AutoConfig.for_model(**SHAPES[name])
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(fresh, max_shard_size="400MB")
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False).save_pretrained(
+            fresh, max_shard_size="400MB"
+        )
         recipe = load_recipe(RECIPE)
         if name == "tinyllama-shape":
             save_llama_tokenizer(tokenizer_for(texts[:4000], recipe.task.instruction), fresh)

@@ -97,7 +97,7 @@ class _Head(Contestant):
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
         self.model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype)
+            path, num_labels=len(self.recipe.task.labels), dtype=getattr(torch, dtype), trust_remote_code=False
         ).to(self.device)
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
         rows = [row["input_ids"] for row in self.rows(self.split())]
@@ -150,7 +150,9 @@ class Generation(Contestant):
     def load(self) -> None:
         path, dtype = self.load_tokenizer(), self.options.get("dtype", "float32")
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), trust_remote_code=False
+        )
         tokens = self.options.get("new_tokens", 16)
         self.config = transformers.GenerationConfig(
             do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=pad, eos_token_id=end

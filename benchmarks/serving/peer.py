@@ -20,7 +20,7 @@ class Request(BaseModel):
 def main() -> None:
     """Serve until the process is ended."""
     folder, port = sys.argv[1:]
-    classify = pipeline("text-classification", folder, dtype=torch.bfloat16, top_k=None)
+    classify = pipeline("text-classification", folder, dtype=torch.bfloat16, top_k=None, trust_remote_code=False)
     app = FastAPI()
 
     # Not `async`, so FastAPI calls it in a thread and accepts other requests meanwhile.

@@ -76,7 +76,7 @@ def _resolve_commit(repo: str, data: DataConfig) -> str | None:
 
 def _load(repo: str, data: DataConfig, commit: str | None) -> Any:
     try:
-        return datasets.load_dataset(repo, data.config, revision=commit)
+        return datasets.load_dataset(repo, data.config, revision=commit, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
         raise DataError(
             f"{data.source}: cannot be loaded ({_one_line(fault)}); check data.config and data.revision; {_OFFLINE}"

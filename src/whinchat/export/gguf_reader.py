@@ -56,7 +56,11 @@ def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[st
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
     plan = plan_device(predictor.recipe.backbone.model_copy(update=full))
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation=plan.attn_implementation
+        path.parent,
+        gguf_file=path.name,
+        dtype=torch.float32,
+        attn_implementation=plan.attn_implementation,
+        trust_remote_code=False,
     )
     model.requires_grad_(False).eval()
     engine = Engine.build(model, plan, predictor.engine.template)

@@ -81,7 +81,7 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
     source = ModelSource(model, _location(model), revision, None, None, None)
     try:
         model_class = causal_model_class(source.path, revision, model)
-        config = AutoConfig.from_pretrained(source.path, revision=revision or "main")
+        config = AutoConfig.from_pretrained(source.path, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError, KeyError, HTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{model}: its configuration cannot be read: {reason}; check the name") from error
@@ -89,7 +89,9 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
     plan = fit_float16(plan, model_class)
     with torch.device("meta"):
         attention = plan.attn_implementation
-        skeleton = AutoModelForCausalLM.from_config(config, dtype=plan.torch_dtype, attn_implementation=attention)
+        skeleton = AutoModelForCausalLM.from_config(
+            config, dtype=plan.torch_dtype, attn_implementation=attention, trust_remote_code=False
+        )
     refused: list[str] = []
     _attempt(refused, lambda: check_known_faults(skeleton))
     _attempt(refused, lambda: check_length(skeleton, backbone.max_prompt_tokens, nodes=1))

@@ -62,7 +62,9 @@ EXPORTER = OnnxExporter()
 
 def replace_weights_by_graph(folder: Path) -> None:
     """Write ``model.onnx`` to the classification folder ``folder``, and delete its weights."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    ).eval()
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     # Any ids will do. Two rows and eight columns, because torch takes a size of one for a constant.
     example = torch.arange(16).reshape(2, 8)
@@ -109,8 +111,8 @@ def onnx_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDA
     """Return what tokenizer, onnxruntime and a softmax predict: labels (N,) and probabilities (N, K)."""
     import onnxruntime  # an optional extra
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    names = AutoConfig.from_pretrained(folder).id2label
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    names = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / FILE, settings, providers=["CPUExecutionProvider"])

@@ -97,12 +97,14 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
     # A part that all labels share changes no probability, but makes the scores large, and bfloat16 rounds large scores.
     head -= head.mean(dim=0)
     tokenizer = prompting_tokenizer(template)
-    config = AutoConfig.from_pretrained(backbone.source.path, revision=backbone.source.revision or "main")
+    config = AutoConfig.from_pretrained(
+        backbone.source.path, revision=backbone.source.revision or "main", trust_remote_code=False
+    )
     names = dict(enumerate(calibrator.labels))
     config.num_labels, config.id2label = len(names), names
     config.label2id = {name: index for index, name in names.items()}
     config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=False)
     try:
         classifier.base_model.load_state_dict(model.base_model.state_dict())
     except RuntimeError as error:
@@ -280,7 +282,7 @@ def _text_normalizer(own: Any, template: PromptTemplate, parts: PromptParts) -> 
 
 def pipeline_predictions(folder: Path, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
     """Return what ``pipeline("text-classification", folder)`` predicts: labels (N,) and probabilities (N, K)."""
-    classify = pipeline("text-classification", str(folder), device="cpu")
+    classify = pipeline("text-classification", str(folder), device="cpu", trust_remote_code=False)
     names = [classify.model.config.id2label[index] for index in range(classify.model.config.num_labels)]
     rows = classify(list(texts), top_k=None, truncation=True, batch_size=_BATCH)
     shares = [{entry["label"]: entry["score"] for entry in row} for row in rows]

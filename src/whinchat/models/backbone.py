@@ -174,7 +174,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
     try:
         loaded = load_streamed(source.path, source.revision, options) if on_cpu else None
         model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
-            source.path, revision=revision, output_loading_info=True, **options
+            source.path, revision=revision, output_loading_info=True, trust_remote_code=False, **options
         )
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
         raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error

@@ -38,7 +38,7 @@ def load_streamed(
         OSError, ValueError, RuntimeError, SafetensorError: as ``from_pretrained`` raises them.
     """
     folder = _local_folder(path, revision)
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     files = _weight_files(folder)
     if (
@@ -56,7 +56,7 @@ def load_streamed(
         shards = [stack.enter_context(safe_open(file, framework="pt", backend="pread")) for file in files]
         tensors = {name: shard.get_slice(name) for shard in shards for name in shard.keys()}  # noqa: SIM118  # a shard is no mapping
         model, loading_info = model_class.from_pretrained(  # type: ignore[attr-defined]  # transformers is not typed
-            None, config=config, state_dict=tensors, output_loading_info=True, **options
+            None, config=config, state_dict=tensors, output_loading_info=True, trust_remote_code=False, **options
         )
     # from_pretrained does the following itself when it gets a path.
     model.config.name_or_path = model.name_or_path = path

@@ -62,18 +62,18 @@ def _convert(gguf: Path, target: Path) -> None:
         )
     folder, name = os.fspath(gguf.parent), gguf.name
     logging.getLogger("whinchat").info("Converting %s to safetensors (once)", name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, trust_remote_code=False)
     # "smollm" splits digits one by one before the byte-level step. transformers drops that step, and numbers would get
     # tokens that the model never saw in training.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.save_pretrained(target)
-    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, trust_remote_code=False)
     # The weights are dequantized now, but transformers still marks the model as quantized and refuses to save it.
     # Therefore the weights move to a model of the same shape without that mark.
     del read.config.quantization_config
-    plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32, trust_remote_code=False)
     plain.load_state_dict(read.state_dict())
     plain.generation_config = read.generation_config
     plain.save_pretrained(target)

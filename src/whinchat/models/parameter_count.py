@@ -36,9 +36,11 @@ def configured_model(model: str, revision: str | None = None) -> PreTrainedModel
     elif (local := Path(model).expanduser()).is_dir():
         path = local
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision or "main", local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            path, revision=revision or "main", local_files_only=True, trust_remote_code=False
+        )
         with torch.device("meta"):
-            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return None
     return skeleton

@@ -44,7 +44,7 @@ def _read(path: str, revision: str) -> PreTrainedTokenizerFast | None:
     """Return the tokenizer, or None where there is no tokenizer.json."""
     if not _has_tokenizer_file(path, revision):
         return None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, revision=revision)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, revision=revision, trust_remote_code=False)
     if not {"bos_token", "eos_token"} <= tokenizer.init_kwargs.keys():
         _name_special_tokens(tokenizer, path, revision)
     return tokenizer

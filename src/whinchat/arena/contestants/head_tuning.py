@@ -54,6 +54,8 @@ class HeadTuning(Contestant):
                 num_labels=len(self.recipe.task.labels),
                 dtype=self._plan.torch_dtype,
                 attn_implementation=self._plan.attn_implementation,
+                trust_remote_code=False,
+                use_safetensors=True,
             )
         except ValueError as error:
             reason = str(error).splitlines()[0]

