@@ -12,6 +12,7 @@ from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, finish
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.ray import predict_on_ray
 from whinchat.progress import Progress, progress
+from whinchat.storage.locking import lock_output
 
 
 def predict_file(
@@ -48,11 +49,13 @@ def predict_file(
         The path of each labelled table, and counts of its rows.
 
     Raises:
-        DataError: no table in ``source``, a table that cannot be read, a column that is missing or already taken,
-            an ``out`` that is in use, or ``workers`` without Ray. Finished parts stay.
-        RunError: ``run`` holds no finished classifier, or Ray is not installed.
+        DataError: no table in ``source``, a table that cannot be read or was changed meanwhile, a column that is
+            missing or already taken, an ``out`` that is in use, or ``workers`` without Ray. Finished parts stay.
+        OutputError: ``out`` cannot be written, as on a full disk. Finished parts stay.
+        RunError: ``run`` holds no finished classifier, another process labels into ``out``, Ray is not installed, or
+            a Ray worker died.
         HubError: the hub is out of reach, or has no such classifier.
-        ModelError: the backbone cannot be loaded, or a file of the classifier is damaged.
+        ModelError: the backbone cannot be loaded, a file of the classifier is damaged, or scores are not finite.
     """
     if workers is not None and engine != "ray":
         raise DataError("--workers: goes with --engine ray; one process takes all cores by itself")
@@ -77,20 +80,24 @@ def predict_in_process(run: Path) -> PartWorker:
 def predict_tables(jobs: Sequence[PredictionJob], work: PartWorker, overwrite: bool = False) -> dict[str, LabelCounts]:
     """Do ``jobs`` one after the other; ``predict_file`` documents the result and the errors.
 
-    Every source is opened before anything is labelled, so that a bad table is reported at once.
+    Every source is opened and every output tried before a model is loaded, so that a bad table and a read-only folder
+    are reported at once.
     """
     tables = [job.open_source() for job in jobs]
+    for job in jobs:
+        job.require_writable()
     return {job.out: _do_job(job, table, work, overwrite) for job, table in zip(jobs, tables, strict=True)}
 
 
 def _do_job(job: PredictionJob, table: TableFormat, work: PartWorker, overwrite: bool) -> LabelCounts:
-    if (done := open_job(job, overwrite)) is not None:
-        return done
-    with progress(f"Reading {job.source}", job.bytes, "bytes") as bar:
-        locations = list(table.locate_blocks(job.rows_per_part, bar.update))
-    missing = [location for location in locations if not job.part(location).is_file()]
-    rows, rows_left = (sum(location.rows for location in listed) for listed in (locations, missing))
-    with progress("Labelling", rows, initial=rows - rows_left) as bar:
-        if missing:
-            work(job, table, missing, bar)
-    return finish_job(job, table, locations)
+    with lock_output(Path(job.out)):
+        if (done := open_job(job, overwrite)) is not None:
+            return done
+        with progress(f"Reading {job.source}", job.bytes, "bytes") as bar:
+            locations = list(table.locate_blocks(job.rows_per_part, bar.update))
+        missing = [location for location in locations if job.finished_part(location) is None]
+        rows, rows_left = (sum(location.rows for location in listed) for listed in (locations, missing))
+        with progress("Labelling", rows, initial=rows - rows_left) as bar:
+            if missing:
+                work(job, table, missing, bar)
+        return finish_job(job, table, locations)

@@ -1,21 +1,20 @@
 """Jobs that label one table each: planned, resumed, labelled part by part, and finished.
 
 A part is written whole or not at all, so a job that was killed goes on with the parts that are missing. The joined
-table is the same, byte for byte, whichever process wrote which part.
+table is the same, byte for byte, whichever process wrote which part. One process at a time works on a labelled table:
+the caller of these functions holds ``lock_output`` of the table.
 """
 
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import table_suffixes
-from whinchat.errors import DataError
+from whinchat.errors import DataError, OutputError, RunError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
     added_column_types,
@@ -25,9 +24,12 @@ from whinchat.inference.prediction_columns import (
     with_prompt_faults,
 )
 from whinchat.inference.predictor import Predictor
+from whinchat.output_files import publish, replace_file, require_writable, sweep_drafts, writing
 from whinchat.progress import Progress
-from whinchat.storage.atomic import write_json
+from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import find_classifier
+
+T = TypeVar("T")
 
 # A small model labels a part in about half a minute on two cores, so a killed job loses little.
 ROWS_PER_PART = 1000
@@ -82,9 +84,50 @@ class PredictionJob:
         """
         return open_unlabeled(Path(self.source), self.column, self.column_types)
 
+    @property
+    def plan(self) -> Path:
+        """File among the parts that says which job they belong to; the first to be written, the last to be removed."""
+        return self.parts / "job.json"
+
     def part(self, location: BlockLocation) -> Path:
-        """File of one part, which exists only when it is whole."""
+        """File of one part."""
         return self.parts / f"{location.number:08d}{Path(self.source).suffix}"
+
+    def finished_part(self, location: BlockLocation) -> LabelCounts | None:
+        """Return the counts of a part; None where the part is missing, or its content is not what was written."""
+        part = self.part(location)
+        note = _read_if_whole(part.with_suffix(".json"), PartNote)
+        if note is None or note.found.rows != location.rows or not part.is_file() or _sha256(part) != note.sha256:
+            return None
+        return note.found
+
+    def require_writable(self) -> None:
+        """Check that the labelled table, its note and its parts can be written.
+
+        Raises:
+            OutputError: one of them cannot, and the message says why.
+        """
+        for path in (Path(self.out), self.note, self.parts):
+            require_writable(path)
+        for path in (Path(self.out), self.note):
+            if path.is_dir():
+                raise OutputError(f"{path}: cannot be written (is a folder); remove it, or choose another --out")
+
+
+@dataclass(frozen=True)
+class JobNote:
+    """A finished job and the counts of its labelled table."""
+
+    job: PredictionJob
+    found: LabelCounts
+
+
+@dataclass(frozen=True)
+class PartNote:
+    """The counts of a part and the digest of its file; a part whose file has another digest is labelled again."""
+
+    found: LabelCounts
+    sha256: str
 
 
 # Labels the blocks of a table that a job still lacks and writes them as parts, advancing a progress bar.
@@ -110,17 +153,22 @@ def plan_jobs(
     column = text_column or recipe.data.text_column
     jobs = []
     for table, labelled in _pair_tables(source, out):
+        _require_utf8(table, labelled)
         if labelled.suffix.lower() != table.suffix.lower():
             raise DataError(
                 f"{labelled}: must end in {table.suffix}, as {table} does; whinchat adds columns and keeps the format"
             )
         if labelled.resolve() == table.resolve():
             raise DataError(f"{labelled}: is the source itself; choose another --out")
-        # A missing table is reported when it is opened.
-        size, modified = (table.stat().st_size, table.stat().st_mtime_ns) if table.is_file() else (0, 0)
+        size, modified = source_state(table)
         settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)
         jobs.append(PredictionJob(str(table), str(labelled), *settings, size, modified))
     return jobs
+
+
+def source_state(table: Path) -> tuple[int, int]:
+    """Return size and time of the last change of a table; zeros for a missing one, which is reported when opened."""
+    return (table.stat().st_size, table.stat().st_mtime_ns) if table.is_file() else (0, 0)
 
 
 def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -135,15 +183,32 @@ def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
     return [(table, out / table.relative_to(source)) for table in tables]
 
 
+def _require_utf8(*paths: Path) -> None:
+    """Check that a JSON file can hold the names of ``paths``.
+
+    Raises:
+        DataError: a name has bytes that are not UTF-8.
+    """
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{path}: the name holds bytes that are not UTF-8; rename the file") from None
+
+
 def _fingerprint(folder: Path) -> str:
     """Hash the names and contents of all files in a classifier's folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
             digest.update(path.name.encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(_sha256(path)))
     return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_job(job: PredictionJob, overwrite: bool) -> LabelCounts | None:
@@ -153,38 +218,62 @@ def open_job(job: PredictionJob, overwrite: bool) -> LabelCounts | None:
         The counts of the labelled table where the job is finished already, else None.
 
     Raises:
-        DataError: the labelled table or its parts are there, but come from another job.
+        DataError: the labelled table, its note or its parts are there, but come from another job.
+        OutputError: the folder cannot be made, or an earlier job cannot be removed.
     """
+    out = Path(job.out)
     if overwrite:
-        shutil.rmtree(job.parts, ignore_errors=True)
-        for path in (Path(job.out), job.note):
-            path.unlink(missing_ok=True)
-    as_json = json.loads(json.dumps(asdict(job)))
-    if Path(job.out).exists():
-        note = _read_object(job.note)
-        if note.get("job") != as_json:
+        with writing(out):
+            out.unlink(missing_ok=True)
+            job.note.unlink(missing_ok=True)
+            _remove_parts(job)
+    sweep_drafts(out.parent)
+    note = _read_if_whole(job.note, JobNote)
+    if out.exists():
+        if note is None or note.job != job:
             raise DataError(f"{job.out}: is there already; use --overwrite, or choose another --out")
-        shutil.rmtree(job.parts, ignore_errors=True)
-        return LabelCounts(**note["found"])
-    job_file = job.parts / "job.json"
-    if job.parts.exists():
-        earlier = _read_object(job_file)
-        if changed := ", ".join(key for key in as_json if earlier.get(key) != as_json[key]):
-            raise DataError(
-                f"{job.parts}: holds parts of another job (different: {changed}); use --overwrite to start again"
-            )
-    job.parts.mkdir(parents=True, exist_ok=True)
-    write_json(job_file, as_json)
+        with writing(job.parts):
+            _remove_parts(job)
+        return note.found
+    if note is None and job.note.exists():
+        raise DataError(
+            f"{job.note}: is there already, and the note of this job would replace it; use --overwrite, or choose "
+            "another --out"
+        )
+    with writing(job.parts):
+        job.parts.mkdir(parents=True, exist_ok=True)
+    sweep_drafts(job.parts)
+    earlier = _read_if_whole(job.plan, PredictionJob)
+    if earlier is None and any(path != job.plan for path in job.parts.iterdir()):
+        raise DataError(f"{job.parts}: holds files, and no job.json says of which job; use --overwrite to start again")
+    if earlier is not None and earlier != job:
+        names = (field.name for field in fields(job))
+        changed = ", ".join(name for name in names if getattr(earlier, name) != getattr(job, name))
+        raise DataError(
+            f"{job.parts}: holds parts of another job (different: {changed}); use --overwrite to start again"
+        )
+    if earlier is None:
+        write_json_record(job.plan, job)
     return None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a missing or damaged file gives an empty one."""
+def _read_if_whole(path: Path, kind: type[T]) -> T | None:
+    """Read a record; a missing or damaged file gives None."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return read_json_record(path, kind, "")
+    except RunError:
+        return None
+
+
+def _remove_parts(job: PredictionJob) -> None:
+    """Remove the folder of the parts, the file that says whose they are last, so that a kill leaves no doubt."""
+    if not job.parts.is_dir():
+        return
+    for path in job.parts.iterdir():
+        if path != job.plan:
+            path.unlink()
+    job.plan.unlink(missing_ok=True)
+    job.parts.rmdir()
 
 
 def predict_part(
@@ -198,6 +287,11 @@ def predict_part(
         table: the job's source.
         location: where the block is.
         bar: progress bar, advanced by each row.
+
+    Raises:
+        DataError: an added column would overwrite a value of a row.
+        ModelError: the scores of a text are not finite.
+        OutputError: the part cannot be written.
     """
     block = with_prompt_faults(table.read_block(location), predictor.engine.template)
     texts = readable_texts(block)
@@ -206,20 +300,38 @@ def predict_part(
     bar.update(len(block.faults) - len(texts))
     columns = added_columns(block, job.column_types, predictions)
     part = job.part(location)
-    write_json(part.with_suffix(".json"), asdict(LabelCounts.of(columns)))
-    draft = part.with_name(f".{part.name}.{os.getpid()}")
-    table.write_part(draft, block, columns, job.column_types)
-    draft.replace(part)
+    replace_file(part, lambda draft: table.write_part(draft, block, columns, job.column_types))
+    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(columns), _sha256(part)))
 
 
 def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation]) -> LabelCounts:
-    """Join the parts into the labelled table, write the note beside it, delete the parts and return the counts."""
-    parts = [job.part(location) for location in locations]
-    counts = [LabelCounts(**_read_object(part.with_suffix(".json"))) for part in parts]
+    """Join the parts into the labelled table, write the note beside it, delete the parts and return the counts.
+
+    Raises:
+        DataError: the source was changed while it was labelled.
+        RunError: parts are missing, or are not what was written.
+        OutputError: the labelled table or its note cannot be written; the parts stay.
+    """
+    if source_state(Path(job.source)) != (job.bytes, job.modified):
+        raise DataError(
+            f"{job.source}: was changed while it was labelled, so its rows may have moved; use --overwrite to start "
+            "again"
+        )
+    found = [job.finished_part(location) for location in locations]
+    counts = [part for part in found if part is not None]
+    if len(counts) < len(locations):
+        raise RunError(
+            f"{job.parts}: {len(locations) - len(counts)} of {len(locations)} parts are missing or damaged after the "
+            "work; every process must see the same files under the same paths; the same command labels these parts"
+        )
     total = LabelCounts.total(counts, job.labels)
-    draft = job.parts / f"whole{Path(job.source).suffix}"
-    table.join_parts(parts, draft, job.column_types)
-    write_json(job.note, {"job": asdict(job), "found": asdict(total)})
-    draft.replace(job.out)
-    shutil.rmtree(job.parts)
+    out = Path(job.out)
+    draft = job.parts / f"whole{out.suffix}"
+    with writing(out):
+        table.join_parts([job.part(location) for location in locations], draft, job.column_types)
+        write_json_record(job.note, JobNote(job, total))
+        publish(draft, out)
+    # The labelled table is whole; whatever of the parts cannot be removed now goes at the next call.
+    with suppress(OSError):
+        _remove_parts(job)
     return total

@@ -8,32 +8,41 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from whinchat import errors
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
-from whinchat.errors import DataError, RunError, WhinchatError
+from whinchat.errors import RunError, WhinchatError
 from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, predict_part
 from whinchat.inference.predictor import Predictor
 from whinchat.progress import Progress
 
 
 class RayPartWorker:
-    """A Ray actor that loads the classifier and opens the table once, then labels the parts it is given."""
+    """A Ray actor that loads the classifier and opens the table once, then labels the parts it is given.
+
+    Both are loaded with the first part and not when the actor is made, where Ray would wrap an error in its own.
+    """
 
     def __init__(self, run: str, job: PredictionJob, table_format: type[TableFormat]) -> None:
-        self._predictor = Predictor.load(Path(run))
-        self._job = job
-        self._table = table_format(Path(job.source), job.column)
+        self._run, self._job, self._table_format = run, job, table_format
+        self._loaded: tuple[Predictor, TableFormat] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Label the parts of ``batch``; return the number of rows of each, and its error or an empty string."""
-        faults = []
+        """Label the parts of ``batch``; return the rows of each, and the class and message of an error."""
+        kinds, faults = [], []
         for number, start, rows in zip(batch["number"], batch["start"], batch["rows"], strict=True):
             location = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
-                predict_part(self._predictor, self._job, self._table, location, Progress())
-                faults.append("")
-            except WhinchatError as fault:
-                faults.append(str(fault))
-        return {"rows": batch["rows"], "fault": faults}
+                if self._loaded is None:
+                    table = self._table_format(Path(self._job.source), self._job.column)
+                    self._loaded = Predictor.load(Path(self._run)), table
+                predictor, table = self._loaded
+                predict_part(predictor, self._job, table, location, Progress())
+                kind, fault = "", ""
+            except WhinchatError as error:
+                kind, fault = type(error).__name__, str(error)
+            kinds.append(kind)
+            faults.append(fault)
+        return {"rows": batch["rows"], "kind": kinds, "fault": faults}
 
 
 def start_ray(**options: Any) -> None:
@@ -57,7 +66,7 @@ def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
             or on each core where there are none.
 
     Raises:
-        RunError: Ray is not installed.
+        RunError: Ray is not installed. The worker raises the same error where a process of Ray dies.
     """
     try:
         import ray  # an optional extra
@@ -81,9 +90,15 @@ def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
             num_gpus=1 if gpus else None,
             num_cpus=None if gpus else 1,
         )
-        for part in done.iter_rows():
-            if part["fault"]:
-                raise DataError(part["fault"])
-            bar.update(part["rows"])
+        try:
+            for part in done.iter_rows():
+                if part["kind"]:
+                    raise getattr(errors, part["kind"])(part["fault"])
+                bar.update(part["rows"])
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(
+                f"--engine ray: {type(error).__name__}: {reason}; finished parts are kept: the same command continues"
+            ) from error
 
     return work
