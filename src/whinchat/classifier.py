@@ -23,7 +23,8 @@ from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.recipe.loader import differences, explain_faults
+from whinchat.recipe.faults import explain_faults
+from whinchat.recipe.loader import differences
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.locate import find_classifier, model_files
 
@@ -302,7 +303,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             return Recipe.model_validate(raw)
         except ValidationError as faults:
-            raise RecipeError(explain_faults("Classifier", faults, Recipe, "classifier")) from None
+            raise RecipeError("\n".join(explain_faults("Classifier", faults, Recipe, "classifier"))) from None
 
     def _corpus(self, texts: tuple[str, ...], labels: list[int]) -> Corpus:
         train, validation = Split("train", texts, tuple(labels)), None

@@ -7,7 +7,7 @@ import pytest
 from whinchat.data.labels import label_splits
 from whinchat.data.rows import Row
 from whinchat.errors import DataError
-from whinchat.recipe.schema import Task
+from whinchat.recipe.task import Task
 
 
 def rows(*labels: str, texts: tuple[str, ...] | None = None) -> tuple[Row, ...]:

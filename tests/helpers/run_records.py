@@ -21,7 +21,8 @@ from whinchat.evaluation.results import (
     SliceMetrics,
     StressResult,
 )
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig, DataConfig, Recipe, Reference, Task
+from whinchat.recipe.schema import AdapterConfig, BackboneConfig, DataConfig, Recipe, Reference
+from whinchat.recipe.task import Task
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.storage.training_result import TrainPoint
 

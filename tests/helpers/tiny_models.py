@@ -28,7 +28,8 @@ from tests.helpers.llama_tokenizer import ZEPHYR, save_llama_tokenizer, train_ll
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import PromptTemplate
-from whinchat.recipe.schema import Recipe, Task
+from whinchat.recipe.schema import Recipe
+from whinchat.recipe.task import Task
 
 # Lite-Oute-1, SmolLM2, Qwen.
 CHATML = (

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import tiny_models
 from whinchat.prompts.cleaning import clean
-from whinchat.recipe.schema import Cleaning
+from whinchat.recipe.task import Cleaning
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -279,6 +280,72 @@ def test_faults_between_fields(small: Path, override: str, message: str) -> None
     messages = faults(small, override)
     assert len(messages) == 1
     assert messages[0].startswith(f"{small}: {message}")
+
+
+FINITE = "input should be a finite number; found "
+MOST = "input should be at most 4,294,967,295; found "
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("adapter.lora_alpha=.inf", f"adapter.lora_alpha: {FINITE}.inf"),
+        ("train.learning_rate=.nan", f"train.learning_rate: {FINITE}.nan"),
+        ("train.weight_decay=-.inf", f"train.weight_decay: {FINITE}-.inf"),
+        ("train.warmup_steps=1e400", f"train.warmup_steps: {FINITE}'1e400'"),
+        ("train.warmup_steps=inf", f"train.warmup_steps: {FINITE}'inf'"),
+        ("train.num_train_epochs=.inf", f"train.num_train_epochs: {FINITE}.inf"),
+        ("train.num_train_epochs=1e6", "train.num_train_epochs: input should be less than or equal to 100000"),
+        ("train.max_steps=.inf", f"train.max_steps: {FINITE}.inf"),
+        ("train.max_steps=1" + "0" * 30, f"train.max_steps: {MOST}1" + "0" * 30),
+        ("train.seed=18446744073709551616", f"train.seed: {MOST}18446744073709551616"),
+        ("train.seed=" + "9" * 5000, f"train.seed: {FINITE}'999"),
+        ("evaluate.seed=-1", "evaluate.seed: input should be greater than or equal to 0; found -1"),
+        ("evaluate.bootstrap_resamples=1000000", "evaluate.bootstrap_resamples: input should be less than or equal to"),
+        ("evaluate.rows=true", "evaluate.rows: input should be a number; found true"),
+        ("train.class_weights={a: .inf, b: 1}", f"train.class_weights.a: {FINITE}.inf"),
+        ("train.class_weights={a: .nan, b: 1}", f"train.class_weights.a: {FINITE}.nan"),
+        ("train.class_weights={a: yes, b: 1}", "train.class_weights.a: input should be a number; found yes"),
+        ("train.class_weights={a: 0, b: 0}", "train.class_weights: no weight is above 1e-06, so nothing would train"),
+        ("train.class_weights={a: 1e-50, b: 0}", "train.class_weights: no weight is above 1e-06"),
+        ("train.class_weights={}", "train.class_weights: must name each label once"),
+        ("reference={title: x, settings: {adapter.lora_alpha: .inf}}", "reference.settings.adapter.lora_alpha: input"),
+        ("adapter.target_modules=['(a+)+$']", "adapter.target_modules.0: string should match pattern"),
+    ],
+)
+def test_numbers_that_no_run_can_use(small: Path, override: str, message: str) -> None:
+    (fault,) = faults(small, override)
+    assert fault.startswith(f"{small}: {message}")
+    assert len(fault) < 500
+
+
+@pytest.mark.parametrize(
+    ("label", "fault"),
+    [
+        (r"a\nb", "task.labels.0: holds U+000A (a control character) at position 1, which cannot be seen; remove it"),
+        (r"\e[1m", "task.labels.0: holds U+001B (a control character) at position 0"),
+        (r"a\u200f", "task.labels.0: holds U+200F (RIGHT-TO-LEFT MARK) at position 1"),
+        (r"\u202eab", "task.labels.0: holds U+202E (RIGHT-TO-LEFT OVERRIDE) at position 0"),
+        (r"a\ufeff", "task.labels.0: holds U+FEFF (ZERO WIDTH NO-BREAK SPACE) at position 1"),
+        (r"a\u2028b", "task.labels.0: holds U+2028 (LINE SEPARATOR) at position 1"),
+        (r"\ud83d", "task.labels.0: input holds half a character, often an emoji cut in two"),
+        ("x" * 201, "task.labels.0: has 201 characters; a name has 200 at most"),
+        ("  ", "task.labels.0: string should have at least 1 character"),
+        (" other ", "task.labels: other listed more than once"),
+        (r"othe\u0301r", r"task.labels: othér listed more than once"),
+        ("ｏther", "task.answers: two labels share an answer word"),
+    ],
+)
+def test_labels_that_could_not_be_told_apart_or_seen(small: Path, label: str, fault: str) -> None:
+    other = "othér" if "u0301" in label else "other"
+    (found,) = faults(small, f'task.labels=["{label}", {other}]')
+    assert found.startswith(f"{small}: {fault}")
+
+
+def test_labels_of_many_scripts(small: Path) -> None:
+    labels = ("family 👨‍👩‍👧", "می‌خواهم", "好", "good", "good news", "= 1", "-", "1/2")
+    recipe = load_recipe(str(small), [f"task.labels={json.dumps(labels)}"])
+    assert recipe.task.labels == labels
 
 
 def test_pissa_does_not_decay(small: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.helpers.run_records import run_record
-from whinchat.recipe.schema import Task
+from whinchat.recipe.task import Task
 from whinchat.report.snippet import python_snippet
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.run_records import recipe, run_record, with_manifest
-from whinchat.recipe.schema import Task
+from whinchat.recipe.task import Task
 from whinchat.report.card import build_card
 from whinchat.report.titles import (
     accuracy_title,

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from whinchat.arena.contestant_registry import Family, contestant_kinds, find_kind
 from whinchat.errors import RecipeError, nearest
-from whinchat.recipe.loader import explain_faults, load_recipe, read_mapping
+from whinchat.recipe.field_types import FolderName, Integer, NonEmpty, Section, Seed, Text
+from whinchat.recipe.loader import SettingsFile, load_recipe
 from whinchat.recipe.presets import PresetRegistry
-from whinchat.recipe.schema import NonEmpty, Recipe, Section
+from whinchat.recipe.schema import Recipe
 
 ARENAS = PresetRegistry("an arena", "whinchat arena --list")
-Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
 
 # Methods by name: a kind of contestant with its settings. Full fine-tuning trains every weight, so its learning rate is
 # the one that chat models are usually fine-tuned with; LoRA+ applies to adapters alone.
@@ -40,10 +40,12 @@ _NEEDS_DENSE = ("head-lora", "lora", "dora", "rslora", "pissa")
 class Method(Section):
     """A method of an arena: the name of a shipped method, or any name together with a kind."""
 
-    name: Name = Field(description="Name in tables and figures; a preset's name stands for its kind, set and shots.")
-    kind: str = Field(description="Kind of contestant: a registered name, or a class as package.module:Class.")
-    set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
-    shots: int = Field(0, ge=0, le=64, description="For prompting: number of examples of each label in the prompt.")
+    name: FolderName = Field(
+        description="Name in tables and figures; a preset's name stands for its kind, set and shots."
+    )
+    kind: Text = Field(description="Kind of contestant: a registered name, or a class as package.module:Class.")
+    set: tuple[Text, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
+    shots: Integer = Field(0, ge=0, le=64, description="For prompting: number of examples of each label in the prompt.")
 
     @model_validator(mode="before")
     @classmethod
@@ -93,16 +95,16 @@ class Method(Section):
 class ArenaSpec(Section):
     """An arena: its recipe, and the methods, training set sizes and seeds to compare."""
 
-    name: Name = Field(description="Name of the arena, and of its folder unless --out names another.")
-    description: str = Field("", description="One line, shown by `whinchat arena --list`.")
+    name: FolderName = Field(description="Name of the arena, and of its folder unless --out names another.")
+    description: Text = Field("", description="One line, shown by `whinchat arena --list`.")
     recipe: NonEmpty = Field(description="Name or path of the recipe that every method starts from.")
-    set: tuple[str, ...] = Field((), description="KEY=VALUE overrides of the recipe for all methods.")
-    set_by_rows: dict[int, tuple[str, ...]] = Field(
+    set: tuple[Text, ...] = Field((), description="KEY=VALUE overrides of the recipe for all methods.")
+    set_by_rows: dict[Integer, tuple[Text, ...]] = Field(
         default_factory=dict,
         description="Size of the training set -> KEY=VALUE overrides at this size, such as more epochs.",
     )
-    rows: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="Sizes of the training set.")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    rows: tuple[Annotated[Integer, Field(ge=1)], ...] = Field(min_length=1, description="Sizes of the training set.")
+    seeds: tuple[Seed, ...] = Field(
         (1, 2, 3),
         min_length=1,
         description="Seeds of the trials; each draws its own training rows. Verdicts need three.",
@@ -154,11 +156,8 @@ def load_arena(name_or_path: str, overrides: Sequence[str] = ()) -> ArenaSpec:
         RecipeError: lists every fault, one a line, each with its path.
     """
     requirement = "an arena is a mapping with name, recipe, rows, methods, ..."
-    content = read_mapping(name_or_path, ARENAS.text(name_or_path), requirement)
-    try:
-        spec = ArenaSpec.model_validate(content)
-    except ValidationError as faults:
-        raise RecipeError(explain_faults(name_or_path, faults, ArenaSpec, "arena")) from None
+    file = SettingsFile.read(name_or_path, ARENAS.text(name_or_path), requirement, number_keys={"set_by_rows"})
+    spec = file.checked(ArenaSpec, "arena")
     replaced = {_key(override) for override in overrides}
     by_rows = {
         rows: tuple(override for override in own if _key(override) not in replaced)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
 from whinchat.errors import DataError, nearest
-from whinchat.recipe.schema import Task
+from whinchat.recipe.task import Task
 
 _SHOWN_LABELS = 10
 

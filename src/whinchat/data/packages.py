@@ -20,9 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Literal
 
-import yaml
-
 from whinchat.errors import DataError, nearest
+from whinchat.recipe.yaml_reader import read_yaml
 
 # The prefix of a ``data.source`` or ``backbone.model`` that names a file inside a PyPI package.
 PACKAGE_PREFIX = "package:"
@@ -68,7 +67,10 @@ class CatalogEntry:
 @cache
 def _catalog() -> dict[str, CatalogEntry]:
     text = (resources.files("whinchat") / "presets" / "packages.yaml").read_text(encoding="utf-8")
-    return {name: CatalogEntry(name=name, **fields) for name, fields in yaml.safe_load(text).items()}
+    document = read_yaml(text)
+    if document.faults:
+        raise DataError(f"packages.yaml: {'; '.join(document.faults)}")
+    return {name: CatalogEntry(name=name, **fields) for name, fields in document.values.items()}
 
 
 def catalog_entry(name: str) -> CatalogEntry:

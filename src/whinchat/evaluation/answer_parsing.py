@@ -3,7 +3,8 @@
 import re
 import string
 
-from whinchat.recipe.schema import AnswerParser, Task
+from whinchat.recipe.schema import AnswerParser
+from whinchat.recipe.task import Task
 
 # The label index of an answer that is no label.
 INVALID = -1

@@ -16,7 +16,8 @@ from whinchat.evaluation.results import GENERATION_MODES, Evaluation, Mode, Pair
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import Prompt
-from whinchat.recipe.schema import AnswerParser, EvaluateConfig, Task
+from whinchat.recipe.schema import AnswerParser, EvaluateConfig
+from whinchat.recipe.task import Task
 
 
 @dataclass(frozen=True)

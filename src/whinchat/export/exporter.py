@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.recipe.schema import Cleaning
+from whinchat.recipe.task import Cleaning
 from whinchat.storage.locate import SavedClassifier
 
 Floats = NDArray[np.float64]

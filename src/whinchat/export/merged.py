@@ -10,7 +10,7 @@ from whinchat.inference.predictor import Predictor
 from whinchat.models.adapters import load_adapter, merge_adapter
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.recipe.loader import write_recipe
-from whinchat.recipe.schema import Cleaning
+from whinchat.recipe.task import Cleaning
 from whinchat.storage.locate import SavedClassifier
 
 

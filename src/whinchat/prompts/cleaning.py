@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from whinchat.recipe.schema import Cleaning
+from whinchat.recipe.task import Cleaning
 
 _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _REPEATED_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')

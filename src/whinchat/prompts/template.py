@@ -18,7 +18,8 @@ from whinchat.prompts.chat_format import ChatFormat, with_instruction
 from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
 from whinchat.prompts.cleaning import clean
 from whinchat.prompts.text_guard import TextGuard, control_tokens
-from whinchat.recipe.schema import TEXT_SLOT, Recipe, Task
+from whinchat.recipe.schema import Recipe
+from whinchat.recipe.task import TEXT_SLOT, Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"

@@ -1,17 +1,19 @@
 """Read and write recipes: YAML, dotted overrides, and one error message that lists every fault."""
 
-import re
-import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from whinchat.errors import RecipeError, nearest
+from whinchat.errors import RecipeError
+from whinchat.recipe.faults import explain_faults
+from whinchat.recipe.field_types import Section
 from whinchat.recipe.presets import PresetRegistry
 from whinchat.recipe.schema import Recipe
+from whinchat.recipe.yaml_reader import YamlDocument, read_yaml
 
 RECIPES = PresetRegistry("a recipe", "whinchat recipes list")
 # Keys that choose what is reported, as those of "reference" do. A run with other values of them trains and answers in
@@ -19,25 +21,63 @@ RECIPES = PresetRegistry("a recipe", "whinchat recipes list")
 _REPORTING_KEYS = {"description", "train.report_to", "evaluate.parse", "evaluate.slices", "evaluate.stress_edits"}
 
 
-def read_mapping(name: str, text: str, requirement: str) -> dict[str, Any]:
-    """Parse YAML that must hold a mapping.
+SectionType = TypeVar("SectionType", bound=Section)
 
-    Args:
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """A YAML file that holds a mapping, and the overrides of its values.
+
+    Attributes:
         name: the file or preset, for error messages.
-        text: the YAML.
-        requirement: what the file should hold, for the error message about YAML that is no mapping.
-
-    Raises:
-        RecipeError: ``text`` is not YAML, or not a mapping.
+        document: its content.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        content = "nothing" if raw is None else f"a {type(raw).__name__}"
-        raise RecipeError(f"{name}: holds {content}; {requirement}")
-    return raw
+
+    name: str
+    document: YamlDocument
+
+    @classmethod
+    def read(cls, name: str, text: str, requirement: str, number_keys: Collection[str] = ()) -> Self:
+        """Parse YAML that must hold a mapping.
+
+        Args:
+            name: the file or preset.
+            text: the YAML.
+            requirement: what the file should hold, for the error message about YAML that is no mapping.
+            number_keys: sections whose keys may be numbers.
+
+        Raises:
+            RecipeError: ``text`` is not YAML, or not a mapping.
+        """
+        try:
+            document = read_yaml(text, number_keys)
+        except RecipeError as fault:
+            raise RecipeError(f"{name}: {fault}") from None
+        if not isinstance(document.values, dict):
+            content = (
+                "nothing" if document.values is None else "a list" if isinstance(document.values, list) else "text"
+            )
+            raise RecipeError(f"{name}: holds {content}; {requirement}")
+        return cls(name, document)
+
+    def checked(self, model: type[SectionType], noun: str, overrides: Sequence[str] = ()) -> SectionType:
+        """Return the content as a ``model``, which ``noun`` names in messages, with the ``overrides`` applied.
+
+        Raises:
+            RecipeError: lists every fault, one a line.
+        """
+        document = self.document
+        faults = [f"{self.name}: {fault}" for fault in document.faults]
+        for override in overrides:
+            document, override_faults = _apply(document, override)
+            faults += override_faults
+        try:
+            settings = model.model_validate(document.values)
+        except ValidationError as error:
+            faults += explain_faults(self.name, error, model, noun, document.spellings)
+        if faults:
+            raise RecipeError("\n".join(faults))
+        return settings
 
 
 def list_recipes() -> dict[str, str]:
@@ -55,13 +95,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: lists every unknown key, wrong type and out-of-range value, one a line, each with its path.
     """
-    raw = read_mapping(name_or_path, RECIPES.text(name_or_path), "a recipe is a mapping with task, data, backbone, ...")
-    for override in overrides:
-        _apply(raw, override)
-    try:
-        return Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise RecipeError(explain_faults(name_or_path, error, Recipe, "recipe")) from None
+    requirement = "a recipe is a mapping with task, data, backbone, ..."
+    file = SettingsFile.read(name_or_path, RECIPES.text(name_or_path), requirement)
+    return file.checked(Recipe, "recipe", overrides)
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:
@@ -97,83 +133,37 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def _apply(document: YamlDocument, override: str) -> tuple[YamlDocument, list[str]]:
+    """Return the document with one value replaced, and the faults of the override.
+
+    Raises:
+        RecipeError: the override does not read KEY=VALUE, its key leads through a value, or its value is not YAML.
+    """
+    key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
         raise RecipeError(f"--set {override}: must read KEY=VALUE, for instance --set train.learning_rate=3e-4")
-    node = raw
-    for depth, part in enumerate(path[:-1]):
-        child = node.get(part)
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            raise RecipeError(f"--set {override}: {'.'.join(path[: depth + 1])} is a value, not a section")
-        node = child
     try:
-        node[path[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {value!r} is not a YAML value; quote it if it is text") from None
+        value = read_yaml(text, path=tuple(path))
+    except RecipeError:
+        raise RecipeError(f"--set {override}: {text!r} is not a YAML value; quote it if it is text") from None
+    bare = value.spellings.get(tuple(path))
+    if bare is not None:  # the shell takes one pair of quotes
+        value.spellings[tuple(path)] = replace(bare, quoted=f"--set '{key}=\"{bare.text}\"'")
+    spellings = {place: kept for place, kept in document.spellings.items() if place[: len(path)] != tuple(path)}
+    values = _with_value(document.values, path, value.values, override)
+    faults = [f"--set {override}: {fault}" for fault in value.faults]
+    return replace(document, values=values, spellings=spellings | value.spellings), faults
 
 
-def explain_faults(name: str, error: ValidationError, root: type[BaseModel], noun: str) -> str:
-    """Return every fault of a file, one a line, each with the path of its key.
-
-    Args:
-        name: the file or preset.
-        error: what pydantic found.
-        root: the model that the file was checked against.
-        noun: what the file is, such as "recipe".
-    """
-    faults = error.errors()
-    paths = [fault["loc"] for fault in faults]
-    return "\n".join(
-        _explain(name, fault, root, noun)
-        for fault in faults
-        # Pydantic does not count invalid members of a list, so that "too short" may only repeat their faults.
-        if fault["type"] != "too_short" or not any(_is_within(path, fault["loc"]) for path in paths)
-    )
-
-
-def _is_within(path: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
-    return len(path) > len(outer) and path[: len(outer)] == outer
-
-
-def _explain(name: str, fault: Any, root: type[BaseModel], noun: str) -> str:
-    path = ".".join(str(part) for part in fault["loc"] if not _is_union_member(part))
-    where = f"{name}: {path}" if path else name
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key{nearest(str(fault['loc'][-1]), _keys_beside(fault['loc'], root))}"
-    if fault["type"] == "missing":
-        return f"{where}: missing; every {noun} must set it"
-    reason = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "value_error":
-        return f"{where}.{reason}" if path else f"{name}: {reason}"
-    choices = re.findall(r"'([^']+)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else ()
-    suggestion = nearest(str(fault["input"]), choices).removesuffix(".")
-    return f"{where}: {reason[0].lower()}{reason[1:]}; found {fault['input']!r}{suggestion}"
-
-
-def _is_union_member(part: int | str) -> bool:
-    # Pydantic adds the tried member of a union to the path ("literal['all-linear']"), which is no key of the file.
-    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float"})
-
-
-def _keys_beside(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[str, ...]:
-    """Return the valid keys of the section that holds the last part of ``loc``."""
-    model = root
-    for part in loc[:-1]:
-        if isinstance(part, int):
-            continue  # an index in a list; the field of the list led to the model of its members
-        field = model.model_fields.get(part)
-        inner = _section(field.annotation) if field else None
-        if inner is None:
-            return ()
-        model = inner
-    return tuple(model.model_fields)
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """Return the model in a field's annotation, whether alone, in a list or in a union."""
-    members = typing.get_args(annotation) or (annotation,)
-    return next((member for member in members if isinstance(member, type) and issubclass(member, BaseModel)), None)
+def _with_value(values: dict[str, Any], path: Sequence[str], value: Any, override: str) -> dict[str, Any]:
+    """Return a copy of ``values`` with ``value`` at ``path``; sections that are missing are made."""
+    copied = node = dict(values)
+    for depth, key in enumerate(path[:-1], start=1):
+        section = {} if node.get(key) is None else node[key]
+        if not isinstance(section, dict):
+            raise RecipeError(f"--set {override}: {'.'.join(path[:depth])} is a value, not a section")
+        node[key] = dict(section)
+        node = node[key]
+    node[path[-1]] = value
+    return copied

@@ -1,12 +1,15 @@
 """Find the YAML files of one kind, recipes or arenas: shipped files, and files of the user."""
 
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from whinchat.errors import RecipeError, nearest
+from whinchat.recipe.yaml_reader import LONGEST_TEXT
 
 _PACKAGE = resources.files("whinchat")
+_LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,26 @@ class PresetRegistry:
         Raises:
             RecipeError: ``name_or_path`` is neither a shipped name nor a readable UTF-8 file.
         """
-        path = Path(name_or_path).expanduser()
-        if path.suffix in {".yaml", ".yml"} or path.is_file():
+        path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111  # Path's own raises for an unknown user
+        if path.suffix in {".yaml", ".yml"} or _is_file(path):
             return self._read(path)
-        if (path / f"{self._noun}.yaml").is_file():
+        if _is_file(path / f"{self._noun}.yaml"):
             return self._read(path / f"{self._noun}.yaml")
         names = self.names()
         if name_or_path not in names:
             raise RecipeError(
-                f"{name_or_path}: neither {self.kind} file nor a shipped {self._noun}{nearest(name_or_path, names)} "
-                f"Shipped: {', '.join(names)}."
+                f"{name_or_path[:_LONGEST_SHOWN]}: neither {self.kind} file nor a shipped {self._noun}"
+                f"{nearest(name_or_path[:_LONGEST_SHOWN], names)} Shipped: {', '.join(names)}."
             )
         return (_PACKAGE / "presets" / f"{self._noun}s" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
 
     def _read(self, path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8")
+            if path.exists() and not path.is_file():
+                raise RecipeError(f"{path}: is no regular file; name {self.kind} file")
+            with path.open(encoding="utf-8") as file:
+                # One character more than is read, which refuses the file.
+                return file.read(LONGEST_TEXT + 1)
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such file; `{self.listing}` lists the shipped ones") from None
         except UnicodeDecodeError as error:
@@ -60,3 +67,11 @@ class PresetRegistry:
         except OSError as error:
             reason = error.strerror
             raise RecipeError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file at ``path``; no file system holds a name that is too long for it."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -5,17 +5,27 @@ the reference of the recipe's keys (``docs/reference/recipe.md``).
 """
 
 import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from whinchat.recipe.field_types import (
+    FolderName,
+    Integer,
+    LayerName,
+    Name,
+    NonEmpty,
+    Real,
+    Section,
+    Seed,
+    Text,
+)
 from whinchat.recipe.setting_values import checked_value
+from whinchat.recipe.task import Task
 
-TEXT_SLOT = "{text}"
+# A label that weighs less trains nothing in single precision.
+LEAST_WEIGHT = 1e-6
 
-Day = Annotated[datetime.date, PlainSerializer(datetime.date.isoformat)]
-NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Cleaning = Literal["html_entities", "json_escapes", "spaces"]
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["validation", "test"]
 AnswerParser = Literal["exact", "first_word"]
@@ -23,58 +33,6 @@ AnswerParser = Literal["exact", "first_word"]
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
 SliceName = Literal["length", "negation", "emoji", "capitals", "hashtag", "question_mark", "mention"]
 StressEditName = Literal["typo", "lower_case", "mention", "link", "full_stop", "doubled_spaces"]
-
-
-class Section(BaseModel):
-    """Base of every section of a recipe: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class Task(Section):
-    """What the classifier decides about a text.
-
-    The order of ``labels`` is the order of every column, row and axis that whinchat writes.
-    """
-
-    name: NonEmpty = Field(description="Short name of the task, used in titles and file names.")
-    labels: tuple[NonEmpty, ...] = Field(
-        min_length=2, description="Names of the labels. Every table, figure and file lists them in this order."
-    )
-    instruction: NonEmpty = Field(
-        description="System prompt that tells the model what to decide. For a model whose chat template has no system "
-        "role, it stands before the text in the user turn."
-    )
-    user_template: str = Field(TEXT_SLOT, description="User turn of the prompt; {text} stands for the text.")
-    answers: dict[str, NonEmpty] = Field(
-        default_factory=dict,
-        description="Label -> the word with which the model answers, for labels whose answer is not their name.",
-    )
-    clean: tuple[Cleaning, ...] = Field(
-        (),
-        description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
-        "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
-    )
-    date: Day | None = Field(None, description="Today's date in prompts that state it; null for the day of the run.")
-    language: str = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if repeated := sorted({label for label in self.labels if self.labels.count(label) > 1}):
-            raise ValueError(f"labels: {', '.join(repeated)} listed more than once; list each label once")
-        if unknown := sorted(set(self.answers) - set(self.labels)):
-            raise ValueError(f"answers: {', '.join(unknown)} not in labels; labels are {', '.join(self.labels)}")
-        if self.user_template.count(TEXT_SLOT) != 1:
-            raise ValueError(f"user_template: must contain {TEXT_SLOT} exactly once, found {self.user_template!r}")
-        words = self.answer_words
-        if len({word.casefold() for word in words}) < len(words):
-            raise ValueError(f"answers: two labels share an answer word in {', '.join(words)}; give each its own")
-        return self
-
-    @property
-    def answer_words(self) -> tuple[str, ...]:
-        """The word with which the model answers for each label, in the order of ``labels``."""
-        return tuple(self.answers.get(label, label) for label in self.labels)
 
 
 class DataConfig(Section):
@@ -85,28 +43,28 @@ class DataConfig(Section):
         "file inside a PyPI package."
     )
     format: DataFormat = Field("auto", description="Format of the source; auto detects the format.")
-    config: str | None = Field(None, description="Configuration of a hub data set, such as sentiment.")
-    revision: str | None = Field(None, description="Commit, tag or branch of a hub data set; null for the default.")
-    text_column: str = Field("text", description="Column with the text (CSV, JSONL, Parquet, hub).")
-    label_column: str = Field("label", description="Column with the label (CSV, JSONL, Parquet, hub).")
-    label_map: dict[str, str] = Field(
+    config: Text | None = Field(None, description="Configuration of a hub data set, such as sentiment.")
+    revision: Text | None = Field(None, description="Commit, tag or branch of a hub data set; null for the default.")
+    text_column: Text = Field("text", description="Column with the text (CSV, JSONL, Parquet, hub).")
+    label_column: Text = Field("label", description="Column with the label (CSV, JSONL, Parquet, hub).")
+    label_map: dict[Text, Text] = Field(
         default_factory=dict,
         description="Value in the source -> label of the task, for values that are not themselves a label.",
     )
-    train_rows: int | None = Field(None, ge=1, description="Use only the first N training rows; null for all.")
-    validation_rows: int | None = Field(
+    train_rows: Integer | None = Field(None, ge=1, description="Use only the first N training rows; null for all.")
+    validation_rows: Integer | None = Field(
         None,
         ge=1,
         description="Use only the first N validation rows; null for all. For a source without a validation split, the "
         "number of rows to take from the training rows.",
     )
-    test_rows: int | None = Field(
+    test_rows: Integer | None = Field(
         None,
         ge=1,
         description="Use only the first N test rows; null for all. For a source without a test split, the number of "
         "rows to take from the training rows.",
     )
-    split_seed: int = Field(0, ge=0, description="Seed that draws the rows of splits that the source does not have.")
+    split_seed: Seed = Field(0, description="Seed that draws the rows of splits that the source does not have.")
     drop_leaked: bool = Field(True, description="Drop training rows whose text also occurs in validation or test.")
     drop_duplicates: bool = Field(False, description="Keep only the first of several equal texts in the training rows.")
 
@@ -118,7 +76,7 @@ class BackboneConfig(Section):
         description="A model on the Hugging Face hub (OWNER/NAME), a local folder, or package:NAME for a file inside a "
         "PyPI package."
     )
-    revision: str | None = Field(None, description="Commit, tag or branch of a hub model; runs record the commit.")
+    revision: Text | None = Field(None, description="Commit, tag or branch of a hub model; runs record the commit.")
     load_in: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
         "auto",
         description="Data type of the frozen weights in memory. auto takes bfloat16 on a machine that multiplies "
@@ -139,7 +97,7 @@ class BackboneConfig(Section):
         description="Attention implementation of transformers; auto takes eager on a CPU, where eager is faster on "
         "short texts, and sdpa on accelerators.",
     )
-    max_prompt_tokens: int = Field(
+    max_prompt_tokens: Integer = Field(
         512,
         ge=16,
         description="Longest prompt in tokens. A longer text is truncated at its end; the rest stays whole.",
@@ -166,17 +124,17 @@ class AdapterConfig(Section):
         description="Initial weights of the adapter: default leaves the model unchanged at first (B = 0), pissa takes "
         "the principal singular vectors of each weight.",
     )
-    r: int = Field(16, ge=1, le=1024, description="Rank of the adapter.")
-    lora_alpha: float = Field(
+    r: Integer = Field(16, ge=1, le=1024, description="Rank of the adapter.")
+    lora_alpha: Real = Field(
         32, gt=0, description="Scale of the adapter: its update is multiplied by lora_alpha / r (rslora: / sqrt(r))."
     )
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input during training.")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+    lora_dropout: Real = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input during training.")
+    target_modules: Literal["all-linear"] | tuple[LayerName, ...] = Field(
         "all-linear",
         description="Names of the linear layers that get an adapter, or all-linear for every linear layer but the "
         "output layer.",
     )
-    target_parameters: tuple[str, ...] = Field(
+    target_parameters: tuple[LayerName, ...] = Field(
         (),
         description="Names of weights outside the linear layers that get an adapter, too, such as the experts' "
         "experts.gate_up_proj and experts.down_proj; only for method lora or rslora without dropout.",
@@ -206,56 +164,60 @@ class TrainConfig(Section):
         "full: cross entropy of every token of the conversation, instruction and text included, as trl.SFTTrainer "
         "computes it by default.",
     )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[Text, Real] = Field(
         "none",
         description="Weight of each label in the loss: none for equal weights, balanced for weights inverse to the "
         "label's share of the training rows, or a mapping from label to weight.",
     )
-    logit_adjustment: float = Field(
+    logit_adjustment: Real = Field(
         0.0,
         ge=0,
         le=2,
         description="With loss: choice, train on scores plus this factor times the log of each label's share, so that "
         "the scores themselves do not favour frequent labels (Menon et al. 2021); 1 suits macro recall, 0 is off.",
     )
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="Highest learning rate of the schedule.")
-    loraplus_lr_ratio: float = Field(
+    learning_rate: Real = Field(5e-4, gt=0, le=1, description="Highest learning rate of the schedule.")
+    loraplus_lr_ratio: Real = Field(
         1.0, ge=1, le=64, description="LoRA+: learning rate of B divided by that of A; 1 for plain LoRA."
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
         Field("linear", description="Schedule of the learning rate.")
     )
-    warmup_steps: float = Field(0.03, ge=0, description="Steps of warm-up; a value below 1 is a share of all steps.")
-    num_train_epochs: float = Field(1.0, gt=0, description="Passes over the training rows.")
-    max_steps: int = Field(-1, ge=-1, description="Stop after N optimizer steps; -1 to train for num_train_epochs.")
-    per_device_train_batch_size: int = Field(16, ge=1, description="Texts in a batch of one process.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches whose gradients make one optimizer step.")
-    optim: str = Field("adamw_torch_fused", description="Optimizer, by its name in transformers.")
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the optimizer.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this norm; 0 for no clipping.")
-    seed: int = Field(42, ge=0, description="Seed of the adapter's start, dropout and the order of the rows.")
-    logging_steps: int = Field(10, ge=1, description="Log the loss every N steps.")
-    eval_steps: float | None = Field(
+    warmup_steps: Real = Field(0.03, ge=0, description="Steps of warm-up; a value below 1 is a share of all steps.")
+    num_train_epochs: Real = Field(1.0, gt=0, le=100_000, description="Passes over the training rows.")
+    max_steps: Integer = Field(-1, ge=-1, description="Stop after N optimizer steps; -1 to train for num_train_epochs.")
+    per_device_train_batch_size: Integer = Field(16, ge=1, description="Texts in a batch of one process.")
+    gradient_accumulation_steps: Integer = Field(
+        1, ge=1, description="Batches whose gradients make one optimizer step."
+    )
+    optim: Text = Field("adamw_torch_fused", description="Optimizer, by its name in transformers.")
+    weight_decay: Real = Field(0.0, ge=0, description="Weight decay of the optimizer.")
+    max_grad_norm: Real = Field(1.0, ge=0, description="Clip gradients to this norm; 0 for no clipping.")
+    seed: Seed = Field(42, description="Seed of the adapter's start, dropout and the order of the rows.")
+    logging_steps: Integer = Field(10, ge=1, description="Log the loss every N steps.")
+    eval_steps: Real | None = Field(
         None,
         gt=0,
         description="Score the validation rows every N steps; a value below 1 is a share of all steps, null for never.",
     )
-    eval_rows: int | None = Field(
+    eval_rows: Integer | None = Field(
         None, ge=1, description="Score only the first N validation rows during training; null for all."
     )
-    save_steps: float = Field(0.25, gt=0, description="Save a checkpoint every N steps; below 1, a share of all steps.")
-    save_total_limit: int = Field(2, ge=1, description="Number of checkpoints to keep; older checkpoints are deleted.")
+    save_steps: Real = Field(0.25, gt=0, description="Save a checkpoint every N steps; below 1, a share of all steps.")
+    save_total_limit: Integer = Field(
+        2, ge=1, description="Number of checkpoints to keep; older checkpoints are deleted."
+    )
     keep: Literal["last", "best"] = Field(
         "last",
         description="Adapter to keep: last for the end of training, best for the checkpoint with the best validation "
         "macro-F1 (needs eval_steps).",
     )
-    early_stopping_patience: int | None = Field(
+    early_stopping_patience: Integer | None = Field(
         None,
         ge=1,
         description="Stop after N evaluations without a better validation macro-F1 (needs eval_steps); null for never.",
     )
-    report_to: tuple[str, ...] = Field(
+    report_to: tuple[Text, ...] = Field(
         (),
         description="Experiment trackers that receive the training log and the final metrics: tensorboard (writes to "
         "RUN/trackers), mlflow, wandb, trackio, or any other integration of transformers. Each tracker reads its own "
@@ -282,8 +244,11 @@ class TrainConfig(Section):
             steps = getattr(self, name)
             if steps is not None and steps > 1 and steps != int(steps):
                 raise ValueError(f"{name}: {steps} is neither a whole number of steps nor a share of them below 1")
-        if isinstance(self.class_weights, dict) and any(weight < 0 for weight in self.class_weights.values()):
+        weights = self.class_weights.values() if isinstance(self.class_weights, dict) else (1.0,)
+        if min(weights, default=1) < 0:
             raise ValueError("class_weights: a weight is below zero; weights are zero or more")
+        if max(weights, default=1) < LEAST_WEIGHT:
+            raise ValueError(f"class_weights: no weight is above {LEAST_WEIGHT:g}, so nothing would train; raise one")
         return self
 
 
@@ -291,23 +256,25 @@ class EvaluateConfig(Section):
     """How the classifier is measured before and after training."""
 
     split: SplitName = Field("validation", description="Split that is measured before and after training.")
-    rows: int | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
+    rows: Integer | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
     generate: bool = Field(True, description="Also measure freely written answers, and how often they are no label.")
     parse: AnswerParser = Field(
         "exact",
         description="Which reading of freely written answers stands first in card and report; both are measured. "
         "exact: the whole answer must be a label. first_word: the label that occurs first in the answer counts.",
     )
-    max_new_tokens: int = Field(16, ge=1, description="Longest freely written answer in tokens.")
-    per_device_eval_batch_size: int = Field(64, ge=1, description="Texts in a batch of scoring or generation.")
-    bootstrap_resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind each 95 % interval.")
+    max_new_tokens: Integer = Field(16, ge=1, description="Longest freely written answer in tokens.")
+    per_device_eval_batch_size: Integer = Field(64, ge=1, description="Texts in a batch of scoring or generation.")
+    bootstrap_resamples: Integer = Field(
+        2000, ge=100, le=100_000, description="Bootstrap resamples behind each 95 % interval."
+    )
     metric: MetricName = Field(
         "macro_f1",
         description="Metric for which the calibrated classifier chooses its answers: accuracy takes the most probable "
         "label, macro_recall divides each probability by the label's share first, macro_f1 by a power of the share "
         "that is fitted on validation rows.",
     )
-    wanted_accuracy: float | None = Field(
+    wanted_accuracy: Real | None = Field(
         None,
         gt=0,
         lt=1,
@@ -324,8 +291,8 @@ class EvaluateConfig(Section):
         description="Edits that should change no answer; the report counts the answers that change: typo, lower_case, "
         "mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
     )
-    stress_rows: int = Field(200, ge=0, description="Edit only the first N rows and answer them again; 0 for none.")
-    seed: int = Field(0, ge=0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")
+    stress_rows: Integer = Field(200, ge=0, description="Edit only the first N rows and answer them again; 0 for none.")
+    seed: Seed = Field(0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")
 
 
 _SECTIONS: dict[str, type[Section]] = {
@@ -341,10 +308,10 @@ _SECTIONS: dict[str, type[Section]] = {
 class Reference(Section):
     """Published results that card and report show beside the measured results."""
 
-    title: NonEmpty = Field(description="Name of the publication, as shown.")
-    before_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 before training.")
-    after_macro_f1: float | None = Field(None, ge=0, le=1, description="Published macro-F1 after training.")
-    url: str | None = Field(None, description="Web address of the publication, which card and report link.")
+    title: Name = Field(description="Name of the publication, as shown.")
+    before_macro_f1: Real | None = Field(None, ge=0, le=1, description="Published macro-F1 before training.")
+    after_macro_f1: Real | None = Field(None, ge=0, le=1, description="Published macro-F1 after training.")
+    url: Text | None = Field(None, description="Web address of the publication, which card and report link.")
     answered_by: Literal["score", "exact", "first_word"] | None = Field(
         None,
         description="How the publication got its answers, so that its figures stand beside the measured ones that they "
@@ -366,11 +333,11 @@ class Reference(Section):
 class Recipe(Section):
     """Everything that decides the outcome of a run."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")] = Field(
+    name: FolderName = Field(
         description="Name of the recipe and, unless --out names another, of the run folder: letters, digits, dots, "
         "dashes, underscores."
     )
-    description: str = Field("", description="One line that `whinchat recipes list` shows.")
+    description: Text = Field("", description="One line that `whinchat recipes list` shows.")
     task: Task = Field(description="What the classifier decides about a text.")
     data: DataConfig = Field(description="Where the labelled texts come from, and how they are split.")
     backbone: BackboneConfig = Field(description="The chat model that is adapted.")
