@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.command_line import Whinchat
-from tests.helpers.served import LIMITS
+from tests.helpers.served import LIMITS, client_of
 from whinchat.errors import PromptError
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictor
@@ -74,7 +74,7 @@ def test_texts_on_the_command_line(picky_run: Path, whinchat: Whinchat) -> None:
 
 def test_the_server_names_the_text(picky_run: Path) -> None:
     host = ModelHost.load({"picky": picky_run})
-    with TestClient(create_app(host.models, host.predict, LIMITS, batch_size=8)) as client:
+    with client_of(create_app(host.models, host.predict, LIMITS, batch_size=8)) as client:
         answer = client.post("/v1/classify", json={"texts": ["a day", BAD[0]]})
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith("texts[1]: ")

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_models
-from tests.helpers.served import LIMITS
+from tests.helpers.served import LIMITS, client_of
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.pipelines.run import run
 from whinchat.server.app import create_app
@@ -42,5 +42,5 @@ def host(runs: dict[str, Path]) -> ModelHost:
 
 @pytest.fixture
 def client(host: ModelHost) -> Iterator[TestClient]:
-    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as made_client:
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as made_client:
         yield made_client

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.helpers import tiny_models
-from tests.helpers.served import LIMITS
+from tests.helpers.served import LIMITS, client_of
 from whinchat.errors import ModelError, RunError
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.inference.predict_file import predict_file
@@ -86,7 +86,7 @@ def test_merged_weights_have_no_before(runs: dict[str, Path], tmp_path: Path) ->
 
     export_run(runs["first"], "merged", tmp_path / "merged")
     host = ModelHost.load({"merged": tmp_path / "merged"})
-    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as client:
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
         assert "merged weights, so the model before fine-tuning is not there" in refusal(
             client, 422, texts="a", before=True
         )
@@ -149,12 +149,12 @@ def test_too_many_waiting(host: ModelHost) -> None:
         assert go.wait(10)
         return host.predict(key, texts)
 
-    with TestClient(create_app(host.models, slow, LIMITS, 1)) as client, ThreadPoolExecutor(2) as pool:
+    with client_of(create_app(host.models, slow, LIMITS, 1)) as client, ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, client, texts=TEXTS * 4)
         assert begun.wait(10)
         response = client.post("/v1/classify", json={"texts": TEXTS})
         assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
-        assert response.json()["detail"] == "40 texts are waiting; try again in a second"
+        assert response.json()["detail"] == "39 texts are waiting; try again in 1 second"
         assert "whinchat_waiting_texts 39.0" in client.get("/metrics").text
         go.set()
         assert len(first.result()["results"]) == 40
@@ -166,7 +166,7 @@ def test_scores_that_are_not_finite_quote_no_text_to_other_clients(
     def broken(key: ModelKey, texts: Sequence[str]) -> Predictions:
         raise ModelError(f"{texts[0]} has scores that are not finite numbers")
 
-    with TestClient(create_app(host.models, broken, LIMITS, 1)) as client:
+    with client_of(create_app(host.models, broken, LIMITS, 1)) as client:
         detail = refusal(client, 500, texts=["my secret"])
     assert re.fullmatch(r"the scores of \S+ are not finite numbers; the server's log names the text", detail)
     assert "my secret has scores" in caplog.text
@@ -186,7 +186,7 @@ def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], t
     number = re.compile(r"\b\d\.\d{6}\b")
     assert number.sub("#", served) == number.sub("#", written)
     np.testing.assert_allclose([*map(float, number.findall(served))], [*map(float, number.findall(written))], atol=2e-6)
-    assert [event["done"] for event in events] == [0, 64, 81]
+    assert [event["done"] for event in events] == [0, 20, 40, 60, 80, 81]
     assert {event["total"] for event in events} == {81}
     last = events[-1]
     assert (sum(last["labels"].values()), last["bad"]) == (80, 1)
@@ -251,7 +251,7 @@ def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
 def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(runs["first"] / "adapter", tmp_path / "alone")
     host = ModelHost.load({"alone": tmp_path / "alone"})
-    with TestClient(create_app(host.models, host.predict, LIMITS, 4)) as client:
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
         (model,) = client.get("/v1/model").json()["models"]
         assert (model["figures"], model["card"], model["report"]) == ([], None, None)
         # Without samples of a run, the page has neutral texts to try.

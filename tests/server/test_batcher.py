@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from whinchat.inference.predictor import Predictions
-from whinchat.server.batcher import Batcher, QueueFullError
+from whinchat.server.batcher import CHECK_TEXT, Batcher, QueueFullError
 from whinchat.server.served_models import ModelKey
 
 FIRST, SECOND = ModelKey("first"), ModelKey("second")
@@ -28,6 +28,7 @@ class Numbers:
         assert self.go.acquire(timeout=10)
         if "bad" in texts:
             raise RuntimeError("bad text")
+        texts = ["0" if text == CHECK_TEXT else text for text in texts]
         values = np.array([int(text) for text in texts])
         return Predictions(("a", "b"), np.tile(values[:, None] / 100, 2), values, values % 2 == 0)
 
@@ -93,10 +94,100 @@ def test_too_many_are_refused_and_tables_wait() -> None:
         with pytest.raises(QueueFullError):
             await batcher.predict(FIRST, ["5", "6", "7"])
         second = asyncio.create_task(batcher.predict(FIRST, ["5", "6"]))
-        table = asyncio.create_task(batcher.predict(FIRST, ["7"], bypass_queue_limit=True))
         await asyncio.sleep(0)
+        assert batcher.waiting == 4
+        with pytest.raises(QueueFullError), batcher.reserve(1, 9):
+            pass
         numbers.go.release(10)
-        assert [(await task).label_indices.tolist() for task in (first, second, table)] == [[1, 2, 3, 4], [5, 6], [7]]
+        assert [(await task).label_indices.tolist() for task in (first, second)] == [[1, 2, 3, 4], [5, 6]]
+        # A table that has reserved its places finds room for each of its pieces; others find less.
+        with batcher.reserve(2, 9) as reservation:
+            table = asyncio.create_task(batcher.predict(FIRST, ["7", "8"], reservation=reservation))
+            third = asyncio.create_task(batcher.predict(FIRST, ["9", "10"]))
+            await asyncio.sleep(0)
+            assert batcher.waiting == 4
+            with pytest.raises(QueueFullError):
+                await batcher.predict(FIRST, ["11"])
+            with pytest.raises(QueueFullError), batcher.reserve(1, 9):
+                pass
+            assert [(await task).label_indices.tolist() for task in (table, third)] == [[7, 8], [9, 10]]
+        with batcher.reserve(1, 1), pytest.raises(QueueFullError), batcher.reserve(1, 1):
+            pass
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_the_time_to_come_again_is_that_of_the_queue() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 2, 100)
+        batcher.start()
+        assert batcher.retry_seconds == 1
+        first = asyncio.create_task(batcher.predict(FIRST, ["1", "2"]))
+        await until(numbers, 1)
+        await asyncio.sleep(0.2)
+        numbers.go.release()
+        await first
+        # Two texts took at least 0.2 s, so that 40 take at least 4.
+        waiting = asyncio.create_task(batcher.predict(FIRST, ["1"] * 40))
+        await asyncio.sleep(0)
+        assert 4 <= batcher.retry_seconds < 100
+        with batcher.reserve(2, 9) as one, batcher.reserve(2, 9) as two:
+            one.texts_left, two.texts_left = 20, 1000
+            assert 8 <= batcher.reservation_retry_seconds < 200
+        numbers.go.release(20)
+        await waiting
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_a_bad_text_is_no_fault_of_its_neighbours() -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, 8, 100)
+        batcher.start()
+        first = asyncio.create_task(batcher.predict(FIRST, ["1"]))
+        await until(numbers, 1)
+        bad = asyncio.create_task(batcher.predict(FIRST, ["bad", "2"]))
+        good = asyncio.create_task(batcher.predict(FIRST, ["3"]))
+        numbers.go.release(10)
+        assert (await first).label_indices.tolist() == [1]
+        assert (await good).label_indices.tolist() == [3]
+        with pytest.raises(RuntimeError, match="bad text"):
+            await bad
+        assert not batcher.broken
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+def test_a_classifier_that_fails_on_anything_is_broken_until_it_computes_again() -> None:
+    class Sick(Numbers):
+        sick = True
+
+        def __call__(self, key: ModelKey, texts: Sequence[str]) -> Predictions:
+            if self.sick and key == FIRST:
+                raise MemoryError
+            return super().__call__(key, texts)
+
+    async def story() -> None:
+        numbers = Sick()
+        batcher = Batcher(numbers, 8, 100)
+        batcher.start()
+        numbers.go.release(10)
+        with pytest.raises(MemoryError):
+            await batcher.predict(FIRST, ["1"])
+        assert (await batcher.predict(SECOND, ["2"])).label_indices.tolist() == [2]
+        assert batcher.broken == ["first"]
+        for sick in (True, False):
+            numbers.sick = sick
+            batcher.recheck()
+            batcher.recheck()
+            assert batcher.waiting == 1
+            await batcher.predict(SECOND, ["2"])
+            assert batcher.broken == (["first"] if sick else [])
         await batcher.stop()
 
     asyncio.run(story())

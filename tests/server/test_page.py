@@ -18,7 +18,7 @@ from tests.helpers import tiny_models
 from whinchat.inference.predictor import Predictor
 from whinchat.server.api_schema import Limits
 from whinchat.server.app import create_app
-from whinchat.server.serve import listen
+from whinchat.server.serve import listen, server_config
 from whinchat.server.served_models import ModelHost
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -31,8 +31,9 @@ TEXT = tiny_models.toy_rows(1, tiny_models.ONE_TOKEN, 5)[0][0]
 @pytest.fixture(scope="module")
 def address(host: ModelHost) -> Iterator[str]:
     listening = listen("127.0.0.1", 0)
-    app = create_app(host.models, host.predict, Limits(max_chars=500, max_texts=10), 8)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    limits = Limits(max_chars=500, max_texts=10)
+    app = create_app(host.models, host.predict, limits, 8)
+    server = uvicorn.Server(server_config(app, limits))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -2,9 +2,13 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-Texts = Annotated[list[str], Field(min_length=1)]
+# The tags choose the errors to show: those of a list for a list, and those of a text for everything else.
+Texts = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[str], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
+]
 _REQUESTS: list[Any] = [{"texts": "what a lovely day"}, {"texts": ["what a lovely day", "meh"], "before": True}]
 _SHARES = {"negative": 0.01, "neutral": 0.06, "positive": 0.93}
 _RESULTS: list[Any] = [{"label": "positive", "unsure": False, "probabilities": _SHARES}]
@@ -13,9 +17,9 @@ _RESULTS: list[Any] = [{"label": "positive", "unsure": False, "probabilities": _
 class ClassifyRequest(BaseModel):
     """One text, or several texts, to classify."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": _REQUESTS})
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _REQUESTS})
 
-    texts: str | Texts = Field(description="A text, or a list of texts.")
+    texts: Texts = Field(description="A text, or a list of texts.")
     model: str | None = Field(None, description="Name of the classifier; the server's first classifier by default.")
     before: bool = Field(False, description="Also predict with the model as it was before fine-tuning.")
 
@@ -77,14 +81,30 @@ class ModelInfo(BaseModel):
 
 
 class Limits(BaseModel):
-    """What the server accepts: larger requests are refused with 413, requests to a full queue with 429."""
+    """What the server accepts.
+
+    Larger requests are refused with 413, requests that come too slowly with 408, those to a full queue or for one table
+    too many with 429, and those on one connection too many with 503.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     max_chars: int = Field(20_000, gt=0, description="Most characters in a text.")
     max_texts: int = Field(512, gt=0, description="Most texts in a request.")
-    max_waiting: int = Field(4096, gt=0, description="Most texts that may wait, of all requests together.")
+    max_waiting: int = Field(4096, gt=1, description="Most texts that may wait, of all requests together.")
+    max_body_bytes: int = Field(16_000_000, gt=0, description="Most bytes of a request that is no table.")
     max_table_bytes: int = Field(100_000_000, gt=0, description="Most bytes of a table.")
+    max_table_rows: int = Field(1_000_000, gt=0, description="Most rows of a table.")
+    max_tables: int = Field(4, gt=0, description="Most tables at a time.")
+    max_connections: int = Field(512, gt=0, description="Most connections at a time.")
+    head_seconds: float = Field(10, gt=0, description="Time for the head of a request to arrive.")
+    transfer_seconds: float = Field(
+        20,
+        gt=0,
+        description="Time for a body to come, or a response to be taken; longer at `min_bytes_per_second`.",
+    )
+    grace_seconds: int = Field(30, gt=0, description="Time for accepted requests when the server stops.")
+    min_bytes_per_second: int = Field(1000, gt=0, description="Least speed of a transfer that takes longer.")
 
 
 class ModelResponse(BaseModel):

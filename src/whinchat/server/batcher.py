@@ -5,8 +5,11 @@ waits for further ones to arrive. Requests take turns, one text each, so a long 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from whinchat.inference.predictor import Predictions
@@ -14,9 +17,28 @@ from whinchat.server.served_models import ModelKey
 
 PredictFunction = Callable[[ModelKey, Sequence[str]], Predictions]
 
+# A text that every classifier can answer. A classifier that fails on this text is broken.
+CHECK_TEXT = "warm"
+# Weight of the latest batch in the measured speed.
+_SPEED_WEIGHT = 0.3
+_MAX_RETRY_SECONDS = 600
+
 
 class QueueFullError(Exception):
     """As many texts are waiting as the limit allows."""
+
+
+@dataclass(eq=False)
+class Reservation:
+    """Places of the queue that are kept for one client.
+
+    Attributes:
+        places: how many texts the client sends at most at a time.
+        texts_left: how many texts the client has still to send, as far as known.
+    """
+
+    places: int
+    texts_left: int = 0
 
 
 @dataclass(eq=False)
@@ -26,7 +48,20 @@ class _PendingRequest:
     key: ModelKey
     texts: Sequence[str]
     future: asyncio.Future[Predictions]
+    reservation: Reservation | None
     parts: list[Predictions] = field(default_factory=list)
+
+    def add(self, outcome: Predictions | BaseException) -> None:
+        """Take the predictions for the next texts, or the error that ends the request."""
+        if self.future.done():  # its client has gone
+            return
+        if isinstance(outcome, BaseException):
+            self.texts = ()
+            self.future.set_exception(outcome)
+            return
+        self.parts.append(outcome)
+        if not self.texts:
+            self.future.set_result(Predictions.concatenate(self.parts))
 
 
 class Batcher:
@@ -48,7 +83,10 @@ class Batcher:
     ) -> None:
         self._predict, self._on_batch = predict, on_batch
         self._batch_size, self._max_waiting = batch_size, max_waiting
+        self._reservations: list[Reservation] = []
         self._queue: list[_PendingRequest] = []
+        self._broken: dict[ModelKey, asyncio.Future[Predictions] | None] = {}
+        self._texts_per_second = 0.0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
         self._task: asyncio.Task[None] | None = None
@@ -63,39 +101,102 @@ class Batcher:
         """Whether the batcher accepts texts."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def broken(self) -> list[str]:
+        """The names of the classifiers that failed on ``CHECK_TEXT`` and have computed nothing since."""
+        return sorted({key.name for key in self._broken})
+
+    @property
+    def retry_seconds(self) -> int:
+        """Seconds in which the texts that are waiting now will be computed, at the measured speed; at least 1."""
+        return self._seconds(self.waiting)
+
+    @property
+    def reservation_retry_seconds(self) -> int:
+        """Seconds until the first reservation ends, where all of them share the measured speed; at least 1."""
+        left = [reservation.texts_left for reservation in self._reservations]
+        return self._seconds(self.waiting + min(left, default=0) * len(left))
+
+    def _seconds(self, texts: int) -> int:
+        seconds = texts / self._texts_per_second if self._texts_per_second else 1
+        return min(_MAX_RETRY_SECONDS, max(1, math.ceil(seconds)))
+
     def start(self) -> None:
         """Start to compute batches. Call this inside a running event loop."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Finish all accepted requests, then end."""
-        while self._queue:
-            await asyncio.wait([request.future for request in self._queue])
+        """Finish all accepted requests, then end. A batch that nobody waits for any more is not waited for."""
+        while waited := [request.future for request in self._queue if not request.future.done()]:
+            await asyncio.wait(waited)
         if self._task is not None:
             self._task.cancel()
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, key: ModelKey, texts: Sequence[str], *, bypass_queue_limit: bool = False) -> Predictions:
+    @contextmanager
+    def reserve(self, places: int, most: int) -> Iterator[Reservation]:
+        """Keep places of the queue for one client, who sends at most so many texts at a time.
+
+        Args:
+            places: the number of texts.
+            most: the number of reservations at a time; together they take at most half of the queue.
+
+        Raises:
+            QueueFullError: there are as many reservations already, or too many texts are waiting.
+        """
+        taken = sum(reservation.places for reservation in self._reservations) + places
+        if len(self._reservations) == most or taken > self._max_waiting // 2 or not self._has_room(places):
+            raise QueueFullError
+        reservation = Reservation(places)
+        self._reservations.append(reservation)
+        try:
+            yield reservation
+        finally:
+            self._reservations.remove(reservation)
+
+    async def predict(
+        self, key: ModelKey, texts: Sequence[str], *, reservation: Reservation | None = None
+    ) -> Predictions:
         """Predict one or more texts; the predictions have the order of the texts.
 
         Args:
             key: the classifier to predict with.
             texts: the texts.
-            bypass_queue_limit: accept the texts although the queue is full. For the pieces of a table: its request was
-                accepted already, and sends the next piece only when it has the last one.
+            reservation: the places that the caller has reserved for them, if any.
 
         Raises:
             QueueFullError: too many texts are waiting.
         """
-        if not bypass_queue_limit and self.waiting + len(texts) > self._max_waiting:
+        if reservation is None and not self._has_room(len(texts)):
             raise QueueFullError
-        request = _PendingRequest(key, texts, asyncio.get_running_loop().create_future())
+        predictions = await self._enqueue(key, texts, reservation)
+        if reservation is not None:
+            reservation.texts_left -= len(texts)
+        return predictions
+
+    def recheck(self) -> None:
+        """Let each broken classifier compute ``CHECK_TEXT`` again; ``broken`` then says whether it can."""
+        for key, check in self._broken.items():
+            if check is None or check.done():
+                again = self._enqueue(key, [CHECK_TEXT], Reservation(1))
+                # Whoever reads `broken` learns of the error.
+                again.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._broken[key] = again
+
+    def _enqueue(
+        self, key: ModelKey, texts: Sequence[str], reservation: Reservation | None
+    ) -> asyncio.Future[Predictions]:
+        request = _PendingRequest(key, texts, asyncio.get_running_loop().create_future(), reservation)
         self._queue.append(request)
         self._arrived.set()
-        return await request.future
+        return request.future
+
+    def _has_room(self, count: int) -> bool:
+        waiting = sum(len(request.texts) for request in self._queue if request.reservation is None)
+        reserved = sum(reservation.places for reservation in self._reservations)
+        return waiting + count <= self._max_waiting - reserved
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             # A future is done early if its client has disconnected.
             self._queue = [request for request in self._queue if request.texts and not request.future.done()]
@@ -103,28 +204,45 @@ class Batcher:
                 self._arrived.clear()
             await self._arrived.wait()
             batch = self._next_batch()
-            texts: list[str] = []
+            pieces = [request.texts[:count] for request, count in batch]
             for request, count in batch:
-                texts += request.texts[:count]
                 request.texts = request.texts[count:]
-            self._on_batch(len(texts))
-            computed = loop.run_in_executor(self._thread, self._predict, batch[0][0].key, texts)
-            await asyncio.wait([computed])
-            error = computed.exception()
-            start = 0
-            for request, count in batch:
-                if error is not None:
-                    request.texts = ()
-                    if not request.future.done():
-                        request.future.set_exception(error)
-                    continue
-                request.parts.append(computed.result()[start : start + count])
-                start += count
-                if not request.texts and not request.future.done():
-                    request.future.set_result(Predictions.concatenate(request.parts))
+            outcomes = await self._compute_pieces(batch[0][0].key, pieces)
+            for (request, _), outcome in zip(batch, outcomes, strict=True):
+                request.add(outcome)
             # Requests with texts left go to the end of the queue, so that every classifier has its turn.
             served = [request for request, _ in batch]
             self._queue = [request for request in self._queue if request not in served] + served
+
+    async def _compute_pieces(
+        self, key: ModelKey, pieces: Sequence[Sequence[str]]
+    ) -> Sequence[Predictions | BaseException]:
+        """Return the predictions for each piece of a batch, or its error, which is no other piece's."""
+        outcome = await self._compute(key, [text for piece in pieces for text in piece])
+        if isinstance(outcome, Predictions):
+            self._broken.pop(key, None)
+            ends = [sum(map(len, pieces[: index + 1])) for index in range(len(pieces))]
+            return [outcome[end - len(piece) : end] for piece, end in zip(pieces, ends, strict=True)]
+        alone = [await self._compute(key, piece) for piece in pieces] if len(pieces) > 1 else [outcome]
+        if any(isinstance(one, Predictions) for one in alone) or isinstance(
+            await self._compute(key, [CHECK_TEXT]), Predictions
+        ):
+            self._broken.pop(key, None)
+        else:
+            self._broken.setdefault(key, None)
+        return alone
+
+    async def _compute(self, key: ModelKey, texts: Sequence[str]) -> Predictions | BaseException:
+        """Predict in the thread, and return the predictions or the error."""
+        self._on_batch(len(texts))
+        started = time.perf_counter()
+        computed = asyncio.get_running_loop().run_in_executor(self._thread, self._predict, key, texts)
+        await asyncio.wait([computed])
+        if error := computed.exception():
+            return error
+        speed = len(texts) / max(time.perf_counter() - started, 1e-6)
+        self._texts_per_second += (speed - self._texts_per_second) * (_SPEED_WEIGHT if self._texts_per_second else 1)
+        return computed.result()
 
     def _next_batch(self) -> list[tuple[_PendingRequest, int]]:
         """Return the requests of the next batch, all for the classifier of the first one, with their numbers of texts.

@@ -1,11 +1,20 @@
 """The parts of a run that the server shows: its model card, report and figures, and texts to try."""
 
 import html
+import logging
+import os
+import re
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, Self
 from urllib.parse import quote
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.token import Token
 
 from whinchat.errors import RunError
 from whinchat.recipe.method_names import method_name
@@ -31,55 +40,104 @@ _NEUTRAL_EXAMPLES = (
     "Where can I find the opening hours?",
     "It works, but I expected more for the price.",
 )
-_MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
+_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+# More than any file that whinchat writes for these pages.
+_MAX_FILE_BYTES = 64_000_000
+# The tags that the card's template writes; all other HTML in a card is shown as text.
+_CARD_TAGS = re.compile(r"(?:</?(?:details|summary)>|[^<>])*")
 _CARD = Path(__file__).with_name("page").joinpath("card.html").read_text(encoding="utf-8")
+
+
+def _render_html_token(renderer: RendererProtocol, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    content = tokens[index].content
+    return content if _CARD_TAGS.fullmatch(content) else html.escape(content)
+
+
+def _card_parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
+    for token in ("html_block", "html_inline"):
+        parser.add_render_rule(token, _render_html_token)
+    return parser
+
+
+_MARKDOWN = _card_parser()
 
 
 @dataclass(frozen=True)
 class RunPages:
-    """The pages of the classifier ``name``, which was loaded from ``folder``; None for a page that does not exist."""
+    """The pages of one classifier, read once, when the classifier is loaded, so that they belong to what is served.
 
-    name: str
-    folder: RunFolder
+    The folder may be a stranger's. So only files of known names are read, and a link is not followed.
 
-    def card(self) -> str | None:
-        """Return the model card as an HTML page."""
-        if not self.folder.card.is_file():
+    Attributes:
+        card: the model card as an HTML page; None where there is none.
+        report: the report, an HTML page; None where there is none.
+        figures: the figures by file name, a known name with the suffix .svg or .png.
+        links: for each SVG figure its address and its alternative text: the card's, or else the caption.
+        examples: texts to try: samples of the run's evaluation, or neutral texts for a classifier without samples.
+    """
+
+    card: str | None
+    report: bytes | None
+    figures: dict[str, bytes]
+    links: tuple[FigureLink, ...]
+    examples: tuple[str, ...]
+
+    @classmethod
+    def read(cls, name: str, folder: RunFolder, max_chars: int) -> Self:
+        """Read the pages of the classifier ``name``; an example has at most ``max_chars`` characters."""
+        raw_card = _read_file(folder, folder.card)
+        body = None if raw_card is None else _without_front_matter(raw_card.decode("utf-8", "replace"))
+        names = [f"{figure}.{suffix}" for figure in FIGURE_CAPTIONS for suffix in ("svg", "png")]
+        read = {file: _read_file(folder, folder.figures / file) for file in names}
+        figures = {file: content for file, content in read.items() if content is not None}
+        alts = FIGURE_CAPTIONS | ({} if body is None else _image_texts(body))
+        return cls(
+            card=None if body is None else _CARD.format(title=html.escape(name), body=_MARKDOWN.render(body)),
+            report=_read_file(folder, folder.report),
+            figures=figures,
+            links=tuple(
+                FigureLink(url=f"/runs/{quote(name, safe='')}/figures/{figure}.svg", alt=alts[figure])
+                for figure in FIGURE_CAPTIONS
+                if f"{figure}.svg" in figures
+            ),
+            examples=_examples(folder, max_chars),
+        )
+
+
+def _read_file(folder: RunFolder, path: Path) -> bytes | None:
+    """Return the content of a file of ``folder``; None where there is no such file, or a link leads elsewhere.
+
+    The hub's cache is an exception: there each file of a snapshot is a link to the repository's ``blobs``.
+    """
+    try:
+        real, root = path.resolve(strict=True), folder.path.resolve(strict=True)
+        blobs = root.parent.parent / "blobs"
+        is_own = real == root / path.relative_to(folder.path)
+        is_blob = root.parent.name == "snapshots" and real.parent == blobs and not blobs.is_symlink()
+        if not (is_own or is_blob):
+            logging.getLogger("whinchat").warning(f"{path}: is a link, so the server does not show the file")
             return None
-        return _CARD.format(title=html.escape(self.name), body=_MARKDOWN.render(self._card_body()))
+        # Opening a pipe would wait for its writer.
+        with open(real, "rb", opener=lambda name, flags: os.open(name, flags | _OPEN_FLAGS)) as file:
+            state = os.fstat(file.fileno())
+            return file.read() if stat.S_ISREG(state.st_mode) and state.st_size <= _MAX_FILE_BYTES else None
+    except (OSError, RuntimeError):  # a RuntimeError is about links that lead in a circle
+        return None
 
-    def report(self) -> Path | None:
-        """Return the path of the report."""
-        return self.folder.report if self.folder.report.is_file() else None
 
-    def figure(self, file: str) -> Path | None:
-        """Return the path of the figure ``file``, a known name with the suffix .svg or .png."""
-        stem, _, suffix = file.partition(".")
-        path = self.folder.figures / file
-        return path if stem in FIGURE_CAPTIONS and suffix in ("svg", "png") and path.is_file() else None
+def _without_front_matter(card: str) -> str:
+    """Return the card's Markdown without the front matter, which is for the hub."""
+    return card.removeprefix("---\n").partition("\n---\n")[2]
 
-    def figures(self) -> list[FigureLink]:
-        """Return links to the run's figures, each with its alternative text: the card's, or else the caption."""
-        alts = FIGURE_CAPTIONS | (_image_texts(self._card_body()) if self.folder.card.is_file() else {})
-        return [
-            FigureLink(url=f"/runs/{quote(self.name)}/figures/{figure}.svg", alt=alts[figure])
-            for figure in FIGURE_CAPTIONS
-            if self.figure(f"{figure}.svg") is not None
-        ]
 
-    def examples(self, max_chars: int) -> list[str]:
-        """Return texts to try: samples of the run's evaluation, or neutral texts for a classifier without samples."""
-        try:
-            texts = [sample.text for sample in self.folder.read_samples() if sample.text.strip()]
-        except RunError:
-            texts = []
-        short = dict.fromkeys(text for text in texts if len(text) <= max_chars)
-        return (list(short) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
-
-    def _card_body(self) -> str:
-        """Return the card's Markdown without the front matter, which is for the hub."""
-        text = self.folder.card.read_text(encoding="utf-8")
-        return text.removeprefix("---\n").partition("\n---\n")[2]
+def _examples(folder: RunFolder, max_chars: int) -> tuple[str, ...]:
+    texts: list[str] = []
+    if _read_file(folder, folder.samples) is not None:
+        with suppress(RunError):
+            texts = [sample.text for sample in folder.read_samples() if sample.text.strip()]
+    short = dict.fromkeys(text for text in texts if len(text) <= max_chars)
+    return tuple(list(short) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
 
 
 def _image_texts(markdown: str) -> dict[str, str]:
@@ -91,10 +149,10 @@ def _image_texts(markdown: str) -> dict[str, str]:
     }
 
 
-def model_info(model: ServedModel, pages: RunPages, max_chars: int) -> ModelInfo:
-    """Describe a classifier; its examples have at most ``max_chars`` characters."""
+def model_info(model: ServedModel, pages: RunPages) -> ModelInfo:
+    """Describe a classifier."""
     recipe, calibrator = model.predictor.recipe, model.predictor.calibrator
-    address = f"/runs/{quote(model.name)}"
+    address = f"/runs/{quote(model.name, safe='')}"
     return ModelInfo(
         name=model.name,
         description=recipe.description,
@@ -107,8 +165,8 @@ def model_info(model: ServedModel, pages: RunPages, max_chars: int) -> ModelInfo
         threshold=calibrator.threshold,
         has_before=model.adapter is not None,
         text_column=recipe.data.text_column,
-        examples=pages.examples(max_chars),
-        figures=pages.figures(),
-        card=f"{address}/card" if pages.folder.card.is_file() else None,
-        report=f"{address}/report" if pages.report() is not None else None,
+        examples=list(pages.examples),
+        figures=list(pages.links),
+        card=f"{address}/card" if pages.card is not None else None,
+        report=f"{address}/report" if pages.report is not None else None,
     )

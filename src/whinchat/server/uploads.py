@@ -2,14 +2,14 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import HTTPException
 
-from whinchat.data.formats.table_format import BlockLocation, ColumnTypes
+from whinchat.data.formats.table_format import Block, BlockLocation, ColumnTypes
 from whinchat.data.formats.table_registry import find_table_format, table_suffixes
 from whinchat.data.formats.text_format import TextFormat
 from whinchat.errors import DataError
@@ -23,61 +23,126 @@ from whinchat.inference.prediction_columns import (
 )
 from whinchat.inference.predictor import Predictions
 from whinchat.prompts.template import PromptTemplate
-from whinchat.server.api_schema import TableEvent
+from whinchat.server.api_schema import Limits, TableEvent
+from whinchat.server.error_responses import printable
 
 # Few enough rows that a progress bar keeps moving, enough to fill a batch.
-ROWS_PER_PIECE = 64
+_ROWS_PER_PIECE = 64
+# JSON takes up to twelve bytes for a character; the other columns of a line may take the rest.
+_BYTES_PER_CHAR, _OTHER_BYTES = 12, 1 << 16
+# What messages name by an option of the command line is a parameter of the request.
+_PARAMETERS = {"--text-column": "`column`", "--prefix": "`prefix`"}
+
+
+def rows_per_piece(limits: Limits) -> int:
+    """Return how many rows of a table are labelled at a time; so many texts of it may wait."""
+    return min(_ROWS_PER_PIECE, limits.max_waiting // 2)
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """What a client wants of a table.
+
+    Attributes:
+        name: name of the file; its suffix gives the format.
+        column: name of the column that holds the texts.
+        prefix: stands before the names of the added columns.
+        labels: the labels of the classifier.
+    """
+
+    name: str
+    column: str
+    prefix: str
+    labels: tuple[str, ...]
+
+    @property
+    def column_types(self) -> ColumnTypes:
+        """The columns that labelling adds."""
+        return added_column_types(self.labels, self.prefix)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A table in a temporary folder.
+    """A table in a temporary file.
 
     Attributes:
+        request: what the client wants of it.
         table: the table.
         blocks: where its pieces lie in the file.
-        labels: the labels of the classifier.
-        column_types: the columns that labelling adds.
-        cleanup: deletes the temporary folder when closed.
+        max_chars: most characters of a text.
     """
 
+    request: TableRequest
     table: TextFormat
     blocks: tuple[BlockLocation, ...]
-    labels: tuple[str, ...]
-    column_types: ColumnTypes
-    cleanup: ExitStack
+    max_chars: int
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(location.rows for location in self.blocks)
+
+    def message(self, fault: DataError) -> str:
+        """Return the message of an error in the client's words."""
+        return _message(fault, self.table.path, self.request)
 
 
-async def store_upload(body: AsyncIterator[bytes], name: str, column: str, labels: Sequence[str]) -> Upload:
+async def store_upload(
+    body: AsyncIterator[bytes], request: TableRequest, limits: Limits, folder: Path, cleanup: ExitStack
+) -> Upload:
     """Store the body of a request as a table, and find its rows.
 
     Args:
         body: the bytes of the file.
-        name: name of the file; its suffix gives the format.
-        column: name of the column that holds the texts.
-        labels: the labels of the classifier.
+        request: what the client wants of it.
+        limits: of the rows and the lines.
+        folder: where the file is created.
+        cleanup: deletes the file when closed.
 
     Raises:
-        HTTPException: status 422 if the format cannot be labelled in pieces, or the table cannot be read.
+        HTTPException: status 413 if the table has too many rows or too long a line, 422 if its format cannot be
+            labelled in pieces or it cannot be read, 503 if the disk is full.
     """
-    suffix = Path(name).suffix.lower()
+    suffix = Path(request.name).suffix.lower()
     if not _is_text_format(suffix):
         suffixes = ", ".join(filter(_is_text_format, table_suffixes()))
-        raise HTTPException(422, f"{name}: send a {suffixes} file; for Parquet use `whinchat predict`")
-    with ExitStack() as cleanup:
-        path = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="whinchat-"))) / f"table{suffix}"
-        with path.open("wb") as file:
-            async for chunk in body:
-                file.write(chunk)
-        column_types = added_column_types(labels)
-        try:
-            table = await asyncio.to_thread(open_unlabeled, path, column, column_types)
-            assert isinstance(table, TextFormat)  # because of its suffix
-            locations = table.locate_blocks(ROWS_PER_PIECE, lambda seen: None)
-            blocks = await asyncio.to_thread(tuple, locations)
-        except DataError as fault:
-            raise HTTPException(422, str(fault).replace(str(path), name)) from None
-        return Upload(table, blocks, tuple(labels), column_types, cleanup.pop_all())
+        raise HTTPException(422, f"{request.name}: send a {suffixes} file; for Parquet use `whinchat predict`")
+    try:
+        directory = cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True))
+        path = Path(directory, f"table{suffix}")
+        await _write(body, path, request.name, limits)
+    except OSError as fault:
+        reason = f"the server cannot store the table ({fault.strerror})"
+        raise HTTPException(503, f"{request.name}: {reason}; try again later") from fault
+    try:
+        table = await asyncio.to_thread(open_unlabeled, path, request.column, request.column_types)
+        assert isinstance(table, TextFormat)  # because of its suffix
+        blocks = await asyncio.to_thread(_locate, table, request.name, limits)
+    except DataError as fault:
+        raise HTTPException(422, _message(fault, path, request)) from None
+    return Upload(request, table, blocks, limits.max_chars)
+
+
+async def _write(body: AsyncIterator[bytes], path: Path, name: str, limits: Limits) -> None:
+    max_line = limits.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
+    line = 0  # bytes of the last line so far
+    with path.open("wb") as file:
+        async for chunk in body:
+            first, *further = map(len, chunk.split(b"\n"))
+            if max(line + first, *further, 0) > max_line:
+                raise HTTPException(413, f"{name}: a line is longer than {max_line:,} bytes; leave out other columns")
+            line = further[-1] if further else line + first
+            file.write(chunk)
+
+
+def _locate(table: TextFormat, name: str, limits: Limits) -> tuple[BlockLocation, ...]:
+    blocks, rows = [], 0
+    for location in table.locate_blocks(rows_per_piece(limits), lambda seen: None):
+        rows += location.rows
+        if rows > limits.max_table_rows:
+            raise HTTPException(413, f"{name}: more than {limits.max_table_rows:,} rows; send the table in parts")
+        blocks.append(location)
+    return tuple(blocks)
 
 
 def _is_text_format(suffix: str) -> bool:
@@ -86,32 +151,67 @@ def _is_text_format(suffix: str) -> bool:
     return table_format is not None and issubclass(table_format, TextFormat)
 
 
+def _message(fault: DataError, path: Path, request: TableRequest) -> str:
+    message = str(fault).replace(str(path), request.name)
+    for option, parameter in _PARAMETERS.items():
+        message = message.replace(option, parameter)
+    return message
+
+
 async def label_upload(
     upload: Upload, template: PromptTemplate, predict: Callable[[list[str]], Awaitable[Predictions]]
 ) -> AsyncIterator[bytes]:
     """Yield the lines of the response: an event with the table's header, then an event for each labelled piece.
+
+    Where the table cannot go on, the last event has the reason.
 
     Args:
         upload: the table.
         template: the prompts of the classifier.
         predict: predicts the labels of some texts.
     """
-    total = sum(location.rows for location in upload.blocks)
-    counts = [LabelCounts(0, 0, 0, {})]
+    column_types, labels = upload.request.column_types, upload.request.labels
+    counts = LabelCounts.total([], labels)
 
-    def event(piece: bytes) -> bytes:
-        so_far = LabelCounts.total(counts, upload.labels)
-        rows, labels, table = so_far.rows, so_far.labels, piece.decode()
-        line = TableEvent(done=rows, total=total, labels=labels, unsure=so_far.unsure, bad=so_far.bad, table=table)
+    def event(piece: bytes, error: str | None = None) -> bytes:
+        line = TableEvent(
+            done=counts.rows, total=upload.rows, labels=counts.labels, unsure=counts.unsure, bad=counts.bad,
+            table=piece.decode(), error=None if error is None else printable(error),
+        )  # fmt: skip
         return f"{line.model_dump_json()}\n".encode()
 
-    with upload.cleanup:
-        yield event(upload.table.header(tuple(upload.column_types)))
+    try:
+        yield event(upload.table.header(tuple(column_types)))
         for location in upload.blocks:
-            block = with_prompt_faults(await asyncio.to_thread(upload.table.read_block, location), template)
+            block = await asyncio.to_thread(_read_block, upload, location, template)
             texts = readable_texts(block)
-            columns = added_columns(block, upload.column_types, await predict(texts) if texts else None)
-            part = upload.table.path.with_suffix(".part")
-            await asyncio.to_thread(upload.table.write_part, part, block, columns, upload.column_types)
-            counts.append(LabelCounts.of(columns))
-            yield event(part.read_bytes())
+            predictions = await predict(texts) if texts else None
+            piece, piece_counts = await asyncio.to_thread(_label_block, upload, block, predictions)
+            counts = LabelCounts.total([counts, piece_counts], labels)
+            yield event(piece)
+    except HTTPException as fault:
+        yield event(b"", fault.detail)
+    except DataError as fault:
+        yield event(b"", upload.message(fault))
+    except Exception:
+        yield event(b"", "the server failed; its log says why")
+        raise
+
+
+def _read_block(upload: Upload, location: BlockLocation, template: PromptTemplate) -> Block:
+    block = upload.table.read_block(location)
+    long = f"characters; a text may have at most {upload.max_chars:,}"
+    faults = [
+        fault or (f"{len(text):,} {long}" if len(text) > upload.max_chars else "")
+        for text, fault in zip(block.texts, block.faults, strict=True)
+    ]
+    return with_prompt_faults(replace(block, faults=tuple(faults)), template)
+
+
+def _label_block(upload: Upload, block: Block, predictions: Predictions | None) -> tuple[bytes, LabelCounts]:
+    """Return the labelled rows of ``block`` as bytes of the table, and their counts."""
+    column_types = upload.request.column_types
+    columns = added_columns(block, column_types, predictions)
+    part = upload.table.path.with_suffix(".part")
+    upload.table.write_part(part, block, columns, column_types)
+    return part.read_bytes(), LabelCounts.of(columns)

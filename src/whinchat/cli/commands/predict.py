@@ -83,7 +83,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     print_labelled_files(counts, f"{prefix}error", time.perf_counter() - started, as_json)
 
 
-def serve_command(
+def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
     runs: Annotated[
         list[str],
         Argument(
@@ -94,10 +94,28 @@ def serve_command(
     ],
     host: Annotated[str, Option(help="Address to listen on; 0.0.0.0 for every network interface.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")] = 8000,
+    allowed_host: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="A further name of the server in requests, such as that of a proxy; * for any. Repeatable.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        Option(
+            envvar="WHINCHAT_API_KEY",
+            metavar="KEY",
+            help="Key that every request must have. Others on this machine can see the option, but not the variable.",
+        ),
+    ] = None,
     batch_size: Annotated[int, Option(min=1, help="Maximum number of texts in a batch.")] = 32,
     max_chars: Annotated[int, Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
     max_texts: Annotated[int, Option(min=1, help="Maximum number of texts in a request.")] = 512,
     max_waiting: Annotated[int, Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
+    max_tables: Annotated[int, Option(min=1, help="Maximum number of tables at a time.")] = 4,
+    max_connections: Annotated[int, Option(min=1, help="Maximum number of connections at a time.")] = 512,
+    grace: Annotated[int, Option(min=1, help="Seconds for accepted requests when the server stops.")] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """Serve classifiers over HTTP, with a page to try them in the browser.
@@ -114,14 +132,32 @@ def serve_command(
     default. Texts of requests that arrive at the same time are computed in one batch.
 
     `/openapi.json` describes the API, `/metrics` is for Prometheus, `/health` and `/ready` are for load balancers.
-    There is no authentication: with the default --host, only this machine can reach the server.
+
+    With the default --host, only this machine can reach the server. With a key, requests need the header
+    `Authorization: Bearer KEY`, and a browser asks for the key as a password; `/health` and `/ready` stay open.
     """
-    limits = whinchat.Limits(max_chars=max_chars, max_texts=max_texts, max_waiting=max(max_waiting, max_texts))
+    limits = whinchat.Limits(
+        max_chars=max_chars,
+        max_texts=max_texts,
+        max_waiting=max(max_waiting, max_texts, 2),
+        max_tables=max_tables,
+        max_connections=max_connections,
+        grace_seconds=grace,
+    )
 
     def print_address(address: str) -> None:
         print_result(as_json, {"address": address}, lambda: print_line(f"{address}  (press Ctrl-C to stop)"))
 
-    whinchat.run_server(parse_run_names(runs), host, port, limits, batch_size, print_address)
+    whinchat.run_server(
+        parse_run_names(runs),
+        host,
+        port,
+        limits,
+        batch_size,
+        print_address,
+        allowed_hosts=allowed_host or (),
+        api_key=api_key,
+    )
 
 
 def _read_lines() -> list[str]:

@@ -43,9 +43,7 @@ function answerBox(title, result, kind) {
 }
 
 async function errorMessage(response) {
-  const body = await response.json().catch(() => ({}));
-  const detail = body.detail;
-  if (Array.isArray(detail)) return detail.map((error) => `${error.loc.slice(1).join(".")}: ${error.msg}`).join("; ");
+  const { detail } = await response.json().catch(() => ({}));
   return detail || `the server answered ${response.status}`;
 }
 
@@ -136,6 +134,7 @@ async function labelTable(event) {
       $("bar").value = last.done;
       $("bar-label").textContent = `Labelling: ${last.done} of ${last.total} rows`;
     }
+    if (last?.error) throw new Error(`${last.error}; ${last.done} of ${last.total} rows were labelled`);
     if (!last || last.done < last.total) throw new Error("the response ended before the whole table was labelled; try again");
     showTable(file, pieces, last);
   } catch (error) {

@@ -1,0 +1,212 @@
+"""The routes that classify: texts, tables, and the list of classifiers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import StreamingResponse
+
+from whinchat.data.rows import text_fault
+from whinchat.errors import ModelError
+from whinchat.inference.predictor import Predictions
+from whinchat.server.api_schema import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ErrorResponse,
+    LabelProbabilities,
+    Limits,
+    ModelInfo,
+    ModelResponse,
+    TableEvent,
+    TextResult,
+)
+from whinchat.server.batcher import Batcher, QueueFullError, Reservation
+from whinchat.server.error_responses import quote
+from whinchat.server.json_request import strict_json_route
+from whinchat.server.served_models import ModelKey, ServedModel
+from whinchat.server.server_metrics import ServerMetrics
+from whinchat.server.transfer_limits import TABLE_PATH
+from whinchat.server.uploads import TableRequest, label_upload, rows_per_piece, store_upload
+
+_logger = logging.getLogger("whinchat")
+
+
+def _refusals(**descriptions: str) -> dict[int | str, dict[str, Any]]:
+    """Return what the schema says of refusals, from descriptions by ``status_N``."""
+    return {
+        int(name.removeprefix("status_")): {"model": ErrorResponse, "description": description}
+        for name, description in descriptions.items()
+    }
+
+
+_ACCESS = _refusals(
+    status_401="The server has a key, and the request has not",
+    status_403="`Host` or `Origin` is that of another site",
+    status_503="There are too many connections, or the model cannot compute this request",
+)
+_REFUSED = _ACCESS | _refusals(
+    status_404="There is no classifier of this name",
+    status_408="The body came too slowly",
+    status_413="More, or longer, than the limits allow",
+    status_415="The body is no JSON by its `Content-Type`, or it is compressed",
+    status_422="The request cannot be read; the detail says what is wrong, and where",
+    status_429="Too many texts are waiting; try again after `Retry-After` seconds",
+    status_500="The scores of a text are not finite numbers, or the server failed",
+)
+_EVENTS = {
+    "description": "One event in each line (application/x-ndjson)",
+    "content": {"application/x-ndjson": {"schema": TableEvent.model_json_schema()}},
+}
+
+
+class _Classifiers:
+    """Finds the classifier of a request, and predicts with it; errors become refusals."""
+
+    def __init__(self, app: FastAPI, models: Mapping[str, ServedModel], limits: Limits, metrics: ServerMetrics) -> None:
+        self._app, self._models, self._limits, self._metrics = app, models, limits, metrics
+        self.default = next(iter(models))
+
+    @property
+    def batcher(self) -> Batcher:
+        batcher: Batcher = self._app.state.batcher
+        return batcher
+
+    def find(self, name: str | None) -> ServedModel:
+        try:
+            return self._models[self.default if name is None else name]
+        except KeyError:
+            fault = f"there is no classifier {quote(str(name))}; choose from {', '.join(self._models)}"
+            raise HTTPException(404, fault) from None
+
+    async def predict(self, key: ModelKey, texts: list[str], reservation: Reservation | None = None) -> Predictions:
+        try:
+            predictions = await self.batcher.predict(key, texts, reservation=reservation)
+        except QueueFullError:
+            waiting = f"{self.batcher.waiting:,} texts are waiting"
+            raise _busy(waiting, self.batcher.retry_seconds) from None
+        except ModelError as error:
+            # The message quotes the text.
+            _logger.error(str(error))
+            fault = f"the scores of {key.name} are not finite numbers; the server's log names the text"
+            raise HTTPException(500, fault) from None
+        except (MemoryError, RuntimeError):  # of which torch's own errors are, as about memory
+            _logger.exception(f"{key.name}: could not compute {len(texts)} texts")
+            fault = f"{key.name} could not compute the texts; send fewer or shorter ones, or see the server's log"
+            raise HTTPException(503, fault) from None
+        if not key.before:
+            for label in predictions.label_names:
+                self._metrics.answers.labels(key.name, label).inc()
+            self._metrics.unsure.labels(key.name).inc(int(predictions.unsure.sum()))
+        return predictions
+
+    def reserve(self) -> AbstractContextManager[Reservation]:
+        """Keep places in the queue for a table."""
+        return self.batcher.reserve(rows_per_piece(self._limits), self._limits.max_tables)
+
+    def check_texts(self, texts: list[str], model: ServedModel) -> None:
+        """Refuse more texts than allowed, or a text that is too long or that the model cannot read."""
+        limits = self._limits
+        if len(texts) > limits.max_texts:
+            raise HTTPException(413, f"texts: {len(texts):,} texts; a request may hold at most {limits.max_texts:,}")
+        for index, text in enumerate(texts):
+            name, count = f"texts[{index}]", len(text)
+            if count > limits.max_chars:
+                raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
+            if fault := text_fault(text, name):
+                raise HTTPException(422, f"{fault}; send whole characters")
+            if fault := model.predictor.engine.template.fault(text):
+                raise HTTPException(422, f"{name}: {fault}; leave this text out")
+
+
+def _busy(reason: str, seconds: int) -> HTTPException:
+    """Return the refusal of a request that may come again in so many ``seconds``."""
+    fault = f"{reason}; try again in {seconds} {'second' if seconds == 1 else 'seconds'}"
+    return HTTPException(429, fault, {"Retry-After": str(seconds)})
+
+
+async def _cleanup_stack() -> AsyncIterator[ExitStack]:
+    """Yield a stack that is closed when the response is finished, or its client has gone."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def add_api(
+    app: FastAPI,
+    models: Mapping[str, ServedModel],
+    infos: list[ModelInfo],
+    limits: Limits,
+    metrics: ServerMetrics,
+) -> None:
+    """Add the routes under ``/v1``."""
+    classifiers = _Classifiers(app, models, limits, metrics)
+    router = APIRouter(route_class=strict_json_route(limits), tags=["classify"])
+
+    @router.post("/v1/classify", responses=_REFUSED)
+    async def classify(request: ClassifyRequest) -> ClassifyResponse:
+        """Predict the label of one text, or of several, with the probability of each label."""
+        model = classifiers.find(request.model)
+        texts = [request.texts] if isinstance(request.texts, str) else request.texts
+        # In a thread, because it takes long texts through the chat template.
+        await asyncio.to_thread(classifiers.check_texts, texts, model)
+        if request.before and model.adapter is None:
+            fault = f"before: {model.name} has merged weights, so the model before fine-tuning is not there"
+            raise HTTPException(422, f"{fault}; leave it out")
+        after = await classifiers.predict(ModelKey(model.name), texts)
+        results = [TextResult(**after.to_dict(row)) for row in range(len(texts))]
+        if request.before:
+            before = await classifiers.predict(ModelKey(model.name, before=True), texts)
+            for row, result in enumerate(results):
+                result.before = LabelProbabilities(**before.to_dict(row))
+        return ClassifyResponse(model=model.name, results=results)
+
+    @router.get("/v1/model", responses=_ACCESS)
+    async def list_models() -> ModelResponse:
+        """List the classifiers, and the limits of a request."""
+        return ModelResponse(version=version("whinchat"), default=classifiers.default, models=infos, limits=limits)
+
+    @router.post(
+        TABLE_PATH,
+        responses={**_REFUSED, 200: _EVENTS},
+        response_class=StreamingResponse,
+        openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}},
+    )
+    async def table(
+        request: Request,
+        cleanup: Annotated[ExitStack, Depends(_cleanup_stack)],
+        name: Annotated[
+            str, Query(description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.", max_length=255)
+        ],
+        column: Annotated[
+            str | None,
+            Query(description="Column of the texts; the column that the classifier was trained on by default."),
+        ] = None,
+        model: Annotated[str | None, Query(description="Name of the classifier.")] = None,
+        prefix: Annotated[str, Query(description="Prefix for the names of the added columns.", max_length=255)] = "",
+    ) -> StreamingResponse:
+        """Label every row of a table. The body of the request is the file.
+
+        The rows come back in their order, with further columns for label, probabilities, and the error of a row that
+        cannot be read. The last event says whether the table is complete: `done` is `total` and `error` is null.
+        """
+        served = classifiers.find(model)
+        recipe = served.predictor.recipe
+        wanted = TableRequest(name, column or recipe.data.text_column, prefix, recipe.task.labels)
+        try:
+            reservation = cleanup.enter_context(classifiers.reserve())
+        except QueueFullError:
+            busy = "as many tables are being labelled, or texts are waiting, as the limits allow"
+            raise _busy(busy, classifiers.batcher.reservation_retry_seconds) from None
+        upload = await store_upload(request.stream(), wanted, limits, app.state.uploads, cleanup)
+        reservation.texts_left = upload.rows
+
+        async def predict_piece(texts: list[str]) -> Predictions:
+            return await classifiers.predict(ModelKey(served.name), texts, reservation)
+
+        events = label_upload(upload, served.predictor.engine.template, predict_piece)
+        return StreamingResponse(events, media_type="application/x-ndjson")
+
+    app.include_router(router)
