@@ -63,7 +63,7 @@ class LimitedProtocol(H11Protocol):
             self._head_timer = self.loop.call_later(self._limits.head_seconds, self._end_slow_head)
 
     def _end_slow_head(self) -> None:
-        if self.conn.our_state is h11.IDLE:
+        if self.cycle is None and self.conn.our_state is h11.IDLE:
             self._refuse(408, f"no request has arrived in {self._limits.head_seconds:g} seconds")
         else:
             self.transport.close()

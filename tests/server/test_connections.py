@@ -1,0 +1,236 @@
+"""Connections of clients that are slow, that lie, that vanish or that are too many, and the end of a server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import uvicorn
+
+from tests.helpers.served import LIMITS
+from whinchat.inference.predictor import Predictions
+from whinchat.server.api_schema import Limits
+from whinchat.server.app import create_app
+from whinchat.server.response_watch import SECURITY_HEADERS
+from whinchat.server.serve import listen, server_config
+from whinchat.server.served_models import ModelHost, ModelKey
+
+LONGEST = 30
+
+
+@dataclass
+class Served:
+    """A server in a thread, whose classifier can be held up."""
+
+    server: uvicorn.Server
+    port: int
+    go: threading.Event = field(default_factory=threading.Event)
+    batches: list[Sequence[str]] = field(default_factory=list)
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=LONGEST)
+        client.sendall(sent)
+        return client
+
+    def until(self, condition: Callable[[], object]) -> None:
+        for _ in range(LONGEST * 100):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("the server did not come so far")
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Return what the server sends until it closes the connection."""
+    received = b""
+    while piece := client.recv(1 << 16):
+        received += piece
+    return received
+
+
+def refusal(response: bytes) -> tuple[int, str]:
+    """Return status and reason of the one response in ``response``, which has all security headers."""
+    head, _, body = response.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}
+    assert "server" not in headers
+    for name, value in SECURITY_HEADERS.items():
+        assert headers[name.lower()] == value
+    return int(lines[0].split()[1]), json.loads(body)["detail"]
+
+
+def head(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
+
+
+def classify(length: int, *lines: str) -> bytes:
+    return head("/v1/classify", "Content-Type: application/json", f"Content-Length: {length}", *lines)
+
+
+@contextmanager
+def serving(host: ModelHost, limits: Limits) -> Iterator[Served]:
+    listening = listen("127.0.0.1", 0)
+
+    def predict(key: ModelKey, texts: Sequence[str]) -> Predictions:
+        served.batches.append(texts)
+        assert served.go.wait(LONGEST)
+        return host.predict(key, texts)
+
+    app = create_app(host.models, predict, limits, 4)
+    served = Served(uvicorn.Server(server_config(app, limits)), listening.getsockname()[1])
+    served.go.set()
+    thread = threading.Thread(target=served.server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    served.until(lambda: served.server.started)
+    try:
+        yield served
+    finally:
+        served.go.set()
+        served.server.should_exit = True
+        thread.join(LONGEST)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def quick(host: ModelHost) -> Iterator[Served]:
+    """A server with little patience."""
+    changes = {
+        "head_seconds": 0.5, "transfer_seconds": 0.5, "min_bytes_per_second": 1_000_000, "max_connections": 20,
+        "grace_seconds": 1, "max_table_bytes": 8_000_000, "max_body_bytes": 4000,
+    }  # fmt: skip
+    with serving(host, LIMITS.model_copy(update=changes)) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"", 408, "no request has arrived in 0.5 seconds"),
+        (b"POST /v1/classify HTTP/1.1\r\nHost: local", 408, "no request has arrived"),
+        (classify(100) + b'{"texts"', 408, "the body has not arrived"),
+        (head("/v1/table?name=t.csv", "Content-Length: 100") + b"text\n", 408, "the body has not arrived"),
+        (head("/v1/table?name=t.csv", "Transfer-Encoding: chunked") + b"5\r\ntext\n\r\n", 408, "the body has not"),
+        (classify(10**15), 413, "the body is longer than 4,000 bytes"),
+        (classify(10**30), 400, "this is no HTTP request"),
+        (classify(5000) + b"x" * 5000, 413, "the body is longer than 4,000 bytes"),
+        (head("/v1/classify", "Content-Type: application/json", "Transfer-Encoding: chunked")
+         + b"%x\r\n%s\r\n" % (5000, b"x" * 5000), 413, "the body is longer than 4,000 bytes"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "this is no HTTP request"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "this is no HTTP request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "this is no HTTP request"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000, 400, "or its head is too long"),
+        (classify(-1), 400, "this is no HTTP request"),
+        (classify(5, "Content-Length: 6"), 400, "this is no HTTP request"),
+    ],
+)  # fmt: skip
+def test_slow_and_lying_requests_end(quick: Served, sent: bytes, status: int, words: str) -> None:
+    started = time.monotonic()
+    with quick.connect(sent) as client:
+        found, detail = refusal(read_all(client))
+    assert (found, words in detail) == (status, True), detail
+    assert time.monotonic() - started < 10
+
+
+def test_a_body_that_goes_on_after_its_refusal_is_cut_off(quick: Served) -> None:
+    def send_on(client: socket.socket) -> None:
+        for _ in range(LONGEST * 20):
+            client.sendall(b"x" * 1000)
+            time.sleep(0.05)
+
+    # The system words it in several ways.
+    with quick.connect(classify(10**9)) as client, pytest.raises(OSError, match=r"\[Errno"):
+        send_on(client)
+
+
+def test_old_clients_and_pipelines(quick: Served) -> None:
+    body = b'{"texts":"a"}'
+    old = b"POST /v1/classify HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n" + body
+    with quick.connect(old) as client:
+        assert read_all(client).startswith(b"HTTP/1.1 200 ")
+    with quick.connect((classify(13) + body) * 2 + b"garbage\r\n\r\n") as client:
+        received = read_all(client)
+    assert received.count(b"HTTP/1.1 200 ") == 2
+    assert received.count(b"HTTP/1.1 400 ") == 1
+    with quick.connect(classify(13, "Expect: 100-continue")) as client:
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        client.sendall(body)
+        assert b"HTTP/1.1 200 " in client.recv(1000)
+
+
+def test_too_many_connections(quick: Served) -> None:
+    idle = [quick.connect() for _ in range(20)]
+    try:
+        with quick.connect(b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
+            status, detail = refusal(read_all(client))
+        assert (status, detail) == (503, "the server has 20 connections already; try again in a second")
+        with quick.connect(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as client:
+            assert read_all(client).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for client in idle:
+            client.close()
+    quick.until(lambda: not quick.server.server_state.connections)
+    with quick.connect(b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as client:
+        assert read_all(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_does_not_read_is_cut_off(quick: Served) -> None:
+    table = b"text,more\n" + (b"a," + b"m" * 60_000 + b"\n") * 120
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(LONGEST)
+    with client:
+        client.connect(("127.0.0.1", quick.port))
+        client.sendall(head("/v1/table?name=t.csv", f"Content-Length: {len(table)}") + table)
+        quick.until(lambda: quick.server.server_state.tasks)
+        quick.until(lambda: not quick.server.server_state.connections)
+    app = quick.server.config.app
+    quick.until(lambda: not list(app.state.uploads.iterdir()))  # type: ignore[union-attr]  # a FastAPI application
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/table?name=t.csv"])
+def test_the_texts_of_a_client_that_has_gone_are_not_computed(host: ModelHost, path: str) -> None:
+    limits = LIMITS.model_copy(update={"max_texts": 40})
+    with serving(host, limits) as served:
+        served.go.clear()
+        texts = [f"gone {number}" for number in range(20)]
+        body = json.dumps({"texts": texts}).encode() if "classify" in path else "\n".join(["text", *texts]).encode()
+        with served.connect(head(path, "Content-Type: application/json", f"Content-Length: {len(body)}") + body):
+            served.until(lambda: served.batches)
+        served.until(lambda: not served.server.server_state.tasks)
+        assert list(served.server.config.app.state.uploads.iterdir()) == []  # type: ignore[union-attr]  # as above
+        served.go.set()
+        with served.connect(classify(16, "Connection: close") + b'{"texts":"last"}') as client:
+            assert b" 200 " in read_all(client).partition(b"\r\n")[0]
+        # Four texts were under way when the client went, the others are in no batch.
+        assert [list(batch) for batch in served.batches] == [texts[:4], ["last"]]
+
+
+@pytest.mark.parametrize("held", ["body", "table", "model"])
+def test_a_server_ends_within_its_grace(host: ModelHost, held: str) -> None:
+    """A body that never ends, a table that nobody reads, and a model that computes on."""
+    changes = {"grace_seconds": 1, "max_table_bytes": 8_000_000}
+    with serving(host, LIMITS.model_copy(update=changes)) as served:
+        if held == "body":
+            client = served.connect(classify(100) + b'{"texts"')
+        elif held == "table":
+            table = b"text,more\n" + (b"a," + b"m" * 60_000 + b"\n") * 120
+            client = served.connect(head("/v1/table?name=t.csv", f"Content-Length: {len(table)}") + table)
+        else:
+            served.go.clear()
+            client = served.connect(classify(13) + b'{"texts":"a"}')
+            served.until(lambda: served.batches)
+        served.until(lambda: served.server.server_state.tasks)
+        app = served.server.config.app
+        started = time.monotonic()
+        served.server.handle_exit(signal.SIGTERM, None)
+        served.until(lambda: not app.state.uploads.exists())  # type: ignore[union-attr]  # the last act
+        assert time.monotonic() - started < 8
+        client.close()
+        served.server._captured_signals.clear()
