@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.command_line import Whinchat
