@@ -27,6 +27,7 @@ class LimitedProtocol(H11Protocol):
     def __init__(self, limits: Limits, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self._limits = limits
+        self._has_answered = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -51,6 +52,7 @@ class LimitedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._has_answered = True
         self._await_head()
 
     def _await_head(self) -> None:
@@ -63,7 +65,7 @@ class LimitedProtocol(H11Protocol):
             self._head_timer = self.loop.call_later(self._limits.head_seconds, self._end_slow_head)
 
     def _end_slow_head(self) -> None:
-        if self.cycle is None and self.conn.our_state is h11.IDLE:
+        if not self._has_answered and self.conn.our_state is h11.IDLE:
             self._refuse(408, f"no request has arrived in {self._limits.head_seconds:g} seconds")
         else:
             self.transport.close()
