@@ -14,8 +14,11 @@ def test_export_prints_its_proof(whinchat: Whinchat, a_run: Path, tmp_path: Path
     proof = json.loads(result.out)
     assert (proof["kind"], proof["flipped"], proof["texts"]) == ("merged", 0, 12)
     assert whinchat("predict", tmp_path / "out", "good", "--json").code == 0
-    result = whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out")
-    assert (result.code, "exists already" in result.err) == (2, True)
+    # Once more does nothing; another export does not replace this one.
+    assert json.loads(whinchat("export", a_run, "--to", "merged", "--out", tmp_path / "out", "--json").out) == proof
+    for other in (("--to", "gguf"), ("--to", "merged", "--tolerance", "0.5")):
+        result = whinchat("export", a_run, *other, "--out", tmp_path / "out")
+        assert (result.code, "exists already" in result.err) == (2, True)
     result = whinchat("export", a_run, "--to", "nothing")
     assert (result.code, "choose from merged, classifier, gguf, onnx" in result.err) == (2, True)
 

@@ -16,7 +16,7 @@ from tests.helpers.exports import texts_file
 from whinchat.errors import ModelError, RunError
 from whinchat.export.export_registry import export_names, find_exporter, register_export, unregister_export
 from whinchat.export.export_run import export_run
-from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
 from whinchat.inference.predictor import Predictor
 
 
@@ -25,8 +25,8 @@ class LabelHeadExporter(Exporter):
 
     name = "label-head"
 
-    def check(self, predictor: Predictor) -> None:
-        if any(len(answer) > 1 for answer in predictor.engine.template.answers):
+    def check(self, outline: ClassifierOutline) -> None:
+        if any(len(answer) > 1 for answer in outline.template.answers):
             raise ModelError("label-head: an answer takes several tokens; export merged instead")
 
     def write(self, job: ExportJob) -> None:

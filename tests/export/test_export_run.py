@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,17 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.exports import TEXTS, texts_file
-from whinchat.errors import DataError, ModelError, RunError
+from whinchat.errors import DataError, ModelError, OutputError, RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.export import export_run as exporting
-from whinchat.export import merged
+from whinchat.export import gguf_writer, merged, sequence_classifier
 from whinchat.export.export_run import export_run
 from whinchat.export.merged import merge
 from whinchat.inference.predictor import Predictor
+from whinchat.output_files import replace_file
 from whinchat.pipelines.run import run
 from whinchat.storage.locate import find_classifier
+from whinchat.storage.locking import lock_output
 
 
 def of_method(model: Path, folder: Path, **sections: Any) -> Path:
@@ -138,6 +142,57 @@ def test_what_does_not_answer_alike_does_not_stay(
     ):
         export_run(trained, "merged", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl"]
+
+
+def test_what_cannot_be_exported_is_found_before_the_model_is_loaded(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting.Predictor, "load", lambda path: pytest.fail("a model was loaded"))
+    texts = texts_file(tmp_path)
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"):
+        export_run(trained, "merged", long, data=texts)
+    with pytest.raises(OutputError, match=r"jsonl/out: cannot be written \(Not a directory\)"):
+        export_run(trained, "merged", texts / "out", data=texts)
+    (tmp_path / "none.jsonl").write_text('{"text": null}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="holds no texts for the proof"):
+        export_run(trained, "merged", tmp_path / "out", data=tmp_path / "none.jsonl")
+    with (
+        lock_output(tmp_path / "out"),
+        pytest.raises(RunError, match="out: another process is writing here"),
+    ):
+        export_run(trained, "merged", tmp_path / "out", data=texts)
+    monkeypatch.setattr(gguf_writer, "_ARCHITECTURES", ("gpt2",))
+    with pytest.raises(ModelError, match="gguf: supports gpt2, not llama"):
+        export_run(trained, "gguf", tmp_path / "out", data=texts)
+
+
+def test_a_full_disk_names_the_folder_that_was_asked_for(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".out.unproved").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(exporting, "write_json_record", lambda path, _: replace_file(path, full))
+    with pytest.raises(
+        OutputError, match=rf"{tmp_path}/out/proof\.json: cannot be written \(No space left"
+    ):
+        export_run(trained, "merged", tmp_path / "out", data=texts_file(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
+
+
+def test_probabilities_that_are_not_finite_prove_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Predictor.load(trained).predict(TEXTS[:20]).label_names
+    wrong = np.full((20, 3), np.nan)
+    monkeypatch.setattr(sequence_classifier, "pipeline_predictions", lambda folder, texts: (names, wrong))
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors: transformers .* reads probabilities that are not fin"
+    ):
+        export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path))
 
 
 def test_where_and_on_what(trained: Path, tmp_path: Path) -> None:

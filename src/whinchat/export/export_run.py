@@ -1,25 +1,34 @@
 """Export a classifier, and keep the files only if they are proved to answer like the classifier."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
 from pathlib import Path
 
+import torch
 from scipy.special import softmax
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, ModelError, RunError
+from whinchat.errors import DataError, ModelError, RunError, WhinchatError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, find_exporter
-from whinchat.export.exporter import ExportJob, ExportProof
+from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, ExportProof
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import readable_texts
-from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.storage.atomic import write_json
+from whinchat.inference.prediction_jobs import classifier_fingerprint
+from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
+from whinchat.models.backbone import find_model, load_tokenizer
+from whinchat.output_files import draft_path, publish, require_writable, sweep_drafts, writing
+from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import SavedClassifier, find_classifier
+from whinchat.storage.locking import lock_output
 
 # Most texts that an export is proved on, and most further texts that an exporter may fit something on.
 PROOF_ROWS, MORE_ROWS = 500, 500
+PROOF_FILE = "proof.json"
 
 
 def export_run(
@@ -37,65 +46,124 @@ def export_run(
         format: "merged", one model without an adapter; "classifier", for ``AutoModelForSequenceClassification``;
             "gguf", for llama.cpp and Ollama; "onnx", the classifier as a graph for onnxruntime; or a format that
             ``register_export`` added.
-        out: the folder to create. It appears only after the proof has succeeded.
+        out: the folder to create. It appears only after the proof has succeeded. If it holds this very export already,
+            its proof is returned.
         data: a table with texts for the proof; the validation split of the run by default.
         tolerance: share of labels that may differ from the classifier's own.
 
     Raises:
-        RunError: ``run`` holds no classifier, ``out`` exists already, or there is no such format.
+        RunError: ``run`` holds no classifier, ``out`` exists already and is not this very export, another process
+            exports to ``out``, or there is no such format.
         DataError: there are no texts for the proof.
         ModelError: the format cannot hold this classifier, or too many labels differ.
+        OutputError: ``out`` cannot be written, as on a full disk.
     """
     exporter, out = find_exporter(format), Path(out)
-    if out.exists():
-        raise RunError(f"{out}: exists already; delete it, or choose another --out")
+    require_writable(out)
     path = fetch_classifier(run)
     saved = find_classifier(path)
-    texts = _proof_texts(saved, None if data is None else Path(data))
-    predictor = Predictor.load(path)
-    texts = [text for text in texts if not predictor.engine.template.fault(text)]
-    # If there are few texts, half of them prove the export, and the exporter may fit on the rest.
+    outline = _read_outline(saved)
+    exporter.check(outline)
+    texts = [text for text in _proof_texts(saved, data) if not outline.template.fault(text)]
+    if not texts:
+        raise DataError(f"{path}: the chat template refuses every text for the proof; give other texts with --data")
+    digest = _digest(saved, exporter, tolerance, texts)
+    with lock_output(out):
+        if out.exists():
+            return _finished_export(out, digest)
+        sweep_drafts(out.parent)
+        shutil.rmtree(out.with_name(f".{out.name}.unproved"), ignore_errors=True)  # left by version 0.1.0
+        draft = draft_path(out)
+        try:
+            with writing(out):
+                draft.mkdir()
+            job = _make_job(saved, Predictor.load(path), texts, draft)
+            proof = _write_and_prove(exporter, job, out, tolerance, digest)
+            with writing(out):
+                publish(draft, out)
+        except WhinchatError as error:
+            # The user knows the folder by the name that it was to get.
+            raise type(error)(str(error).replace(str(draft), str(out))) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return proof
+
+
+def _read_outline(saved: SavedClassifier) -> ClassifierOutline:
+    """Read recipe, tokenizer and configuration of a classifier; its model is built without weights."""
+    source = find_model(saved.recipe.backbone)
+    recipe, template = saved_prompts(saved, load_tokenizer(source, saved.folder))
+    config = AutoConfig.from_pretrained(source.path, revision=source.revision or "main", trust_remote_code=False)
+    with torch.device("meta"):
+        # A model of several parts has another configuration than its folder.
+        config = AutoModelForCausalLM.from_config(config, trust_remote_code=False).config
+    return ClassifierOutline(recipe, config, template)
+
+
+def _digest(saved: SavedClassifier, exporter: Exporter, tolerance: float, texts: Sequence[str]) -> str:
+    content = [classifier_fingerprint(saved.folder), exporter.name, tolerance, *texts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _finished_export(out: Path, digest: str) -> ExportProof:
+    """Return the proof in ``out`` if it is that of the same export, which was killed after its last step.
+
+    Raises:
+        RunError: ``out`` is another folder.
+    """
+    with suppress(RunError):
+        proof = read_json_record(out / PROOF_FILE, ExportProof, "")
+        if proof.digest == digest and all((out / file.file).is_file() for file in proof.files):
+            return proof
+    raise RunError(f"{out}: exists already; delete it, or choose another --out")
+
+
+def _make_job(saved: SavedClassifier, predictor: Predictor, texts: Sequence[str], folder: Path) -> ExportJob:
+    """Predict the texts of the proof; if there are few, half of them prove the export, and it may fit on the rest."""
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
-    exporter.check(predictor)
     scores = predictor.score(texts[:count])
-    unproved = out.with_name(f".{out.name}.unproved")
-    shutil.rmtree(unproved, ignore_errors=True)
-    unproved.mkdir(parents=True)
-    try:
-        job = ExportJob(
-            saved=saved,
-            predictor=predictor,
-            predictions=Predictions.from_scores(scores, predictor.calibrator),
-            decision_shares=softmax(predictor.calibrator.decision_scores(scores), axis=1),
-            texts=texts[:count],
-            more_texts=texts[count : count + MORE_ROWS],
-            folder=unproved,
-        )
+    return ExportJob(
+        saved=saved,
+        predictor=predictor,
+        predictions=Predictions.from_scores(scores, predictor.calibrator),
+        decision_shares=softmax(predictor.calibrator.decision_scores(scores), axis=1),
+        texts=texts[:count],
+        more_texts=texts[count : count + MORE_ROWS],
+        folder=folder,
+    )
+
+
+def _write_and_prove(exporter: Exporter, job: ExportJob, out: Path, tolerance: float, digest: str) -> ExportProof:
+    """Write the files and ``proof.json`` to the folder of ``job``, which is to become ``out``.
+
+    Raises:
+        ModelError: more labels differ than ``tolerance`` allows.
+        OutputError: the files cannot be written.
+    """
+    with writing(out):
         exporter.write(job)
-        files = exporter.prove(job)
-        worst = max(files, key=lambda proof: proof.flipped)
-        if worst.flipped > tolerance * count:
-            raise ModelError(
-                f"{out}: not exported: {worst.flipped} of {count} labels differ from the classifier's own in "
-                f"{worst.file}, more than the tolerance of {tolerance:.1%}; raise --tolerance to accept the difference"
-            )
-        export_proof = ExportProof(
-            kind=exporter.name,
-            texts=count,
-            flipped=worst.flipped,
-            largest_difference=max(proof.largest_difference for proof in files),
-            tolerance=tolerance,
-            files=files,
-            not_carried=tuple(step for step in saved.recipe.task.clean if step not in exporter.carried_steps),
+    files, count = exporter.prove(job), len(job.texts)
+    worst = max(files, key=lambda proof: proof.flipped)
+    if worst.flipped > tolerance * count:
+        raise ModelError(
+            f"{out}: not exported: {worst.flipped} of {count} labels differ from the classifier's own in "
+            f"{worst.file}, more than the tolerance of {tolerance:.1%}; raise --tolerance to accept the difference"
         )
-        write_json(unproved / "proof.json", asdict(export_proof))
-        unproved.rename(out)
-    finally:
-        shutil.rmtree(unproved, ignore_errors=True)
-    return export_proof
+    proof = ExportProof(
+        kind=exporter.name,
+        texts=count,
+        flipped=worst.flipped,
+        largest_difference=max(proof.largest_difference for proof in files),
+        tolerance=tolerance,
+        files=files,
+        not_carried=tuple(step for step in job.saved.recipe.task.clean if step not in exporter.carried_steps),
+        digest=digest,
+    )
+    write_json_record(job.folder / PROOF_FILE, proof)
+    return proof
 
 
-def _proof_texts(saved: SavedClassifier, data: Path | None) -> Sequence[str]:
+def _proof_texts(saved: SavedClassifier, data: str | Path | None) -> Sequence[str]:
     """Return texts of the table ``data``, or of the validation split of the run."""
     if data is None:
         try:
@@ -103,7 +171,7 @@ def _proof_texts(saved: SavedClassifier, data: Path | None) -> Sequence[str]:
         except DataError as fault:
             raise DataError(f"{fault}; or give a table of texts for the proof with --data") from None
         return (corpus.validation or corpus.train).texts
-    table = open_table(data, saved.recipe.data.text_column)
+    table = open_table(Path(data), saved.recipe.data.text_column)
     first = next(iter(table.locate_blocks(PROOF_ROWS + MORE_ROWS, lambda _: None)), None)
     if first is None or not (texts := readable_texts(table.read_block(first))):
         raise DataError(f"{data}: holds no texts for the proof; give another table with --data")

@@ -7,12 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whinchat.errors import ModelError
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Cleaning
 from whinchat.storage.locate import SavedClassifier
 
@@ -51,6 +54,8 @@ class ExportProof:
         tolerance: share of differing labels up to which an export is kept.
         files: the comparison for each file.
         not_carried: steps of ``task.clean`` that the files do not do; users of the files must do them.
+        digest: digest of the classifier, the format, the tolerance and the texts, by which the same export is known;
+            empty in a proof of version 0.1.0.
     """
 
     kind: str
@@ -60,6 +65,22 @@ class ExportProof:
     tolerance: float
     files: tuple[FileProof, ...]
     not_carried: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class ClassifierOutline:
+    """What is known of a classifier before its weights are read.
+
+    Attributes:
+        recipe: its recipe.
+        config: the configuration of its model, as transformers has it.
+        template: its prompts, with the tokenizer.
+    """
+
+    recipe: Recipe
+    config: Any
+    template: PromptTemplate
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,14 @@ class ExportJob:
             probabilities: the probability of each label, (N, K).
             expected: what ``probabilities`` should be, (N, K); by default the classifier's calibrated probabilities.
             flipped_uncalibrated: as in ``FileProof``.
+
+        Raises:
+            ModelError: a probability is not a finite number.
         """
+        if not np.isfinite(probabilities).all():
+            raise ModelError(
+                f"{file}: {reader} reads probabilities that are not finite numbers from the file; export another format"
+            )
         expected = self.predictions.probabilities if expected is None else expected
         flipped = sum(label != own for label, own in zip(labels, self.predictions.label_names, strict=True))
         return FileProof(file, reader, flipped, float(np.abs(probabilities - expected).max()), flipped_uncalibrated)
@@ -123,8 +151,8 @@ class Exporter(ABC):
     name: ClassVar[str]
     carried_steps: ClassVar[tuple[Cleaning, ...]] = ()
 
-    def check(self, predictor: Predictor) -> None:  # noqa: B027  # a subclass may leave it as it is
-        """Check, before anything is written, that this format can hold the classifier; by default it can.
+    def check(self, outline: ClassifierOutline) -> None:  # noqa: B027  # a subclass may leave it as it is
+        """Check, before the weights are read, that this format can hold the classifier; by default it can.
 
         Raises:
             ModelError: it cannot, or a package is missing; the message says what to do instead.

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from whinchat.errors import ModelError
-from whinchat.export.exporter import ExportJob, FileProof
+from whinchat.export.exporter import ClassifierOutline, ExportJob, FileProof
 from whinchat.export.sequence_classifier import SequenceClassifierExporter, write_sequence_classifier
-from whinchat.inference.predictor import Predictor
 from whinchat.progress import track
 
 # The name that transformers.js and optimum look for.
@@ -39,11 +38,11 @@ class OnnxExporter(SequenceClassifierExporter):
 
     name = "onnx"
 
-    def check(self, predictor: Predictor) -> None:
+    def check(self, outline: ClassifierOutline) -> None:
         """Raise ModelError if a package is missing, or if a label is answered with several tokens."""
         if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
             raise ModelError(f"onnx: needs {', '.join(missing)}; pip install 'whinchat[onnx]'")
-        super().check(predictor)
+        super().check(outline)
 
     def write(self, job: ExportJob) -> None:
         """Write the folder, then replace its weights by the graph."""

@@ -27,9 +27,8 @@ from transformers import (
 
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
 from whinchat.export.merged import merge
-from whinchat.inference.predictor import Predictor
 from whinchat.progress import track
 from whinchat.prompts.template import PromptParts, PromptTemplate
 
@@ -46,14 +45,14 @@ class SequenceClassifierExporter(Exporter):
     name = "classifier"
     carried_steps = ("spaces",)
 
-    def check(self, predictor: Predictor) -> None:
+    def check(self, outline: ClassifierOutline) -> None:
         """Raise ModelError unless each label is answered with a single token, since a head has one row for a label.
 
         Raise the same error where transformers has no sequence classifier of the architecture.
         """
-        if fault := head_fault(predictor.engine.model.config):
+        if fault := head_fault(outline.config):
             raise ModelError(f"{self.name}: {fault}; export merged instead")
-        template = predictor.engine.template
+        template = outline.template
         long = [label for label, answer in zip(template.task.labels, template.answers, strict=True) if len(answer) > 1]
         if long:
             raise ModelError(

@@ -149,7 +149,7 @@ def plan_jobs(
         RunError: no finished classifier in ``run``.
     """
     classifier = find_classifier(run)
-    recipe, fingerprint = classifier.recipe, _fingerprint(classifier.folder)
+    recipe, fingerprint = classifier.recipe, classifier_fingerprint(classifier.folder)
     column = text_column or recipe.data.text_column
     jobs = []
     for table, labelled in _pair_tables(source, out):
@@ -196,7 +196,7 @@ def _require_utf8(*paths: Path) -> None:
             raise DataError(f"{path}: the name holds bytes that are not UTF-8; rename the file") from None
 
 
-def _fingerprint(folder: Path) -> str:
+def classifier_fingerprint(folder: Path) -> str:
     """Hash the names and contents of all files in a classifier's folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from whinchat.errors import RunError
+
 # Control characters except tab and line feed, line and paragraph separators, changes of the writing direction, halves
 # of surrogate pairs, and the two characters that no XML file may hold.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -20,6 +22,15 @@ def one_line(value: Any) -> str:
 
 
 def visible_json(content: Any, indent: int | None = None) -> str:
-    """Return ``content`` as JSON that a terminal can show: the characters that ``visible`` replaces are escaped."""
-    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    """Return ``content`` as JSON that a terminal can show: the characters that ``visible`` replaces are escaped.
+
+    Raises:
+        RunError: a number is NaN or infinite, which JSON cannot hold.
+    """
+    try:
+        text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise RunError(
+            f"--json: JSON cannot hold a number that is NaN or infinite ({error}); leave --json away to see the result"
+        ) from None
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
