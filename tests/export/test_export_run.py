@@ -176,9 +176,7 @@ def test_a_full_disk_names_the_folder_that_was_asked_for(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(exporting, "write_json_record", lambda path, _: replace_file(path, full))
-    with pytest.raises(
-        OutputError, match=rf"{tmp_path}/out/proof\.json: cannot be written \(No space left"
-    ):
+    with pytest.raises(OutputError, match=rf"{tmp_path}/out/proof\.json: cannot be written \(No space left"):
         export_run(trained, "merged", tmp_path / "out", data=texts_file(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["texts.jsonl"]
 
@@ -189,9 +187,7 @@ def test_probabilities_that_are_not_finite_prove_nothing(
     names = Predictor.load(trained).predict(TEXTS[:20]).label_names
     wrong = np.full((20, 3), np.nan)
     monkeypatch.setattr(sequence_classifier, "pipeline_predictions", lambda folder, texts: (names, wrong))
-    with pytest.raises(
-        ModelError, match=r"model\.safetensors: transformers .* reads probabilities that are not fin"
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors: transformers .* reads probabilities that are not fin"):
         export_run(trained, "classifier", tmp_path / "out", data=texts_file(tmp_path))
 
 
