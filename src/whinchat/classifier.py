@@ -4,7 +4,9 @@ N: texts. K: labels.
 """
 
 import json
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from whinchat.data.dataset import Corpus, DataReport, Split
+from whinchat.data.estimator_input import ClassLabels, InputError, class_labels, plain_texts, row_weights
 from whinchat.data.splits import carve_splits
-from whinchat.errors import DataError, RecipeError
+from whinchat.errors import RecipeError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
@@ -37,14 +41,11 @@ _TRAIN_KEYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size
 _SETTABLE = ("task", "backbone", "adapter", "train", "evaluate")
 
 
-class InputError(DataError, ValueError):
-    """Texts or labels that ``Classifier`` cannot take; also a ``ValueError``, which scikit-learn's users expect."""
-
-
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """A small chat model as a text classifier, with the interface of scikit-learn.
 
-    X is a sequence of N strings; y is a sequence of N labels, which are strings, numbers or booleans.
+    X is a sequence of N strings; y is a sequence of N labels, which are strings, whole numbers or booleans. The model
+    answers the number 1.0 by "1".
 
     Args:
         model: the chat model, as in ``backbone.model`` of a recipe: a hub id, a local folder, or ``package:NAME``.
@@ -52,12 +53,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         answers: the answer that stands for a label, for labels whose own name is not the answer.
         method: the method of fine-tuning, as in ``adapter.method``: lora, dora or rslora.
         learning_rate, num_train_epochs, per_device_train_batch_size, loss: as in the section ``train`` of a recipe.
-        class_weight: None, "balanced", or a weight for each label.
+        class_weight: None, "balanced", or a mapping from labels to weights; a label that it leaves out weighs 1.
         metric: the metric that the predicted labels serve: accuracy, macro_f1 or macro_recall.
         validation_fraction: share of the rows that calibrate the probabilities and the decision instead of training
             the model; 0 for no calibration.
         random_state: seed of the initial adapter weights, of the order of the rows, and of the choice of validation
-            rows.
+            rows; None or a ``RandomState`` draws a new one for each ``fit``.
         settings: other keys of a recipe by their dotted names, such as ``{"adapter.r": 8}``.
 
     Attributes:
@@ -73,7 +74,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def __init__(  # noqa: PLR0913  # scikit-learn takes every setting of an estimator as an argument
         self,
         *,
-        model: str = "package:smollm2-135m-instruct",
+        model: str | os.PathLike[str] = "package:smollm2-135m-instruct",
         instruction: str | None = None,
         answers: Mapping[Any, str] | None = None,
         method: str = "lora",
@@ -84,7 +85,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         class_weight: str | Mapping[Any, float] | None = None,
         metric: MetricName = "accuracy",
         validation_fraction: float = _VALIDATION,
-        random_state: int = 42,
+        random_state: int | np.random.RandomState | None = 42,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
@@ -101,30 +102,31 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.random_state = random_state
         self.settings = settings
 
-    def fit(self, X: Sequence[str], y: Sequence[Any]) -> Self:  # noqa: N803
+    def fit(self, X: Sequence[str], y: Sequence[Any], sample_weight: Sequence[float] | None = None) -> Self:  # noqa: N803
         """Train on N texts and their labels.
 
+        Args:
+            X: N texts.
+            y: N labels.
+            sample_weight: weight of each text in the training loss, N numbers of zero or more; None for equal weights.
+                A text of weight 2 counts as the same text given twice, and one of weight 0 is left out. The texts that
+                calibrate the probabilities count alike.
+
         Raises:
-            InputError: X holds no texts, y has not one label for each text, or all labels are the same.
+            InputError: X holds no texts, y has not one label for each text, all labels are the same, or a row has no
+                text, label or weight that can be used.
             RecipeError: a parameter has a value that a recipe does not allow.
             WhinchatError: the model cannot be loaded, or does not fit into memory.
         """
         # Only fitting needs the trainer, which takes seconds to import; predicting must not wait for it.
         from whinchat.training import prepare, trackers, train
 
-        texts = _texts(X)
-        labels = np.asarray(y)
-        if labels.shape != (len(texts),):
-            raise InputError(f"y: has the shape {labels.shape}; give one label for each of the {len(texts)} texts")
-        try:
-            classes, indices = np.unique(labels, return_inverse=True)
-        except TypeError:
-            fault = "y: holds labels of several types; give only strings, only numbers or only booleans"
-            raise InputError(fault) from None
-        if len(classes) < 2:
-            raise InputError("y: holds 1 class, and a classifier needs 2 or more")
-        recipe = self._recipe([str(label) for label in classes])
-        corpus = self._corpus(texts, indices.tolist())
+        texts = plain_texts(X)
+        labels = class_labels(y, len(texts))
+        weights = row_weights(sample_weight, len(texts))
+        seed = self._seed()
+        recipe = self._recipe(labels.names, labels.classes.tolist(), seed)
+        corpus = self._corpus(Split("train", texts, labels.indices, weights), labels, seed)
         with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
             adapter = Path(folder) / "adapter"
             backbone, template = prepare.prepare_training(recipe, corpus)
@@ -140,7 +142,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 calibrator = fit_with_threshold(scored, recipe.task.labels, recipe.evaluate)
                 calibrator.save(adapter)
                 predictor = replace(predictor, calibrator=calibrator)
-            self._set_fitted(classes, recipe, adapter, predictor)
+            self._set_fitted(labels.classes, recipe, adapter, predictor)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
@@ -260,24 +262,41 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _other_settings(self, recipe: Recipe) -> dict[str, Any] | None:
         """Return the keys of ``recipe`` that no other parameter determines, as values of ``settings``."""
         values = recipe.model_dump()
-        keys = [key.split(".") for key in differences(self._recipe(recipe.task.labels), recipe)]
+        own = self._recipe(recipe.task.labels, recipe.task.labels, recipe.train.seed)
+        keys = [key.split(".") for key in differences(own, recipe)]
         return {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE} or None
 
     def _predictions(self, X: Sequence[str]) -> Predictions:  # noqa: N803
         check_is_fitted(self)
-        texts = _texts(X)
+        texts = plain_texts(X)
         if not hasattr(self, "_predictor"):
             with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
                 self.save_pretrained(folder)
                 self._predictor = Predictor.load(Path(folder))
         return self._predictor.predict(texts)
 
-    def _recipe(self, labels: Sequence[str]) -> Recipe:
-        answers = {str(label): word for label, word in (self.answers or {}).items()}
+    def _seed(self) -> int:
+        if isinstance(self.random_state, np.random.RandomState) or self.random_state is None:
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self.random_state  # the recipe checks what it is
+
+    def _recipe(self, labels: Sequence[str], classes: Sequence[Any], seed: int) -> Recipe:
+        """Return the recipe of a training.
+
+        Args:
+            labels: the K labels as text.
+            classes: the K labels as the keys of ``answers`` and ``class_weight`` may have them.
+            seed: ``train.seed``.
+        """
+        # The numbers 1 and 1.0 and True are the same key.
+        name_of = {**dict(zip(classes, labels, strict=True)), **{label: label for label in labels}}
+        answers = {name_of.get(label, str(label)): word for label, word in (self.answers or {}).items()}
         words = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
         instruction = f"You are a text classifier. Output exactly one of these labels and nothing else: {words}."
-        weights: Any = self.class_weight
-        weights = {str(label): w for label, w in weights.items()} if isinstance(weights, Mapping) else weights or "none"
+        weights: Any = "none" if self.class_weight is None else self.class_weight
+        if isinstance(weights, Mapping):
+            given = {name_of.get(label, str(label)): weight for label, weight in weights.items()}
+            weights = dict.fromkeys(labels, 1.0) | given
         train = {key: getattr(self, key) for key in _TRAIN_KEYS}
         raw: dict[str, Any] = {
             "name": "classifier",
@@ -288,9 +307,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 "answers": answers,
             },
             "data": {"source": SOURCE},
-            "backbone": {"model": self.model},
+            "backbone": {"model": os.fspath(self.model) if isinstance(self.model, os.PathLike) else self.model},
             "adapter": {"method": self.method},
-            "train": {**train, "seed": self.random_state, "class_weights": weights},
+            "train": {**train, "seed": seed, "class_weights": weights},
             "evaluate": {"metric": self.metric, "generate": False},
         }
         for key, value in (self.settings or {}).items():
@@ -305,31 +324,37 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         except ValidationError as faults:
             raise RecipeError("\n".join(explain_faults("Classifier", faults, Recipe, "classifier"))) from None
 
-    def _corpus(self, texts: tuple[str, ...], labels: list[int]) -> Corpus:
-        train, validation = Split("train", texts, tuple(labels)), None
-        if not 0 <= self.validation_fraction < 1:
-            raise RecipeError(f"validation_fraction: must lie from 0 to below 1; found {self.validation_fraction}")
-        if validation_rows := round(self.validation_fraction * len(texts)):
-            train, carved = carve_splits(train, {"validation": validation_rows}, self.random_state, SOURCE)
-            validation = carved["validation"]
+    def _corpus(self, rows: Split, labels: ClassLabels, seed: int) -> Corpus:
+        """Return the rows to train on and, for ``validation_fraction``, rows to calibrate on.
+
+        Raises:
+            InputError: a label would have no row to train on.
+            RecipeError: ``validation_fraction`` is not a share that leaves rows to train on.
+        """
+        fraction: Any = self.validation_fraction
+        if isinstance(fraction, bool | str | None) or not 0 <= fraction < 1:
+            raise RecipeError(f"validation_fraction: must lie from 0 to below 1; found {fraction!r}")
+        if rows.weights:
+            rows = rows.take([row for row, weight in enumerate(rows.weights) if weight > 0])
+        train, validation = rows, None
+        # A label with a single row is trained on, not held out.
+        count = Counter(rows.labels)
+        alone = [row for row, label in enumerate(rows.labels) if count[label] == 1]
+        if validation_rows := round(fraction * len(rows)):
+            common = rows.take([row for row, label in enumerate(rows.labels) if count[label] > 1])
+            if validation_rows >= len(common):
+                raise RecipeError(
+                    f"validation_fraction: {fraction} of {len(rows)} rows leaves too few to train on; lower it"
+                )
+            train, carved = carve_splits(common, {"validation": validation_rows}, seed, SOURCE)
+            train, validation = _joined(train, rows.take(alone)), carved["validation"]
+        if lost := sorted(set(range(len(labels.names))) - set(train.labels)):
+            raise InputError(
+                f"y: no row of {labels.names[lost[0]]!r} is left to train on (equal texts are held out together, and "
+                "rows of weight 0 are left out); add rows of it, or lower validation_fraction"
+            )
         return Corpus(SOURCE, None, train, validation, None, DataReport())
 
 
-def _texts(X: Any) -> tuple[str, ...]:  # noqa: N803
-    """Return X as N plain strings.
-
-    Raises:
-        InputError: X is a single string or a table, is empty, or holds something other than strings.
-    """
-    if isinstance(X, str):
-        raise InputError("X: is one string; give a list of texts")
-    if getattr(X, "ndim", 1) != 1:
-        raise InputError(f"X: has {X.ndim} dimensions; give one text for each row, such as one column of a table")
-    texts = tuple(X)
-    if not texts:
-        raise InputError("X: holds no texts")
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"X: row {row} is a {type(text).__name__}, not a string; give only strings")
-    # Strings of numpy become plain ones.
-    return tuple(map(str, texts))
+def _joined(first: Split, second: Split) -> Split:
+    return Split(first.name, first.texts + second.texts, first.labels + second.labels, first.weights + second.weights)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import enum
+import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -20,7 +24,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tests.helpers import finished_runs, tiny_models
 from whinchat import Classifier
-from whinchat.classifier import InputError
+from whinchat.data.dataset import Split
+from whinchat.data.estimator_input import InputError, class_labels, plain_texts
 from whinchat.errors import RecipeError
 from whinchat.inference.predictor import Predictor
 
@@ -132,7 +137,7 @@ def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     assert estimator.settings is not None
     assert estimator.settings["adapter.lora_dropout"] == predictor.recipe.adapter.lora_dropout
     sections = ("backbone", "adapter", "train", "task", "evaluate")
-    rebuilt = estimator._recipe(predictor.recipe.task.labels)
+    rebuilt = estimator._recipe(predictor.recipe.task.labels, predictor.recipe.task.labels, predictor.recipe.train.seed)
     assert all(getattr(rebuilt, name) == getattr(predictor.recipe, name) for name in sections)
 
 
@@ -148,23 +153,160 @@ def test_labels_keep_their_kind(tiny_llama: Path, tmp_path: Path) -> None:
     assert Classifier.from_pretrained(tmp_path).classes_.tolist() == estimator.classes_.tolist()
 
 
+class Colour(enum.Enum):
+    RED = "red"
+
+
 @pytest.mark.parametrize(
-    ("X", "y", "message"),
+    ("X", "message"),
     [
-        ("one text", ["a"], "one string"),
-        ([], [], "no texts"),
-        ([1.0, 2.0], ["a", "b"], "row 0 is a float, not a string"),
-        (["a", None], ["a", "b"], "row 1 is a NoneType"),
-        (np.array([["a"], ["b"]]), ["a", "b"], "2 dimensions"),
-        (["a", "b"], ["a"], "y: has the shape"),
-        (["a", "b"], [["a"], ["b"]], "y: has the shape"),
-        (["a", "b"], ["a", "a"], "1 class, and a classifier needs 2"),
+        ("one text", "X: is one string"),
+        (b"one text", "X: is one string"),
+        ({"a", "b"}, "X: is a set; give a list of texts"),
+        (7, "X: is a int; give a list of texts"),
+        ([], "X: holds no texts"),
+        (iter(()), "X: holds no texts"),
+        ([1.0, 2.0], "X: row 0 is a float, not a string"),
+        (["a", None], "X: row 1 has no text"),
+        (["a", math.nan], "X: row 1 has no text"),
+        (pd.Series(["a", pd.NA]), "X: row 1 has no text"),
+        (np.array([["a"], ["b"]]), "X: has 2 dimensions"),
+        (["a", ""], "X: row 1 is empty"),
+        (["a", " \n\u00a0"], "X: row 1 is empty"),
+        (["a", "caf\udce9"], r"X: row 1 holds half a character \(at position 3\)"),
+        (["a\ud83d", "b"], r"X: row 0 holds half a character \(at position 1\)"),
     ],
 )
-def test_bad_input(tiny_llama: Path, X: Any, y: Any, message: str) -> None:
+def test_texts_that_are_none(fitted: Classifier, X: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as fault:
-        classifier(tiny_llama).fit(X, y)
+        plain_texts(X)
     assert isinstance(fault.value, ValueError)
+    if not isinstance(X, Iterator):
+        with pytest.raises(InputError, match=message):
+            fitted.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["a"], "y: holds 1 labels for 2 texts"),
+        ([["a", "b"], ["a", "b"]], "y: row 0 is a list"),
+        (np.zeros((2, 2)), r"y: has the shape \(2, 2\)"),
+        (None, "the target y is None"),
+        ("ab", "y: is a str; give a list"),
+        (["a", "a"], "y: holds 1 class, and a classifier needs 2"),
+        (["a", None], "y: row 1 has no label; remove the row or label it"),
+        (["a", math.nan], "y: row 1 has no label"),
+        (pd.Series([0, None]), "y: row 1 has no label"),
+        (pd.Series([0, None], dtype="Int64"), "y: row 1 has no label"),
+        (pd.Series(["a", pd.NA], dtype="string"), "y: row 1 has no label"),
+        (pd.Categorical(["a", None]), "y: row 1 has no label"),
+        (pd.Series(pd.to_datetime(["2020-01-01", None])), "y: row 0 is a Timestamp; give strings, whole numbers or"),
+        (np.array(["NaT", "2020-01-02"], dtype="datetime64[D]"), "y: row 0 has no label"),
+        (np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]"), "y: row 0 is a date; give strings, whole"),
+        (np.array([b"bad", b"good"]), "y: row 0 is bytes; decode the labels"),
+        ([0.5, 1.0], "y: row 0 is 0.5; give strings, whole numbers or booleans"),
+        ([math.inf, 1.0], "y: row 0 is inf"),
+        ([Decimal(1), Decimal("NaN")], "y: row 0 is a Decimal"),
+        ([Colour.RED, Colour.RED], "y: row 0 is a Colour; give strings"),
+        (["a", 1], r"y: holds labels of several types \(row 0 a str, row 1 a int\)"),
+        ([True, 1], "y: holds labels of several types"),
+        (["a", " "], "y: row 1 is empty"),
+        (["a", "b\n"], r"y: row 1 holds U\+000A \(a control character\) at position 1"),
+        (["a", "\ud83d"], "y: row 1 holds half a character"),
+        (["a", "b\u200f"], "y: row 1 holds U.200F .RIGHT-TO-LEFT MARK."),
+    ],
+)
+def test_labels_that_are_none(tiny_llama: Path, y: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        classifier(tiny_llama).fit(["a", "b"], y)
+
+
+def labels_of(y: Any) -> tuple[list[Any], list[str], list[int]]:
+    labels = class_labels(y, 3)
+    return labels.classes.tolist(), list(labels.names), list(labels.indices)
+
+
+def test_labels_of_every_kind() -> None:
+    for numbers in ([1, 0, 1], np.array([1, 0, 1], np.int8), pd.Series([1, 0, 1], dtype="Int64"), iter((1, 0, 1))):
+        assert labels_of(numbers) == ([0, 1], ["0", "1"], [1, 0, 1])
+    assert labels_of([1.0, 0, 1]) == ([0.0, 1.0], ["0", "1"], [1, 0, 1])
+    assert class_labels(pd.Series([1.0, 0.0]), 2).classes.dtype == np.float64
+    assert labels_of(np.array([True, False, True])) == ([False, True], ["False", "True"], [1, 0, 1])
+    for words in (["b", "a", "b"], np.array(["b", "a", "b"], dtype=object), pd.Categorical(["b", "a", "b"])):
+        assert labels_of(words) == (["a", "b"], ["a", "b"], [1, 0, 1])
+    for column in (np.array([["b"], ["a"], ["b"]]), pd.DataFrame({"y": ["b", "a", "b"]}), [["b"], ["a"], ["b"]]):
+        with pytest.warns(DataConversionWarning, match="column-vector y"):
+            assert labels_of(column) == (["a", "b"], ["a", "b"], [1, 0, 1])
+
+
+def test_keys_of_weights_and_answers_are_the_labels_whatever_their_number_type() -> None:
+    names, classes = ("0", "1", "2"), [0.0, 1.0, 2.0]
+    estimator = Classifier(class_weight={0: 2.0, np.int64(1): 3.0}, answers={2: "two"}, model=Path("here"))
+    recipe = estimator._recipe(names, classes, 7)
+    assert recipe.train.class_weights == {"0": 2.0, "1": 3.0, "2": 1.0}, "as in scikit-learn, the others weigh 1"
+    assert (recipe.task.answers, recipe.backbone.model, recipe.train.seed) == ({"2": "two"}, "here", 7)
+    estimator.set_params(class_weight=np.array([1.0]))
+    with pytest.raises(RecipeError, match=r"train\.class_weights"):
+        estimator._recipe(names, classes, 7)
+
+
+def test_a_label_is_never_held_out_whole() -> None:
+    texts = tuple(f"text {row}" for row in range(12))
+    labels = class_labels(["a"] * 6 + ["b"] * 5 + ["c"], 12)
+    estimator = Classifier(validation_fraction=0.5)
+    for seed in range(10):
+        corpus = estimator._corpus(Split("train", texts, labels.indices), labels, seed)
+        assert corpus.validation is not None
+        assert set(corpus.train.labels) == {0, 1, 2}
+        assert len(corpus.train) + len(corpus.validation) == 12
+    same = ("text",) * 6 + texts[6:]
+    estimator.set_params(validation_fraction=0.6)
+    with pytest.raises(InputError, match=r"y: no row of '\w' is left to train on"):
+        estimator._corpus(Split("train", same, labels.indices), labels, 0)
+    with pytest.raises(InputError, match="y: no row of 'c' is left to train on"):
+        estimator._corpus(Split("train", texts, labels.indices, (1.0,) * 11 + (0.0,)), labels, 0)
+    with pytest.raises(RecipeError, match=r"validation_fraction: 0\.95 of 12 rows leaves too few"):
+        estimator.set_params(validation_fraction=0.95)._corpus(Split("train", texts, labels.indices), labels, 0)
+
+
+def test_a_weighted_text_counts_as_the_same_text_given_again(tiny_llama: Path) -> None:
+    texts, labels = rows(8, seed=3)
+    weights = [3, 1, 1, 0, 2, 1, 1, 1]
+    one_batch = {"validation_fraction": 0, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+    repeated = [row for row, weight in enumerate(weights) for _ in range(weight)]
+    many = classifier(tiny_llama, **one_batch).fit([texts[row] for row in repeated], [labels[row] for row in repeated])
+    weighted = classifier(tiny_llama, **one_batch).fit(texts, labels, sample_weight=np.array(weights) / 7)
+    equal = classifier(tiny_llama, **one_batch).fit(texts, labels)
+    new_texts, _ = rows(20, seed=8)
+    expected = many.predict_proba(new_texts)
+    np.testing.assert_allclose(weighted.predict_proba(new_texts), expected, atol=2e-4)
+    assert np.abs(equal.predict_proba(new_texts) - expected).max() > 2e-3
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], r"sample_weight: has the shape \(1,\); give one number for each of the 2 texts"),
+        ([1.0, -1.0], r"sample_weight: row 1 is -1\.0; weights are finite and zero or more"),
+        ([math.nan, 1.0], "sample_weight: row 0 is nan"),
+        ([math.inf, 1.0], "sample_weight: row 0 is inf"),
+        ([0, 0], "sample_weight: every weight is 0"),
+        (["x", "y"], "sample_weight: holds something that is no number"),
+    ],
+)
+def test_weights_that_are_none(tiny_llama: Path, weights: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        classifier(tiny_llama).fit(["a", "b"], ["x", "y"], sample_weight=weights)
+
+
+def test_random_states() -> None:
+    seeds = [Classifier(random_state=np.random.RandomState(1))._seed() for _ in range(2)]
+    assert seeds[0] == seeds[1]
+    assert Classifier(random_state=None)._seed() != Classifier(random_state=None)._seed()
+    estimator = Classifier(random_state="x")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(RecipeError, match=r"train\.seed: input should be a valid integer"):
+        estimator._recipe(("a", "b"), ("a", "b"), estimator._seed())
 
 
 @pytest.mark.parametrize(
@@ -176,6 +318,12 @@ def test_bad_input(tiny_llama: Path, X: Any, y: Any, message: str) -> None:
         ({"metric": "f2"}, "evaluate.metric"),
         ({"validation_fraction": 1.5}, "validation_fraction: must lie"),
         ({"class_weight": {"nobody": 1.0}}, "class_weights: must name each label once"),
+        ({"class_weight": dict.fromkeys(tiny_models.ONE_TOKEN, 0)}, "class_weights: no weight is above 1e-06"),
+        ({"class_weight": dict.fromkeys(tiny_models.ONE_TOKEN, math.inf)}, "input should be a finite number"),
+        ({"class_weight": dict.fromkeys(tiny_models.ONE_TOKEN, -1)}, "class_weights: a weight is below zero"),
+        ({"validation_fraction": math.nan}, "validation_fraction: must lie"),
+        ({"validation_fraction": None}, "validation_fraction: must lie"),
+        ({"num_train_epochs": math.inf}, "num_train_epochs: input should be a finite number"),
     ],
 )
 def test_bad_settings(tiny_llama: Path, settings: dict[str, Any], message: str) -> None:

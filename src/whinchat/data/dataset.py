@@ -17,11 +17,13 @@ class Split:
         name: train, validation or test.
         texts: the texts.
         labels: the label of each text, as an index into ``task.labels``.
+        weights: the weight of each text in the training loss; empty for equal weights.
     """
 
     name: str
     texts: tuple[str, ...]
     labels: tuple[int, ...]
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -32,11 +34,12 @@ class Split:
 
     def head(self, rows: int | None) -> Split:
         """Return the first ``rows`` rows; None returns all."""
-        return Split(self.name, self.texts[:rows], self.labels[:rows])
+        return Split(self.name, self.texts[:rows], self.labels[:rows], self.weights[:rows])
 
     def take(self, indices: list[int]) -> Split:
         """Return the rows at ``indices``, in that order."""
-        return Split(self.name, tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices))
+        weights = tuple(self.weights[i] for i in indices) if self.weights else ()
+        return Split(self.name, tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices), weights)
 
     def counts(self, labels: tuple[str, ...]) -> dict[str, int]:
         """Return the number of rows of each label, in the order of ``labels``."""

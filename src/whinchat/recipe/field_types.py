@@ -2,10 +2,10 @@
 
 import datetime
 import math
+import numbers
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
@@ -27,7 +27,9 @@ class Section(BaseModel):
 def _number(value: Any) -> Any:
     if isinstance(value, bool):  # Python counts True as 1, so a YAML "yes" would pass
         raise PydanticCustomError("number_type", "Input should be a number")
-    number = int(value) if isinstance(value, Integral) else value  # a number of numpy, too
+    number = value
+    if isinstance(value, numbers.Real):  # a number of numpy, too
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)
     try:
         size = abs(float(number))
     except OverflowError:

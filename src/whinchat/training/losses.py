@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own documentation imports it by this name
 from torch import Tensor
 
+from whinchat.data.dataset import Split
 from whinchat.recipe.schema import TrainConfig
 
 # The target that torch's cross entropy ignores and transformers' Trainer does not count.
@@ -73,13 +74,28 @@ def label_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int
     return torch.tensor([len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))])
 
 
-def weighted_mean(losses: Tensor, weights: Tensor, labels: Tensor, items: Tensor | int) -> Tensor:
-    """Return the sum of the losses of a micro-batch, each times its label's weight, divided by ``items``.
+def example_weights(train: TrainConfig, names: Sequence[str], rows: Split) -> list[float]:
+    """Return the loss weight of each training row: its label's, times its own where the split has weights.
+
+    The rows' own weights are scaled to a mean of 1, so that a row of weight 2 counts as the same row given twice.
+
+    Args:
+        train: the recipe's ``train`` section.
+        names: the task's K labels.
+        rows: the training rows.
+    """
+    of_label = label_weights(train, names, rows.labels).tolist()
+    mean = sum(rows.weights) / len(rows) if rows.weights else 1.0
+    own = rows.weights or [1.0] * len(rows)
+    return [of_label[label] * weight / mean for label, weight in zip(rows.labels, own, strict=True)]
+
+
+def weighted_mean(losses: Tensor, weights: Tensor, items: Tensor | int) -> Tensor:
+    """Return the sum of the losses of a micro-batch, each times its row's weight, divided by ``items``.
 
     Args:
         losses: (B,).
-        weights: weight of each label, (K,); see ``label_weights``.
-        labels: label indices, (B,).
+        weights: weight of each row, (B,); see ``example_weights``.
         items: items of the whole accumulated batch.
     """
-    return (losses * weights.to(losses.device)[labels]).sum() / items
+    return (losses * weights.to(losses)).sum() / items

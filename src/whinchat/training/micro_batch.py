@@ -22,26 +22,30 @@ from whinchat.training.losses import IGNORED, choice_loss, completion_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A training prompt, or for the loss ``full`` a whole conversation, and the index of its label."""
+    """A training prompt, or for the loss ``full`` a whole conversation, the index of its label, and its weight."""
 
     prompt: Prompt
     label: int
+    weight: float = 1.0
 
 
-def make_examples(template: PromptTemplate, loss: str, rows: Split) -> list[Example]:
-    """Encode training rows for ``train.loss``, in their order."""
+def make_examples(
+    template: PromptTemplate, loss: str, rows: Split, weights: Sequence[float] | None = None
+) -> list[Example]:
+    """Encode training rows for ``train.loss``, in their order; ``weights`` are those of ``losses.example_weights``."""
     if loss == "full":
         prompts = template.encode_conversations(rows.texts, rows.labels, rows.name)
     else:
         prompts = template.encode(rows.texts, rows.name)
-    return [Example(prompt, label) for prompt, label in zip(prompts, rows.labels, strict=True)]
+    columns = (prompts, rows.labels, [1.0] * len(prompts) if weights is None else weights)
+    return [Example(prompt, label, weight) for prompt, label, weight in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
 class Collator:
     """Turn examples into the tensors of one step.
 
-    The tensors are those of a ``Batch`` and two more. ``rows``, (B,), holds the label index of each row. ``labels``
+    The tensors are those of a ``Batch`` and two more. ``weights``, (B,), holds the weight of each row. ``labels``
     holds what the loss predicts: label indices (B,) for ``choice``, token ids (B, 1 + N) for ``completion``, or the
     token ids after each row's first for ``full``. Trainer counts its items to weigh the batches of one accumulated step
     equally.
@@ -51,10 +55,10 @@ class Collator:
     loss: str
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        rows = torch.tensor([example.label for example in examples])
         prompts = [example.prompt.ids for example in examples]
         if self.loss == "choice":
-            batch, labels = collate(prompts, [self.engine.tree.tokens] * len(prompts)), rows
+            batch = collate(prompts, [self.engine.tree.tokens] * len(prompts))
+            labels = torch.tensor([example.label for example in examples])
         elif self.loss == "full":
             batch, labels = collate(prompts, [()] * len(prompts)), _pad_targets([ids[1:] for ids in prompts])
         else:
@@ -65,7 +69,7 @@ class Collator:
         # ``rest`` comes first, because accelerate reads the batch size from the first tensor.
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
-            "labels": labels, "rows": rows,
+            "labels": labels, "weights": torch.tensor([example.weight for example in examples]),
         }  # fmt: skip
 
 

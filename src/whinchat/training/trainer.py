@@ -32,8 +32,8 @@ from whinchat.training import distributed
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import (
     IGNORED,
+    example_weights,
     label_offsets,
-    label_weights,
     weighted_mean,
 )
 from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses
@@ -72,7 +72,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
         self.engine, self.recipe = engine, recipe
-        examples = make_examples(engine.template, recipe.train.loss, train)
+        weights = example_weights(recipe.train, recipe.task.labels, train)
+        examples = make_examples(engine.template, recipe.train.loss, train, weights)
         if recipe.train.loss == "full":
             limit = engine.template.max_prompt_tokens
             # What a conversation has behind the longest prompt: answer, end of turn and the template's own ending.
@@ -83,7 +84,6 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             scored = validation.head(recipe.train.eval_rows)
         self._validation = scored
         self._validation_prompts = engine.template.encode(scored.texts, scored.name) if scored else []
-        self._weights = label_weights(recipe.train, recipe.task.labels, train.labels)
         self._offsets = label_offsets(recipe.train.logit_adjustment, len(recipe.task.labels), train.labels)
         super().__init__(
             model=engine.model,
@@ -156,7 +156,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         if not losses.isfinite().all():
             raise ModelError(_not_finite(engine.plan, self.state.global_step))
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
-        loss: Tensor = weighted_mean(losses, self._weights, inputs["rows"], items) * self.accelerator.num_processes
+        loss: Tensor = weighted_mean(losses, inputs["weights"], items) * self.accelerator.num_processes
         if self._scales_gradients:
             loss = _ScaledGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch has no types for it
         return loss

@@ -173,5 +173,6 @@ class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             logits = model(**inputs).logits
         losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none")
         items = num_items_in_batch if num_items_in_batch is not None else len(labels)
-        loss: Tensor = weighted_mean(losses, self._weights, labels, items) * self.accelerator.num_processes
+        weights = self._weights.to(labels.device)[labels]
+        loss: Tensor = weighted_mean(losses, weights, items) * self.accelerator.num_processes
         return loss

@@ -1,0 +1,170 @@
+"""Check the texts, labels and weights that a Python program hands over, as scikit-learn's estimators take them.
+
+N: texts. K: labels.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
+
+from whinchat.errors import DataError
+from whinchat.recipe.field_types import name_fault
+
+_PLAIN = "give strings, whole numbers or booleans"
+
+
+class InputError(DataError, ValueError):
+    """Texts or labels that ``Classifier`` cannot take; also a ``ValueError``, which scikit-learn's users expect."""
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """The labels of N texts.
+
+    Attributes:
+        classes: the K labels as they were given, sorted.
+        names: the K labels as text, as a recipe has them; the name of the number 1.0 is "1".
+        indices: index of the label of each text in ``classes``, N of them.
+    """
+
+    classes: NDArray[Any]
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+
+
+def plain_texts(X: Any) -> tuple[str, ...]:  # noqa: N803  # scikit-learn's name
+    """Return X as N plain strings.
+
+    Raises:
+        InputError: X is a single string or a table, is empty, or a row is no text that a model can read.
+    """
+    if isinstance(X, str | bytes):
+        raise InputError("X: is one string; give a list of texts")
+    if isinstance(X, dict | set | frozenset) or not isinstance(X, Iterable):
+        raise InputError(f"X: is a {type(X).__name__}; give a list of texts")
+    if (dimensions := getattr(X, "ndim", 1)) != 1:
+        raise InputError(f"X: has {dimensions} dimensions; give one text for each row, such as one column of a table")
+    texts = tuple(X)
+    if not texts:
+        raise InputError("X: holds no texts")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            fault = "has no text" if _is_missing(text) else f"is a {type(text).__name__}, not a string"
+            raise InputError(f"X: row {row} {fault}; give only strings")
+        if not text.strip():
+            raise InputError(f"X: row {row} is empty; leave empty texts out, since an answer to one means nothing")
+        if not text.isascii() and (half := _half_character(text)):
+            raise InputError(f"X: row {row} {half}")
+    # Strings of numpy become plain ones.
+    return tuple(map(str, texts))
+
+
+def class_labels(y: Any, rows: int) -> ClassLabels:
+    """Return the labels of ``rows`` texts.
+
+    Raises:
+        InputError: y has not one label for each text, a row holds no label, labels are of several types, or all labels
+            are the same.
+    """
+    values = [_label(value, row) for row, value in enumerate(_one_column(y))]
+    if len(values) != rows:
+        raise InputError(f"y: holds {len(values)} labels for {rows} texts; give one label for each text")
+    first_row = {type(value): row for row, value in reversed(list(enumerate(values)))}
+    if len(first_row) > 1 and set(first_row) != {int, float}:
+        shown = ", ".join(f"row {row} a {kind.__name__}" for kind, row in sorted(first_row.items(), key=lambda i: i[1]))
+        fault = f"y: holds labels of several types ({shown}); give only strings, only numbers or only booleans"
+        raise InputError(fault)
+    classes = sorted(set(values))
+    if len(classes) < 2:
+        raise InputError("y: holds 1 class, and a classifier needs 2 or more")
+    position = {label: index for index, label in enumerate(classes)}
+    dtype = getattr(y, "dtype", None)
+    kept = dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
+    names = tuple(str(int(label)) if type(label) in {int, float} else str(label) for label in classes)
+    return ClassLabels(np.array(classes, dtype=kept), names, tuple(position[value] for value in values))
+
+
+def row_weights(sample_weight: Any, rows: int) -> tuple[float, ...]:
+    """Return the weight of each of ``rows`` texts; none for None.
+
+    Raises:
+        InputError: there is not one weight for each text, a weight is not finite or below zero, or all are zero.
+    """
+    if sample_weight is None:
+        return ()
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("sample_weight: holds something that is no number; give one number for each text") from None
+    if weights.shape != (rows,):
+        raise InputError(f"sample_weight: has the shape {weights.shape}; give one number for each of the {rows} texts")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise InputError(f"sample_weight: row {bad[0]} is {weights[bad[0]]}; weights are finite and zero or more")
+    if not weights.any():
+        raise InputError("sample_weight: every weight is 0, so nothing would train")
+    return tuple(weights.tolist())
+
+
+def _one_column(y: Any) -> list[Any]:
+    if y is None:
+        raise InputError("y: requires y to be passed, but the target y is None; give one label for each text")
+    if isinstance(y, str | bytes | dict | set | frozenset) or not isinstance(y, Iterable):
+        raise InputError(f"y: is a {type(y).__name__}; give a list with one label for each text")
+    shape = getattr(y, "shape", None)
+    if shape is None:
+        values = list(y)
+        is_column = bool(values) and all(isinstance(value, list | tuple) and len(value) == 1 for value in values)
+    else:
+        is_column = len(shape) == 2 and shape[1] == 1
+        if len(shape) != 1 and not is_column:
+            raise InputError(f"y: has the shape {tuple(shape)}; give one label for each text")
+        array = np.asarray(y) if is_column else y
+        values = array.tolist() if hasattr(array, "tolist") else list(array)
+    if is_column:
+        warning = "A column-vector y was passed when a 1d array was expected; give y of the shape (N,)."
+        warnings.warn(warning, DataConversionWarning, stacklevel=4)
+        return [value[0] for value in values]
+    return values
+
+
+def _label(value: Any, row: int) -> str | int | float | bool:
+    """Return one label as a plain string, number or boolean."""
+    if _is_missing(value):
+        raise InputError(f"y: row {row} has no label; remove the row or label it")
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bytes):
+        raise InputError(f"y: row {row} is bytes; decode the labels, as with y.astype(str) or value.decode()")
+    if isinstance(plain, Enum) or not isinstance(plain, str | int | float):
+        raise InputError(f"y: row {row} is a {type(value).__name__}; {_PLAIN}")
+    if isinstance(plain, str):
+        fault = "is empty" if not plain.strip() else name_fault(plain)
+        if fault:
+            raise InputError(f"y: row {row} {fault}")
+        return str(plain)
+    if isinstance(plain, float) and not plain.is_integer():
+        raise InputError(f"y: row {row} is {plain}; {_PLAIN}")
+    return plain
+
+
+def _half_character(text: str) -> str | None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"holds half a character (at position {error.start}), often an emoji cut in two; repair the text"
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or what pandas writes for a missing value."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    # NaN and NaT are unlike themselves.
+    return isinstance(value, float | np.floating | np.datetime64 | Decimal) and bool(value != value)  # noqa: PLR0124
