@@ -147,10 +147,6 @@ def test_what_cannot_be_streamed_is_left_to_transformers(tiny_llama: Path, tmp_p
         model, _ = load_streamed(str(folder), None, options()) or pytest.fail("not streamed")
         model.save_pretrained(folder)
     assert load_streamed(str(folder), None, options()) is None
-    if kind == "bin":
-        found = tiny_models.load(folder, load_in="nf4").model.model.layers[0].mlp.up_proj.weight
-        wanted = tiny_models.load(tiny_llama, load_in="nf4").model.model.layers[0].mlp.up_proj.weight
-        assert torch.equal(found.data, wanted.data)
 
 
 def without(folder: Path, *names: str) -> None:
@@ -163,7 +159,7 @@ def without(folder: Path, *names: str) -> None:
     ("fault", "message"),
     [
         ("truncated", "cannot be loaded: "),
-        ("absent", r"cannot be loaded: .*no file named model\.safetensors"),
+        ("absent", r"has no model\.safetensors; fetch it again"),
         ("lacking", r"cannot be loaded: its files lack model\.layers\.0\.mlp\.up_proj\.weight"),
         ("shape", r"cannot be loaded: "),
     ],

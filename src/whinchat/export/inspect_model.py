@@ -16,6 +16,7 @@ from whinchat.export.sequence_classifier import head_fault
 from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import ModelSource, load_tokenizer, package_folder
 from whinchat.models.capabilities import check_known_faults, check_length, continues_from_cache
+from whinchat.models.config_checks import CONFIG_FAULTS
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16
 from whinchat.models.packed.packed_forward import is_packable
@@ -83,8 +84,8 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
     try:
         model_class = causal_model_class(source.path, revision, model)
         config = AutoConfig.from_pretrained(source.path, revision=revision or "main", trust_remote_code=False)
-    except (OSError, ValueError, KeyError, HTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (*CONFIG_FAULTS, HTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{model}: its configuration cannot be read: {reason}; check the name") from error
     plan = fit_attention(plan_device(backbone), backbone.attn_implementation, model_class)
     plan = fit_float16(plan, model_class)

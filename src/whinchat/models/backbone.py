@@ -14,9 +14,17 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationCon
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
-from whinchat.models.checkpoint_loading import load_streamed, misshapen_weights
+from whinchat.models.checkpoint_loading import (
+    checkpoint_files,
+    load_streamed,
+    misshapen_weights,
+    nonfinite_weights,
+    unused_weights,
+)
+from whinchat.models.config_checks import CONFIG_FAULTS
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
+from whinchat.models.json_files import JsonFileError, read_json_object
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
@@ -75,6 +83,10 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
     if (local := Path(name).expanduser()).is_dir():
         if not (local / "config.json").is_file():
             raise ModelError(f"{local}: no config.json, so this is no model folder; save one with save_pretrained")
+        try:
+            read_json_object(local / "config.json")
+        except JsonFileError as error:
+            raise ModelError(f"{name}: config.json cannot be loaded: {error}") from error
         return ModelSource(name, str(local), None, _folder_digest(local), None, None)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
@@ -112,8 +124,12 @@ def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatToke
         tokenizer = read_tokenizer(source.path, revision, source.name)
     try:
         configured = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
-    except OSError:
+    except OSError as error:
+        if (Path(source.path) / "generation_config.json").is_file():
+            raise ModelError(f"{source.name}: generation_config.json cannot be read: {_first_line(error)}") from error
         configured = None  # a generation config is optional
+    except CONFIG_FAULTS as error:
+        raise ModelError(f"{source.name}: generation_config.json cannot be read: {_first_line(error)}") from error
     ids = configured if isinstance(configured, list) else [configured]
     return ChatTokenizer(tokenizer, frozenset({*ids, tokenizer.eos_token_id} - {None}))
 
@@ -142,6 +158,7 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
         "dtype": plan.torch_dtype if plan.load_in == "nf4" else getattr(torch, plan.load_in),
         "attn_implementation": plan.attn_implementation,
         "device_map": {"": plan.device},
+        "use_safetensors": True,
     }
     if plan.load_in == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -165,23 +182,35 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
 def _model_class(source: ModelSource) -> type[PreTrainedModel]:
     try:
         return causal_model_class(source.path, source.revision, source.name)
-    except (OSError, ValueError, KeyError, HTTPError) as error:
-        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
+    except (*CONFIG_FAULTS, HTTPError) as error:
+        raise ModelError(f"{source.name}: config.json cannot be loaded: {_first_line(error)}") from error
 
 
 def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:
     on_cpu, revision = options["device_map"] == {"": "cpu"}, source.revision or "main"
     try:
+        files = checkpoint_files(source.path, source.revision, source.name)
         loaded = load_streamed(source.path, source.revision, options) if on_cpu else None
         model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
-            source.path, revision=revision, output_loading_info=True, trust_remote_code=False, **options
+            source.path,
+            revision=revision,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
         )
-    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError, HTTPError) as error:
+    except (*CONFIG_FAULTS, SafetensorError, HTTPError) as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(
+                f"{source.name}: cannot be loaded: its files hold weights of other shapes than config.json says; fetch "
+                "the model again"
+            ) from error
         raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
     faults = {
         # transformers gives missing weights random values and continues.
         "its files lack": sorted(loading_info["missing_keys"]),
+        "its files have weights that the model of config.json lacks:": unused_weights(loading_info),
         "weights of another shape than config.json says:": misshapen_weights(model),
+        "NaN or infinity in": nonfinite_weights(model, files, quantizes="quantization_config" in options),
     }
     for fault, names in faults.items():
         if names:
@@ -224,7 +253,8 @@ def _find_on_hub(name: str, revision: str | None) -> ModelSource:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _folder_digest(folder: Path) -> str:

@@ -6,17 +6,76 @@ its time on searching 15 boundaries for each weight. Here transformers gets the 
 memory of its own, and a table replaces the search. The loaded model is bit-identical.
 """
 
-import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
+from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig, PreTrainedModel
 
+from whinchat.errors import ModelError
+from whinchat.models.json_files import JsonFileError, read_json_object
 from whinchat.models.memory import give_back_memory
 from whinchat.models.nf4 import FastNF4
+from whinchat.models.weight_checks import is_finite, listed, require_safetensors
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+# Safetensors' names of the types of weights that are not quantized, and tensors of other types in such files: masks.
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_MASKS = {"bias", "masked_bias", "position_ids", "num_batches_tracked"}
+# Weights of parts that do not read text, which the text model of a checkpoint for more leaves out.
+_OTHER_PARTS = re.compile(r"(^|\.)(vision|visual|image|audio|video|speech|multi_modal|mm_|mtp|embed_(vision|audio))")
+
+
+def checkpoint_files(path: str, revision: str | None, name: str) -> list[Path]:
+    """Return the safetensors files that hold the weights of a model, after a look at their headers.
+
+    Args:
+        path: a model folder, or OWNER/NAME on the Hugging Face hub, whose files are downloaded.
+        revision: branch, tag or commit on the hub; None for a folder.
+        name: name of the model in error messages.
+
+    Raises:
+        ModelError: the folder holds an adapter, or pickles alone; a shard is missing, two shards hold the same weight,
+            or weights are quantized without a word of it in config.json.
+        SafetensorError, OSError: a file cannot be read.
+    """
+    folder = _local_folder(path, revision)
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{name}: holds an adapter (adapter_config.json); name the model that it was trained on")
+    if not (folder / _INDEX).is_file():
+        require_safetensors(folder, _SINGLE, name)
+    try:
+        files, config = _weight_files(folder), read_json_object(folder / "config.json")
+    except JsonFileError as error:
+        raise ModelError(f"{name}: its files of settings cannot be read: {error}; fetch the model again") from error
+    if config.get("transformers_weights"):
+        raise ModelError(
+            f"{name}: config.json names a file of weights (transformers_weights); call it {_SINGLE} instead"
+        )
+    if missing := [file.name for file in files if file.parent != folder or not file.is_file()]:
+        raise ModelError(
+            f"{name}: cannot be loaded: {_INDEX} names {listed(missing)}, which are missing; fetch it again"
+        )
+    found: Counter[str] = Counter()
+    for file in files:
+        with safe_open(file, framework="pt") as shard:
+            types = {key: shard.get_slice(key).get_dtype() for key in shard.keys()}  # noqa: SIM118  # a shard is no mapping
+        found.update(types.keys())
+        odd = [key for key, kind in types.items() if kind not in _FLOATS and key.rsplit(".", 1)[-1] not in _MASKS]
+        if odd and not config.get("quantization_config"):
+            raise ModelError(
+                f"{name}: cannot be loaded: {listed(odd)} have type {types[odd[0]]}, and config.json has no "
+                "quantization_config that says what such numbers mean; fetch the model again"
+            )
+    if doubled := [key for key, count in found.items() if count > 1]:
+        raise ModelError(f"{name}: cannot be loaded: several shards hold {listed(doubled)}; fetch the model again")
+    return files
 
 
 def load_streamed(
@@ -75,6 +134,32 @@ def misshapen_weights(model: PreTrainedModel) -> tuple[str, ...]:
     )
 
 
+def unused_weights(loading_info: Mapping[str, Any]) -> list[str]:
+    """Return the names of weights in the files for which the model has no place: it would be another model."""
+    return [name for name in sorted(loading_info["unexpected_keys"]) if not _OTHER_PARTS.search(name)]
+
+
+def nonfinite_weights(model: nn.Module, files: list[Path], *, quantizes: bool) -> list[str]:
+    """Return the names of weights that hold NaN or infinity.
+
+    Args:
+        model: the loaded model.
+        files: the files that it was loaded from.
+        quantizes: whether it was quantized while it was loaded, which can hide NaN; the files are read again then.
+    """
+    return [name for name, weight in _weights(model, files, quantizes) if not is_finite(weight)]
+
+
+def _weights(model: nn.Module, files: list[Path], quantizes: bool) -> Iterator[tuple[str, Any]]:
+    if not quantizes:
+        yield from model.named_parameters()
+        return
+    for file in files:
+        with safe_open(file, framework="pt", backend="pread") as shard:
+            for name in shard.keys():  # noqa: SIM118  # a shard is no mapping
+                yield name, shard.get_tensor(name)
+
+
 def _local_folder(path: str, revision: str | None) -> Path:
     if Path(path).is_dir():
         return Path(path)
@@ -83,13 +168,20 @@ def _local_folder(path: str, revision: str | None) -> Path:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    """Return the single file, or the shards that the index names.
+
+    Raises:
+        JsonFileError: the index cannot be read.
+    """
+    single, index = folder / _SINGLE, folder / _INDEX
     if single.is_file():
         return [single]
     if not index.is_file():
         return []
-    names = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
-    return [folder / name for name in sorted(set(names))]
+    shards = read_json_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise JsonFileError(f"{_INDEX} has no weight_map from names to files")
+    return [folder / shard for shard in sorted(set(shards.values()))]
 
 
 def _generation_config(folder: Path) -> Any:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-# The largest configurations list every layer of a model by name; they stay far below this size.
-_LARGEST_BYTES = 16 * 2**20
+# The largest are the indexes of models with thousands of experts, of some 15 MiB.
+_LARGEST_BYTES = 64 * 2**20
 
 
 class JsonFileError(ValueError):
@@ -16,7 +16,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
     Raises:
-        JsonFileError: the file is larger than 16 MiB, cannot be read, is not JSON, or holds another type.
+        JsonFileError: the file is larger than 64 MiB, cannot be read, is not JSON, or holds another type.
     """
     try:
         size = path.stat().st_size
@@ -26,7 +26,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise JsonFileError("it is not UTF-8") from error
     if text is None:
-        raise JsonFileError(f"it has {size / 2**20:.0f} MiB, and no such file needs more than 16")
+        raise JsonFileError(f"it has {size / 2**20:.0f} MiB, and no such file needs more than 64")
     try:
         content = json.loads(text)
     except RecursionError as error:

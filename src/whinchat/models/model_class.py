@@ -6,6 +6,7 @@ from typing import Any
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel, __version__
 
 from whinchat.errors import ModelError
+from whinchat.models.config_checks import check_module_counts
 from whinchat.models.device import DevicePlan
 from whinchat.models.parameter_count import parameter_size
 
@@ -30,8 +31,9 @@ def causal_model_class(path: str, revision: str | None, name: str) -> type[PreTr
         name: what messages call the model.
 
     Raises:
-        ModelError: transformers has no causal language model for this checkpoint, or would run code from it.
-        OSError, ValueError, KeyError: config.json cannot be read.
+        ModelError: transformers has no causal language model for this checkpoint, or would run code from it, or
+            config.json asks for more layers, heads or experts than any model has.
+        One of CONFIG_FAULTS: config.json cannot be read.
     """
     settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
     try:
@@ -48,6 +50,7 @@ def causal_model_class(path: str, revision: str | None, name: str) -> type[PreTr
                 "choose another model"
             ) from error
         raise
+    check_module_counts(config, name)
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if config.is_encoder_decoder or found is None:
         raise ModelError(

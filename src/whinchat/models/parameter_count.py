@@ -7,6 +7,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry
+from whinchat.errors import ModelError
+from whinchat.models.config_checks import CONFIG_FAULTS, check_module_counts
 from whinchat.models.gguf_import import conversion_target
 
 
@@ -39,8 +41,9 @@ def configured_model(model: str, revision: str | None = None) -> PreTrainedModel
         config = AutoConfig.from_pretrained(
             path, revision=revision or "main", local_files_only=True, trust_remote_code=False
         )
+        check_module_counts(config, model)
         with torch.device("meta"):
             skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):
+    except (ModelError, *CONFIG_FAULTS):
         return None
     return skeleton
