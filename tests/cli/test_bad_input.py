@@ -106,20 +106,20 @@ def test_label_not_in_the_task(fails: Fails, recipe_path: Path, source: Path) ->
 
 def test_empty_file(fails: Fails, recipe_path: Path, source: Path) -> None:
     source.write_bytes(b"")
-    assert fails("run", recipe_path) == f"{source}: the file is empty; point data.source at one with rows"
+    assert fails("run", recipe_path) == f"{source}: the file is empty; give one with a header and rows"
 
 
 def test_file_that_is_not_utf8(fails: Fails, recipe_path: Path, source: Path) -> None:
     source.write_bytes("text,label\nfine,good\ncaf\u00e9,good\n".encode("latin-1"))
     message = fails("run", recipe_path)
-    assert message.startswith(f"{source}:3: byte 24 of the file (0xe9) is not UTF-8; convert the file")
+    assert message.startswith(f"{source}:3: not UTF-8 (byte 0xe9); convert the file")
 
 
 def test_missing_column(fails: Fails, recipe_path: Path, source: Path) -> None:
     source.write_text("texts,label\na,good\n", encoding="utf-8")
     message = fails("run", recipe_path)
     assert f"{source}:1: no column 'text'; did you mean texts? Columns found: texts, label." in message
-    assert message.endswith("Name the right one with data.text_column")
+    assert message.endswith("Name the right one with data.text_column (to predict: --text-column)")
 
 
 def test_missing_source(fails: Fails, recipe_path: Path, tmp_path: Path) -> None:

@@ -72,9 +72,16 @@ def test_wrong_column_is_suspected() -> None:
         indices(rows(*(f"some text {i}" for i in range(100))), ("no", "yes"))
 
 
-def test_empty_texts() -> None:
-    texts = ("a", *[" \u2003"] * 6, "b")
-    with pytest.raises(
-        DataError, match=r"my\.csv: 6 texts are empty: my\.csv:3, .*my\.csv:7 and 1 more; remove these rows"
-    ):
-        indices(rows(*["no"] * 8, texts=texts), ("no", "yes"))
+def test_rows_without_text_or_label() -> None:
+    texts = ("a", *[" \u2003"] * 6, "b", "", "c")
+    found = rows(*["no"] * 8, " ", "", texts=texts)
+    with pytest.raises(DataError) as hit:
+        indices(found, ("nothing", "no", "yes"))
+    assert str(hit.value) == (
+        "my.csv: 6 rows have no text: my.csv:3, my.csv:4, my.csv:5, my.csv:6, my.csv:7 and 1 more; 1 row is empty: "
+        "my.csv:10; 1 row has no label: my.csv:11; complete or remove such rows"
+    )
+
+
+def test_an_empty_label_that_is_mapped_on_purpose() -> None:
+    assert indices(rows("no", ""), ("yes", "no"), {"": "yes"}) == (1, 0)

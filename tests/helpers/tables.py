@@ -47,9 +47,9 @@ def label_columns(block: Block) -> dict[str, list[Any]]:
     }
 
 
-def labelled_copy(path: Path, rows: int = 2, text_column: str = "text") -> Path:
+def labelled_copy(path: Path, rows: int = 2, text_column: str = "text", **settings: Any) -> Path:
     """The table in ``path``, read in blocks of ``rows`` rows, labelled, written in parts and joined."""
-    table = open_table(path, text_column)
+    table = open_table(path, text_column, **settings)
     parts = []
     for location in locate_all(table, rows):
         block = table.read_block(location)

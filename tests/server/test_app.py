@@ -196,8 +196,10 @@ def test_tables_that_are_refused(client: TestClient) -> None:
     for name, body, words in (
         ("t.xlsx", b"x", "t.xlsx: send a .csv, .tsv, .jsonl, .ndjson file"),
         ("t.csv", b"", "t.csv: the file is empty"),
-        ("t.csv", b"body\na\n", "t.csv: no column 'text'"),
+        ("t.csv", b"body\na\n", "t.csv:1: no column 'text'"),
         ("t.csv", b"text,label\na,b\n", "t.csv: has a column 'label' already"),
+        ("t.jsonl", b'{"text": "a"}\n{"text": "b", "label": 1}\n', "t.jsonl:2: has a column 'label' already"),
+        ("t.csv", "text\na\n".encode("utf-16"), "t.csv: is UTF-16"),
     ):
         response = client.post("/v1/table", params={"name": name}, content=body)
         assert response.status_code == 422

@@ -17,7 +17,15 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 
-from whinchat.data.rows import HUB_PREFIX, SPLIT_NAMES, RawSource, Row, labelled_rows, require_columns
+from whinchat.data.rows import (
+    HUB_PREFIX,
+    SPLIT_NAMES,
+    RawSource,
+    Row,
+    class_names_for,
+    labelled_rows,
+    require_columns,
+)
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
 
@@ -99,21 +107,19 @@ def _cached_commit(loaded: Any, data: DataConfig) -> str | None:
     return commit
 
 
-def _class_names(table: Any, data: DataConfig) -> list[str] | None:
-    names = getattr(table.features.get(data.label_column), "names", None)
-    return list(names) if names else None
+def _class_names(table: Any, data: DataConfig) -> list[str]:
+    return list(getattr(table.features.get(data.label_column), "names", None) or ())
 
 
 def _is_unlabelled(table: Any, data: DataConfig) -> bool:
     """Return whether a ClassLabel column holds -1 in every row, as in GLUE's test splits, whose labels are secret."""
-    names = _class_names(table, data)
-    return names is not None and len(table) > 0 and set(table[data.label_column]) == {-1}
+    return bool(_class_names(table, data)) and len(table) > 0 and set(table[data.label_column]) == {-1}
 
 
 def _hub_rows(table: Any, data: DataConfig, title: str) -> tuple[Row, ...]:
     require_columns(data, table.column_names, title)
     texts, labels = list(table[data.text_column]), list(table[data.label_column])
-    return labelled_rows(texts, labels, _class_names(table, data), data, title)
+    return labelled_rows(texts, class_names_for(labels, _class_names(table, data)), data, title)
 
 
 def _one_line(fault: Exception) -> str:

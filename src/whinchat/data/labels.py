@@ -9,6 +9,7 @@ from whinchat.errors import DataError, nearest
 from whinchat.recipe.task import Task
 
 _SHOWN_LABELS = 10
+_SHOWN_PLACES = 5
 
 
 def label_splits(
@@ -26,9 +27,10 @@ def label_splits(
         source: name of the source, for messages.
 
     Raises:
-        DataError: there are unknown labels, all of which the message names, or empty texts.
+        DataError: there are rows without a text or a label, or unknown labels; the message names them.
     """
     exact, folded = _label_indices(task.labels, label_map)
+    _refuse_empty(splits, source, empty_is_label="" in exact)
     unknown: dict[str, list[Row]] = {}  # rows of each spelling that is no label
     labelled = {}
     for name, rows in splits.items():
@@ -44,7 +46,6 @@ def label_splits(
             labelled[name] = Split(name, tuple(row.text for row in rows), tuple(indices))
     if unknown:
         raise DataError(_explain(unknown, task.labels, label_map, source))
-    _refuse_empty(splits, source)
     return labelled
 
 
@@ -86,10 +87,26 @@ def _explain(
     )
 
 
-def _refuse_empty(splits: Mapping[str, Sequence[Row]], source: str) -> None:
-    # Dropping empty texts would lose rows silently, and an answer to an empty text means nothing.
-    empty = [row.where for rows in splits.values() for row in rows if not row.text.strip()]
-    if empty:
-        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-        count = "1 text is" if len(empty) == 1 else f"{len(empty)} texts are"
-        raise DataError(f"{source}: {count} empty: {', '.join(empty[:5])}{more}; remove these rows")
+def _refuse_empty(splits: Mapping[str, Sequence[Row]], source: str, empty_is_label: bool) -> None:
+    """Refuse rows without a text or a label, unless ``data.label_map`` gives an empty label a meaning.
+
+    Dropping empty texts would lose rows silently, and an answer to an empty text means nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for row in (row for rows in splits.values() for row in rows):
+        without_label = not empty_is_label and not row.label.strip()
+        if not row.text.strip():
+            found.setdefault("is empty" if without_label else "has no text", []).append(row.where)
+        elif without_label:
+            found.setdefault("has no label", []).append(row.where)
+    if found:
+        listed = "; ".join(_count_places(fault, places) for fault, places in found.items())
+        raise DataError(f"{source}: {listed}; complete or remove such rows")
+
+
+def _count_places(fault: str, places: Sequence[str]) -> str:
+    more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
+    verb, _, rest = fault.partition(" ")
+    plural = {"is": "are", "has": "have"}[verb]
+    count = f"1 row {fault}" if len(places) == 1 else f"{len(places)} rows {plural} {rest}"
+    return f"{count}: {', '.join(places[:_SHOWN_PLACES])}{more}"

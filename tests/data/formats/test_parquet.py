@@ -55,7 +55,7 @@ def test_what_training_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"my\.parquet: has no rows"):
         ParquetFormat.read_labelled_rows(path, data_config())
     dataset([1], ["x"]).to_parquet(path)
-    with pytest.raises(DataError, match=r"my\.parquet row 1: 'text' holds a int, not text"):
+    with pytest.raises(DataError, match=r"my\.parquet: 'text' holds int64, not text; name the column"):
         ParquetFormat.read_labelled_rows(path, data_config())
 
 

@@ -1,29 +1,35 @@
 """CSV and TSV tables."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
-from whinchat.data.formats.table_format import Block, Columns, ColumnTypes
-from whinchat.data.formats.text_format import DecodedLines, TextFormat, skip_bom
-from whinchat.data.rows import Row, read_text, require_column, require_columns, require_rows
+from whinchat.data.formats.table_format import TEXT_COLUMN_KEY, Block, Columns, ColumnTypes
+from whinchat.data.formats.text_format import MAX_LINE_BYTES, LineReader, TextFormat, decode_line
+from whinchat.data.rows import read_text_cell, require_column
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
 
-# Longest field, in characters: a quote that is never closed would otherwise take in the rest of the file.
-csv.field_size_limit(1 << 20)
-
-_MESSAGE_CHARS = 200
+# The csv module refuses fields of more than 131,072 characters by default.
+csv.field_size_limit(MAX_LINE_BYTES)
+# Longest row that spans lines, in bytes. A quote that is never closed takes in as many, before its line becomes a row.
+_MAX_ROW_BYTES = 1 << 20
+# Parts of a row's fault.
+_UNCLOSED = "a quote is opened and not closed at the end of a field"
+_MISPLACED = "a quote is closed before the end of its field"
+_RETURN = "a carriage return stands outside of quotes"
+_COUNT = "fields, the header has"
+# The first characters of cells that spreadsheets take for formulas (OWASP, "CSV injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CsvFormat(TextFormat):
     """Comma-separated values with the names of the columns in the first line; empty lines are no rows.
 
-    Quoting is that of Python's csv module: a quoted field may hold delimiters, line breaks and doubled quotes.
-    A subclass with another ``delimiter`` is a format of its own.
+    Quoting is that of RFC 4180: a quoted field may hold delimiters, line breaks and doubled quotes. Where a quote is
+    never closed, or is closed elsewhere than at the end of a field, the line alone is a row with a fault: no line is
+    swallowed by another. A subclass with another ``delimiter`` is a format of its own.
     """
 
     name = "csv"
@@ -31,111 +37,110 @@ class CsvFormat(TextFormat):
     delimiter: ClassVar[str] = ","
     delimiter_name: ClassVar[str] = "commas (or tabs, in a file called .tsv)"
 
-    @classmethod
-    def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
-        # newline="" keeps line breaks inside quotes; splitlines would also break at U+2028, which stands in texts.
-        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=cls.delimiter, strict=True)
-        rows: list[Row] = []
-        header: list[str] = []
-        line = 0
-        try:
-            for fields in reader:
-                first_line, line = line + 1, reader.line_num
-                if not fields:
-                    continue
-                if not header:
-                    header = [name.strip() for name in fields]
-                    cls._require_delimiter(header, f"{path}:1")
-                    require_columns(data, header, f"{path}:1")
-                    continue
-                if len(fields) != len(header):
-                    raise DataError(
-                        f"{path}:{first_line}: {len(fields)} fields where the header has {len(header)}; "
-                        'put a text with delimiters or line breaks in "quotes"'
-                    )
-                cells = dict(zip(header, fields, strict=True))
-                rows.append(Row(cells[data.text_column], cells[data.label_column], f"{path}:", first_line))
-        except csv.Error as fault:
-            raise DataError(
-                f"{path}:{line + 1}: cannot be parsed from here on ({fault}); "
-                'inside a quoted text, double each quote: ""'
-            ) from fault
-        return require_rows(rows, str(path))
-
-    @classmethod
-    def _require_delimiter(cls, header: Sequence[str], where: str) -> None:
-        if len(header) == 1 and any(other in header[0] for other in ",;\t|"):
-            raise DataError(
-                f"{where}: the header {header[0]!r} is not separated by {cls.delimiter_name}; save it that way"
-            )
-
     def read_columns(self) -> tuple[str, ...]:
-        with self.path.open("rb") as file:
-            fields, fault = next(self._parse(DecodedLines(file, skip_bom(file))), (None, ""))
-        if fields is None:
+        with self.open_lines() as lines:
+            number, (fields, fault) = next(self.split_rows(lines), (1, ([], "")))
+        where = f"{self.path}:{number}"
+        if not fields:
             raise DataError(f"{self.path}: the file is empty; give one with a header and rows")
         if fault:
-            raise DataError(
-                f"{self.path}: the header cannot be read: {fault[:_MESSAGE_CHARS]}; save the file as UTF-8 text with "
-                "line breaks as Linux or Windows writes them"
-            )
+            raise DataError(f"{where}: the header cannot be read: {fault}; {self.repair_advice(fault)}")
         # A labelled table repeats the header as it was written; names are compared without the space around them.
         self._fields = tuple(fields)
         names = tuple(name.strip() for name in fields)
-        if self.text_column not in names:
-            self._require_delimiter(names, str(self.path))
-        require_column(self.text_column, names, "--text-column", str(self.path))
+        if len(names) == 1 and self.text_column not in names and any(other in names[0] for other in ",;\t|"):
+            raise DataError(
+                f"{where}: the header {names[0]!r} is not separated by {self.delimiter_name}; save it that way"
+            )
+        require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
         return names
+
+    def column_values(self, block: Block, column: str) -> Sequence[object]:
+        index = self.names.index(column)
+        return [row[index] if index < len(row) else None for row in block.rows]
+
+    def repair_advice(self, fault: str) -> str:
+        if any(kind in fault for kind in (_UNCLOSED, _MISPLACED, _RETURN, _COUNT)):
+            return 'put a text with delimiters, quotes or line breaks in "quotes", and double each quote in it: ""'
+        return super().repair_advice(fault)
 
     def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
         width = len(self.names)
         with path.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out, delimiter=self.delimiter, lineterminator="\n")
             for index, row in enumerate(block.rows):
                 # The fault of a row with surplus fields quotes them, so they are not lost.
                 cells = [*row[:width], *[""] * (width - len(row))]
-                writer.writerow([*cells, *(_format_cell(values[index]) for values in columns.values())])
+                out.write(self._format_row([*cells, *(_format_cell(values[index]) for values in columns.values())]))
 
-    def skip_header(self, file: BinaryIO) -> int:
-        lines = DecodedLines(file, skip_bom(file))
-        next(self._parse(lines))
-        return lines.end
+    def skip_header(self, lines: LineReader) -> None:
+        next(self.split_rows(lines))
 
-    def row_ends(self, file: BinaryIO, start: int) -> Iterator[int]:
-        lines = DecodedLines(file, start)
-        for _ in self._parse(lines):
-            yield lines.end
-
-    def read_rows(self, file: BinaryIO) -> Iterator[tuple[Any, str, str]]:
-        width, text_index = len(self.names), self.names.index(self.text_column)
-        for row, fault in self._parse(DecodedLines(file)):
-            if not fault and len(row) != width:
-                surplus = f": {_quote(row[width:])}" if len(row) > width else ""
-                yield row, "", f"{len(row)} fields, the header has {width}{surplus}"
-            else:
-                yield row, "" if fault else row[text_index], fault
-
-    def _parse(self, lines: DecodedLines) -> Iterator[tuple[list[str], str]]:
-        """Yield the fields of each row, and its fault."""
-        reader = csv.reader(lines, delimiter=self.delimiter)
+    def split_rows(self, lines: LineReader) -> Iterator[tuple[int, tuple[list[str], str]]]:
+        """Yield the fields of each row and the fault of its quotes or bytes; see the base class."""
+        row_lines = _RowLines(lines)
+        reader = csv.reader(row_lines, delimiter=self.delimiter, strict=True)
         while True:
-            lines.lines.clear()
+            row_lines.begin()
             try:
-                row = next(reader)
+                fields = next(reader)
             except StopIteration:
                 return
-            except csv.Error as fault:
-                # The reader goes on behind the line that it could not read.
-                lines.take_fault()
-                yield [], f"not CSV ({fault}): {_quote(''.join(lines.lines))}"
-                continue
-            if row:
-                yield row, lines.take_fault()
+            except (csv.Error, _RowTooLongError):
+                fields = None
+            if fields is None or self._looks_like_rows(row_lines.taken):
+                yield row_lines.number, self._read_alone(row_lines)
+            elif fields:
+                yield row_lines.number, (fields, row_lines.fault)
+
+    def read_row(self, split: tuple[list[str], str]) -> tuple[list[str], str, str]:
+        fields, fault = split
+        width = len(self.names)
+        if len(fields) != width:
+            surplus = f": {json.dumps(fields[width:], ensure_ascii=False)}" if len(fields) > width else ""
+            counted = f"{len(fields)} {_COUNT} {width}{surplus}"
+            fault = f"{fault}; {counted}" if fault else counted
+        if fault:
+            return fields, "", fault
+        return fields, *read_text_cell(fields[self.names.index(self.text_column)], self.text_column)
 
     def header(self, added: Sequence[str]) -> bytes:
-        line = io.StringIO()
-        csv.writer(line, delimiter=self.delimiter, lineterminator="\n").writerow([*self._fields, *added])
-        return line.getvalue().encode()
+        return self._format_row([*self._fields, *added]).encode()
+
+    def _split_alone(self, line: str) -> list[str]:
+        """Return the fields of a line by its delimiters only, with quotes as they are."""
+        return line.rstrip("\r\n").split(self.delimiter)
+
+    def _read_alone(self, row_lines: "_RowLines") -> tuple[list[str], str]:
+        """Make a row of the first line that was taken, and return the other lines to be read again."""
+        several = len(row_lines.taken) > 1
+        line, encoding_fault = decode_line(row_lines.keep_first())
+        fields = self._split_alone(line)
+        unquoted = _RETURN if "\r" in "".join(fields) else _MISPLACED
+        return fields, encoding_fault or (_UNCLOSED if several or row_lines.ended else unquoted)
+
+    def _looks_like_rows(self, taken: Sequence[bytes]) -> bool:
+        """Return whether lines that one pair of quotes joins are more likely rows of their own.
+
+        Each line has as many fields as the header, and, since texts hold commas more often than tabs, the same field of
+        all of them is a number where fields are not separated by tabs.
+        """
+        width = len(self.names)
+        if len(taken) < 2 or width < 2:
+            return False
+        rows = [self._split_alone(decode_line(line)[0]) for line in taken]
+        if any(len(row) != width for row in rows):
+            return False
+        return self.delimiter == "\t" or any(all(map(_is_number, column)) for column in zip(*rows, strict=True))
+
+    def _format_row(self, cells: Sequence[str]) -> str:
+        return self.delimiter.join(self._quote(cell, alone=len(cells) == 1) for cell in cells) + "\n"
+
+    def _quote(self, cell: str, alone: bool) -> str:
+        if self.escape_formulas and cell.startswith(_FORMULA_STARTS):
+            cell = f"'{cell}"
+        if any(special in cell for special in (self.delimiter, '"', "\n", "\r")) or (alone and not cell):
+            return '"' + cell.replace('"', '""') + '"'
+        return cell
 
 
 class TsvFormat(CsvFormat):
@@ -146,9 +151,61 @@ class TsvFormat(CsvFormat):
     delimiter_name = "tabs"
 
 
-def _quote(value: Any) -> str:
-    """Return ``value`` as JSON for a message, with characters beyond ASCII as they are."""
-    return json.dumps(value, ensure_ascii=False)
+class _RowTooLongError(Exception):
+    """A row spans more lines than it may."""
+
+
+class _RowLines:
+    """Iterate over lines for the csv module, and remember those of the row that is being read.
+
+    Attributes:
+        taken: the lines that were taken since ``begin``.
+        number: number of the first of them.
+        fault: why a taken line is not UTF-8, or an empty string.
+        ended: whether the file ended.
+    """
+
+    def __init__(self, lines: LineReader) -> None:
+        self._lines = lines
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new row."""
+        self.taken: list[bytes] = []
+        self.number = self._lines.number + 1
+        self._bytes = 0
+        self.fault = ""
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._bytes > _MAX_ROW_BYTES and len(self.taken) > 1:
+            raise _RowTooLongError
+        try:
+            raw = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.taken.append(raw)
+        self._bytes += len(raw)
+        line, fault = decode_line(raw)
+        self.fault = self.fault or fault
+        return line
+
+    def keep_first(self) -> bytes:
+        """Return the first line that was taken, and have the others read again."""
+        self._lines.put_back(self.taken[1:])
+        return self.taken[0]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _format_cell(value: Any) -> str:

@@ -3,99 +3,123 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple, NoReturn
 
-from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, read_text_cell
-from whinchat.data.formats.text_format import TextFormat, skip_bom
-from whinchat.data.rows import Row, labelled_row, require_columns, require_rows, text_lines
-from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.data.formats.table_format import PREFIX_ADVICE, Block, Columns, ColumnTypes
+from whinchat.data.formats.text_format import LineReader, TextFormat, decode_line
+from whinchat.data.rows import read_text_cell
+from whinchat.errors import DataError, nearest
+
+_NOT_JSON = "not JSON"
+_NO_OBJECT = "not an object"
+_LINE_FAULTS = (_NOT_JSON, _NO_OBJECT)
+_WHITE_SPACE = b" \t\r\n"
+
+
+class JsonRow(NamedTuple):
+    """One row.
+
+    Attributes:
+        source: the JSON object as it stands in the file; an object with the key "line" for a line that holds none.
+        cells: the keys and values of the object.
+        is_object: whether the line holds an object.
+    """
+
+    source: str
+    cells: dict[str, Any]
+    is_object: bool
 
 
 class JsonlFormat(TextFormat):
-    """One JSON object a line, with columns as keys; blank lines are no rows."""
+    """One JSON object a line, with columns as keys; blank lines are no rows.
+
+    A labelled table repeats each object as it was written, so that no number, escape or order of keys changes.
+    """
 
     name = "jsonl"
     suffixes = (".jsonl", ".ndjson")
 
-    @classmethod
-    def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
-        rows = []
-        for number, line in enumerate(text_lines(path), 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            cells = _parse_strictly(line, where)
-            if not isinstance(cells, dict):
-                raise DataError(
-                    f"{where}: holds a {type(cells).__name__}; each line must hold one object such as "
-                    f'{{"{data.text_column}": "...", "{data.label_column}": "..."}}'
-                )
-            require_columns(data, list(cells), where)
-            rows.append(labelled_row(cells[data.text_column], cells[data.label_column], data, f"{path}:", number))
-        return require_rows(rows, str(path))
-
     def read_columns(self) -> tuple[str, ...]:
-        with self.path.open("rb") as file:
-            self.skip_header(file)
-            row, _, _ = next(self.read_rows(file), ({}, "", ""))
-        return tuple(row)
+        """Return the keys of the first row; none where it cannot be read."""
+        with self.open_lines() as lines:
+            for _, line in self.split_rows(lines):
+                row, _, _ = self.read_row(line)
+                return tuple(row.cells) if row.is_object else ()
+        return ()
+
+    def require_unused(self, columns: Sequence[str]) -> None:
+        """Check every row, since rows may differ in their keys; see the base class."""
+        wanted = set(columns)
+        quoted = [json.dumps(name, ensure_ascii=False).encode() for name in columns]
+        with self.open_lines() as lines:
+            for number, line in self.split_rows(lines):
+                # Most lines need no parser: a key stands there as it is, unless it is spelled with escapes.
+                if (b"\\" in line or any(name in line for name in quoted)) and (
+                    taken := sorted(wanted & set(self.read_row(line)[0].cells))
+                ):
+                    raise DataError(f"{self.path}:{number}: has a column {taken[0]!r} already; {PREFIX_ADVICE}")
+
+    def repair_advice(self, fault: str) -> str:
+        if fault.startswith(_LINE_FAULTS):
+            return 'each line must hold one object such as {"text": "...", "label": "..."}; repair or remove that line'
+        return super().repair_advice(fault)
+
+    def column_values(self, block: Block, column: str) -> Sequence[object]:
+        return [row.cells.get(column) for row in block.rows]
 
     def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
         """Write the objects with the added keys; a line that holds no object is kept under the key "line"."""
-        with path.open("wb") as out:
+        with path.open("w", encoding="utf-8", newline="\n") as out:
             for index, row in enumerate(block.rows):
-                if taken := sorted(set(row) & set(columns)):
-                    raise DataError(f"{self.path}: a row has the key {taken[0]!r} already; choose another --prefix")
-                cells = {**row, **{name: values[index] for name, values in columns.items()}}
-                try:
-                    out.write(json.dumps(cells, ensure_ascii=False).encode() + b"\n")
-                except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
-                    out.write(json.dumps(cells).encode() + b"\n")
+                if taken := sorted(set(row.cells) & set(columns)):
+                    where = f"{self.path}:{block.numbers[index]}"
+                    raise DataError(f"{where}: has a column {taken[0]!r} already; {PREFIX_ADVICE}")
+                added = {name: values[index] for name, values in columns.items()}
+                members = json.dumps(added, ensure_ascii=False, allow_nan=False)[1:]
+                out.write(f"{row.source[:-1]}{', ' if row.cells else ''}{members}\n")
 
-    def skip_header(self, file: BinaryIO) -> int:
-        return skip_bom(file)
+    def split_rows(self, lines: LineReader) -> Iterator[tuple[int, bytes]]:
+        for line in lines:
+            if stripped := line.strip(_WHITE_SPACE):
+                yield lines.number, stripped
 
-    def row_ends(self, file: BinaryIO, start: int) -> Iterator[int]:
-        end = start
-        for line in file:
-            end += len(line)
-            if line.strip():
-                yield end
-
-    def read_rows(self, file: BinaryIO) -> Iterator[tuple[Any, str, str]]:
-        for line in file:
-            if line.strip():
-                yield self._read_row(line.rstrip(b"\r\n"))
-
-    def _read_row(self, raw: bytes) -> tuple[Any, str, str]:
+    def read_row(self, split: bytes) -> tuple[JsonRow, str, str]:
+        line, fault = decode_line(split)
+        if fault:
+            return _kept_line(line), "", fault
         try:
-            row = json.loads(raw)
-        except (ValueError, RecursionError) as fault:  # a ValueError is about JSON, UTF-8 or an integer's length
-            reason = "nested too deeply" if isinstance(fault, RecursionError) else fault
-            return {"line": _decode(raw)}, "", f"not JSON ({reason})"
-        if not isinstance(row, dict):
-            return {"line": _decode(raw)}, "", f"a {type(row).__name__}, not an object"
-        if self.text_column not in row:
-            return row, "", f"no key {self.text_column!r}"
-        return row, *read_text_cell(row[self.text_column], self.text_column)
+            cells = _DECODER.decode(line)
+        except RecursionError:
+            return _kept_line(line), "", f"{_NOT_JSON} (nested too deeply)"
+        except ValueError as error:
+            # An integer's length has a limit, too, and the message goes on about how to change the limit.
+            return _kept_line(line), "", f"{_NOT_JSON} ({str(error).partition(';')[0]})"
+        if not isinstance(cells, dict):
+            return _kept_line(line), "", f"{_NO_OBJECT} (a {type(cells).__name__})"
+        row = JsonRow(line, cells, is_object=True)
+        if self.text_column not in cells:
+            return row, "", f"no key {self.text_column!r}{nearest(self.text_column, cells).removesuffix('.')}"
+        return row, *read_text_cell(cells[self.text_column], self.text_column)
 
     def header(self, added: Sequence[str]) -> bytes:
         return b""
 
 
-def _parse_strictly(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as fault:
-        raise DataError(
-            f"{where}: not valid JSON at column {fault.colno} ({fault.msg}); each line must hold one object"
-        ) from None
-    except RecursionError:
-        raise DataError(f"{where}: JSON nested too deeply; each line must hold one flat object") from None
-    except ValueError as fault:  # an integer of thousands of digits
-        raise DataError(f"{where}: holds a number that cannot be read ({fault}); shorten it or quote it") from None
+def _kept_line(line: str) -> JsonRow:
+    cells = {"line": line}
+    return JsonRow(json.dumps(cells, ensure_ascii=False), cells, is_object=False)
 
 
-def _decode(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    cells = dict(pairs)
+    if len(cells) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in cells if keys.count(key) > 1)!r} stands twice in an object")
+    return cells
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_of, parse_constant=_refuse_constant)

@@ -2,16 +2,23 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from whinchat.data.formats.table_format import Block, BlockLocation, Columns, ColumnTypes, TableFormat, read_text_cell
-from whinchat.data.rows import Row, labelled_rows, require_column, require_columns
+from whinchat.data.formats.table_format import (
+    TEXT_COLUMN_KEY,
+    Block,
+    BlockLocation,
+    Columns,
+    ColumnTypes,
+    TableFormat,
+)
+from whinchat.data.rows import class_names_for, read_text_cell, reading, require_column
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
 
 _ARROW_TYPES = {str: pyarrow.string(), float: pyarrow.float64(), bool: pyarrow.bool_()}
 
@@ -22,56 +29,70 @@ class ParquetFormat(TableFormat):
     name = "parquet"
     suffixes = (".parquet",)
 
-    @classmethod
-    def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
-        """Read the rows, with the label names that ``datasets`` stored beside integers; see the base class."""
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                require_columns(data, file.schema_arrow.names, str(path))
-                table = file.read(columns=[data.text_column, data.label_column])
-                class_names = _stored_class_names(file.schema_arrow.metadata, data.label_column)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; check data.source") from None
-        except (pyarrow.ArrowException, OSError) as fault:
-            raise DataError(f"{_unreadable(path, fault)}; write it again") from fault
-        texts, labels = table[data.text_column].to_pylist(), table[data.label_column].to_pylist()
-        return labelled_rows(texts, labels, class_names, data, str(path))
+    # Where the last block ended: its row group, the next row in the group, the rest of the batch, and further batches.
+    _group = -1
+    _next_row = 0
+    _rest: Any = None
+    _batches: Iterator[Any] = iter(())
 
     def read_columns(self) -> tuple[str, ...]:
-        try:
-            names = tuple(pyarrow.parquet.read_schema(self.path).names)
-        except (pyarrow.ArrowException, OSError) as fault:
-            raise DataError(_unreadable(self.path, fault)) from None
-        require_column(self.text_column, names, "--text-column", str(self.path))
-        return names
+        with _reading_parquet(self.path):
+            schema = pyarrow.parquet.read_schema(self.path)
+        require_column(self.text_column, schema.names, TEXT_COLUMN_KEY, str(self.path))
+        text_type = schema.field(self.text_column).type
+        if not _holds_text(text_type):
+            raise DataError(
+                f"{self.path}: {self.text_column!r} holds {text_type}, not text; name the column of the texts with "
+                f"{TEXT_COLUMN_KEY}"
+            )
+        self._class_names = _stored_class_names(schema.metadata)
+        return tuple(schema.names)
 
     def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
         """Yield blocks from the file's own index, without reading rows; no block spans two row groups."""
-        number = 0
-        metadata = pyarrow.parquet.read_metadata(self.path)
+        number, rows_before = 0, 0
+        with _reading_parquet(self.path):
+            metadata = pyarrow.parquet.read_metadata(self.path)
         for group in range(metadata.num_row_groups):
             group_rows = metadata.row_group(group).num_rows
             for first in range(0, group_rows, rows):
-                yield BlockLocation(number, (group, first), min(rows, group_rows - first))
+                yield BlockLocation(number, (group, first, rows_before + first), min(rows, group_rows - first))
                 number += 1
+            rows_before += group_rows
 
     def read_block(self, location: BlockLocation) -> Block:
-        """Read the row group in batches up to the end of the block, so that memory does not grow with the group."""
-        group, first = location.start
+        """Read the block in batches, going on where the last block ended: each row group is read once, in order."""
+        group, first, rows_before = location.start
         end = first + location.rows
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            batch_start, slices = 0, []
-            for batch in file.iter_batches(batch_size=location.rows, row_groups=[group]):
-                low, high = max(first, batch_start), min(end, batch_start + len(batch))
+        slices = []
+        with _reading_parquet(self.path):
+            if group != self._group or first < self._next_row:
+                file = pyarrow.parquet.ParquetFile(self.path)
+                self._batches = file.iter_batches(batch_size=location.rows, row_groups=[group])
+                self._group, self._next_row, self._rest = group, 0, None
+            while self._next_row < end:
+                batch = next(self._batches) if self._rest is None else self._rest
+                low, high = max(first - self._next_row, 0), min(end - self._next_row, len(batch))
                 if low < high:
-                    slices.append(batch.slice(low - batch_start, high - low))
-                batch_start += len(batch)
-                if batch_start >= end:
-                    break
-            table = pyarrow.Table.from_batches(slices, file.schema_arrow)
-        cells = (read_text_cell(value, self.text_column) for value in table[self.text_column].to_pylist())
+                    slices.append(batch.slice(low, high - low))
+                self._rest = batch.slice(high) if high < len(batch) else None
+                self._next_row += high
+            table = pyarrow.Table.from_batches(slices)
+        cells = [self._read_text(value) for value in table[self.text_column]]
         texts, faults = zip(*cells, strict=True)
-        return Block(table, texts, faults)
+        return Block(table, texts, faults, tuple(range(rows_before + 1, rows_before + 1 + location.rows)))
+
+    def column_values(self, block: Block, column: str) -> Sequence[object]:
+        """Return the cells, with the label names that ``datasets`` stored beside integers; see the base class."""
+        with _reading_parquet(self.path):
+            values = block.rows[column].to_pylist()
+        return class_names_for(values, self._class_names.get(column, ()))
+
+    def _read_text(self, value: Any) -> tuple[str, str]:
+        try:
+            return read_text_cell(value.as_py(), self.text_column)
+        except UnicodeDecodeError as error:
+            return "", f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
 
     def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
         table = block.rows
@@ -88,17 +109,34 @@ class ParquetFormat(TableFormat):
                 out.write_table(pyarrow.parquet.read_table(part, schema=schema))
 
 
-def _unreadable(path: Path, fault: Exception) -> str:
-    return f"{path}: cannot be read as Parquet ({' '.join(str(fault).split())})"
+@contextmanager
+def _reading_parquet(path: Path) -> Iterator[None]:
+    with reading(path):
+        try:
+            yield
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
+            if isinstance(fault, OSError) and fault.errno is not None:  # of the operating system, not of pyarrow
+                raise
+            reason = " ".join(str(fault).split())
+            raise DataError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from fault
 
 
-def _stored_class_names(metadata: dict[bytes, bytes] | None, column: str) -> list[str] | None:
-    """Return the names of a ClassLabel column, which ``datasets`` stores in the metadata of the schema."""
+def _holds_text(data_type: Any) -> bool:
+    types = pyarrow.types
+    if types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    return any(test(data_type) for test in tests)
+
+
+def _stored_class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Return the names of each ClassLabel column, which ``datasets`` stores in the metadata of the schema."""
     try:
-        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        listed = {column: feature.get("names") for column, feature in features.items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    return {column: list(map(str, names)) for column, names in listed.items() if isinstance(names, list)}
 
 
 def _arrow_fields(column_types: ColumnTypes) -> list[Any]:

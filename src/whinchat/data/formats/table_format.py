@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from whinchat.data.rows import Row, text_fault
+from whinchat.data.rows import NAME_COLUMNS, Row, empty_fault, labelled_row, require_columns, require_rows
+from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
+
+# Rows that are read together for training.
+_ROWS_PER_BLOCK = 1000
+PREFIX_ADVICE = "choose a prefix for the added columns (--prefix)"
+# What names the column of the texts, for messages.
+TEXT_COLUMN_KEY = "data.text_column (to predict: --text-column)"
 
 
 @dataclass(frozen=True)
@@ -19,8 +26,8 @@ class BlockLocation:
 
     Attributes:
         number: position of the block among the blocks of the table, from 0.
-        start: where the block begins, in the format's own terms: (byte offset,) in a text file, (row group, row in the
-            group) in a Parquet file.
+        start: where the block begins, in the format's own terms: (byte offset, lines before) in a text file, (row
+            group, row in the group, rows before) in a Parquet file.
         rows: number of rows.
     """
 
@@ -37,11 +44,13 @@ class Block:
         rows: the rows in the format's own representation; only the format that read them looks inside.
         texts: the text of each row; empty where the row cannot be read.
         faults: the fault of each row; empty for a row without one.
+        numbers: where each row begins in the file: its line or row number, from 1.
     """
 
     rows: Any
     texts: tuple[str, ...]
     faults: tuple[str, ...]
+    numbers: tuple[int, ...]
 
 
 # Added columns: the type of the cells (str, float or bool) by name, and the cells of a block by name, with None for an
@@ -53,37 +62,71 @@ Columns = dict[str, list[Any]]
 class TableFormat(ABC):
     """A format of table files, such as CSV.
 
-    The class reads files for training and evaluation: strictly, so that a bad row is an error. An instance is one open
-    table that is predicted on, block by block: no row is lost or moved, and a row that cannot be read is written back
-    as it is, with its fault in an added column.
+    An instance is one open table, which is read block by block. Training and prediction read the same blocks.
+    Prediction neither loses nor moves a row; a row that cannot be read is written back as it is, with its fault in an
+    added column. For training and evaluation, such a row is an error.
 
     Class attributes:
         name: the value of ``data.format`` that chooses this format in a recipe; CSV and TSV share "csv".
         suffixes: endings of the format's file names, in lower case and with the dot.
+        before_number: what stands between path and number where a message names a row, such as ``my.csv:12``.
 
     Attributes:
         path: the file.
         text_column: name of the column with the texts.
+        escape_formulas: whether cells that a spreadsheet would run as formulas are written with an apostrophe before
+            them, in the formats that spreadsheets open as text.
         names: the columns of the table, from ``read_columns``.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    before_number: ClassVar[str] = " row "
 
-    def __init__(self, path: Path, text_column: str) -> None:
+    def __init__(self, path: Path, text_column: str, *, escape_formulas: bool = False) -> None:
         self.path = path
         self.text_column = text_column
+        self.escape_formulas = escape_formulas
+        self.names: tuple[str, ...] = ()
         self.names = self.read_columns()
 
     @classmethod
-    @abstractmethod
     def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
         """Read the text and the label of every row of the file at ``path``, for training or evaluation.
+
+        A row without a text or a label has an empty string there, so that all such rows can be reported together.
 
         Raises:
             DataError: the file or a row of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
                 or there are no rows. The message names the file and the row.
         """
+        table = cls(path, data.text_column)
+        if table.names:
+            require_columns(data, table.names, str(path))
+        locations = table.locate_blocks(_ROWS_PER_BLOCK, lambda _: None)
+        rows = [row for location in locations for row in table._labelled_rows(table.read_block(location), data)]
+        return require_rows(rows, str(path))
+
+    def _labelled_rows(self, block: Block, data: DataConfig) -> Iterator[Row]:
+        origin = f"{self.path}{self.before_number}"
+        labels = self.column_values(block, data.label_column)
+        for number, text, fault, label in zip(block.numbers, block.texts, block.faults, labels, strict=True):
+            if fault and fault != empty_fault(self.text_column):
+                raise DataError(f"{origin}{number}: {fault}; {self.repair_advice(fault)}")
+            yield labelled_row(text, label, data, origin, number)
+
+    def repair_advice(self, fault: str) -> str:
+        """Return what to do about the ``fault`` of a row."""
+        return f"repair or remove that row, or name {NAME_COLUMNS}"
+
+    def require_unused(self, columns: Sequence[str]) -> None:
+        """Check that no row has one of ``columns``, the names of columns to add.
+
+        Raises:
+            DataError: the table has such a column.
+        """
+        if taken := [name for name in columns if name in self.names]:
+            raise DataError(f"{self.path}: has a column {taken[0]!r} already; {PREFIX_ADVICE}")
 
     @abstractmethod
     def read_columns(self) -> tuple[str, ...]:
@@ -105,6 +148,13 @@ class TableFormat(ABC):
         """Read one block. Blocks may be read in any order and by several processes."""
 
     @abstractmethod
+    def column_values(self, block: Block, column: str) -> Sequence[object]:
+        """Return the cell of each row of ``block`` in ``column``; None for a row without such a cell.
+
+        The cell of a row with a fault may be anything, and is not used.
+        """
+
+    @abstractmethod
     def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
         """Write the rows of ``block``, with the added ``columns`` at the end, as the file ``path``.
 
@@ -115,9 +165,3 @@ class TableFormat(ABC):
     @abstractmethod
     def join_parts(self, parts: Sequence[Path], path: Path, column_types: ColumnTypes) -> None:
         """Write the whole table to ``path`` from the files that ``write_part`` wrote, in order; there may be none."""
-
-
-def read_text_cell(value: object, column: str) -> tuple[str, str]:
-    """Return the text of a cell and its fault, one of which is empty."""
-    fault = f"{column!r} holds nothing" if value is None else text_fault(value, column)
-    return ("", fault) if fault else (str(value), "")

@@ -1,10 +1,11 @@
 """The registry of table formats, which training, prediction and the server share."""
 
-import os
 from pathlib import Path
 from pkgutil import resolve_name
 
 from whinchat.data.formats.table_format import TableFormat
+from whinchat.data.formats.text_format import GZIP_SUFFIX, TextFormat
+from whinchat.data.rows import require_file
 from whinchat.errors import DataError
 
 # Suffix -> format. The formats of whinchat are named here and imported when a file needs them: pyarrow is slow to load.
@@ -42,38 +43,59 @@ def table_suffixes() -> tuple[str, ...]:
     return tuple(_FORMATS)
 
 
+def table_suffix(path: Path) -> str:
+    """Return the suffix of a file's name in lower case; with the suffix before it where the file is compressed."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + suffix if suffix == GZIP_SUFFIX else suffix
+
+
+def table_stem(path: Path) -> str:
+    """Return the name of a file without ``table_suffix``."""
+    return path.name[: len(path.name) - len(table_suffix(path))]
+
+
 def find_table_format(path: Path, name: str = "auto") -> type[TableFormat] | None:
     """Return the format of the file at ``path``: that of its suffix, or else the first format called ``name``.
 
     Args:
-        path: a file, whose suffix may be in upper case.
-        name: ``data.format`` of a recipe; "auto" goes by the suffix alone.
+        path: a file, whose suffix may be in upper case, and may be followed by ``.gz`` in a text format.
+        name: ``data.format`` of a recipe, for a file whose suffix no format has; "auto" goes by the suffix alone.
 
     Returns:
-        The format; None where no format has the suffix, or that name.
+        The format; None where no format has the suffix or the name, or the format cannot be compressed.
     """
-    suffix = path.suffix.lower()
-    by_suffix = _load(suffix) if suffix in _FORMATS else None
-    if name == "auto" or (by_suffix is not None and by_suffix.name == name):
-        return by_suffix
-    return next((table_format for table_format in map(_load, _FORMATS) if table_format.name == name), None)
+    suffix = table_suffix(path)
+    plain = suffix.removesuffix(GZIP_SUFFIX)
+    if plain in _FORMATS:
+        fitting = iter([_load(plain)])
+    else:
+        fitting = (table_format for table_format in map(_load, _FORMATS) if table_format.name == name)
+    table_format = next(fitting, None)
+    if table_format is None or (plain != suffix and not issubclass(table_format, TextFormat)):
+        return None
+    return table_format
 
 
-def open_table(path: Path, text_column: str) -> TableFormat:
+def open_table(
+    path: Path, text_column: str, *, format_name: str = "auto", escape_formulas: bool = False
+) -> TableFormat:
     """Open the table in ``path`` for prediction.
+
+    Args:
+        path: the file.
+        text_column: name of the column with the texts.
+        format_name: ``data.format`` of the classifier's recipe, for a file whose suffix no format has.
+        escape_formulas: see ``TableFormat``.
 
     Raises:
         DataError: the file is missing, has an unknown format, lacks ``text_column`` or cannot be read.
     """
     advice = f"give a {', '.join(table_suffixes())} file or a folder of them"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; {advice}")
-    table_format = find_table_format(path)
+    require_file(path, advice)
+    table_format = find_table_format(path, format_name)
     if table_format is None:
         raise DataError(f"{path}: is not a table that whinchat can label; {advice}")
-    if not os.access(path, os.R_OK):
-        raise DataError(f"{path}: cannot be read; check its permissions")
-    return table_format(path, text_column)
+    return table_format(path, text_column, escape_formulas=escape_formulas)
 
 
 def _load(suffix: str) -> type[TableFormat]:
