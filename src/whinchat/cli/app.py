@@ -50,6 +50,14 @@ def _root(
     ] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Show the log messages of the libraries.")] = False,
 ) -> None:
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise WhinchatError(
+                f"{argument}: the argument holds bytes that are not UTF-8; set the terminal to UTF-8, or rename the "
+                "file"
+            ) from None
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     if not verbose:
         # Warnings that the libraries address to their own developers.

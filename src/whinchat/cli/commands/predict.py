@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rich.text import Text
 from typer import Argument, Option
 
 import whinchat
 from whinchat.cli.options import ClassifierArg, JsonOption, out_option, parse_run_names
 from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
 from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
+from whinchat.data.formats.table_registry import find_table_format
 from whinchat.errors import DataError
 
 
@@ -20,7 +23,9 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     run_folder: ClassifierArg,
     texts: Annotated[
         list[str] | None,
-        Argument(help="Texts to label; by default, each line of standard input. With --out, a table or a folder."),
+        Argument(
+            help="Texts to label; by default, or for -, each line of standard input. With --out, a table or a folder."
+        ),
     ] = None,
     output: Annotated[
         Path | None, out_option("Label a table, or each table in a folder, into this path.", "OUTPUT")
@@ -46,8 +51,9 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
 
         whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
 
-    With --json, texts give one JSON object a line, in the order of the texts. A text that the model's chat template
-    refuses has an error in place of a label.
+    With --json, texts give one JSON object a line, in the order of the texts. An empty text, and a text that the
+    model's chat template refuses, have an error in place of a label. The name of a table that is there is refused as a
+    text: to label the rows of a table, add --out.
 
     With --out, the labelled table has the rows of the input in their order, and additional columns: label, unsure, the
     probability of each label, and error, which says why a row could not be read. Finished parts are kept: the same
@@ -55,11 +61,16 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     the work, on this machine or on the cluster that RAY_ADDRESS names; the output is the same, byte for byte.
     """
     if output is None:
-        texts = texts or _read_lines()
+        if texts and texts != ["-"]:
+            _check_for_files(texts)
+        else:
+            texts = _read_lines()
         if not texts:
             raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
+        if not any(map(str.strip, texts)):
+            raise DataError(f"predict: {_EMPTY}; an answer to it would mean nothing")
         predictor = whinchat.Predictor.load(run_folder)
-        faults = [predictor.engine.template.fault(text) for text in texts]
+        faults = [predictor.engine.template.fault(text) if text.strip() else _EMPTY for text in texts]
         if all(faults):
             raise DataError(f"predict: {faults[0]}")
         predictions = predictor.predict([text for text, fault in zip(texts, faults, strict=True) if not fault])
@@ -158,6 +169,38 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
         allowed_hosts=allowed_host or (),
         api_key=api_key,
     )
+
+
+_EMPTY = "the text is empty"
+
+
+def _check_for_files(texts: Sequence[str]) -> None:
+    """Refuse the name of a table that is there, and point out any other text that may be meant as a file.
+
+    Raises:
+        DataError: a text is the name of a table.
+    """
+    for text in texts:
+        path = Path(text)
+        try:
+            is_file, is_folder = path.is_file(), path.is_dir() and bool(text.strip())
+        except OSError:  # too long for a name
+            continue
+        is_table = find_table_format(path) is not None
+        if is_file and is_table:
+            raise DataError(
+                f"{text}: is a table; to label its rows, add --out and a name for the labelled table; to label the "
+                "name itself, give it on standard input"
+            )
+        if is_file:
+            note = f"a file; to label each of its lines, use `whinchat predict RUN < {text}`"
+        elif is_folder:
+            note = "a folder; to label the tables in it, add --out and a name for the folder of the labelled ones"
+        elif is_table and len(text.split()) == 1:
+            note = "the name of a table, but there is no such file"
+        else:
+            continue
+        err.print(Text(f"note: {text} is labelled as a text. It is also {note}."), soft_wrap=True)
 
 
 def _read_lines() -> list[str]:
