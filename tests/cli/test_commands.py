@@ -211,6 +211,12 @@ def test_evaluate_on_other_data(whinchat: Whinchat, a_run: Path, tmp_path: Path)
     result = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body", "--json")
     assert result.code == 0
     assert json.loads(result.out)["score"]["n"] == 30
+    one_label = [line for line in lines if line.endswith((",label", ",good"))]
+    (tmp_path / "other.csv").write_text("\n".join(one_label), encoding="utf-8")
+    shown = whinchat("evaluate", a_run, "--data", tmp_path / "other.csv", "--set", "data.text_column=body").out
+    assert f"{tmp_path / 'other.csv'}, {len(one_label) - 1} texts" in " ".join(shown.split())
+    assert "train, " not in shown, "nothing was trained on these texts"
+    assert f"bad and fine have no texts in {tmp_path / 'other.csv'}; macro-F1 and macro recall are averages" in shown
 
 
 def test_run_prints_nothing_but_json(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, recall_score
+from scipy.stats import beta, binom
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+)
 
-from whinchat.evaluation.metrics import LabelScores, calibration_metrics, compute_metrics, paired_test
-from whinchat.evaluation.results import Evaluation, Metrics
+from whinchat.evaluation.metrics import LabelScores, calibration_metrics, compute_metrics, macro_f1_of_rows, paired_test
+from whinchat.evaluation.results import Evaluation, LabelMetrics, Metrics
 from whinchat.evaluation.scoring import label_probabilities
 from whinchat.recipe.schema import EvaluateConfig
 from whinchat.storage.json_records import from_json, to_json
@@ -52,20 +59,68 @@ def test_a_case_by_hand() -> None:
     assert found.macro_recall == pytest.approx((2 / 3 + 0 + 1 / 2) / 3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 3)), min_size=1, max_size=60))
 def test_figures_equal_scikit_learns(rows: list[tuple[int, int]]) -> None:
     expected, predicted = [row[0] for row in rows], [row[1] for row in rows]
     found = measured(expected, predicted, ("a", "b", "c", "d"), resamples=100)
-    kwargs = {"labels": [0, 1, 2, 3], "average": "macro", "zero_division": 0}
+    present = sorted(set(expected))
+    kwargs = {"labels": present, "average": "macro", "zero_division": 0}
     assert found.macro_f1 == pytest.approx(f1_score(expected, predicted, **kwargs))
+    assert found.macro_f1 == macro_f1_of_rows(np.array(expected), np.array(predicted), 4)
     assert found.macro_recall == pytest.approx(recall_score(expected, predicted, **kwargs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of answers that are no label of the rows
+        assert found.macro_recall == pytest.approx(balanced_accuracy_score(expected, predicted))
     assert found.accuracy == pytest.approx(accuracy_score(expected, predicted))
     each = precision_recall_fscore_support(expected, predicted, labels=[0, 1, 2, 3], zero_division=0)
-    assert [one.f1 for one in found.per_label] == pytest.approx(list(each[2]))
+    for label, one in enumerate(found.per_label):
+        assert one.f1 == (pytest.approx(each[2][label]) if label in present else None)
+    assert found.absent_labels == tuple("abcd"[label] for label in range(4) if label not in present)
     assert sum(map(sum, found.confusion)) + sum(found.invalid) == found.n == len(rows)
     for true, row in enumerate(found.confusion):
         assert row == tuple(rows.count((true, answer)) for answer in range(4))
         assert found.invalid[true] == rows.count((true, -1))
+
+
+def test_labels_without_rows_are_left_out_of_averages() -> None:
+    found = measured([0, 0, 2, 2, 2], [0, 0, 2, 2, 2])
+    assert (found.accuracy, found.macro_f1, found.macro_recall) == (1, 1, 1)
+    assert found.absent_labels == ("neutral",)
+    assert found.per_label[1] == LabelMetrics("neutral", None, None, None, 0)
+    # An answer with the absent label is an error of the row's own label.
+    wrong = measured([0, 0, 2, 2], [0, 1, 2, 2])
+    assert wrong.macro_recall == pytest.approx((1 / 2 + 1) / 2)
+    assert wrong.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
+    one_class = measured([1, 1, 1], [1, 1, 0])
+    assert (one_class.macro_recall, one_class.macro_f1) == (pytest.approx(2 / 3), pytest.approx(0.8))
+    assert one_class.absent_labels == ("negative", "positive")
+
+
+@pytest.mark.parametrize("rows", [1, 5, 10, 100, 1000])
+def test_no_interval_is_without_width(rows: int) -> None:
+    expected = [row % 2 for row in range(rows)]
+    right = measured(expected, expected, resamples=4000)
+    wrong = measured(expected, [2] * rows, resamples=4000)
+    # Jeffreys' interval of a proportion of 1, which is (q, 1) with the 2.5 % quantile q of Beta(n + 1/2, 1/2).
+    low = beta.ppf(0.025, rows + 0.5, 0.5)
+    for name in ("accuracy", "macro_f1", "macro_recall"):
+        assert right.intervals[name].high == 1
+        assert right.intervals[name].low < 1
+        assert wrong.intervals[name].low == 0
+        assert wrong.intervals[name].high > 0
+    assert right.intervals["accuracy"].low == pytest.approx(low, abs=1.1 / rows if rows > 1 else 1)
+
+
+def test_an_interval_of_a_change_is_without_width_only_where_nothing_changed() -> None:
+    expected, wrong = np.array([0, 1, 2, 0]), np.array([1, 2, 0, 1])
+    settings = EvaluateConfig(bootstrap_resamples=2000)
+    found = paired_test("score", expected, wrong, expected, size=3, settings=settings)
+    assert (found.fixed, found.broken, found.macro_f1_gain) == (4, 0, 1.0)
+    assert found.interval.low < 1
+    assert found.interval.high == 1
+    same = paired_test("score", expected, wrong, wrong, size=3, settings=settings)
+    assert (same.interval.low, same.interval.high, same.mcnemar_p) == (0.0, 0.0, 1.0)
 
 
 def test_all_invalid_is_zero_everywhere() -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whinchat.arena.spec import load_arena
@@ -194,6 +194,7 @@ def test_anchors_and_merge_keys_are_written_out() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40), st.floats(), st.integers())
 def test_every_recipe_that_is_taken_is_read_back_equal(label: str, text: str, rate: float, seed: int) -> None:
     content = {
@@ -210,6 +211,7 @@ def test_every_recipe_that_is_taken_is_read_back_equal(label: str, text: str, ra
     assert Recipe.model_validate(read_yaml(recipe_to_yaml(recipe)).values) == recipe
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.helpers.run_records import labels_of, run_record, with_manifest
-from whinchat.evaluation.results import SliceMetrics, StressResult
+from whinchat.evaluation.results import LabelMetrics, SliceMetrics, StressResult
 from whinchat.recipe.schema import DataConfig
+from whinchat.report.figures.dots import draw_per_label
+from whinchat.report.figures.style import LIGHT
+from whinchat.report.formatting import format_number
 from whinchat.report.limitations import limitations
+from whinchat.report.tables import per_label_table
 
 
 def test_limitations_follow_from_the_record() -> None:
@@ -22,6 +26,29 @@ def test_limitations_follow_from_the_record() -> None:
     notes = " ".join(limitations(replace(record, after=after)))
     assert "is wide (0.100 to 0.900), because only 600 texts were evaluated" in notes
     assert "evaluated on different texts before and after training" in notes
+
+
+def test_limitations_name_labels_without_texts() -> None:
+    record = run_record()
+    assert not any("no texts in" in note for note in limitations(record))
+    first, *others = record.after.score.per_label
+    absent = (LabelMetrics(first.label, None, None, None, 0), *others)
+    score = replace(record.after.score, per_label=absent)
+    record = replace(record, after=replace(record.after, score=score))
+    sentence = (
+        f"{first.label} has no texts in validation; macro-F1 and macro recall are averages over the other labels."
+    )
+    assert sentence in limitations(record)
+    assert not any(f"{first.label} (0)" in note for note in limitations(record))
+    assert per_label_table(record).rows[0][1:] == (
+        "0",
+        *(
+            cell
+            for old in ("precision", "recall", "f1")
+            for cell in (format_number(getattr(record.before.score.per_label[0], old)), "not measured")
+        ),
+    )
+    assert draw_per_label(record.before.score, score, "title", LIGHT) is not None
 
 
 def test_limitations_tell_where_scoring_and_generation_disagree() -> None:

@@ -50,7 +50,8 @@ def load_corpus(recipe: Recipe) -> Corpus:
 def load_split(recipe: Recipe) -> Split:
     """Return the rows to evaluate on, from a source that need not have a train split.
 
-    The rows are those of the split that ``evaluate.split`` names, or all rows of a source that is a single table.
+    The rows are those of the split that ``evaluate.split`` names, or all rows of a source that is a single table. The
+    split is named after the source, since nothing was trained or chosen on it.
 
     Raises:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
@@ -59,7 +60,9 @@ def load_split(recipe: Recipe) -> Split:
     splits = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)
     if wanted not in splits and len(splits) > 1:
         raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
-    return splits.get(wanted) or next(iter(splits.values()))
+    if wanted in splits:
+        return replace(splits[wanted], name=f"{wanted} of {data.source}")
+    return replace(next(iter(splits.values())), name=data.source)
 
 
 def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:

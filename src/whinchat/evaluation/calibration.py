@@ -7,7 +7,6 @@ whinchat gives. Scores are log-probabilities over all strings; calibrated probab
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any, ClassVar, Self
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.metrics import f1_score
 
 from whinchat.errors import ModelError
+from whinchat.evaluation.metrics import macro_f1_of_rows
 from whinchat.recipe.schema import MetricName
 
 Floats = NDArray[np.float64]
@@ -209,8 +208,8 @@ def _best_tau(calibrator: Calibrator, log_probs: NDArray[np.floating[Any]], expe
     standard error of the maximum is taken.
     """
     log_p = calibrator._log_probabilities(log_probs)
-    macro_f1 = partial(f1_score, labels=range(len(calibrator.labels)), average="macro", zero_division=0.0)
-    scores = np.array([macro_f1(expected, decide(log_p, calibrator.prior, tau)) for tau in _TAUS])
+    size = len(calibrator.labels)
+    scores = np.array([macro_f1_of_rows(expected, decide(log_p, calibrator.prior, tau), size) for tau in _TAUS])
     # Two settings on the same rows share most of their error, hence half a standard error (of an accuracy of 0.5).
     slack = 0.5 * np.sqrt(0.25 / len(expected))
     return float(_TAUS[scores >= scores.max() - slack].mean())

@@ -80,16 +80,26 @@ def unregister_metric(name: str) -> None:
 
 
 def macro_f1(matrices: Any) -> Any:
-    """Return the F1 of each label averaged over labels, (R,), of confusion matrices (R, K, K + 1)."""
+    """Return the F1 of each label averaged over the labels with rows, (R,), of confusion matrices (R, K, K + 1)."""
     size = matrices.shape[1]
     hits = matrices.diagonal(axis1=1, axis2=2)  # (R, K)
     support, answered = matrices.sum(axis=2), matrices[:, :, :size].sum(axis=1)
-    return (2 * hits / (support + answered).clip(min=1)).mean(axis=1)
+    return _mean_of_labels_with_rows(2 * hits / (support + answered).clip(min=1), support)
 
 
 def macro_recall(matrices: Any) -> Any:
-    """Return the recall of each label averaged over labels, (R,), of confusion matrices (R, K, K + 1)."""
-    return (matrices.diagonal(axis1=1, axis2=2) / matrices.sum(axis=2).clip(min=1)).mean(axis=1)
+    """Return the recall of each label averaged over the labels with rows, (R,), of confusion matrices (R, K, K + 1).
+
+    scikit-learn's ``balanced_accuracy_score`` leaves out labels without rows, too.
+    """
+    support = matrices.sum(axis=2)
+    return _mean_of_labels_with_rows(matrices.diagonal(axis1=1, axis2=2) / support.clip(min=1), support)
+
+
+def _mean_of_labels_with_rows(values: Any, support: Any) -> Any:
+    """Average ``values`` (R, K) over the labels whose ``support`` (R, K) is above zero, (R,)."""
+    has_rows = support > 0
+    return (values * has_rows).sum(axis=1) / has_rows.sum(axis=1).clip(min=1)
 
 
 def accuracy(matrices: Any) -> Any:

@@ -77,6 +77,8 @@ def compute_metrics(
         invalid_rate=float((predicted < 0).mean()),
         per_label=tuple(
             LabelMetrics(label, float(precision[k]), float(recall[k]), float(f1[k]), int(support[k]))
+            if support[k]
+            else LabelMetrics(label, None, None, None, 0)
             for k, label in enumerate(labels)
         ),
         confusion=tuple(tuple(int(count) for count in row[:size]) for row in matrix),
@@ -87,6 +89,12 @@ def compute_metrics(
     )
 
 
+def macro_f1_of_rows(expected: Ints, predicted: Ints, size: int) -> float:
+    """Return macro-F1 over the labels that have rows, of true and predicted labels, (N,) each; ``size`` is K."""
+    matrix = confusion_matrix(expected, predicted, labels=[*range(size), -1])[:size]
+    return float(macro_f1(matrix[None])[0])
+
+
 def paired_test(
     mode: Mode, expected: Ints, before: Ints, after: Ints, *, size: int, settings: EvaluateConfig
 ) -> PairedTest:
@@ -95,8 +103,14 @@ def paired_test(
     broken = int(((before == expected) & (after != expected)).sum())
     # Rows that agree in truth and both answers are interchangeable, so resampling their counts resamples the rows.
     cells, counts = np.unique(np.stack([expected, before, after]), axis=1, return_counts=True)
+    shares = counts.astype(np.float64)
+    if len(np.unique(cells[0])) == len(counts):
+        # All rows of a label went the same way, and resampling them could show no other. As in ``_cell_shares``, half
+        # a row in all counts as not changed.
+        cells = np.concatenate([cells, cells[[0, 1, 1]]], axis=1)
+        shares, counts = np.concatenate([shares, shares * 0.5 / len(expected)]), np.concatenate([counts, 0 * counts])
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
-    drawn = _draw(counts, settings)  # (R, cells)
+    drawn = _draw(shares, len(expected), settings)  # (R, cells)
     gains = macro_f1(_fold(drawn, truth, new, size)) - macro_f1(_fold(drawn, truth, old, size))
     actual = counts[None, :]
     gain = macro_f1(_fold(actual, truth, new, size)) - macro_f1(_fold(actual, truth, old, size))
@@ -145,7 +159,7 @@ def _values_and_intervals(
     probabilities resamples the rows themselves.
     """
     size = len(matrix)
-    drawn = _draw(matrix.ravel(), settings).reshape(-1, size, size + 1)
+    drawn = _draw(_cell_shares(matrix).ravel(), len(expected), settings).reshape(-1, size, size + 1)
     values, intervals = {}, {}
     for name, metric in METRICS.items():
         if metric.needs == "confusion":
@@ -179,11 +193,27 @@ def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, settin
     return [metric.function(expected[rows], probabilities[rows]) for rows in draws]
 
 
-def _draw(counts: Ints, settings: EvaluateConfig) -> Ints:
+def _cell_shares(matrix: Ints) -> Floats:
+    """Return what share of the draws falls on each cell of a confusion matrix, (K, K + 1), up to a factor.
+
+    The shares are the counts. Only where all rows of every label have the same answer, so that resampling them could
+    show no other and the interval would have no width, half a row in all is spread over the other answers: the Jeffreys
+    prior of a proportion of 0 or 1 (Brown, Cai and DasGupta 2001, section 4).
+    """
+    shares = matrix.astype(np.float64)
+    rows = shares.sum(axis=1, keepdims=True)
+    if ((matrix > 0).sum(axis=1) > 1).any():
+        return shares
+    others = matrix == 0
+    others[:, -1] &= bool(matrix[:, -1].any())  # label scoring always answers with a label
+    spread: Floats = others * (0.5 * rows / rows.sum()) / others.sum(axis=1, keepdims=True).clip(min=1)
+    return shares + spread
+
+
+def _draw(shares: Floats, rows: int, settings: EvaluateConfig) -> Ints:
     """Draw bootstrap counts, (R, cells): resampling N rows with replacement is a multinomial draw over their cells."""
-    total = counts.sum()
     generator = np.random.default_rng(settings.seed)
-    return generator.multinomial(total, counts / total, size=settings.bootstrap_resamples)
+    return generator.multinomial(rows, shares / shares.sum(), size=settings.bootstrap_resamples)
 
 
 def _fold(drawn: Ints, truth: Ints, answer: Ints, size: int) -> Ints:

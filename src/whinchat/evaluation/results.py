@@ -27,7 +27,10 @@ StoredMode = Annotated[
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap 95 % interval."""
+    """A bootstrap 95 % interval.
+
+    Where all rows of every label have the same answer, the interval has the width of a Jeffreys interval, not zero.
+    """
 
     low: float
     high: float
@@ -35,12 +38,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Precision, recall and F1 of one label; ``support`` counts its rows in the split."""
+    """Precision, recall and F1 of one label, None for a label without rows; ``support`` counts its rows."""
 
     label: str
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
 
 
@@ -109,18 +112,23 @@ class Metrics:
 
     @property
     def macro_f1(self) -> float:
-        """F1 of each label, averaged over the labels."""
+        """F1 of each label, averaged over the labels that have rows."""
         return self.values["macro_f1"]
 
     @property
     def macro_recall(self) -> float:
-        """Recall of each label, averaged over the labels."""
+        """Recall of each label, averaged over the labels that have rows."""
         return self.values["macro_recall"]
 
     @property
     def accuracy(self) -> float:
         """Share of rows answered with their true label."""
         return self.values["accuracy"]
+
+    @property
+    def absent_labels(self) -> tuple[str, ...]:
+        """The labels without rows."""
+        return tuple(label.label for label in self.per_label if not label.support)
 
     @model_serializer(mode="wrap")
     def _flatten_values(self, serialize: Any) -> dict[str, Any]:

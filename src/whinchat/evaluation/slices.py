@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 
+from whinchat.evaluation.metrics import macro_f1_of_rows
 from whinchat.evaluation.results import SliceMetrics
 from whinchat.recipe.schema import SliceName
 
@@ -51,8 +51,7 @@ def compute_slices(
 ) -> tuple[SliceMetrics, ...]:
     """Measure the slices that have enough rows.
 
-    Macro-F1 is averaged over all labels, so that slices compare; a label that has no row in a slice and is never
-    answered there counts as 0.
+    Macro-F1 is averaged over the labels that have rows in a slice.
 
     Args:
         texts: N texts.
@@ -73,7 +72,7 @@ def compute_slices(
             int(rows.sum()),
             float(rows.mean()),
             float((expected[rows] == predicted[rows]).mean()),
-            float(f1_score(expected[rows], predicted[rows], labels=range(size), average="macro", zero_division=0.0)),
+            macro_f1_of_rows(expected[rows], predicted[rows], size),
         )
         for title, rows in members.items()
         if rows.sum() >= FEWEST_ROWS

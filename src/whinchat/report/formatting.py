@@ -62,6 +62,16 @@ def format_metric(metrics: Metrics | None, name: str) -> str:
     return NOT_MEASURED if metrics is None else format_estimate(metrics.values.get(name), metrics.intervals.get(name))
 
 
+def absent_sentence(metrics: Metrics, split: str) -> str | None:
+    """Return which labels have no texts in the evaluated ``split`` and what averages leave out; None if all have."""
+    absent = metrics.absent_labels
+    if not absent:
+        return None
+    names, verb = (absent[0], "has") if len(absent) == 1 else (f"{', '.join(absent[:-1])} and {absent[-1]}", "have")
+    averaged = " and ".join(METRICS[name].title for name in ("macro_f1", "macro_recall"))
+    return f"{names} {verb} no texts in {split}; {averaged} are averages over the other labels."
+
+
 def format_duration(seconds: float | None) -> str:
     """Return a wall-clock time in its two largest units, such as "1 h 06 min"."""
     if seconds is None or not math.isfinite(seconds):

@@ -6,6 +6,7 @@ from whinchat.data.checks import whitespace_leak_warning
 from whinchat.report.formatting import (
     MODE_NAMES,
     NOT_MEASURED,
+    absent_sentence,
     format_count,
     format_interval,
     format_number,
@@ -61,7 +62,9 @@ def _precision(record: RunRecord) -> Iterator[str]:
                 f"The 95 % interval of macro-F1 with {mode_name} is wide ({format_interval(interval)}), because only "
                 f"{format_texts(metrics.n)} were evaluated. More evaluation texts would narrow it."
             )
-    rare = [label for label in record.after.score.per_label if label.support < FEW_LABEL_TEXTS]
+    if sentence := absent_sentence(record.after.score, record.after.split):
+        yield sentence
+    rare = [label for label in record.after.score.per_label if 0 < label.support < FEW_LABEL_TEXTS]
     if rare:
         names = ", ".join(f"{label.label} ({format_count(label.support)})" for label in rare)
         yield (

@@ -13,7 +13,6 @@ import numpy as np
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils.data import DataLoader
@@ -21,6 +20,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
+from whinchat.evaluation.metrics import macro_f1_of_rows
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
@@ -175,11 +175,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             log_probs[process::processes] = scores
         expected = np.array(self._validation.labels)
         chosen = label_probabilities(log_probs)[np.arange(len(expected)), expected]
-        answers, labels = log_probs.argmax(axis=1), range(log_probs.shape[1])
-        macro_f1 = f1_score(expected, answers, labels=labels, average="macro", zero_division=0.0)
+        macro_f1 = macro_f1_of_rows(expected, log_probs.argmax(axis=1), log_probs.shape[1])
         metrics = {
             f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
-            f"{metric_key_prefix}_macro_f1": float(macro_f1),
+            f"{metric_key_prefix}_macro_f1": macro_f1,
             f"{metric_key_prefix}_runtime": time.perf_counter() - started,
         }
         self.log(metrics)

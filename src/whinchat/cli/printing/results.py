@@ -10,11 +10,12 @@ from rich.text import Text
 import whinchat
 from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Metrics
+from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.report.comparison_tables import comparison_table, pair_table
 from whinchat.report.formatting import (
     CALIBRATED_NAME,
     MODE_NAMES,
+    absent_sentence,
     format_bytes,
     format_count,
     format_duration,
@@ -42,6 +43,7 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
     rows = [(name, when, *_metric_cells(metrics)) for name, when, metrics in measured if metrics is not None]
     title = Text(f"{presented(record).recipe.name}: {before.split}, {before.score.n:,} texts")
     print_grid(("measured by", "", *_metric_columns()), rows, title)
+    _print_absent(after)
     if (published := published_figures(record)) is not None:
         print_line(f"{published.title} {published.figures} {published.caveats}")
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
@@ -70,6 +72,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     ]
     best = MODE_NAMES["score"] if calibrated is None else CALIBRATED_NAME
     print_grid(("label", "precision", "recall", "F1", "rows"), label_rows, f"Each label, {best}")
+    _print_absent(evaluation.evaluation)
     if evaluation.in_sample and calibrated is not None:
         out.print(
             "The calibrator was fitted on these rows, so the calibrated answers look slightly too good here. The "
@@ -130,6 +133,11 @@ def print_arena(results: whinchat.ArenaResults, folder: Path, as_json: bool) -> 
     for sentence in conclusions(results):
         print_line(sentence)
     print_line(f"All results: {folder / 'results.md'}")
+
+
+def _print_absent(evaluation: Evaluation) -> None:
+    if sentence := absent_sentence(evaluation.score, evaluation.split):
+        print_line(sentence)
 
 
 def _metric_columns() -> list[str]:

@@ -1,11 +1,12 @@
 """Dot plots of values before and after training: for each label of a run, and for each of several runs."""
 
+import math
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from whinchat.evaluation.results import Interval, Metrics
+from whinchat.evaluation.results import Interval, LabelMetrics, Metrics
 from whinchat.report.comparison import row_groups
 from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
@@ -26,7 +27,7 @@ def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) ->
     figure = new_figure(7.4, 1.5 + ROW_HEIGHT * (len(names) + 1.6))
     ax = figure.subplots()
     pairs: list[Pair] = [(_macro_f1(before), _macro_f1(after))]
-    pairs += [((old.f1, None), (new.f1, None)) for old, new in zip(before.per_label, after.per_label, strict=True)]
+    pairs += [(_f1(old), _f1(new)) for old, new in zip(before.per_label, after.per_label, strict=True)]
     positions = [-1.4, *range(len(names))]
     _draw_rows(ax, positions, pairs, {}, theme)
     ax.axhline(-0.7, color=theme.line, linewidth=0.8)
@@ -62,6 +63,10 @@ def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
 
 def _macro_f1(metrics: Metrics) -> Estimate:
     return metrics.macro_f1, metrics.intervals.get("macro_f1")
+
+
+def _f1(label: LabelMetrics) -> Estimate:
+    return math.nan if label.f1 is None else label.f1, None
 
 
 def _draw_rows(
