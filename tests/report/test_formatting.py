@@ -54,6 +54,14 @@ def test_numbers_in_words() -> None:
     assert (format_p_value(0.0004), format_p_value(0.04)) == ("p < 0.001", "p = 0.040")
 
 
+def test_a_change_that_could_not_be_tested() -> None:
+    sentence = paired_sentence(PairedTest("score", 5, 0, 0, 1.0, 0.0, Interval(0.0, 0.0)))
+    assert sentence == (
+        "With label scoring, none of 5 texts changed from wrong to correct or from correct to wrong, so there is no "
+        "change in macro-F1 to test."
+    )
+
+
 def test_a_change_that_may_be_chance_is_called_so() -> None:
     sentence = paired_sentence(PairedTest("score", 1200, 5, 9, 0.424, -0.012, Interval(-0.03, 0.01)))
     assert "5 of 1,200 texts changed from wrong to correct and 9 from correct to wrong" in sentence

@@ -96,6 +96,11 @@ def format_p_value(p: float) -> str:
 def paired_sentence(paired: PairedTest) -> str:
     """Describe the paired test of one mode, after training against before."""
     verb = "rose" if paired.macro_f1_gain >= 0 else "fell"
+    if not paired.fixed + paired.broken and paired.interval.low == paired.interval.high == 0:
+        return (
+            f"With {MODE_NAMES[paired.mode]}, none of {format_texts(paired.n)} changed from wrong to correct or from "
+            "correct to wrong, so there is no change in macro-F1 to test."
+        )
     conclusive = paired.interval.low > 0 or paired.interval.high < 0
     caveat = "" if conclusive else " The interval contains zero, so the change in macro-F1 may be due to chance."
     return (
