@@ -36,7 +36,10 @@ class Request:
     headers: dict[str, str]
 
 
+_plain = st.sampled_from(["what a good day", "so so", "tea", "é 😀"])
 _document = st.one_of(
+    st.fixed_dictionaries({"texts": st.lists(_plain, min_size=1, max_size=4)}),
+    st.fixed_dictionaries({"texts": st.lists(st.one_of(_plain, odd_text), min_size=1, max_size=4)}),
     st.fixed_dictionaries(
         {"texts": st.one_of(st.lists(odd_text, max_size=5), odd_value)},
         optional={"model": odd_value, "explain": odd_value, "all": odd_value},

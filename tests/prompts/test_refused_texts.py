@@ -109,3 +109,15 @@ def test_a_template_that_takes_no_chat_is_one_clear_error(tmp_path: Path, templa
     tokenizer: Any = tiny_models.bpe_tokenizer(("<s>", "</s>"), bos="<s>", eos="</s>", template=template)
     with pytest.raises(PromptError, match=message):
         PromptTemplate(tokenizer, tiny_models.tiny_task(), end_ids=[], max_prompt_tokens=200, model="m")
+
+
+def test_half_of_a_surrogate_pair_has_no_prompt(tiny_mistral: Path) -> None:
+    template = tiny_models.template_of(tiny_models.load(tiny_mistral))
+    text = "an emoji cut in two \ud83d"
+    assert template.fault(text) == (
+        "it holds half of a surrogate pair, which is no character (often an emoji cut in two)"
+    )
+    with pytest.raises(
+        PromptError, match=r"text 1 \('an emoji cut in two \\ud83d'\): there is no prompt for it: it holds"
+    ):
+        template.encode(["fine", text])

@@ -7,6 +7,7 @@ the end of turn. Training supervises the tokens of answers only.
 import contextlib
 import copy
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from whinchat.recipe.task import TEXT_SLOT, Task
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
 _SLOT = "whinchat-text-slot"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _ROLES = ("system", "user", "assistant", "user", "assistant")
 
 
@@ -165,7 +167,7 @@ class PromptTemplate:
         return [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
 
     def fault(self, text: str) -> str:
-        """Return why the chat template refuses ``text``; an empty string where it takes it, as nearly always."""
+        """Return why there is no prompt for ``text``; an empty string where there is one, as nearly always."""
         try:
             self.render(self._safe(text)[0])
         except PromptError as error:
@@ -185,8 +187,10 @@ class PromptTemplate:
         """Return the chat as a string: up to the answer, or with ``answer`` as the model's turn.
 
         Raises:
-            PromptError: the chat template refuses the chat.
+            PromptError: the chat template refuses the chat, or ``text`` holds half of a surrogate pair.
         """
+        if _HALF_PAIR.search(text):
+            raise PromptError("it holds half of a surrogate pair, which is no character (often an emoji cut in two)")
         messages = self.messages(text)
         written = "" if answer is None else self._turn.write_answer(self.chat, messages, answer)
         return self.chat.render(messages, prompt=True) + written
