@@ -12,7 +12,7 @@ PYTHON_OLDEST ?= python3.11
 PYTHON_NEWEST ?= python3.13
 PYTEST := pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest audit browser bench bench-full bench-gpu \
+.PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest fuzz audit browser bench bench-full bench-gpu \
 	bench-llama zoo docs format clean help
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ test-oldest: $(VENV)-oldest/.dev  ## the tests with the oldest Python and the ol
 
 test-newest: $(VENV)-newest/.dev  ## the tests with the newest Python and the newest supported release of each package
 	$(VENV)-newest/bin/$(PYTEST)
+
+fuzz: $(VENV)/.dev  ## 100,000 hostile recipes, tables, texts, files and requests, a table to paste; FUZZ=... for options
+	$(BIN)/python -W ignore -m tests.fuzz --cases 100000 $(FUZZ)
 
 audit: $(VENV)-audit/.audit  ## known vulnerabilities of the packages in constraints.txt; fails where PyPI's advisories are not reached
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt

@@ -69,7 +69,9 @@ def _open(folder: Path) -> Iterator[Check]:
         table_format = find_table_format(path)
         assert table_format is not None
         rows = table_format.read_labelled_rows(path, data)
-        assert [row.text for row in rows] == texts, "training and prediction read other texts"
+        # Rows without a text are refused after reading, where their labels are looked up.
+        read = [row.text for row in rows if row.text.strip()]
+        assert read == texts, "training and prediction read other texts"
 
     yield check
 
