@@ -10,9 +10,10 @@ LLAMA_OPTIONS := -DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLL
 # The oldest and the newest supported Python, for test-oldest and test-newest.
 PYTHON_OLDEST ?= python3.11
 PYTHON_NEWEST ?= python3.13
+GUIDED_CASES ?= 10000
 PYTEST := pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest fuzz audit browser bench bench-full bench-gpu \
+.PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest fuzz fuzz-guided audit browser bench bench-full bench-gpu \
 	bench-llama zoo docs format clean help
 
 help:  ## list the targets
@@ -46,6 +47,13 @@ test-newest: $(VENV)-newest/.dev  ## the tests with the newest Python and the ne
 
 fuzz: $(VENV)/.dev  ## 100,000 hostile recipes, tables, texts, files and requests, a table to paste; FUZZ=... for options
 	$(BIN)/python -W ignore -m tests.fuzz --cases 100000 $(FUZZ)
+
+# -len_control=0: long inputs from the start, since a case takes some hundred bytes of choices.
+fuzz-guided: $(VENV)/.fuzz  ## the same areas with atheris, which follows the lines that a case reaches (about 20 minutes)
+	@for area in recipes tables prompts 'model files' requests; do \
+		mkdir -p "build/fuzz/$$area" && $(BIN)/python -W ignore -m tests.fuzz.coverage_guided "$$area" "build/fuzz/$$area" \
+			-atheris_runs=$(GUIDED_CASES) -len_control=0 -max_len=4096 || exit 1; \
+	done
 
 audit: $(VENV)-audit/.audit  ## known vulnerabilities of the packages in constraints.txt; fails where PyPI's advisories are not reached
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt
@@ -94,6 +102,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 $(VENV)/.bench: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.fuzz: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.docs: pyproject.toml constraints.txt
