@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,13 @@ import pytest
 import torch
 
 from tests.helpers.tables import ROWS
-from whinchat.errors import DataError
-from whinchat.inference import predict_file
+from whinchat.data.formats.delimited import CsvFormat
+from whinchat.errors import DataError, RunError
+from whinchat.inference import predict_file, prediction_jobs
 from whinchat.inference.predict_file import predict_in_process, predict_tables
 from whinchat.inference.prediction_jobs import PredictionJob, open_job, plan_jobs
 from whinchat.inference.predictor import Predictor
+from whinchat.storage.locate import find_classifier
 
 
 def label(trained: Path, source: Path, out: Path, **settings: Any) -> dict[str, Any]:
@@ -120,6 +125,65 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     assert [table.rows for table in counts.values()] == [ROWS, 2]
     with pytest.raises(DataError, match="lies inside"):
         plan_jobs(trained, folder, folder / "out")
+
+
+def test_a_compressed_table_and_formulas(trained: Path, tmp_path: Path) -> None:
+    body = 'text,id\n=1+1,-1\n"@x\ny",2\n,3\n'
+    for name, content in (("in.csv", body.encode()), ("in.csv.gz", gzip.compress(body.encode()))):
+        (tmp_path / name).write_bytes(content)
+    (counts,) = predict_file.predict_file(trained, tmp_path / "in.csv.gz", tmp_path / "a.csv.gz").values()
+    assert (counts.rows, counts.bad) == (3, 1)
+    predict_file.predict_file(trained, tmp_path / "in.csv", tmp_path / "a.csv")
+    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == (tmp_path / "a.csv").read_bytes()
+    assert [row["text"] for row in read(tmp_path / "a.csv")] == ["=1+1", "@x\ny", ""]
+    predict_file.predict_file(trained, tmp_path / "in.csv", tmp_path / "b.csv", safe_csv=True)
+    assert [tuple(row.values())[:2] for row in read(tmp_path / "b.csv")] == [
+        ("'=1+1", "'-1"),
+        ("'@x\ny", "2"),
+        ("", "3"),
+    ]
+    assert [row["label"] for row in read(tmp_path / "b.csv")] == [row["label"] for row in read(tmp_path / "a.csv")]
+    with pytest.raises(DataError, match=r"must end in \.csv\.gz"):
+        predict_file.predict_file(trained, tmp_path / "in.csv.gz", tmp_path / "c.jsonl.gz")
+
+
+def test_a_lost_row_is_noticed(trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CsvFormat, "count_rows", lambda self, path: ROWS - 1)
+    with pytest.raises(RunError, match=f"{ROWS - 1} rows were written for {ROWS} in the source, which is a bug"):
+        label(trained, source, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_suffix_that_only_the_recipe_explains(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt").write_text("text\na\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"in\.txt: is not a table that whinchat can label"):
+        label(trained, tmp_path / "in.txt", tmp_path / "out.txt")
+    saved = find_classifier(trained)
+    data = saved.recipe.data.model_copy(update={"format": "csv"})
+    as_csv = replace(saved, recipe=saved.recipe.model_copy(update={"data": data}))
+    monkeypatch.setattr(prediction_jobs, "find_classifier", lambda _: as_csv)
+    assert label(trained, tmp_path / "in.txt", tmp_path / "out.txt")["rows"] == 1
+
+
+@pytest.mark.parametrize("case", ["broken link", "link to a folder", "link loop", "pipe"])
+def test_a_folder_from_which_a_table_would_be_left_out(trained: Path, tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "tables"
+    (folder / "x.csv").mkdir(parents=True)
+    (folder / "x.csv" / "in.csv").write_text("text\na\n", encoding="utf-8")
+    assert [job.out for job in plan_jobs(trained, folder, tmp_path / "out")] == [str(tmp_path / "out/x.csv/in.csv")]
+    if case == "pipe":
+        os.mkfifo(folder / "a.csv")
+    else:
+        target = {"broken link": "nowhere.csv", "link to a folder": ".", "link loop": "a.csv"}[case]
+        (folder / "a.csv").symlink_to(folder / target)
+    messages = {
+        "broken link": r"a\.csv: a link to .*nowhere\.csv, which is missing; mend the link",
+        "link to a folder": r"a\.csv: is a link to a folder, which is not followed",
+        "link loop": r"a\.csv: a link to .*a\.csv, which is missing",
+        "pipe": r"a\.csv: is a device or a pipe, where a file should be",
+    }
+    with pytest.raises(DataError, match=messages[case]):
+        plan_jobs(trained, folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from whinchat.progress import Progress, progress
 from whinchat.storage.locking import lock_output
 
 
-def predict_file(
+def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most have a default
     run: str | Path,
     source: str | Path,
     out: str | Path,
@@ -25,6 +25,7 @@ def predict_file(
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
     overwrite: bool = False,
+    safe_csv: bool = False,
 ) -> dict[str, LabelCounts]:
     """Label a table of any size, or every table in a folder.
 
@@ -44,6 +45,9 @@ def predict_file(
             names or on a cluster started on this machine. All machines must see the files under the same paths.
         workers: number of Ray processes; by default one for each accelerator, or for each core where there are none.
         overwrite: delete what is at ``out`` and start again.
+        safe_csv: in labelled CSV and TSV tables, put an apostrophe before each cell, of the source or added, that a
+            spreadsheet would take for a formula: one that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
+            return.
 
     Returns:
         The path of each labelled table, and counts of its rows.
@@ -61,7 +65,8 @@ def predict_file(
         raise DataError("--workers: goes with --engine ray; one process takes all cores by itself")
     folder = fetch_classifier(run)
     work = predict_on_ray(folder, workers) if engine == "ray" else predict_in_process(folder)
-    return predict_tables(plan_jobs(folder, Path(source), Path(out), text_column, prefix), work, overwrite)
+    jobs = plan_jobs(folder, Path(source), Path(out), text_column, prefix, safe_csv=safe_csv)
+    return predict_tables(jobs, work, overwrite)
 
 
 def predict_in_process(run: Path) -> PartWorker:

@@ -6,14 +6,16 @@ the caller of these functions holds ``lock_output`` of the table.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
-from whinchat.data.formats.table_registry import table_suffixes
+from whinchat.data.formats.table_registry import find_table_format, table_suffix, table_suffixes
+from whinchat.data.rows import reading, require_file
 from whinchat.errors import DataError, OutputError, RunError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -49,6 +51,8 @@ class PredictionJob:
         labels: the classifier's labels.
         bytes: size of the source; a source that was changed between two calls is noticed by ``bytes`` and ``modified``.
         modified: time of the source's last change, in nanoseconds since the epoch.
+        format: ``data.format`` of the classifier's recipe, for a source whose suffix no format has; "auto" elsewhere.
+        safe_csv: whether an apostrophe is put before cells of CSV and TSV that spreadsheets take for formulas.
     """
 
     source: str
@@ -60,6 +64,8 @@ class PredictionJob:
     labels: tuple[str, ...]
     bytes: int
     modified: int
+    format: str = "auto"
+    safe_csv: bool = False
 
     @property
     def parts(self) -> Path:
@@ -82,7 +88,8 @@ class PredictionJob:
         Raises:
             DataError: the source cannot be read, or has a column with the name of an added column.
         """
-        return open_unlabeled(Path(self.source), self.column, self.column_types)
+        path, added = Path(self.source), self.column_types
+        return open_unlabeled(path, self.column, added, format_name=self.format, escape_formulas=self.safe_csv)
 
     @property
     def plan(self) -> Path:
@@ -141,6 +148,8 @@ def plan_jobs(
     text_column: str | None = None,
     prefix: str = "",
     rows_per_part: int = ROWS_PER_PART,
+    *,
+    safe_csv: bool = False,
 ) -> list[PredictionJob]:
     """Plan one job for each table; for the arguments see ``predict_file`` and ``PredictionJob``.
 
@@ -154,15 +163,17 @@ def plan_jobs(
     jobs = []
     for table, labelled in _pair_tables(source, out):
         _require_utf8(table, labelled)
-        if labelled.suffix.lower() != table.suffix.lower():
+        if table_suffix(labelled) != table_suffix(table):
             raise DataError(
-                f"{labelled}: must end in {table.suffix}, as {table} does; whinchat adds columns and keeps the format"
+                f"{labelled}: must end in {table_suffix(table)}, as {table} does; whinchat adds columns and keeps the "
+                "format"
             )
         if labelled.resolve() == table.resolve():
             raise DataError(f"{labelled}: is the source itself; choose another --out")
         size, modified = source_state(table)
         settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)
-        jobs.append(PredictionJob(str(table), str(labelled), *settings, size, modified))
+        format_name = "auto" if find_table_format(table) else recipe.data.format
+        jobs.append(PredictionJob(str(table), str(labelled), *settings, size, modified, format_name, safe_csv))
     return jobs
 
 
@@ -177,10 +188,32 @@ def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
         return [(source, out / source.name if out.is_dir() else out)]
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out}: lies inside {source}, and would be labelled itself; choose another --out")
-    tables = sorted(path for path in source.rglob("*") if path.is_file() and path.suffix.lower() in table_suffixes())
-    if not tables:
+    if not (tables := _find_tables(source)):
         raise DataError(f"{source}: holds no {', '.join(table_suffixes())} file")
     return [(table, out / table.relative_to(source)) for table in tables]
+
+
+def _find_tables(folder: Path) -> list[Path]:
+    """Return the tables in a folder and in the folders within it, in order.
+
+    Raises:
+        DataError: a folder or a table cannot be read, or a link leads to another folder.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    tables = []
+    with reading(folder):
+        for place, inner, names in os.walk(folder, onerror=refuse):
+            if linked := next((path for name in inner if (path := Path(place, name)).is_symlink()), None):
+                raise DataError(
+                    f"{linked}: is a link to a folder, which is not followed; remove it, or label its target"
+                )
+            tables += [path for name in names if find_table_format(path := Path(place, name))]
+    for table in tables:
+        require_file(table, "mend the link, or remove it")
+    return sorted(tables)
 
 
 def _require_utf8(*paths: Path) -> None:
@@ -329,6 +362,11 @@ def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[Block
     draft = job.parts / f"whole{out.suffix}"
     with writing(out):
         table.join_parts([job.part(location) for location in locations], draft, job.column_types)
+        if (written := table.count_rows(draft)) != total.rows:
+            raise RunError(
+                f"{job.parts}: {written:,} rows were written for {total.rows:,} in the source, which is a bug in "
+                "whinchat; please report it with the table"
+            )
         write_json_record(job.note, JobNote(job, total))
         publish(draft, out)
     # The labelled table is whole; whatever of the parts cannot be removed now goes at the next call.

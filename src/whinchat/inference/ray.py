@@ -33,7 +33,8 @@ class RayPartWorker:
             location = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
                 if self._loaded is None:
-                    table = self._table_format(Path(self._job.source), self._job.column)
+                    path, column = Path(self._job.source), self._job.column
+                    table = self._table_format(path, column, escape_formulas=self._job.safe_csv)
                     self._loaded = Predictor.load(Path(self._run)), table
                 predictor, table = self._loaded
                 predict_part(predictor, self._job, table, location, Progress())

@@ -39,6 +39,9 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         int | None, Option(help="Processes for --engine ray.  [default: one for each core or GPU]", min=1)
     ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Delete OUTPUT first, and label all rows again.")] = False,
+    safe_csv: Annotated[
+        bool, Option("--safe-csv", help="Put an apostrophe before CSV cells that spreadsheets run as formulas.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts, or tables of any size (CSV, TSV, JSONL, Parquet).
@@ -90,6 +93,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
             engine=engine,
             workers=workers,
             overwrite=overwrite,
+            safe_csv=safe_csv,
         )
     print_labelled_files(counts, f"{prefix}error", time.perf_counter() - started, as_json)
 

@@ -1,13 +1,14 @@
 """CSV and TSV tables."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from whinchat.data.formats.table_format import TEXT_COLUMN_KEY, Block, Columns, ColumnTypes
-from whinchat.data.formats.text_format import MAX_LINE_BYTES, LineReader, TextFormat, decode_line
+from whinchat.data.formats.text_format import MAX_LINE_BYTES, LineReader, TextFormat, decode_line, open_unpacked
 from whinchat.data.rows import read_text_cell, require_column
 from whinchat.errors import DataError
 
@@ -71,6 +72,10 @@ class CsvFormat(TextFormat):
                 # The fault of a row with surplus fields quotes them, so they are not lost.
                 cells = [*row[:width], *[""] * (width - len(row))]
                 out.write(self._format_row([*cells, *(_format_cell(values[index]) for values in columns.values())]))
+
+    def count_rows(self, path: Path) -> int:
+        with io.TextIOWrapper(open_unpacked(path), "utf-8", newline="") as lines:
+            return sum(1 for _ in csv.reader(lines, delimiter=self.delimiter, strict=True)) - 1
 
     def skip_header(self, lines: LineReader) -> None:
         next(self.split_rows(lines))

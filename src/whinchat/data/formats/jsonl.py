@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from whinchat.data.formats.table_format import PREFIX_ADVICE, Block, Columns, ColumnTypes
-from whinchat.data.formats.text_format import LineReader, TextFormat, decode_line
+from whinchat.data.formats.text_format import LineReader, TextFormat, decode_line, open_unpacked
 from whinchat.data.rows import read_text_cell
 from whinchat.errors import DataError, nearest
 
@@ -77,6 +77,10 @@ class JsonlFormat(TextFormat):
                 added = {name: values[index] for name, values in columns.items()}
                 members = json.dumps(added, ensure_ascii=False, allow_nan=False)[1:]
                 out.write(f"{row.source[:-1]}{', ' if row.cells else ''}{members}\n")
+
+    def count_rows(self, path: Path) -> int:
+        with open_unpacked(path) as lines:
+            return sum(1 for _ in lines)
 
     def split_rows(self, lines: LineReader) -> Iterator[tuple[int, bytes]]:
         for line in lines:

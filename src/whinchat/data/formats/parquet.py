@@ -100,6 +100,10 @@ class ParquetFormat(TableFormat):
             table = table.append_column(field, pyarrow.array(columns[field.name], field.type))
         pyarrow.parquet.write_table(table, path)
 
+    def count_rows(self, path: Path) -> int:
+        with _reading_parquet(path):
+            return int(pyarrow.parquet.read_metadata(path).num_rows)
+
     def join_parts(self, parts: Sequence[Path], path: Path, column_types: ColumnTypes) -> None:
         schema = pyarrow.parquet.read_schema(self.path)
         for field in _arrow_fields(column_types):

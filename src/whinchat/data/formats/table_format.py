@@ -163,5 +163,9 @@ class TableFormat(ABC):
         """
 
     @abstractmethod
+    def count_rows(self, path: Path) -> int:
+        """Count the rows of the labelled table at ``path`` in another way than ``locate_blocks``, to check the work."""
+
+    @abstractmethod
     def join_parts(self, parts: Sequence[Path], path: Path, column_types: ColumnTypes) -> None:
         """Write the whole table to ``path`` from the files that ``write_part`` wrote, in order; there may be none."""

@@ -245,6 +245,11 @@ def _packed(file: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, packed)
 
 
+def open_unpacked(path: Path) -> BinaryIO:
+    """Open a table that whinchat wrote, decompressed if its name says that it is compressed."""
+    return cast(BinaryIO, gzip.GzipFile(path)) if is_compressed(path) else path.open("rb")
+
+
 def decode_line(raw: bytes) -> tuple[str, str]:
     """Return a line as text, and its fault: bytes that are not UTF-8 stand in the text as ``\\xe9``."""
     try:
