@@ -63,7 +63,7 @@ def predicted_rows(path: Path, size: int = 3) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("writer", writers)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(rows=tables, size=st.integers(1, 4))
 def test_what_others_write(
     tmp_path_factory: pytest.TempPathFactory, writer: str, rows: list[tuple[str, str]], size: int
@@ -91,7 +91,7 @@ pieces = st.sampled_from(
 
 
 @pytest.mark.parametrize(("name", "header"), [("in.csv", b"text,id\n"), ("in.tsv", b"id\ttext\n"), ("in.jsonl", b"")])
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(body=st.lists(pieces, max_size=30).map(b"".join), size=st.integers(1, 3))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: str, header: bytes, body: bytes, size: int) -> None:
     path = write_file(tmp_path_factory.mktemp("bytes") / name, header + body)
