@@ -403,9 +403,16 @@ JSON files hold every number of the model card and the report.
 {_folder_table(RunFolder)}
 `checkpoints/` and `before.parquet` exist only while a run is unfinished.
 
+A command that writes into the folder holds it until it ends, by the file `.lock`; a second one is refused meanwhile.
+`calibrate`, `report --rewrite` and `compare` change all their files together. After a kill or a full disk, either the
+old files are there, or the new ones wait in `.whinchat-update/`, and the next command that opens the folder puts them
+into their places. Drafts that a killed process left are removed by the next command that writes.
+
 ## The adapter's folder
 
 `adapter/` is complete by itself: PEFT reads it, and every whinchat command that takes a run takes `RUN/adapter` too.
+A run that is not finished has an adapter, but no calibration: commands that answer texts refuse `RUN` until then, and
+say of `RUN/adapter` that its probabilities are not calibrated.
 
 | file | contents |
 | --- | --- |
@@ -413,6 +420,7 @@ JSON files hold every number of the model card and the report.
 | `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` | the tokenizer that it was trained with |
 | `recipe.yaml` | the recipe: labels, instruction, prompt |
 | `calibration.json` | temperature, bias, label shares, decision, threshold; missing without a validation split |
+| `checksums.json` | SHA-256 of the files but for recipe and configuration; files that differ are refused |
 
 ## Review folder
 

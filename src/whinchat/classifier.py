@@ -5,7 +5,6 @@ N: texts. K: labels.
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,14 +22,17 @@ from whinchat.data.dataset import Corpus, DataReport, Split
 from whinchat.data.estimator_input import ClassLabels, InputError, class_labels, plain_texts, row_weights
 from whinchat.data.splits import carve_splits
 from whinchat.errors import RecipeError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibration import CALIBRATION_FILE, Calibrator
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.output_files import sweep_drafts, temporary_folder, writing
 from whinchat.recipe.faults import explain_faults
 from whinchat.recipe.loader import differences
 from whinchat.recipe.schema import MetricName, Recipe
+from whinchat.storage.folder_update import update_folder
 from whinchat.storage.locate import find_classifier, model_files
+from whinchat.storage.locking import lock_folder
 
 SOURCE = "texts given to Classifier.fit"
 _FILE = "classifier.json"
@@ -127,12 +129,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         seed = self._seed()
         recipe = self._recipe(labels.names, labels.classes.tolist(), seed)
         corpus = self._corpus(Split("train", texts, labels.indices, weights), labels, seed)
-        with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
-            adapter = Path(folder) / "adapter"
+        with temporary_folder() as folder:
+            adapter = folder / "adapter"
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.model_copy(update={"task": template.task})
             run_trackers = trackers.Trackers(recipe.train.report_to)
-            checkpoints = Path(folder) / "checkpoints"
+            checkpoints = folder / "checkpoints"
             engine, _ = train.train(recipe, corpus, backbone, template, checkpoints, adapter, run_trackers)
             run_trackers.finish()
             predictor = Predictor(recipe, engine, Calibrator(recipe.task.labels))
@@ -158,12 +160,22 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def save_pretrained(self, folder: str | Path) -> None:
         """Write adapter, tokenizer, recipe and calibration to ``folder``.
 
-        ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run.
+        ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run. An earlier
+        classifier there is replaced as a whole.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            RunError: another process writes into the folder.
         """
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        for name, content in self._saved_files().items():
-            (target / name).write_bytes(content)
+        files = self._saved_files()
+        with lock_folder(target):
+            sweep_drafts(target)
+            with update_folder(target) as changed, writing(target):
+                for name, content in files.items():
+                    (changed / name).write_bytes(content)
+                if CALIBRATION_FILE not in files:
+                    (target / CALIBRATION_FILE).unlink(missing_ok=True)
 
     def push_to_hub(
         self,
@@ -270,9 +282,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         texts = plain_texts(X)
         if not hasattr(self, "_predictor"):
-            with tempfile.TemporaryDirectory(prefix="whinchat-") as folder:
+            with temporary_folder() as folder:
                 self.save_pretrained(folder)
-                self._predictor = Predictor.load(Path(folder))
+                self._predictor = Predictor.load(folder)
         return self._predictor.predict(texts)
 
     def _seed(self) -> int:

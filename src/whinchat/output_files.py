@@ -97,6 +97,34 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
                 draft.unlink(missing_ok=True)
 
 
+def replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write`` with a draft folder, and put the draft in the place of ``path`` once it is on the disk.
+
+    A folder at ``path`` is removed just before. Missing parents are created.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with writing(path):
+        draft = draft_path(path)
+        draft.mkdir(parents=True)
+        try:
+            write(draft)
+            synchronize(draft)
+            remove_folder(path)
+            publish(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove the folder at ``path``, if there is one; a kill leaves it whole, or leaves a draft of it to be swept."""
+    if path.is_dir():
+        removed = draft_path(path)
+        path.rename(removed)
+        shutil.rmtree(removed)
+
+
 def publish(draft: Path, path: Path) -> None:
     """Rename ``draft``, a file or a folder, to ``path``, after every byte of it has reached the disk.
 

@@ -71,9 +71,8 @@ class CrashLab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait(timeout=60)
+        self._server.kill()
+        self._server.communicate()
 
     def run(self, *arguments: str | Path, folder: Path, at: int = 0, error: int = 0, cwd: Path = ROOT) -> Outcome:
         """Run ``whinchat ARGUMENTS``.

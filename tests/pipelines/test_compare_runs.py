@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.finished_runs import finished_run
-from whinchat.errors import RunError
+from whinchat.errors import OutputError, RunError
 from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.recipe.schema import Reference
 from whinchat.storage.run_folder import RunFolder
@@ -68,7 +68,7 @@ def test_a_card_that_cannot_be_written_is_one_clear_error(run_path: Path, tmp_pa
     card = RunFolder(runs[0]).comparison
     card.mkdir()  # a folder in place of the file, which stops root as well
     (card / "x").touch()
-    with pytest.raises(RunError, match=r"cannot be written into its card .*--no-cards"):
+    with pytest.raises(OutputError, match=r"comparison\.json: cannot be written \(Is a directory\).*--no-cards"):
         compare_runs(runs, update_cards=True)
 
 

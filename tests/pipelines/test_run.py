@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.helpers import finished_runs, tiny_models
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, RunError
+from whinchat.errors import DataError, OutputError, RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
@@ -272,7 +272,7 @@ def test_a_recipe_that_fails_creates_no_folder(tiny_llama: Path, tmp_path: Path)
 
 def test_a_folder_that_cannot_be_created_is_named(tiny_llama: Path, tmp_path: Path) -> None:
     source = finished_runs.write_csv(tmp_path / "texts.csv")
-    with pytest.raises(RunError, match=r"texts\.csv/run: cannot be created \(.+\); choose another with --out"):
+    with pytest.raises(OutputError, match=r"texts\.csv/run: cannot be written \(Not a directory\)"):
         run(finished_runs.recipe_for(tiny_llama, source), source / "run")
 
 

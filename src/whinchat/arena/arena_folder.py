@@ -1,15 +1,18 @@
 """The files of an arena's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from whinchat.arena.spec import ArenaSpec, arena_to_yaml
 from whinchat.arena.trials import Trial, TrialRecord
 from whinchat.errors import RunError
+from whinchat.output_files import sweep_drafts, writing
 from whinchat.storage.atomic import write_text
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
+from whinchat.storage.locking import holds_files, lock_folder
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,36 @@ class ArenaFolder:
         """Return the path of what a trial's process printed."""
         return self.path / "logs" / f"{trial.stem}.log"
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder for this process alone, and sweep first what a process left that was killed.
+
+        Raises:
+            RunError: there is a file at its path, or another process writes into the folder.
+            OutputError: the folder cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise self._not_an_arena()
+        with lock_folder(self.path):
+            for folder in (self.path, self.records):
+                sweep_drafts(folder)
+            yield
+
+    def _not_an_arena(self) -> RunError:
+        return RunError(f"{self.path}: exists and is not an arena's folder; choose another with --out")
+
     def open(self, spec: ArenaSpec) -> None:
         """Make the folder, or go on with the arena that it holds.
 
         Raises:
-            RunError: the folder holds something else, or cannot be made.
+            RunError: the folder holds something else.
+            OutputError: the folder cannot be written.
         """
-        if self.path.exists() and (not self.path.is_dir() or (any(self.path.iterdir()) and not self.spec.is_file())):
-            raise RunError(f"{self.path}: exists and is not an arena's folder; choose another with --out")
-        try:
+        if holds_files(self.path) and not self.spec.is_file():
+            raise self._not_an_arena()
+        with writing(self.path):
             for folder in ("cells", "logs"):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise RunError(f"{self.path}: cannot be made ({fault.strerror}); choose another with --out") from None
         write_text(self.spec, arena_to_yaml(spec))
 
     def read(self, trials: Sequence[Trial]) -> dict[Trial, TrialRecord]:

@@ -43,9 +43,17 @@ def run_arena(
         notify: called with each line of progress: the plan, and the start and outcome of each trial.
 
     Raises:
-        WhinchatError: the arena is not valid, its data cannot be read, or the folder holds something else.
+        WhinchatError: the arena is not valid, its data cannot be read, the folder holds something else, or another
+            process writes into it.
     """
-    arena, folder, jobs = _prepare(spec, out)
+    arena, folder = _resolve(spec, out)
+    with folder.hold():
+        return _run_trials(arena, folder, retry=retry, notify=notify)
+
+
+def _run_trials(arena: ResolvedArena, folder: ArenaFolder, *, retry: bool, notify: Notify) -> ArenaResults:
+    """Run the missing trials of an arena whose folder this process holds."""
+    jobs = _plan_jobs(arena, folder)
     records = _kept_records(folder, jobs, retry=retry)
     missing = [trial for trial in jobs if trial not in records]
     if missing:
@@ -67,22 +75,30 @@ def summarize_arena(spec: ArenaSpec | str, out: Path | None = None) -> ArenaResu
         out: the arena's folder; ``runs/arena/NAME`` by default.
 
     Raises:
-        RunError: the folder holds no arena, or trials that cannot be compared.
+        RunError: the folder holds no arena, or trials that cannot be compared, or another process writes into it.
+        OutputError: the folder cannot be written.
     """
-    arena, folder, jobs = _prepare(spec, out)
+    arena, folder = _resolve(spec, out)
     if not folder.spec.is_file():
         raise RunError(f"{folder.path}: holds no arena; run it first, or name its folder with --out")
-    return _write_results(summarize_trials(arena.spec, _kept_records(folder, jobs), list(jobs)), folder)
+    with folder.hold():
+        jobs = _plan_jobs(arena, folder)
+        return _write_results(summarize_trials(arena.spec, _kept_records(folder, jobs), list(jobs)), folder)
 
 
-def _prepare(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder, Jobs]:
-    """Return the arena with its recipes, its folder, and every trial with its job."""
+def _resolve(spec: ArenaSpec | str, out: Path | None) -> tuple[ResolvedArena, ArenaFolder]:
+    """Return the arena with its recipes, and its folder."""
     arena = resolve_arena(load_arena(spec) if isinstance(spec, str) else spec)
-    folder, jobs = ArenaFolder(out or Path("runs") / "arena" / arena.spec.name), plan_trials(arena)
+    return arena, ArenaFolder(out or Path("runs") / "arena" / arena.spec.name)
+
+
+def _plan_jobs(arena: ResolvedArena, folder: ArenaFolder) -> Jobs:
+    """Return every trial with its job."""
+    jobs = plan_trials(arena)
     # All trials state one date in their prompts, so that methods can be compared that run on different days.
     earlier = [record.job.recipe.task.date for record in folder.read(list(jobs)).values()]
     day = next(filter(None, earlier), date.today())
-    return arena, folder, {trial: replace(job, recipe=job.recipe.dated(day)) for trial, job in jobs.items()}
+    return {trial: replace(job, recipe=job.recipe.dated(day)) for trial, job in jobs.items()}
 
 
 def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from whinchat.checksums import replace_checked_file
 from whinchat.errors import ModelError
 from whinchat.evaluation.metrics import macro_f1_of_rows
 from whinchat.recipe.schema import MetricName
@@ -79,9 +80,14 @@ class Calibrator:
     def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
         return scale_log_probs(log_probs, self.temperature, self.bias)
 
-    def save(self, folder: Path) -> None:
-        """Write the calibrator to ``calibration.json`` in the adapter's ``folder``."""
-        (folder / CALIBRATION_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+    def save(self, folder: Path, adapter: Path | None = None) -> None:
+        """Write the calibrator to ``calibration.json`` in ``folder``, and its checksum beside those of the adapter.
+
+        Args:
+            folder: the folder to write to.
+            adapter: the folder of the adapter that the calibrator belongs to; None for ``folder``.
+        """
+        replace_checked_file(folder, CALIBRATION_FILE, json.dumps(asdict(self), indent=2) + "\n", adapter)
 
     @classmethod
     def load(cls, folder: Path, labels: tuple[str, ...]) -> Self:

@@ -5,6 +5,7 @@ from typing import get_args
 
 from transformers import PreTrainedModel
 
+from whinchat.checksums import write_checksums
 from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.inference.predictor import Predictor
 from whinchat.models.adapters import load_adapter, merge_adapter
@@ -32,6 +33,7 @@ class MergedExporter(Exporter):
         changed = {"task": job.predictor.engine.template.task, "backbone": recipe.backbone.model_copy(update=stored)}
         write_recipe(recipe.model_copy(update=changed), job.folder)
         job.predictor.calibrator.save(job.folder)
+        write_checksums(job.folder)
 
     def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
         """Predict with whinchat from the written folder."""

@@ -106,8 +106,9 @@ class Predictor:
             ModelError: the backbone cannot be loaded, or a file is damaged.
         """
         path = fetch_classifier(path)
+        saved = find_classifier(path)
         recipe, engine = load_engine(path)
-        return cls(recipe, engine, Calibrator.load(find_classifier(path).folder, recipe.task.labels))
+        return cls(recipe, engine, load_calibrator(saved))
 
     def score(
         self,
@@ -137,14 +138,29 @@ class Predictor:
         return Predictions.from_scores(self.score(texts, deterministic=deterministic, bar=bar), self.calibrator)
 
 
-def load_engine(path: Path) -> tuple[Recipe, Engine]:
-    """Load the recipe and the model of the classifier in ``path``; ``find_classifier`` says what ``path`` may be.
+def load_calibrator(saved: SavedClassifier) -> Calibrator:
+    """Load the calibrator of a classifier; one without calibration is said to be so in the log.
 
     Raises:
-        RunError: ``path`` holds no finished run, no adapter and no exported model.
+        ModelError: the calibration is damaged, or belongs to other labels.
+    """
+    calibrator = Calibrator.load(saved.folder, saved.recipe.task.labels)
+    if not calibrator.rows:
+        logging.getLogger("whinchat").warning(
+            f"{saved.folder}: is not calibrated, so the probabilities are the model's own; a run with a validation "
+            "split calibrates them"
+        )
+    return calibrator
+
+
+def load_engine(path: Path) -> tuple[Recipe, Engine]:
+    """Load the recipe and the model of the classifier in ``path``, which need not be calibrated yet.
+
+    Raises:
+        RunError: ``path`` holds no trained run, no adapter and no exported model.
         ModelError: the backbone cannot be loaded, or the adapter does not fit it.
     """
-    saved = find_classifier(path)
+    saved = find_classifier(path, to_answer=False)
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     recipe, template = saved_prompts(saved, backbone.tokenizer)
     model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model

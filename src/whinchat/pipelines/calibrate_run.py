@@ -5,12 +5,15 @@ from pathlib import Path
 
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RunError
+from whinchat.evaluation.calibration import CALIBRATION_FILE
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.inference.predictor import load_engine
+from whinchat.output_files import require_writable
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.recipe.loader import load_recipe, write_recipe
 from whinchat.recipe.schema import MetricName
 from whinchat.report.write import write_report_files
+from whinchat.storage.folder_update import update_folder
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
@@ -29,12 +32,20 @@ def calibrate_run(run: str | Path, metric: MetricName | None = None, wanted_accu
         The record of the run with the new calibration.
 
     Raises:
-        RunError: the run is not finished, has no validation split, or its data has changed since.
+        RunError: the run is not finished, has no validation split, its data has changed since, or another process
+            writes into its folder.
+        OutputError: the run folder cannot be written. The earlier calibration and report are still whole then.
         RecipeError: ``metric`` or ``wanted_accuracy`` is out of range.
     """
-    path = Path(run)
-    folder = RunFolder(path)
-    record = folder.read()
+    folder = RunFolder(Path(run))
+    with folder.hold_finished():
+        require_writable(folder.adapter / CALIBRATION_FILE)
+        return _calibrate(folder, metric, wanted_accuracy)
+
+
+def _calibrate(folder: RunFolder, metric: MetricName | None, wanted_accuracy: float | None) -> RunRecord:
+    """Calibrate the run in ``folder``, which this process holds."""
+    path, record = folder.path, folder.read()
     overrides = [f"evaluate.metric={metric}"] if metric else []
     if wanted_accuracy is not None:
         overrides.append(f"evaluate.wanted_accuracy={wanted_accuracy or 'null'}")
@@ -50,9 +61,14 @@ def calibrate_run(run: str | Path, metric: MetricName | None = None, wanted_accu
         )
     _, engine = load_engine(path)
     after = EvaluationOutcome(record.after, read_predictions(folder.predictions).after)
-    reliability = calibrate_and_analyze(recipe, corpus, engine, split, after, folder.adapter)
+    calibrator, reliability = calibrate_and_analyze(recipe, corpus, engine, split, after)
+    assert calibrator is not None, "there is a validation split"
     record = replace(record, recipe=recipe, reliability=reliability)
-    write_recipe(recipe, folder.adapter)
-    folder.write_calibration(record)
-    write_report_files(record, folder)
+    # Answers, recipe, figures and report change together.
+    with update_folder(path) as changed:
+        new = RunFolder(changed)
+        calibrator.save(new.adapter, folder.adapter)
+        write_recipe(recipe, new.adapter)
+        new.write_calibration(record)
+        write_report_files(record, new)
     return record

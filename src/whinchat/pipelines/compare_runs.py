@@ -1,14 +1,16 @@
 """Compare finished runs with one another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from whinchat.errors import RunError
+from whinchat.errors import OutputError, RunError
 from whinchat.report.comparison import compare_records
 from whinchat.report.figures.run_figures import write_comparison_figure
 from whinchat.report.published_figures import public_name
 from whinchat.report.write import write_pages
+from whinchat.storage.folder_update import update_folder
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_comparison import RunComparison, StoredComparison
@@ -27,17 +29,29 @@ def compare_runs(
         update_cards: whether to show the comparison on the card and the report of each run, in place of an earlier one.
 
     Raises:
-        RunError: no run is named, a run is named twice, a run is not finished, or its card cannot be written.
+        RunError: no run is named, a run is named twice, a run is not finished, or another process writes into it.
+        OutputError: the figure or a card cannot be written.
     """
     folders = _folders_by_name([Path(run) for run in runs])
-    records = {name: folder.read() for name, folder in folders.items()}
-    if len(records) < len(runs):
+    if len(folders) < len(runs):
         raise RunError("compare: the same run is named twice; name each run once")
+    with ExitStack() as held:
+        update_cards = update_cards and len(runs) > 1
+        if update_cards:
+            held.enter_context(_named_remedy())
+            for folder in folders.values():
+                held.enter_context(folder.hold_finished())
+        return _compare(folders, None if out is None else Path(out), update_cards=update_cards)
+
+
+def _compare(folders: Mapping[str, RunFolder], out: Path | None, *, update_cards: bool) -> RunComparison:
+    """Compare the runs in ``folders``, which this process holds if the cards are to be updated."""
+    records = {name: folder.read() for name, folder in folders.items()}
     predictions = {name: read_predictions(folder.predictions) for name, folder in folders.items()}
     comparison = compare_records(records, predictions)
     if out is not None:
-        write_comparison_figure(records, Path(out) / "comparison.png")
-    if update_cards and len(runs) > 1:
+        write_comparison_figure(records, out / "comparison.png")
+    if update_cards:
         # Cards are for others, who should not see the whole path of a folder.
         names = _numbered([public_name(records[name], folder.path.resolve().name) for name, folder in folders.items()])
         public = comparison
@@ -51,15 +65,20 @@ def compare_runs(
 
 
 def _update_card(folder: RunFolder, record: RunRecord) -> None:
-    """Store the comparison of ``record``, and write card and report of the run again."""
+    """Store the comparison of ``record``, and write card and report of the run again, all three together."""
+    with update_folder(folder.path) as changed:
+        new = RunFolder(changed)
+        write_json_record(new.comparison, record.comparison)
+        write_pages(record, new)
+
+
+@contextmanager
+def _named_remedy() -> Iterator[None]:
+    """Add to an error about a card that cannot be written that none need be."""
     try:
-        write_json_record(folder.comparison, record.comparison)
-        write_pages(record, folder)
-    except OSError as error:
-        raise RunError(
-            f"{folder.path}: the comparison cannot be written into its card ({error.strerror}); make the folder "
-            "writable, or compare with --no-cards"
-        ) from None
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}, or compare with --no-cards") from None
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

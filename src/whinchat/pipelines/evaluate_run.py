@@ -63,7 +63,10 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
     """
     path = fetch_classifier(run)
     recipe, split = _recipe_and_split(path, source, overrides)
-    predictor = Predictor.load(path)
+    folder = RunFolder(path)
+    # What `whinchat train` made can be measured; it has answers of its own, though no calibrated ones.
+    unfinished = not folder.is_model and not folder.manifest.is_file() and folder.adapter.is_dir()
+    predictor = Predictor.load(folder.adapter if unfinished else path)
     calibrator = predictor.calibrator
     split = split.head(recipe.evaluate.rows)
     outcome = evaluate(predictor.engine, split, recipe.evaluate, "after")

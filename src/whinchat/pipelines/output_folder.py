@@ -1,14 +1,35 @@
 """Check and open the folder that a run writes to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from whinchat.errors import RunError
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.locking import holds_files
 from whinchat.storage.run_folder import RunFolder
 
 IfExists = Literal["refuse", "resume", "overwrite"]
+
+
+@contextmanager
+def hold_run_folder(folder: RunFolder) -> Iterator[None]:
+    """Hold the folder of a run that may be new; see ``RunFolder.hold``.
+
+    Raises:
+        RunError: there is a file at its path, or another process writes into the folder.
+        OutputError: the folder cannot be written.
+    """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise _not_a_run(folder.path)
+    with folder.hold():
+        yield
+
+
+def _not_a_run(path: Path) -> RunError:
+    return RunError(f"{path}: already exists and is not a run folder; choose another with --out")
 
 
 def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolder:
@@ -20,8 +41,8 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
     """
     folder = RunFolder(path)
     if not folder.recipe.is_file():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: already exists and is not a run folder; choose another with --out")
+        if path.exists() and (not path.is_dir() or holds_files(path)):
+            raise _not_a_run(path)
         return folder
     if existing == "refuse":
         raise RunError(
@@ -44,15 +65,11 @@ def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Rec
 
 
 def open_run_folder(folder: RunFolder, recipe: Recipe, existing: IfExists) -> None:
-    """Create the run folder and store ``recipe`` in it; with "overwrite", delete the earlier run first.
+    """Store ``recipe`` in the run folder; with "overwrite", delete the earlier run first.
 
     Raises:
-        RunError: the folder cannot be created.
+        OutputError: the folder cannot be written.
     """
     if existing == "overwrite":
         folder.clear()
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise RunError(f"{folder.path}: cannot be created ({fault.strerror}); choose another with --out") from None
     folder.write_recipe(recipe)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from whinchat.report.write import write_report_files
+from whinchat.storage.folder_update import update_folder
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -16,8 +17,10 @@ def rebuild_report(run: str | Path) -> RunFolder:
         The run folder, whose ``report`` and ``card`` are the paths of the two files.
 
     Raises:
-        RunError: ``run`` is not a finished run, or one of its files is damaged.
+        RunError: ``run`` is not a finished run, one of its files is damaged, or another process writes into its folder.
+        OutputError: the run folder cannot be written. The earlier report and card are still whole then.
     """
     folder = RunFolder(Path(run))
-    write_report_files(folder.read(), folder)
+    with folder.hold_finished(), update_folder(folder.path) as changed:
+        write_report_files(folder.read(), RunFolder(changed))
     return folder

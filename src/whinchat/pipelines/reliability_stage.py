@@ -4,12 +4,12 @@ N: texts. K: labels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Corpus, Split
+from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport
@@ -19,9 +19,9 @@ from whinchat.recipe.schema import Recipe
 
 
 def calibrate_and_analyze(
-    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome, adapter: Path
-) -> ReliabilityReport | None:
-    """Fit the calibrator on the validation split, save it beside the adapter, and analyze the answers on ``split``.
+    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome
+) -> tuple[Calibrator, ReliabilityReport] | tuple[None, None]:
+    """Fit the calibrator on the validation split, and analyze the answers on ``split``.
 
     Args:
         recipe: the recipe of the run.
@@ -29,13 +29,12 @@ def calibrate_and_analyze(
         engine: the trained model with its prompts.
         split: the evaluated rows.
         after: the evaluation of the trained model on ``split``.
-        adapter: the folder of the adapter; ``calibration.json`` goes there.
 
     Returns:
-        The reliability report, or None for a data set without a validation split.
+        The calibrator and the reliability report, or None for both for a data set without a validation split.
     """
     if corpus.validation is None:
-        return None
+        return None, None
 
     def score_texts(texts: Sequence[str]) -> NDArray[np.float32]:  # (N, K)
         prompts = engine.template.encode(texts)
@@ -46,5 +45,4 @@ def calibrate_and_analyze(
     if corpus.validation.fingerprint() != split.fingerprint():
         validation = ScoredSplit(corpus.validation, score_texts(corpus.validation.texts).astype(np.float64))
     calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
-    calibrator.save(adapter)
-    return analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)
+    return calibrator, analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)

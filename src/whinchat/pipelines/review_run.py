@@ -61,11 +61,23 @@ def review_run(
     Raises:
         RunError: ``folds`` is too small, the review folder may not be used, or model or data have changed since the
             review began.
+        OutputError: the review folder cannot be written.
         WhinchatError: the recipe cannot be run, as in ``run``.
     """
     if folds < 2:
         raise RunError(f"--folds {folds}: each fold is scored by a model trained on the other folds; give 2 or more")
-    folder = check_review_folder(recipe, folds, Path(path), existing)
+    folder = ReviewFolder(Path(path))
+    if existing == "resume" and folder.review.is_file():
+        # Nothing is written, so the folder need not be held.
+        check_review_folder(recipe, folds, folder, existing)
+        return folder.read(), list(folder.read_rows())
+    with folder.hold():
+        check_review_folder(recipe, folds, folder, existing)
+        return _review(recipe, folder, folds, existing)
+
+
+def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists) -> tuple[Review, list[ReviewedRow]]:
+    """Do a review in a folder that this process holds."""
     if existing != "overwrite" and folder.review.is_file():
         return folder.read(), list(folder.read_rows())
     corpus = load_corpus(recipe)

@@ -3,12 +3,19 @@
 Every stage stores its results in the run folder before the next stage starts, so a run that was killed resumes there.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, evaluate
 from whinchat.models.forward import Engine
-from whinchat.pipelines.output_folder import IfExists, check_run_folder, open_run_folder, resumed_recipe
+from whinchat.pipelines.output_folder import (
+    IfExists,
+    check_run_folder,
+    hold_run_folder,
+    open_run_folder,
+    resumed_recipe,
+)
 from whinchat.pipelines.record import make_record, tracker_metrics
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
@@ -43,11 +50,23 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
         RecipeError: the recipe cannot be run.
         DataError: the data cannot be read, or does not fit the task.
         ModelError: the model cannot be loaded, or this machine cannot hold it as the recipe asks.
-        RunError: the run folder may not be used, or cannot be created.
+        RunError: the run folder may not be used, or another process writes into it.
+        OutputError: the run folder cannot be written.
     """
-    folder = check_run_folder(recipe, Path(path), existing)
-    if existing != "overwrite" and folder.manifest.is_file():
-        return folder.read()
+    folder = RunFolder(Path(path))
+    if existing == "resume" and folder.manifest.is_file() and not folder.has_leftovers:
+        # Nothing is written, so the folder need not be held.
+        return check_run_folder(recipe, folder.path, existing).read()
+    with hold_run_folder(folder):
+        check_run_folder(recipe, folder.path, existing)
+        if existing == "resume" and folder.manifest.is_file():
+            folder.sweep()
+            return folder.read()
+        return _run(recipe, folder, existing)
+
+
+def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord:
+    """Do all stages of a run whose folder this process holds."""
     recipe = resumed_recipe(recipe, folder, existing)
     schedule = RunSchedule()
     with schedule.stage("load"):
@@ -72,7 +91,9 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
     with schedule.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
     with schedule.stage("trust"):
-        reliability = calibrate_and_analyze(recipe, corpus, engine, split, after, folder.adapter)
+        calibrator, reliability = calibrate_and_analyze(recipe, corpus, engine, split, after)
+        if calibrator is not None:
+            calibrator.save(folder.adapter)
     record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, schedule.seconds)
     trackers.log(tracker_metrics(record))
     trackers.finish()
@@ -103,8 +124,16 @@ def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -
     Raises:
         WhinchatError: as ``run`` does.
     """
-    is_first = process_rank() == 0
-    folder = check_run_folder(recipe, Path(path), existing) if is_first else RunFolder(Path(path))
+    folder = RunFolder(Path(path))
+    # The first of several processes holds the folder for all of them.
+    with hold_run_folder(folder) if process_rank() == 0 else nullcontext():
+        if process_rank() == 0:
+            check_run_folder(recipe, folder.path, existing)
+        return _train_run(recipe, folder, existing)
+
+
+def _train_run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> tuple[RunFolder, TrainingResult]:
+    """Train an adapter in a folder that this process, or the first of several, holds."""
     distributed.init_processes(recipe.backbone.device)
     recipe = resumed_recipe(recipe, folder, existing)
     with stage("Load data and model"):
@@ -113,7 +142,7 @@ def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -
         if (day := distributed.first_process_value(template.task.date)) != template.task.date:
             template = backbone.tokenizer.template(recipe.dated(day))
         recipe = recipe.model_copy(update={"task": template.task})
-    if is_first:
+    if process_rank() == 0:
         open_run_folder(folder, recipe, existing)
     trackers = Trackers(recipe.train.report_to, folder.trackers)
     with stage("Train"):

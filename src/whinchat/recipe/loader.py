@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from whinchat.errors import RecipeError
+from whinchat.output_files import replace_file
 from whinchat.recipe.faults import explain_faults
 from whinchat.recipe.field_types import Section
 from whinchat.recipe.presets import PresetRegistry
@@ -107,7 +108,8 @@ def recipe_to_yaml(recipe: Recipe) -> str:
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:
     """Write ``recipe.yaml`` into the folder of a classifier's weights, which need its task, labels and prompt."""
-    (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    content = recipe_to_yaml(recipe)
+    replace_file(folder / "recipe.yaml", lambda draft: draft.write_text(content, encoding="utf-8"))
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.hub.client import fetch_classifier
-from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
+from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
@@ -86,7 +86,7 @@ class ModelHost:
                 adapter = f"adapter-{len(models)}"
                 model = load_adapter(model, classifier.folder, adapter)
             recipe, template = saved_prompts(classifier, load_tokenizer(backbone.source, classifier.folder))
-            calibrator = Calibrator.load(classifier.folder, recipe.task.labels)
+            calibrator = load_calibrator(classifier)
             predictor = Predictor(recipe, Engine.build(model, backbone.plan, template), calibrator)
             models[name] = ServedModel(name, paths[name], predictor, adapter)
         cast_lora_factors(model, backbone.plan.torch_dtype)

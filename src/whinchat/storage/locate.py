@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from whinchat.checksums import check_files
 from whinchat.errors import RunError
+from whinchat.evaluation.calibration import CALIBRATION_FILE
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.folder_update import finish_update
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -37,28 +40,45 @@ class SavedClassifier:
         return stored if isinstance(stored, str) else None
 
 
-def find_classifier(path: Path) -> SavedClassifier:
+def find_classifier(path: Path, *, to_answer: bool = True) -> SavedClassifier:
     """Find the classifier in a run folder, an adapter folder, or the folder of a merged model that whinchat exported.
 
+    Args:
+        path: the folder.
+        to_answer: whether the classifier is to give answers, for which its run must be finished and its calibration
+            be there. Without, a run in the midst of its work, or one that is to be calibrated again, has a classifier
+            as soon as it has an adapter.
+
     Raises:
-        RunError: ``path`` is none of them, or holds an unfinished run.
+        RunError: ``path`` is none of them, holds an unfinished run, or a file of the classifier is lost or damaged.
     """
+    if RunFolder(path.parent).adapter == path:
+        finish_update(path.parent)
     folder = RunFolder(path)
     recipe = folder.read_recipe()
     day = _day_of_earlier_run(folder)
-    if (path / "adapter_config.json").is_file():
-        return SavedClassifier(recipe, path, day=day)
-    if (path / "config.json").is_file():
-        merged = {"model": str(path), "revision": None}
-        return SavedClassifier(
-            recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=merged)}),
-            path,
-            has_adapter=False,
-            day=day,
-        )
-    if not folder.adapter.is_dir():
+    weights = path if folder.is_model else folder.adapter
+    if not weights.is_dir():
         raise RunError(f"{path}: has no adapter/, so this run is not finished; finish it with --resume")
-    return SavedClassifier(recipe, folder.adapter, day=day)
+    if to_answer and not folder.is_model and not folder.manifest.is_file():
+        raise RunError(
+            f"{path}: this run is not finished, so its answers are not calibrated and nothing is known of their "
+            f"quality; finish it with `whinchat run {folder.recipe} --out {path} --resume`, or name {weights} to use "
+            "it as it is"
+        )
+    remedies = {CALIBRATION_FILE: f"`whinchat calibrate {path if weights != path else 'RUN'}` writes a new one"}
+    check_files(weights, remedies, without=() if to_answer else remedies)
+    # A run of version 0.1 has no checksums, but a reliability report only with a calibration.
+    if to_answer and folder.reliability.is_file() and not (weights / CALIBRATION_FILE).is_file():
+        raise RunError(
+            f"{weights / CALIBRATION_FILE}: missing, although this run was calibrated; `whinchat calibrate {path}` "
+            "writes a new one"
+        )
+    if not folder.is_model or (path / "adapter_config.json").is_file():
+        return SavedClassifier(recipe, weights, day=day)
+    merged = {"model": str(path), "revision": None}
+    recipe = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=merged)})
+    return SavedClassifier(recipe, path, has_adapter=False, day=day)
 
 
 def _day_of_earlier_run(folder: RunFolder) -> date | None:

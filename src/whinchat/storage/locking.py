@@ -57,6 +57,11 @@ def lock_output(path: Path) -> Iterator[None]:
         yield
 
 
+def holds_files(folder: Path) -> bool:
+    """Whether there is anything in ``folder`` besides its lock."""
+    return any(path.name != _LOCK_NAME for path in folder.iterdir())
+
+
 @contextmanager
 def _hold(lock_file: Path, path: Path) -> Iterator[None]:
     """Hold the lock of ``path``."""

@@ -5,7 +5,8 @@ N: rows. K: labels.
 
 import csv
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
-from whinchat.output_files import replace_file
+from whinchat.output_files import remove_folder, replace_file, sweep_drafts, writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
+from whinchat.storage.locking import holds_files, lock_folder
 
 T = TypeVar("T")
 
@@ -51,6 +53,11 @@ class FoldFolder:
     scores = FolderEntry("scores.npy", "Log-probabilities of the labels in the fold's rows, (n, K).")
     record = FolderEntry("fold.json", "The fold's record; written last, so that a fold with a record is finished.")
 
+    def sweep(self) -> None:
+        """Remove what only an unfinished fold needs: checkpoints and adapter."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.adapter, ignore_errors=True)
+
 
 @dataclass(frozen=True)
 class ReviewFolder:
@@ -72,25 +79,35 @@ class ReviewFolder:
         """Return the folder of fold ``number``, counted from 0; its name counts from 1."""
         return FoldFolder(self.folds / str(number + 1))
 
-    def open(self, plan: ReviewPlan) -> None:
-        """Make the folder and store ``plan``.
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder for this process alone, and sweep first what a process left that was killed.
 
         Raises:
-            RunError: the folder cannot be created.
+            RunError: there is a file at its path, or another process writes into the folder.
+            OutputError: the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be created ({error.strerror}); name another with --out") from None
+        if self.path.exists() and not self.path.is_dir():
+            raise _not_a_review(self.path)
+        with lock_folder(self.path):
+            for folder in (self.path, *self.folds.glob("*")):
+                sweep_drafts(folder)
+            yield
+
+    def open(self, plan: ReviewPlan) -> None:
+        """Store ``plan``.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
         write_json_record(self.plan, plan)
 
     def clear(self) -> None:
-        """Delete the files of the review; the plan goes last, so that an interrupted call leaves a review folder."""
-        for file in (self.review, self.table, self.parquet):
-            file.unlink(missing_ok=True)
-        if self.folds.is_dir():
-            shutil.rmtree(self.folds)
-        self.plan.unlink(missing_ok=True)
+        """Delete the files of the review except the plan, which stays until the next one takes its place."""
+        with writing(self.path):
+            for file in (self.review, self.table, self.parquet):
+                file.unlink(missing_ok=True)
+            remove_folder(self.folds)
 
     def read_plan(self) -> ReviewPlan:
         """Read the plan. Raises RunError as ``read`` does."""
@@ -114,11 +131,12 @@ class ReviewFolder:
 
         replace_file(fold.scores, save)
         write_json_record(fold.record, record)
-        shutil.rmtree(fold.checkpoints, ignore_errors=True)
-        shutil.rmtree(fold.adapter, ignore_errors=True)
+        fold.sweep()
 
     def read_fold(self, number: int) -> tuple[NDArray[np.float32], FoldRecord] | None:
         """Read the scores (n, K) and the record of a fold; None for a fold that is not finished.
+
+        Checkpoints and adapter that a kill left in a finished fold are removed.
 
         Raises:
             RunError: a file is not as whinchat writes it.
@@ -127,6 +145,7 @@ class ReviewFolder:
         if not fold.record.is_file():
             return None
         record = self._read(fold.record, FoldRecord)
+        fold.sweep()
         remedy = f"delete {fold.path} and repeat the fold with --resume"
         try:
             scores: NDArray[np.float32] = np.load(fold.scores, allow_pickle=False)
@@ -167,19 +186,22 @@ class ReviewFolder:
         return read_json_record(path, kind, "finish the review with --resume, or start again with --overwrite")
 
 
-def check_review_folder(recipe: Recipe, folds: int, path: Path, existing: str) -> ReviewFolder:
-    """Return the folder for a review after checking that the review may use it. Nothing is created or deleted.
+def _not_a_review(path: Path) -> RunError:
+    return RunError(f"{path}: exists and is no review folder; name another with --out")
+
+
+def check_review_folder(recipe: Recipe, folds: int, folder: ReviewFolder, existing: str) -> None:
+    """Check that a review may use ``folder``. Nothing is created or deleted.
 
     Raises:
-        RunError: ``path`` holds something other than a review, or a review while ``existing`` is "refuse", or a review
-            of other settings while ``existing`` is "resume".
+        RunError: the folder holds something other than a review, or a review while ``existing`` is "refuse", or a
+            review of other settings while ``existing`` is "resume".
     """
-    folder = ReviewFolder(path)
-    holds_review = folder.plan.is_file()
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not holds_review)):
-        raise RunError(f"{path}: exists and is no review folder; name another with --out")
+    path, holds_review = folder.path, folder.plan.is_file()
+    if path.exists() and (not path.is_dir() or (holds_files(path) and not holds_review)):
+        raise _not_a_review(path)
     if not holds_review or existing == "overwrite":
-        return folder
+        return
     if existing == "refuse":
         raise RunError(
             f"{path}: already holds a review; --resume continues it, --overwrite starts again, --out names another"
@@ -193,4 +215,3 @@ def check_review_folder(recipe: Recipe, folds: int, path: Path, existing: str) -
             f"{path}: holds another review, so it cannot be resumed with these settings; "
             f"different: {', '.join(changed)}; use --overwrite or another --out"
         )
-    return folder

@@ -1,17 +1,22 @@
 """The run folder: its files, and how they are written and read."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
+from whinchat.output_files import remove_folder, sweep_drafts, writing
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.atomic import write_text
 from whinchat.storage.folder_entry import FolderEntry
+from whinchat.storage.folder_update import finish_update
 from whinchat.storage.json_records import read_json_record, write_json_record
+from whinchat.storage.locking import lock_folder
 from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 from whinchat.storage.training_result import TrainPoint
@@ -66,6 +71,35 @@ class RunFolder:
             self.figures, self.report,
         )  # fmt: skip
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder for this process alone, and mend first what a process left that was killed.
+
+        Every function that writes into a run folder holds it, from its start to its end.
+
+        Raises:
+            RunError: another process writes into the folder.
+            OutputError: the folder cannot be written.
+        """
+        with lock_folder(self.path):
+            for folder in (self.path, self.adapter, self.figures):
+                sweep_drafts(folder)
+            finish_update(self.path)
+            yield
+
+    @contextmanager
+    def hold_finished(self) -> Iterator[None]:
+        """Hold the folder as ``hold`` does; there must be a finished run in it.
+
+        Raises:
+            RunError: there is none, or another process writes into the folder.
+            OutputError: the folder cannot be written.
+        """
+        self._require(self.recipe)
+        self._require(self.manifest)
+        with self.hold():
+            yield
+
     def write(self, record: RunRecord) -> None:
         """Write every part of ``record``, each file atomically; the manifest last, for it marks a finished run."""
         self.write_calibration(record)
@@ -76,6 +110,8 @@ class RunFolder:
         write_json_record(self.samples, record.samples)
         if record.comparison is not None:
             write_json_record(self.comparison, record.comparison)
+        else:
+            self.comparison.unlink(missing_ok=True)
         write_json_record(self.manifest, record.manifest)
 
     def write_calibration(self, record: RunRecord) -> None:
@@ -84,23 +120,32 @@ class RunFolder:
         if record.reliability is not None:
             write_json_record(self.reliability, record.reliability)
 
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether a finished run still has files that only an unfinished one needs."""
+        return self.checkpoints.exists() or self.before_predictions.exists()
+
     def sweep(self) -> None:
         """Remove the files that only an unfinished run needs: checkpoints and the predictions before training."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.before_predictions.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete the files of the run. Other files in the folder belong to the user and stay."""
+        """Delete the files of the run except the recipe. Other files in the folder belong to the user and stay.
+
+        The recipe marks the folder as a run folder, so it stays until the next run's recipe takes its place.
+        """
         # The manifest goes first, so that a half deleted run does not look finished.
         run_files = (
             *self.public_files, self.comparison, self.samples_markdown, self.predictions, self.before_predictions,
-            self.adapter, self.checkpoints, self.trackers, self.card, self.recipe,
+            self.adapter, self.checkpoints, self.trackers, self.card,
         )  # fmt: skip
-        for path in run_files:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        with writing(self.path):
+            for path in run_files:
+                if path.is_dir():
+                    remove_folder(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write ``recipe`` as YAML."""
@@ -155,6 +200,7 @@ class RunFolder:
         return read_json_record(path, kind, self._remedy())
 
     def _require(self, path: Path) -> None:
+        finish_update(self.path)
         if not self.path.is_dir():
             raise RunError(f"{self.path}: no such run folder; make one with `whinchat run RECIPE --out {self.path}`")
         if not path.is_file():

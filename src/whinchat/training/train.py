@@ -8,11 +8,13 @@ from typing import Any
 from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState
 
+from whinchat.checksums import write_checksums
 from whinchat.data.dataset import Corpus
 from whinchat.models.adapter_targets import adapted_share
 from whinchat.models.adapters import attach_adapter, count_parameters, save_adapter
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
+from whinchat.output_files import replace_folder
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import Recipe
@@ -71,9 +73,14 @@ def train(
     else:
         seconds, state = _run_trainer(trainer, checkpoint, trackers if process_rank() == 0 else None)
     if process_rank() == 0:
-        save_adapter(model, adapter, backbone.source.hub_id or backbone.source.path)
-        template.save_tokenizer(adapter)
-        write_recipe(recipe, adapter)
+
+        def save(draft: Path) -> None:
+            save_adapter(model, draft, backbone.source.hub_id or backbone.source.path)
+            template.save_tokenizer(draft)
+            write_recipe(recipe, draft)
+            write_checksums(draft)
+
+        replace_folder(adapter, save)
     wait_for_everyone()
     rows_a_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()
     all_rows = round(len(corpus.train) * recipe.train.num_train_epochs)

@@ -3,9 +3,7 @@
 N: texts. K: labels.
 """
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
+from whinchat.output_files import temporary_folder
 from whinchat.recipe.schema import BackboneConfig
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
@@ -54,8 +53,8 @@ class ChatModel(Contestant):
         Checkpoints are written only where the recipe keeps the best of them.
         """
         self.engine = Engine.build(model, self.backbone.plan, self.backbone.tokenizer.template(self.recipe))
-        with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
-            arguments = training_arguments(self.recipe, self.backbone.plan, Path(folder))
+        with temporary_folder() as folder:
+            arguments = training_arguments(self.recipe, self.backbone.plan, folder)
             if self.recipe.train.keep == "last":
                 arguments.set_save(strategy="no")
             trainer = AnswerTrainer(

@@ -3,9 +3,7 @@
 B: rows of a batch. N: texts. K: labels.
 """
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.forward import inference
 from whinchat.models.model_class import causal_model_class, fit_float16
 from whinchat.models.plain_forward import autocast
+from whinchat.output_files import temporary_folder
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights, weighted_mean
@@ -83,8 +82,8 @@ class HeadTuning(Contestant):
                 # The head is loaded in the model's data type, in which small updates would be lost.
                 weight.data = weight.data.float()
         rows = [row | {"labels": label} for row, label in zip(self._rows(train.texts), train.labels, strict=True)]
-        with tempfile.TemporaryDirectory(prefix="whinchat-arena-") as folder:
-            arguments = training_arguments(self._quiet_recipe(), self._plan, Path(folder))
+        with temporary_folder() as folder:
+            arguments = training_arguments(self._quiet_recipe(), self._plan, folder)
             arguments.set_save(strategy="no")
             trainer = HeadTrainer(
                 self.recipe,
