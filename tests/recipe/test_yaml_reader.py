@@ -194,6 +194,11 @@ def test_anchors_and_merge_keys_are_written_out() -> None:
     }
 
 
+def test_half_a_character_in_a_key() -> None:
+    with pytest.raises(RecipeError, match=r"reference\.settings: the key \? holds half a character"):
+        load_recipe("demo", ['reference.settings={"\\ud83d": 1}'])
+
+
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40), st.floats(), st.integers())
 def test_every_recipe_that_is_taken_is_read_back_equal(label: str, text: str, rate: float, seed: int) -> None:

@@ -158,7 +158,12 @@ class _Walk:
         text, kind = self._scalar(node)
         if kind and not (kind == "a number" and path and path[-1] in self._number_keys):
             self.faults.append(f"{dotted(path) or 'top level'}: {not_text(_spelling(node, kind), 'the key ')}")
-        return str(node.value if kind else text)
+        key = str(node.value if kind else text)
+        legible = key.encode("utf-8", "replace").decode()
+        if legible != key:
+            where = dotted(path) or "top level"
+            self.faults.append(f"{where}: the key {legible} holds half a character, often an emoji cut in two")
+        return legible
 
     def _scalar(self, node: yaml.ScalarNode) -> tuple[Any, str]:
         """Return the value, and the kind that YAML takes it for; text has none."""

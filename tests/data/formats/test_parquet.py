@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,12 @@ def test_parquet_in_row_groups_of_any_size(tmp_path: Path, group: int) -> None:
     assert out["label"].to_pylist() == [None if at == 4 else "a" for at in range(17)]
     assert out["error"].to_pylist()[4] == "'text' holds nothing"
     assert str(out.schema.field("p_a").type) == "double"
+
+
+def test_an_index_that_counts_rows_which_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"]}), path)
+    table = ParquetFormat(path, "text")
+    (location,) = table.locate_blocks(5, lambda seen: None)
+    with pytest.raises(DataError, match="in.parquet: has fewer rows than its index says"):
+        table.read_block(replace(location, rows=3))

@@ -71,7 +71,9 @@ class ParquetFormat(TableFormat):
                 self._batches = file.iter_batches(batch_size=location.rows, row_groups=[group])
                 self._group, self._next_row, self._rest = group, 0, None
             while self._next_row < end:
-                batch = next(self._batches) if self._rest is None else self._rest
+                batch = next(self._batches, None) if self._rest is None else self._rest
+                if batch is None:
+                    raise DataError(f"{self.path}: has fewer rows than its index says; write the file again")
                 low, high = max(first - self._next_row, 0), min(end - self._next_row, len(batch))
                 if low < high:
                     slices.append(batch.slice(low, high - low))
