@@ -223,6 +223,7 @@ def test_settings_that_do_not_fit(
         ({"target_modules": "a" * 10**6}, "has 1000000 characters, more than 10000"),
         ({"exclude_modules": r"(?:.|..|...|....)*(?!)"}, "its pattern in exclude_modules takes too long"),
         ({"modules_to_save": ["(a+)+"]}, r"modules_to_save has \(a\+\)\+, which is no name of a layer"),
+        ({"modules_to_save": 5}, "modules_to_save has 5, which is no name of a layer"),
         ({"rank_pattern": {"(a+)+": 2}}, "rank_pattern has "),
         ({"alpha_pattern": {"(a+)+": 2}}, "alpha_pattern has "),
         ({"layers_to_transform": [0], "layers_pattern": "(a+)+"}, "layers_pattern has "),

@@ -139,7 +139,7 @@ def _resolve_patterns(config: Any, model: Any, folder: Path) -> None:
     """Replace patterns in ``config`` by the names that they match, since PEFT would match without a time limit."""
     for field in _NAMED:
         value = getattr(config, field, None) or ()
-        for pattern in (value,) if isinstance(value, str) else value:
+        for pattern in value if isinstance(value, list | tuple | set | dict) else (value,):
             if not isinstance(pattern, str) or not _NAME.fullmatch(pattern):
                 raise _misfit(folder, f"{field} has {shown(pattern)}, which is no name of a layer")
     core = model.get_base_model() if isinstance(model, PeftModel) else model
