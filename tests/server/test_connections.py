@@ -5,46 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
-from tests.helpers.served import LIMITS
-from whinchat.inference.predictor import Predictions
-from whinchat.server.api_schema import Limits
-from whinchat.server.app import create_app
+from tests.helpers.served import LIMITS, LONGEST, Served, serving
 from whinchat.server.response_watch import SECURITY_HEADERS
-from whinchat.server.serve import listen, server_config
-from whinchat.server.served_models import ModelHost, ModelKey
-
-LONGEST = 30
-
-
-@dataclass
-class Served:
-    """A server in a thread, whose classifier can be held up."""
-
-    server: uvicorn.Server
-    port: int
-    go: threading.Event = field(default_factory=threading.Event)
-    batches: list[Sequence[str]] = field(default_factory=list)
-
-    def connect(self, sent: bytes = b"") -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=LONGEST)
-        client.sendall(sent)
-        return client
-
-    def until(self, condition: Callable[[], object]) -> None:
-        for _ in range(LONGEST * 100):
-            if condition():
-                return
-            time.sleep(0.01)
-        raise AssertionError("the server did not come so far")
+from whinchat.server.served_models import ModelHost
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -72,30 +40,6 @@ def head(path: str, *lines: str) -> bytes:
 
 def classify(length: int, *lines: str) -> bytes:
     return head("/v1/classify", "Content-Type: application/json", f"Content-Length: {length}", *lines)
-
-
-@contextmanager
-def serving(host: ModelHost, limits: Limits) -> Iterator[Served]:
-    listening = listen("127.0.0.1", 0)
-
-    def predict(key: ModelKey, texts: Sequence[str]) -> Predictions:
-        served.batches.append(texts)
-        assert served.go.wait(LONGEST)
-        return host.predict(key, texts)
-
-    app = create_app(host.models, predict, limits, 4)
-    served = Served(uvicorn.Server(server_config(app, limits)), listening.getsockname()[1])
-    served.go.set()
-    thread = threading.Thread(target=served.server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    served.until(lambda: served.server.started)
-    try:
-        yield served
-    finally:
-        served.go.set()
-        served.server.should_exit = True
-        thread.join(LONGEST)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

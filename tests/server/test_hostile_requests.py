@@ -54,7 +54,7 @@ def refused(client: TestClient, status: int, url: str = "/v1/classify", method: 
         (b'{"texts":"a","before":1}', 422, "before: Input should be a valid boolean"),
         (b'{"texts":["a",' + b"1" * 5000 + b"]}", 422, "texts[1]: Input should be a valid string"),
         (b'{"texts":' + b"[" * 90 + b"]" * 90 + b"}", 422, "texts[0]: Input should be a valid string"),
-        (b'{"texts":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 413, "100,001 values; a request may hold at most 40"),
+        (b'{"texts":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 422, "100,001 values; a request may hold at most 40"),
         (b'{"texts":"a","texts":"b"}', 422, "the body has the key 'texts' twice"),
         (b'{"texts":"\xff"}', 422, "the body is not UTF-8: byte 10 (0xff)"),
         ('{"texts":"a"}'.encode("utf-16"), 422, "not UTF-8: byte 0"),
@@ -66,6 +66,8 @@ def refused(client: TestClient, status: int, url: str = "/v1/classify", method: 
         (b"[]", 422, "body: Input should be a valid"),
         (b'{"texts":{}}', 422, "texts: Input should be a valid string"),
         (b'{"texts":[1,2,3,4,5]}', 422, "texts[2]: Input should be a valid string; and 2 more"),
+        (b' { "texts" : [' + b" , ".join([b'"[,"'] * 200) + b' ] , "before":true}', 413, "hold at most 40 texts"),
+        (b'{"texts":[' + b",".join([b"1"] * 200) + b"]}", 422, "200 values"),
         (b'{"texts":[' + b",".join([b'""'] * 41) + b"]}", 413, "texts: 41 texts; a request may hold at most 40"),
     ],
 )

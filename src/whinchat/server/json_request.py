@@ -14,6 +14,8 @@ from whinchat.server.error_responses import quote
 
 # A string with its quotes; a string that is never closed goes to the end. Possessive, so that a body is read once.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# What is left of a request without its strings: an object with at most one list, which holds only strings.
+_ONLY_TEXTS = re.compile(rb"\s*\{[^\[\]{}]*\[[\s,]*\][^\[\]{}]*\}\s*")
 # Values besides the texts: more than the fields of a request, so that the schema can name those it does not know.
 _OTHER_VALUES = 64
 
@@ -24,14 +26,14 @@ def read_json(raw: bytes, max_texts: int) -> Any:
     Numbers are read as floats: no field is a number, and a float is read in one step however many digits it has.
 
     Raises:
-        HTTPException: status 413 if there are more values; 422 if the body is not UTF-8 or not JSON, or an object has a
-            key twice.
+        HTTPException: status 413 if there are more texts; 422 if there are more values of other kinds, the body is not
+            UTF-8 or not JSON, or an object has a key twice.
     """
     outside = _STRING.sub(b"", raw)
     values = sum(map(outside.count, (b",", b"[", b"{")))
     if values > max_texts + _OTHER_VALUES:
         raise HTTPException(
-            413,
+            413 if _ONLY_TEXTS.fullmatch(outside) else 422,
             f"the body holds {values:,} values; a request may hold at most {max_texts:,} texts, so send less in one",
         )
     try:
