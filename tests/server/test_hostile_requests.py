@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.helpers.served import LIMITS, client_of
-from whinchat.errors import WhinchatError
+from whinchat.errors import ModelError, WhinchatError
 from whinchat.inference.predictor import Predictions
 from whinchat.server.access_rules import AccessRules
 from whinchat.server.app import create_app
@@ -67,7 +67,7 @@ def refused(client: TestClient, status: int, url: str = "/v1/classify", method: 
         (b'{"texts":{}}', 422, "texts: Input should be a valid string"),
         (b'{"texts":[1,2,3,4,5]}', 422, "texts[2]: Input should be a valid string; and 2 more"),
         (b' { "texts" : [' + b" , ".join([b'"[,"'] * 200) + b' ] , "before":true}', 413, "hold at most 40 texts"),
-        (b'{"texts":[' + b",".join([b"1"] * 200) + b"]}", 422, "200 values"),
+        (b'{"texts":[' + b",".join([b"1"] * 200) + b"]}", 422, "201 values"),
         (b'{"texts":[' + b",".join([b'""'] * 41) + b"]}", 413, "texts: 41 texts; a request may hold at most 40"),
     ],
 )
@@ -215,20 +215,28 @@ def test_errors_tell_nothing_of_the_inside(host: ModelHost, caplog: pytest.LogCa
         assert 'status="500"' in client.get("/metrics").text
 
 
-def test_a_table_that_cannot_go_on_says_so(client: TestClient) -> None:
-    rows = [{"text": "a"}] * 25 + [{"text": "b", "label": 1}]
-    body = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    events = [json.loads(line) for line in client.post("/v1/table?name=in.jsonl", content=body).text.splitlines()]
-    assert [(event["done"], event["error"]) for event in events] == [
-        (0, None),
-        (20, None),
-        (20, "in.jsonl: a row has the key 'label' already; choose another `prefix`"),
-    ]
-    good = client.post("/v1/table?name=in.jsonl&prefix=my_", content=body).text.splitlines()
-    assert (json.loads(good[-1])["done"], json.loads(good[-1])["error"]) == (26, None)
-    deep = b'{"text":"a","id":' + b"[" * 5000 + b"]" * 5000 + b'}\n{"text":"b","id":' + b"1" * 5000 + b"}\n"
+def test_a_table_that_cannot_go_on_says_so(host: ModelHost, client: TestClient) -> None:
+    def fails_at_last(key: ModelKey, texts: Sequence[str]) -> Predictions:
+        if "last" in texts:
+            raise ModelError("'last' has scores that are not finite numbers")
+        return host.predict(key, texts)
+
+    body = b"text\n" + b"a\n" * 25 + b"last\n"
+    with client_of(create_app(host.models, fails_at_last, LIMITS, 4)) as failing:
+        lines = failing.post("/v1/table?name=in.csv", content=body).text.splitlines()
+    events = [json.loads(line) for line in lines]
+    reason = "the scores of first are not finite numbers; the server's log names the text"
+    assert [(event["done"], event["error"]) for event in events] == [(0, None), (20, None), (20, reason)]
+    assert {event["total"] for event in events} == {26}
+    # A key that labelling adds is found before the first row is labelled; another prefix makes room.
+    taken = b'{"text":"a"}\n{"text":"b","label":1}\n'
+    advice = "choose a prefix for the added columns (`prefix`)"
+    assert advice in refused(client, 422, "/v1/table?name=in.jsonl", content=taken)
+    good = json.loads(client.post("/v1/table?name=in.jsonl&prefix=my_", content=taken).text.splitlines()[-1])
+    assert (good["done"], good["error"]) == (2, None)
+    deep = b'{"text":"a","id":' + b"[" * 5000 + b"]" * 5000 + b"}\n"
     last = json.loads(client.post("/v1/table?name=in.jsonl", content=deep).text.splitlines()[-1])
-    assert (last["done"], last["bad"], last["error"]) == (2, 2, None)
+    assert (last["done"], last["bad"], last["error"]) == (1, 1, None)
 
 
 def test_limits_of_tables(host: ModelHost) -> None:

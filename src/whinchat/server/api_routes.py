@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from whinchat.server.json_request import strict_json_route
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.transfer_limits import TABLE_PATH
-from whinchat.server.uploads import TableRequest, label_upload, rows_per_piece, store_upload
+from whinchat.server.uploads import TableRequest, label_upload, rows_per_piece, store_upload, upload_suffixes
 
 _logger = logging.getLogger("whinchat")
 
@@ -117,7 +118,7 @@ class _Classifiers:
             if count > limits.max_chars:
                 raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
             if fault := text_fault(text, name):
-                raise HTTPException(422, f"{fault}; send whole characters")
+                raise HTTPException(422, f"{fault}; mend this text, or leave it out")
             if fault := model.predictor.engine.template.fault(text):
                 raise HTTPException(422, f"{name}: {fault}; leave this text out")
 
@@ -178,7 +179,13 @@ def add_api(
         request: Request,
         cleanup: Annotated[ExitStack, Depends(_cleanup_stack)],
         name: Annotated[
-            str, Query(description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.", max_length=255)
+            str,
+            Query(
+                description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.",
+                max_length=255,
+                # For the schema alone: the error of a name without such a suffix lists them all.
+                json_schema_extra={"pattern": f"({'|'.join(map(re.escape, upload_suffixes()))})$"},
+            ),
         ],
         column: Annotated[
             str | None,

@@ -4,9 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+# For the schema alone: a text has something to read.
+_Text = Annotated[str, Field(json_schema_extra={"pattern": "\\S"})]
 # The tags choose the errors to show: those of a list for a list, and those of a text for everything else.
 Texts = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[str], Field(min_length=1), Tag("list")],
+    Annotated[_Text, Tag("text")] | Annotated[list[_Text], Field(min_length=1), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "text"),
 ]
 _REQUESTS: list[Any] = [{"texts": "what a lovely day"}, {"texts": ["what a lovely day", "meh"], "before": True}]

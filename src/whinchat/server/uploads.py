@@ -103,10 +103,12 @@ async def store_upload(
         HTTPException: status 413 if the table has too many rows or too long a line, 422 if its format cannot be
             labelled in pieces or it cannot be read, 503 if the disk is full.
     """
-    suffix = Path(request.name).suffix.lower()
-    if not _is_text_format(suffix):
-        suffixes = ", ".join(filter(_is_text_format, table_suffixes()))
-        raise HTTPException(422, f"{request.name}: send a {suffixes} file; for Parquet use `whinchat predict`")
+    suffixes = upload_suffixes()
+    suffix = next((suffix for suffix in suffixes if request.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise HTTPException(
+            422, f"{request.name}: send a {', '.join(suffixes)} file; for others use `whinchat predict`"
+        )
     try:
         directory = cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True))
         path = Path(directory, f"table{suffix}")
@@ -145,10 +147,14 @@ def _locate(table: TextFormat, name: str, limits: Limits) -> tuple[BlockLocation
     return tuple(blocks)
 
 
-def _is_text_format(suffix: str) -> bool:
-    """Whether tables with this suffix can be sent back piece by piece."""
-    table_format = find_table_format(Path(f"table{suffix}"))
-    return table_format is not None and issubclass(table_format, TextFormat)
+def upload_suffixes() -> list[str]:
+    """Return the suffixes of the tables that can be sent back piece by piece."""
+
+    def is_text(suffix: str) -> bool:
+        table_format = find_table_format(Path(f"table{suffix}"))
+        return table_format is not None and issubclass(table_format, TextFormat)
+
+    return list(filter(is_text, table_suffixes()))
 
 
 def _message(fault: DataError, path: Path, request: TableRequest) -> str:
