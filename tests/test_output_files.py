@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from whinchat.errors import OutputError
 from whinchat.output_files import (
@@ -131,8 +133,9 @@ def test_a_read_only_folder_is_said_at_once(tmp_path: Path) -> None:
         lambda path: save_file({"a": torch.zeros(100_000)}, path),
         lambda path: torch.save({"a": torch.zeros(100_000)}, path),
         lambda path: Path(path).write_bytes(b"1" * 100_000),
+        lambda path: Tokenizer(WordLevel({f"word {number}": number for number in range(10_000)})).save(path),
     ],
-    ids=["safetensors", "torch", "python"],
+    ids=["safetensors", "torch", "python", "tokenizers"],
 )
 def test_every_library_reports_a_file_that_is_cut_off_alike(
     write: object, tmp_path: Path, request: pytest.FixtureRequest

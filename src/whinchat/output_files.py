@@ -6,6 +6,7 @@ process that write it, so the drafts of dead processes can be told from those in
 
 import errno
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -49,6 +50,12 @@ def writing(path: Path) -> Iterator[None]:
         if not any(name in str(error) for name in ("inline_container.cc", "PytorchStreamWriter", "iostream error")):
             raise
         raise _output_error(path, "the file is cut off; is the disk full?", errno.ENOSPC) from error
+    except Exception as error:
+        # tokenizers raises the base class itself, with the text of Rust's error.
+        found = re.fullmatch(r"(.*) \(os error (\d+)\)", str(error)) if type(error) is Exception else None
+        if found is None:
+            raise
+        raise _output_error(path, found[1], int(found[2])) from error
 
 
 def _output_error(path: Path, reason: str, code: int | None) -> OutputError:
@@ -69,6 +76,7 @@ def require_writable(path: Path) -> None:
         existing = path if path.is_dir() else path.parent
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
+        sweep_drafts(existing)  # a kill leaves the probe in this folder, where nothing else may be written
         probe = draft_path(existing / "probe")
         try:
             probe.touch()

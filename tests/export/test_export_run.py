@@ -192,6 +192,8 @@ def test_probabilities_that_are_not_finite_prove_nothing(
 
 
 def test_where_and_on_what(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="tolerance: must lie from 0 to 1; found nan"):
+        export_run(trained, "merged", tmp_path / "out", tolerance=float("nan"))
     with pytest.raises(RunError, match="exists already"):
         export_run(trained, "merged", tmp_path, data=texts_file(tmp_path))
     with pytest.raises(DataError, match="no such file"):

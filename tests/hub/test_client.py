@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.hub_server import OWNER, TOKEN, Hub, Repository, in_this_process, serve
-from whinchat.errors import HubError
+from whinchat.errors import HubError, OutputError
+from whinchat.hub import client
 from whinchat.hub.client import RepositoryFile, connect_to_hub, fetch_classifier, upload_files
 
 # Nothing listens there.
@@ -135,6 +138,17 @@ def test_fetched_once_it_is_there_without_the_hub(hub: Hub, tmp_path: Path, monk
         HubError, match=f"^{OWNER}/other: there is no such folder here, the hub cannot be reached, and its local cache"
     ):
         fetch_classifier(f"{OWNER}/other")
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    push()
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(client, "snapshot_download", full)
+    with pytest.raises(OutputError, match=r"hub: cannot be written \(No space left on device\); free some space"):
+        fetch_classifier(REPO)
 
 
 def test_folders_come_first(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,12 +53,14 @@ def export_run(
 
     Raises:
         RunError: ``run`` holds no classifier, ``out`` exists already and is not this very export, another process
-            exports to ``out``, or there is no such format.
+            exports to ``out``, there is no such format, or ``tolerance`` is no share.
         DataError: there are no texts for the proof.
         ModelError: the format cannot hold this classifier, or too many labels differ.
         OutputError: ``out`` cannot be written, as on a full disk.
     """
     exporter, out = find_exporter(format), Path(out)
+    if not 0 <= tolerance <= 1:
+        raise RunError(f"tolerance: must lie from 0 to 1; found {tolerance}")
     require_writable(out)
     path = fetch_classifier(run)
     saved = find_classifier(path)

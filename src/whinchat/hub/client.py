@@ -1,5 +1,6 @@
 """Download classifiers from the Hugging Face hub, and upload files to it in one commit."""
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from httpx2 import HTTPError
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -19,12 +21,15 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._validators import validate_repo_id
 
 from whinchat.errors import HubError
+from whinchat.output_files import writing
 from whinchat.storage.run_folder import RunFolder
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CARD = "README.md"
 # Files that predicting does not need.
 _NOT_DOWNLOADED = ["figures/*", "*.html"]
+# What the system says of the cache's disk, and not of the network.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EIO}
 # The characters that a token may have. An HTTP header cannot hold any other, and the error for one quotes the token.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -64,6 +69,7 @@ def fetch_classifier(source: str | Path) -> Path:
     Raises:
         HubError: the hub has no such repository or revision, the repository was not made by whinchat, or the hub
             cannot be reached and the cache does not hold the repository.
+        OutputError: the cache of the hub cannot be written.
     """
     path = Path(source)
     name, _, revision = str(source).partition("@")
@@ -86,7 +92,10 @@ def fetch_classifier(source: str | Path) -> Path:
         reason = f"the repository has no revision {revision}; name a branch, a tag or a commit that it has"
     except HfHubHTTPError as error:
         reason = f"the hub answered: {_error_text(error)}"
-    except (HTTPError, OSError):
+    except (HTTPError, OSError) as error:
+        if getattr(error, "errno", None) in _DISK_ERRORS:
+            with writing(Path(HF_HUB_CACHE)):
+                raise
         try:
             return Path(snapshot_download(**repository, ignore_patterns=_NOT_DOWNLOADED, local_files_only=True))
         except LocalEntryNotFoundError:
