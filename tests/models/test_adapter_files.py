@@ -292,7 +292,7 @@ def test_patterns_match_as_in_peft(
         (b"7", "it holds a int"),
         (b'{"a":' * 100_000, "it is nested too deeply"),
         (b"\xff\xfe{}", "it is not UTF-8"),
-        (b" " * (17 * 2**20), "it has 17 MiB"),
+        (b" " * (65 * 2**20), "it has 65 MiB"),
         (b'{"r": ' + b"9" * 5000 + b"}", "it is not JSON"),
     ],
     ids=lambda value: str(value)[:30],
