@@ -55,15 +55,14 @@ class StyledPrompts:
 
     template: PromptTemplate
     control_ids: frozenset[int]
-    markers: re.Pattern[str] | None
+    markers: tuple[re.Pattern[str], ...]
 
     def structure(self, text: str) -> tuple[Counter[int], int]:
         """Count the control tokens and the role markers of the prompt of ``text``."""
         (prompt,) = self.template.encode([text])
         ids = Counter(id for id in prompt.ids if id in self.control_ids)
-        if self.markers is None:
-            return ids, 0
-        return ids, len(self.markers.findall(self.template.tokenizer.decode(prompt.ids)))
+        shown = self.template.tokenizer.decode(prompt.ids) if self.markers else ""
+        return ids, sum(len(marker.findall(shown)) for marker in self.markers)
 
 
 def _styled(name: str, folder: Path) -> StyledPrompts:
@@ -71,16 +70,8 @@ def _styled(name: str, folder: Path) -> StyledPrompts:
     template = PromptTemplate(
         tokenizer, tiny_models.tiny_task(), end_ids=[tokenizer.eos_token_id], max_prompt_tokens=4_000, model=name
     )
-    markers = STYLES[name].markers
-    return StyledPrompts(
-        template,
-        frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids),
-        re.compile(
-            "|".join(f"(?:{marker.replace('(?i)', '').replace('(?im)', '')})" for marker in markers), re.I | re.M
-        )
-        if markers
-        else None,
-    )
+    control_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
+    return StyledPrompts(template, control_ids, tuple(map(re.compile, STYLES[name].markers)))
 
 
 @contextmanager
