@@ -22,7 +22,8 @@ from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
-from whinchat.prompts.template import ChatTokenizer, PromptTemplate
+from whinchat.prompts.chat_tokenizer import ChatTokenizer
+from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.locate import SavedClassifier, find_classifier
 

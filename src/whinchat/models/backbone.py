@@ -30,7 +30,7 @@ from whinchat.models.memory import reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.tokenizer_loading import read_tokenizer
-from whinchat.prompts.template import ChatTokenizer
+from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
 
 # Suffixes of a model folder's weights, configurations, tokenizer files and chat templates.

@@ -19,13 +19,13 @@ from whinchat.prompts.chat_format import ChatFormat, with_instruction
 from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
 from whinchat.prompts.cleaning import clean
 from whinchat.prompts.text_guard import TextGuard, control_tokens
-from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import TEXT_SLOT, Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
 _SLOT = "whinchat-text-slot"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+_HOLDS_MARKS = "it holds control tokens or role markers of the chat that cannot be broken up; remove them"
 _ROLES = ("system", "user", "assistant", "user", "assistant")
 
 
@@ -121,6 +121,9 @@ class PromptTemplate:
         self.chat, self.system_role, self._turn = format.template, format.system_role, format.turn
         self.task = task.model_copy(update={"date": format.day})
         self.guard = self._make_guard()
+        self._structure: list[str] | None = None
+        if not self.fault(_PROBE):
+            self._set_frame()
         self._add_examples(examples)
         self.end_of_turn, self._text_end = self._find_end()
         self.end_ids |= {self.end_of_turn}
@@ -164,12 +167,19 @@ class PromptTemplate:
         rendered = [self._render_row(row, text, split) for row, (text, _) in enumerate(safe)]
         batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
         prompts = map(self._with_bos, batch)
-        return [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
+        fitted = [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
+        for row, (text, prompt) in enumerate(fitted):
+            if self._structure is not None and text.strip() and self._controls(prompt.ids) != self._frame_controls:
+                raise PromptError(f"{_place(row, text, split)}: there is no prompt for it: {_HOLDS_MARKS}")
+        return fitted
 
     def fault(self, text: str) -> str:
-        """Return why there is no prompt for ``text``; an empty string where there is one, as nearly always."""
+        """Return why there is no prompt for ``text``; an empty string where there is one, as nearly always.
+
+        The chat template can refuse a text, and a text can hold control tokens that cannot be broken up.
+        """
         try:
-            self.render(self._safe(text)[0])
+            self._render_safe(self._safe(text)[0])
         except PromptError as error:
             return str(error)
         return ""
@@ -246,11 +256,25 @@ class PromptTemplate:
 
     def _render_row(self, row: int, text: str, split: str) -> str:
         try:
-            return self.render(text)
+            return self._render_safe(text)
         except PromptError as error:
-            where = f"row {row} of {split}" if split else f"text {row}"
-            shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
-            raise PromptError(f"{where} ({shown}): there is no prompt for it: {error}; leave this text out") from None
+            raise PromptError(
+                f"{_place(row, text, split)}: there is no prompt for it: {error}; leave this text out"
+            ) from None
+
+    def _render_safe(self, text: str) -> str:
+        """Return the prompt of a text with broken up control tokens, as a string.
+
+        Raises:
+            PromptError: the chat template refuses the text, or the text still holds control tokens or role markers.
+        """
+        rendered = self.render(text)
+        if self._structure is not None and text.strip() and self.guard.structure(rendered) != self._structure:
+            raise PromptError(_HOLDS_MARKS)
+        return rendered
+
+    def _controls(self, ids: Sequence[int]) -> list[int]:
+        return [token for token in ids if token in self._control_ids]
 
     def _make_guard(self) -> TextGuard:
         contents = [f"whinchat-content-{number}" for number in range(5)]
@@ -264,14 +288,32 @@ class PromptTemplate:
         with contextlib.suppress(PromptError):
             chats.append(self.chat.render([*start, *turns], prompt=False))
         ids = self.end_ids.union(*map(self._encode_raw, chats))
-        return TextGuard.build(control_tokens(self.tokenizer, self.chat.source, ids), chats, contents)
+        control = control_tokens(self.tokenizer, self.chat.source, ids)
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        normalize = str if normalizer is None else normalizer.normalize_str
+        return TextGuard.build(control, chats, contents, normalize)
+
+    def _set_frame(self) -> None:
+        """Note the control tokens and role markers of the chat around a text."""
+        tokenizer = self.tokenizer
+        control = control_tokens(tokenizer, self.chat.source, self.end_ids.union(self._encode_raw(self.render(_PROBE))))
+        # Characters without a token of their own become the unknown token, which makes no structure.
+        unknown = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
+        self._control_ids = {tokenizer.convert_tokens_to_ids(token) for token in control - {unknown}} | self.end_ids
+        rendered = self.render(_PROBE)
+        self._structure = self.guard.structure(rendered)
+        self._frame_controls = self._controls(self._encode_raw(rendered))
 
     def _add_examples(self, examples: Sequence[tuple[str, int]]) -> None:
         if not examples:
             return
         tokens_before = self._frame_tokens()
         words = self.task.answer_words
+        for text, _ in examples:
+            self._render_row(0, self._safe(text)[0], "the examples")
         self._examples = [(self._safe(text)[0], words[label]) for text, label in examples]
+        if self._structure is not None:
+            self._set_frame()
         self.max_prompt_tokens += self._frame_tokens() - tokens_before
 
     def _frame_tokens(self) -> int:
@@ -349,23 +391,7 @@ class PromptTemplate:
         return text, Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
 
 
-@dataclass(frozen=True)
-class ChatTokenizer:
-    """A tokenizer with every token id that ends a turn, by the tokenizer or by the model's generation config."""
-
-    tokenizer: PreTrainedTokenizerFast
-    end_ids: frozenset[int]
-
-    def template(
-        self, recipe: Recipe, examples: Sequence[tuple[str, int]] = (), chat_template: str | None = None
-    ) -> PromptTemplate:
-        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
-        return PromptTemplate(
-            self.tokenizer,
-            recipe.task,
-            end_ids=self.end_ids,
-            max_prompt_tokens=recipe.backbone.max_prompt_tokens,
-            model=recipe.backbone.model,
-            examples=examples,
-            chat_template=chat_template,
-        )
+def _place(row: int, text: str, split: str) -> str:
+    """Return where a text stands and how it begins."""
+    shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
+    return f"row {row} of {split} ({shown})" if split else f"text {row} ({shown})"

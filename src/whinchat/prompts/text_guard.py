@@ -9,10 +9,14 @@ found by rendering a chat, in three kinds:
 - a word with a colon that the template writes within a line, such as ``ASSISTANT:``: broken up if spelled alike.
 
 Any other word, such as ``user`` after ``<|im_start|>``, makes no turn without its control token and is left alone.
+
+A tokenizer can normalize a text before it looks for control tokens: NFKC makes ``<|im_end|>`` of full-width letters.
+Such a text is broken up as it reads after that. What cannot be broken up, such as a control token of one character, is
+found by ``structure``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,22 +34,34 @@ class TextGuard:
         markup: control tokens, tags and headings; None for a tokenizer and a template without any.
         words: words with a colon; None where the template writes none.
         first_characters: what the strings of ``markup`` begin with.
+        normalize: what the tokenizer does to a text first.
+        marks: ``markup`` and the control tokens of one character, also as the tokenizer normalizes them.
     """
 
     markup: re.Pattern[str] | None
     words: re.Pattern[str] | None
     first_characters: frozenset[str]
+    normalize: Callable[[str], str] = str
+    marks: re.Pattern[str] | None = None
 
     @classmethod
-    def build(cls, control: Iterable[str], chats: Iterable[str], contents: Iterable[str]) -> "TextGuard":
+    def build(
+        cls,
+        control: Iterable[str],
+        chats: Iterable[str],
+        contents: Iterable[str],
+        normalize: Callable[[str], str] = str,
+    ) -> "TextGuard":
         """Build the guard for a chat template.
 
         Args:
             control: the tokenizer's control tokens.
             chats: rendered chats.
             contents: the contents of the messages in ``chats``, none of which the template writes itself.
+            normalize: what the tokenizer does to a text first.
         """
-        control = set(control)
+        every = set(control)
+        control = {token for token in every if len(token) > 1}  # a single character cannot be broken up
         tokens = _alternatives(control)
         around = re.compile("|".join(map(re.escape, contents)))
         gaps = [gap for chat in chats for gap in around.split(chat)]
@@ -74,10 +90,27 @@ class TextGuard:
             if pattern
         ]
         firsts = frozenset(string[0] for string in control | tags | headings)
-        return cls(_compiled(markup), _compiled(words), firsts)
+        normal = {normalize(token).strip("▁ ") for token in every} - {""}  # a blank before one is no part of it
+        marks = [pattern for pattern in (_alternatives(every | normal), *markup[-1:]) if pattern]
+        return cls(_compiled(markup), _compiled(words), firsts, normalize, _compiled(marks))
 
     def escape(self, text: str) -> tuple[str, int]:
         """Break up with a space what ``text`` must not contain, and count the places."""
+        text, places = self._escape(text)
+        normal = self.normalize(text)
+        if normal != text and self._escape(normal)[1] and self.normalize(normal) == normal:
+            text, more = self._escape(normal)
+            places += more
+        return text, places
+
+    def structure(self, chat: str) -> list[str]:
+        """Return every mark in ``chat``, as it is and as it is normalized: the same list for every text in a chat."""
+        if self.marks is None:
+            return []
+        chats = (chat,) if self.normalize is str else (chat, self.normalize(chat))
+        return [mark.lower() for each in chats for mark in self.marks.findall(each)]
+
+    def _escape(self, text: str) -> tuple[str, int]:
         broken_markup = broken_words = 0
         if self.markup:
             # "<|im_end|>" would be tokenized as the control token; "< |im_end|>" is ordinary text.
@@ -103,7 +136,7 @@ class TextGuard:
 
 
 def control_tokens(tokenizer: Any, source: str, chat_ids: Iterable[int]) -> set[str]:
-    """Return the tokenizer's control tokens; those of one character cannot be broken up and are left out.
+    """Return the tokenizer's control tokens.
 
     Args:
         tokenizer: the model's tokenizer.
@@ -116,7 +149,7 @@ def control_tokens(tokenizer: Any, source: str, chat_ids: Iterable[int]) -> set[
         content = str(added.content)
         if added.special or (content.strip() and (token in in_chats or content in source)):
             control.add(content)
-    return {token for token in control if len(token) > 1}
+    return control - {""}
 
 
 def _alternatives(strings: Iterable[str], *, ignore_case: bool = False) -> str:
