@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,8 @@ from whinchat.errors import DataError
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.recipe.schema import DataConfig
-from whinchat.server.uploads import label_upload, store_upload
+from whinchat.server.api_schema import Limits
+from whinchat.server.uploads import TableRequest, label_upload, store_upload
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-table-format.md"
 TABLE = 'text|label\n"red | blue"|red\ngreen, green|green\nblue|blue\n'
@@ -70,7 +72,7 @@ def test_a_run_and_predict_file(tiny_llama: Path, tmp_path: Path) -> None:
     assert second.endswith("|1 fields, the header has 2")
 
 
-def test_an_upload() -> None:
+def test_an_upload(tmp_path: Path) -> None:
     async def send(name: str) -> list[dict[str, Any]]:
         async def body() -> AsyncIterator[bytes]:
             yield b"text\nred\nblue\n"
@@ -78,9 +80,11 @@ def test_an_upload() -> None:
         async def answer(texts: list[str]) -> Predictions:
             return Predictions(("a", "b"), np.full((2, 2), 0.5), np.zeros(2, np.int64), np.zeros(2, bool))
 
-        upload = await store_upload(body(), name, "text", ("a", "b"))
+        request = TableRequest(name, "text", "", ("a", "b"))
         template: Any = SimpleNamespace(fault=lambda text: "")
-        return [json.loads(event) async for event in label_upload(upload, template, answer)]
+        with ExitStack() as cleanup:
+            upload = await store_upload(body(), request, Limits(), tmp_path, cleanup)
+            return [json.loads(event) async for event in label_upload(upload, template, answer)]
 
     events = asyncio.run(send("t.PSV"))
     assert [event["table"] for event in events] == [
