@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from whinchat.output_files import replace_file
 from whinchat.report.figures.run_figures import FigureSpec
 
 DRAWN = {"svg": FigureSpec.svg, "write": FigureSpec.write}
@@ -22,10 +23,9 @@ def blank_svg(self: FigureSpec, theme: object = None) -> str:
 
 def blank_files(self: FigureSpec, folder: Path) -> tuple[Path, Path]:
     """The files that ``FigureSpec.write`` writes."""
-    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{self.name}.png", folder / f"{self.name}.svg"
-    png.write_bytes(_PNG)
-    svg.write_text(blank_svg(self), encoding="utf-8")
+    replace_file(png, lambda draft: draft.write_bytes(_PNG))
+    replace_file(svg, lambda draft: draft.write_text(blank_svg(self), encoding="utf-8"))
     return png, svg
 
 

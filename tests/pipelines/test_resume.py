@@ -150,7 +150,7 @@ def check_measured_without_training(path: Path) -> None:
     assert (path / WEIGHTS).read_bytes() == weights
     assert record.manifest.resumed_from_step == record.manifest.train_steps == 12
     assert record.manifest.train_examples_per_second is None
-    assert [point.step for point in record.history] == [1, 2, 4, 6, 8, 10, 12]
+    assert [point.step for point in record.history] == [1, 2, 4, 5, 6, 8, 10, 12]
 
 
 def test_finished_training_is_not_continued(tiny_llama: Path, tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ class StopAfterCheckpoint(TrainerCallback):  # type: ignore[misc]  # transformer
             signal.raise_signal(self._received)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask for a checkpoint if a process has received a signal."""
+        """Ask for a checkpoint, and for the log that belongs to one, if a process has received a signal."""
         self._stopping = largest_of_processes(self._received)
         if self._stopping:
-            control.should_save = True
+            control.should_save = control.should_log = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Let the signal act, now that the checkpoint is on the disk."""

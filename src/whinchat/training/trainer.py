@@ -25,6 +25,7 @@ from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine
+from whinchat.output_files import synchronize, writing
 from whinchat.progress import Progress, progress
 from whinchat.prompts.batching import LengthGroupedBatchSampler
 from whinchat.recipe.schema import Recipe, TrainConfig
@@ -118,6 +119,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         )
         return self.optimizer
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint, and wait until it has reached the disk.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        folder = Path(self.args.output_dir)
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
+            synchronize(folder / f"checkpoint-{self.state.global_step}")
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
@@ -206,6 +218,18 @@ def _not_finite(plan: DevicePlan, step: int) -> str:
     if plan.compute_dtype != "float32":
         remedy += f", or backbone.load_in=auto and backbone.compute_dtype=float32 if {plan.compute_dtype} overflows"
     return f"the training loss is not a finite number after {step} optimizer steps; {remedy}"
+
+
+class LogWithCheckpoint(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Log the loss whenever a checkpoint is written.
+
+    A logged loss is the mean since the last one, and a checkpoint holds no part of a mean. So a resumed training logs
+    the same means as an undisturbed one only if each mean ends with a checkpoint or begins after it.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log at this step if it is saved."""
+        control.should_log = control.should_log or control.should_save
 
 
 class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -309,6 +333,7 @@ def training_arguments(recipe: Recipe, plan: DevicePlan, folder: Path) -> Traini
 
 
 def callbacks(train: TrainConfig) -> list[Any]:
-    """Return the callback for early stopping if the recipe asks for it."""
+    """Return the callbacks of every training, and the one for early stopping if the recipe asks for it."""
     patience = train.early_stopping_patience
-    return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    early = [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    return [LogWithCheckpoint(), *early]
