@@ -46,12 +46,12 @@ test-newest: $(VENV)-newest/.dev  ## the tests with the newest Python and the ne
 	$(VENV)-newest/bin/$(PYTEST)
 
 fuzz: $(VENV)/.dev  ## 100,000 hostile recipes, tables, texts, files and requests, a table to paste; FUZZ=... for options
-	$(BIN)/python -W ignore -m tests.fuzz --cases 100000 $(FUZZ)
+	$(BIN)/python -W ignore -m fuzz --cases 100000 $(FUZZ)
 
 # -len_control=0: long inputs from the start, since a case takes some hundred bytes of choices.
 fuzz-guided: $(VENV)/.fuzz  ## the same areas with atheris, which follows the lines that a case reaches (about 20 minutes)
 	@for area in recipes tables prompts 'model files' requests; do \
-		mkdir -p "build/fuzz/$$area" && $(BIN)/python -W ignore -m tests.fuzz.coverage_guided "$$area" "build/fuzz/$$area" \
+		mkdir -p "build/fuzz/$$area" && $(BIN)/python -W ignore -m fuzz.coverage_guided "$$area" "build/fuzz/$$area" \
 			-atheris_runs=$(GUIDED_CASES) -len_control=0 -max_len=4096 || exit 1; \
 	done
 

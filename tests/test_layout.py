@@ -123,7 +123,7 @@ def test_no_test_module_imports_from_another() -> None:
 
 
 def test_tests_stand_in_the_order_of_the_source() -> None:
-    tests, elsewhere = Path(__file__).parent, {"helpers", "benchmarks", "examples", "docs", "gpu"}
+    tests, elsewhere = Path(__file__).parent, {"helpers", "benchmarks", "examples", "docs", "fuzz", "gpu"}
     folders = {path.name for path in tests.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))}
     packages = {path.name for path in SOURCE.iterdir() if path.is_dir()} | {path.stem for path in SOURCE.glob("*.py")}
     assert folders - elsewhere <= packages

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.fuzz.areas import run_area
-from tests.fuzz.fuzz_areas import AREAS
+from fuzz.areas import run_area
+from fuzz.fuzz_areas import AREAS
 
 CASES = 60
 

@@ -23,6 +23,7 @@ from whinchat.report.formatting import (
 )
 from whinchat.report.published_figures import published_row
 from whinchat.report.text_table import Columns, TextTable
+from whinchat.report.visible_text import one_line
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
 LONGEST_SAMPLE = 220  # characters
@@ -136,7 +137,7 @@ def stress_table(reliability: ReliabilityReport) -> TextTable:
 def errors_table(reliability: ReliabilityReport) -> TextTable:
     """Return the wrong predictions with the highest confidence; some of them may be label errors in the data."""
     rows = tuple(
-        (one_line(error.text), error.expected, error.answered, format_number(error.confidence, 2))
+        (_sample_text(error.text), error.expected, error.answered, format_number(error.confidence, 2))
         for error in reliability.errors
     )
     columns = ("text", "true label", "predicted label", "confidence")
@@ -253,17 +254,18 @@ def samples_table(samples: tuple[Sample, ...]) -> TextTable:
 
 def _sample_row(sample: Sample) -> tuple[str, ...]:
     generated = (
-        NOT_MEASURED if answer is None else one_line(answer) or "(empty)" for answer in (sample.before, sample.after)
+        NOT_MEASURED if answer is None else _sample_text(answer) or "(empty)"
+        for answer in (sample.before, sample.after)
     )
     scored = (
         f"{label} {'✓' if label == sample.expected else '✗'}" for label in (sample.before_scored, sample.after_scored)
     )
-    return one_line(sample.text), sample.expected, *generated, *scored
+    return _sample_text(sample.text), sample.expected, *generated, *scored
 
 
-def one_line(text: str) -> str:
-    """Return a text on one line, without control characters, cut with an ellipsis after LONGEST_SAMPLE characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def _sample_text(text: str) -> str:
+    """Return a text on one line, cut with an ellipsis after LONGEST_SAMPLE characters."""
+    text = one_line(text)
     return text if len(text) <= LONGEST_SAMPLE else text[: LONGEST_SAMPLE - 1].rstrip() + "…"
 
 

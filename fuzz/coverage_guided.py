@@ -1,7 +1,7 @@
 """Fuzz one area with atheris, which changes cases so that they reach new lines of whinchat.
 
-``python -m tests.fuzz.coverage_guided AREA [FOLDER_OF_CASES] [-atheris_runs=N] [options of libFuzzer]``
-draws from the same strategies and makes the same checks as ``python -m tests.fuzz``; ``make fuzz-guided`` installs
+``python -m fuzz.coverage_guided AREA [FOLDER_OF_CASES] [-atheris_runs=N] [options of libFuzzer]``
+draws from the same strategies and makes the same checks as ``python -m fuzz``; ``make fuzz-guided`` installs
 atheris. Stops at the first finding and keeps the bytes that draw it again.
 """
 
@@ -17,8 +17,8 @@ import atheris
 from hypothesis import HealthCheck, given, settings
 
 with atheris.instrument_imports(include=["whinchat"]):
-    from tests.fuzz.areas import Tally
-    from tests.fuzz.fuzz_areas import AREAS
+    from fuzz.areas import Tally
+    from fuzz.fuzz_areas import AREAS
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fuzz every area and print a table: ``python -m tests.fuzz --cases 100000 --seed 1``.
+"""Fuzz every area and print a table: ``python -m fuzz --cases 100000 --seed 1``.
 
 Findings are written to ``--out``, one file each with the case and the seed that draws it again. The exit code is 1 if
 there is any finding.
@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.areas import Tally, run_area
-from tests.fuzz.fuzz_areas import AREAS
+from fuzz.areas import Tally, run_area
+from fuzz.fuzz_areas import AREAS
 
 
 def _row(name: str, seeds: str, tally: Tally) -> str:
@@ -33,7 +33,7 @@ def _write_findings(name: str, tally: Tally, out: Path) -> None:
 
 def main() -> int:
     """Run the areas and print the table; return 1 if there is a finding."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("areas", nargs="*", default=[*AREAS], help=f"areas to fuzz: {', '.join(AREAS)}")
     parser.add_argument("--cases", type=int, default=100_000, help="cases in all; each area has its share")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first round of each area")

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 from peft import PeftModel
-
-from tests.fuzz.areas import Check, FuzzArea
-from tests.fuzz.odd_values import damaged, odd_value
 from tests.helpers import tiny_models
+
+from fuzz.areas import Check, FuzzArea
+from fuzz.odd_values import damaged, odd_value
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.models.adapters import load_adapter
 from whinchat.storage.locate import find_classifier

@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx2
 from hypothesis import strategies as st
-
-from tests.fuzz.areas import Check, FuzzArea
-from tests.fuzz.model_files import STORED
-from tests.fuzz.odd_values import odd_text, odd_value
 from tests.helpers.served import LIMITS, client_of
+
+from fuzz.areas import Check, FuzzArea
+from fuzz.model_files import STORED
+from fuzz.odd_values import odd_text, odd_value
 from whinchat.errors import WhinchatError
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from tests.fuzz.areas import Check, FuzzArea
-from tests.fuzz.odd_values import ODD_TEXTS, damaged, odd_text
+from fuzz.areas import Check, FuzzArea
+from fuzz.odd_values import ODD_TEXTS, damaged, odd_text
 from whinchat.data.formats.table_registry import find_table_format, open_table
 from whinchat.recipe.schema import DataConfig
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import strategies as st
-
-from tests.fuzz.areas import Check, FuzzArea
-from tests.fuzz.odd_values import odd_text
 from tests.helpers import tiny_models
 from tests.helpers.chat_templates import STYLES, styled_tokenizer
+
+from fuzz.areas import Check, FuzzArea
+from fuzz.odd_values import odd_text
 from whinchat.prompts.template import PromptTemplate
 
 _HARMLESS = "tea"

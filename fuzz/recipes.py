@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from tests.fuzz.areas import Check, FuzzArea
-from tests.fuzz.odd_values import damaged, odd_value
+from fuzz.areas import Check, FuzzArea
+from fuzz.odd_values import damaged, odd_value
 from whinchat.recipe.loader import RECIPES, SettingsFile, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 
