@@ -22,7 +22,7 @@ from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost
 
 
-class RefusedRequest(WhinchatError):
+class RefusedRequestError(WhinchatError):
     """A status of 4xx, which is the server's way to refuse a request."""
 
 
@@ -106,7 +106,7 @@ def _strict(text: str) -> Any:
 
 def _check_answer(request: Request, response: httpx2.Response) -> None:
     if 400 <= response.status_code < 500:
-        raise RefusedRequest(f"{response.status_code} {response.text[:200]}")
+        raise RefusedRequestError(f"{response.status_code} {response.text[:200]}")
     assert response.status_code < 400, f"status {response.status_code}"
     if request.path != "/v1/classify" or request.method != "POST":
         return
@@ -128,7 +128,7 @@ def _open(folder: Path) -> Iterator[Check]:
             try:
                 response = client.request(request.method, request.path, content=request.body, headers=request.headers)
             except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-                raise RefusedRequest(f"the client: {error}") from error
+                raise RefusedRequestError(f"the client: {error}") from error
             _check_answer(request, response)
 
         yield check
