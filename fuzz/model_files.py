@@ -22,7 +22,7 @@ from whinchat.models.adapters import load_adapter
 from whinchat.storage.locate import find_classifier
 from whinchat.storage.run_folder import RunFolder
 
-STORED = Path(__file__).parents[1] / "storage" / "version_0_1_0"
+STORED = Path(__file__).parents[1] / "tests" / "storage" / "version_0_1_0"
 _JSON_FILES = (
     "adapter/adapter_config.json", "adapter/calibration.json", "manifest.json", "before.json", "after.json",
     "history.json",
