@@ -160,6 +160,14 @@ def test_too_many_waiting(host: ModelHost) -> None:
         assert len(first.result()["results"]) == 40
 
 
+def test_batches_of_one_text_give_the_same_bytes_at_any_load(host: ModelHost) -> None:
+    with client_of(create_app(host.models, host.predict, LIMITS, 1)) as client, ThreadPoolExecutor(4) as pool:
+        alone = {text: ask(client, texts=text)["results"][0] for text in TEXTS}
+        together = [TEXTS[start:] + TEXTS[:start] for start in range(len(TEXTS))]
+        for texts, body in zip(together, pool.map(lambda texts: ask(client, texts=texts), together), strict=True):
+            assert body["results"] == [alone[text] for text in texts]
+
+
 def test_scores_that_are_not_finite_quote_no_text_to_other_clients(
     host: ModelHost, caplog: pytest.LogCaptureFixture
 ) -> None:

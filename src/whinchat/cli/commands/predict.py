@@ -124,7 +124,9 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
             help="Key that every request must have. Others on this machine can see the option, but not the variable.",
         ),
     ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Maximum number of texts in a batch.")] = 32,
+    batch_size: Annotated[
+        int, Option(min=1, help="Maximum number of texts in a batch; with 1, a text gets the same bytes at any load.")
+    ] = 32,
     max_chars: Annotated[int, Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
     max_texts: Annotated[int, Option(min=1, help="Maximum number of texts in a request.")] = 512,
     max_waiting: Annotated[int, Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
