@@ -28,7 +28,7 @@ from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.output_files import sweep_drafts, temporary_folder, writing
 from whinchat.recipe.faults import explain_faults
-from whinchat.recipe.loader import differences
+from whinchat.recipe.loader import differences, without_home
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.locate import find_classifier, model_files
@@ -127,7 +127,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         labels = class_labels(y, len(texts))
         weights = row_weights(sample_weight, len(texts))
         seed = self._seed()
-        recipe = self._recipe(labels.names, labels.classes.tolist(), seed)
+        recipe = without_home(self._recipe(labels.names, labels.classes.tolist(), seed))
         corpus = self._corpus(Split("train", texts, labels.indices, weights), labels, seed)
         with temporary_folder() as folder:
             adapter = folder / "adapter"

@@ -33,6 +33,7 @@ from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.backbone import Backbone
 from whinchat.pipelines.output_folder import IfExists
 from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.review_folder import FoldFolder, ReviewFolder, ReviewPlan, check_review_folder
 from whinchat.training.prepare import prepare_training
@@ -66,7 +67,7 @@ def review_run(
     """
     if folds < 2:
         raise RunError(f"--folds {folds}: each fold is scored by a model trained on the other folds; give 2 or more")
-    folder = ReviewFolder(Path(path))
+    recipe, folder = without_home(recipe), ReviewFolder(Path(path))
     if existing == "resume" and folder.review.is_file():
         # Nothing is written, so the folder need not be held.
         check_review_folder(recipe, folds, folder, existing)

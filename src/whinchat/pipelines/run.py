@@ -20,6 +20,7 @@ from whinchat.pipelines.record import make_record, tracker_metrics
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
 from whinchat.progress import stage
+from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
@@ -57,6 +58,7 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
     if existing == "resume" and folder.manifest.is_file() and not folder.has_leftovers:
         # Nothing is written, so the folder need not be held.
         return check_run_folder(recipe, folder.path, existing).read()
+    recipe = without_home(recipe)
     with hold_run_folder(folder):
         check_run_folder(recipe, folder.path, existing)
         if existing == "resume" and folder.manifest.is_file():
@@ -124,7 +126,7 @@ def train_run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -
     Raises:
         WhinchatError: as ``run`` does.
     """
-    folder = RunFolder(Path(path))
+    recipe, folder = without_home(recipe), RunFolder(Path(path))
     # The first of several processes holds the folder for all of them.
     with hold_run_folder(folder) if process_rank() == 0 else nullcontext():
         if process_rank() == 0:

@@ -112,6 +112,24 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
     replace_file(folder / "recipe.yaml", lambda draft: draft.write_text(content, encoding="utf-8"))
 
 
+def without_home(recipe: Recipe) -> Recipe:
+    """Return the recipe with ``~`` in place of the home folder in its paths.
+
+    Runs store such a recipe: its paths stay valid on this machine, and its files can be given away without the name
+    of the user, which is part of the home folder's path.
+    """
+    data = recipe.data.model_copy(update={"source": _from_home(recipe.data.source)})
+    backbone = recipe.backbone.model_copy(update={"model": _from_home(recipe.backbone.model)})
+    return recipe.model_copy(update={"data": data, "backbone": backbone})
+
+
+def _from_home(source: str) -> str:
+    path, home = Path(source), Path.home()
+    if not path.is_absolute() or home == Path(home.anchor) or not path.is_relative_to(home):
+        return source
+    return str("~" / path.relative_to(home))
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Return the dotted keys whose values differ between two recipes."""
     old_values, new_values = _flat(old.model_dump()), _flat(new.model_dump())
@@ -123,7 +141,7 @@ def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
 
     Keys that only choose what is reported do not count, nor does a date that one of the recipes leaves open.
     """
-    conflicts = differences(old, new.dated(old.task.date))
+    conflicts = differences(without_home(old), without_home(new.dated(old.task.date)))
     exempt = _REPORTING_KEYS | ({"task.date"} if old.task.date is None else set())
     return [key for key in conflicts if key not in exempt and key.partition(".")[0] != "reference"]
 
