@@ -22,6 +22,7 @@ from whinchat.output_files import (
     replace_file,
     require_writable,
     sweep_drafts,
+    synchronize,
     temporary_folder,
     writing,
 )
@@ -102,6 +103,31 @@ def test_temporary_folders_of_dead_processes_are_swept(tmp_path: Path, monkeypat
             assert used.is_dir()
             assert not stale.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_temporary_folders_in_use_and_folders_of_users_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    of_users = [tmp_path / "whinchat-run-3-seed1", tmp_path / "whinchat-20251101-12-x"]
+    for path in of_users:
+        path.mkdir()
+    with temporary_folder() as used:  # as a server does that gets no upload for days
+        for path in (used, *of_users):
+            os.utime(path, (0, 0))
+        with temporary_folder():
+            pass
+        assert set(tmp_path.iterdir()) == {used, *of_users}
+
+
+def test_files_that_another_process_renames_meanwhile_do_not_stop_a_synchronization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").touch()
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), [], ["renamed", "here"])])
+    synchronize(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        synchronize(tmp_path / "renamed")
 
 
 def test_what_can_be_written_is_found_without_a_trace(tmp_path: Path) -> None:

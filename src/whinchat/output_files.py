@@ -25,6 +25,9 @@ from whinchat.errors import OutputError
 # No draft is written for a whole day, so an older one is dead even if its process identifier is in use again.
 _LONGEST_DRAFT_SECONDS = 24 * 3600
 _DRAFT_SUFFIX = ".draft"
+_TEMPORARY_PREFIX = "whinchat-temporary-"
+# Machine and process in the name of a draft. Files of users with similar names, such as a date, are never removed.
+_OWNER = re.compile(r"([0-9a-f]{8})-([0-9]{1,9})-\w+(\.|$)")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 # File systems on which folders cannot be synchronized say so in one of these ways.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EISDIR}
@@ -148,7 +151,9 @@ def synchronize(path: Path) -> None:
     if path.is_dir():
         for folder, _, names in os.walk(path):
             for name in names:
-                synchronize(Path(folder, name))
+                # Another process of the same training renames its own file here once it is written.
+                with suppress(FileNotFoundError):
+                    synchronize(Path(folder, name))
             _synchronize_entry(Path(folder))
     elif not path.is_symlink():
         # Windows synchronizes only what is open for writing.
@@ -191,14 +196,14 @@ def sweep_drafts(folder: Path) -> None:
 def temporary_folder() -> Iterator[Path]:
     """Yield a new folder among the system's temporary files, and remove it afterwards.
 
-    The folders of processes that were killed are removed first.
+    The folders of processes of this machine that were killed are removed first.
     """
-    prefix = "whinchat-"
-    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*-*-*"):
-        if _is_dead(path.name.removeprefix(prefix), path):
+    for path in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
+        # Not by age: a server uses its folder for as long as it runs.
+        if _process_has_ended(path.name.removeprefix(_TEMPORARY_PREFIX)):
             _remove(path)
     with tempfile.TemporaryDirectory(
-        prefix=f"{prefix}{_this_host()}-{os.getpid()}-", ignore_cleanup_errors=True
+        prefix=f"{_TEMPORARY_PREFIX}{_this_host()}-{os.getpid()}-", ignore_cleanup_errors=True
     ) as name:
         yield Path(name)
 
@@ -209,16 +214,21 @@ def _this_host() -> str:
 
 
 def _is_dead(name: str, path: Path) -> bool:
-    """Whether the process that writes a draft has ended, by the draft's name without its prefix: HOST-PID-..."""
-    host, process, *_ = name.split("-")
-    if not (process.isdecimal() and len(process) < 10):
+    """Whether nobody writes a draft any longer, by its name without the prefix (HOST-PID-...), or by its age."""
+    if not _OWNER.match(name):
         return False
-    if host == _this_host() and not psutil.pid_exists(int(process)):
+    if _process_has_ended(name):
         return True
     try:
         return time.time() - path.lstat().st_mtime > _LONGEST_DRAFT_SECONDS
     except FileNotFoundError:
         return False
+
+
+def _process_has_ended(name: str) -> bool:
+    """Whether the process in a name HOST-PID-... ran on this machine, and has ended."""
+    owner = _OWNER.match(name)
+    return owner is not None and owner[1] == _this_host() and not psutil.pid_exists(int(owner[2]))
 
 
 def _remove(path: Path) -> None:

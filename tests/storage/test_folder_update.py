@@ -110,3 +110,13 @@ def test_an_update_does_not_leave_its_folder(folder: Path, tmp_path: Path) -> No
     with pytest.raises(RunError, match=r"leads out of .* through a symbolic link"):
         finish_update(folder)
     assert not any((tmp_path / "home").iterdir())
+
+
+def test_a_link_out_of_the_folder_is_found_before_the_update_is_decided(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (folder / "figures").symlink_to(tmp_path / "home")
+    with pytest.raises(RunError, match=r"through a symbolic link.*put the files"), update_folder(folder) as changed:
+        write(changed, {**NEW, "figures/d.txt": "new d"})
+    finish_update(folder)
+    assert content(folder) == OLD
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "figures", "in"]

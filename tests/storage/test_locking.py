@@ -86,3 +86,19 @@ def test_a_file_system_without_locks_has_the_file_as_lock(tmp_path: Path, monkey
     with lock_output(tmp_path / "out.csv"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_note_that_cannot_be_written_leaves_the_lock_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with (
+        lock_output(tmp_path / "out.csv"),
+        pytest.raises(RunError, match="which one is not known"),
+        lock_output(tmp_path / "out.csv"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,7 @@ def update_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the new files cannot be written.
+        RunError: a new file would go through a symbolic link to a place outside ``folder``.
     """
     finish_update(folder)
     draft = draft_path(folder / "update")
@@ -37,6 +38,12 @@ def update_folder(folder: Path) -> Iterator[Path]:
             if target.is_dir():
                 with writing(target):
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            # Before the update is decided, since a decided update that cannot be finished makes the folder unusable.
+            if _leads_out(target, folder):
+                raise RunError(
+                    f"{target}: leads out of {folder} through a symbolic link, so it cannot be replaced together with "
+                    "the other files; put the files themselves in place of the link, and repeat this command"
+                )
         with writing(folder):
             publish(draft, folder / _DECIDED)
     finally:
@@ -73,9 +80,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
+def _leads_out(target: Path, folder: Path) -> bool:
+    return not target.parent.resolve().is_relative_to(folder.resolve())
+
+
 def _move(path: Path, target: Path, folder: Path) -> None:
     """Move ``path`` to ``target``, unless another process has done so."""
-    if path.is_symlink() or not target.parent.resolve().is_relative_to(folder.resolve()):
+    if path.is_symlink() or _leads_out(target, folder):
         raise RunError(f"{path}: leads out of {folder} through a symbolic link; whinchat did not make this; delete it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):

@@ -69,7 +69,9 @@ def _hold(lock_file: Path, path: Path) -> Iterator[None]:
         lock = _acquire(lock_file, path)
         if not isinstance(lock, SoftFileLock):  # which has its own note in the file
             since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-            lock_file.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}", encoding="utf-8")
+            # The note only names the holder in the message of another process; Windows refuses it, as does a full disk.
+            with suppress(OSError):
+                lock_file.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}", "utf-8")
     try:
         yield
     finally:
