@@ -144,6 +144,14 @@ def test_an_open_quote_does_not_take_the_rest_of_the_file(tmp_path: Path) -> Non
     assert not any(first.faults[1:])
 
 
+def test_time_for_open_quotes_is_bounded(tmp_path: Path) -> None:
+    # Inside and outside of quotes, such a line ends within quotes: each alone would take in all others.
+    table = open_table(write_file(tmp_path / "in.csv", "id,text\n" + 'a",""",x\n' * 20_000), "text")
+    blocks = [table.read_block(place) for place in locate_all(table, 7)]
+    assert sum(len(block.rows) for block in blocks) == 20_000
+    assert all(UNCLOSED in fault for block in blocks for fault in block.faults)
+
+
 def test_one_long_field(tmp_path: Path) -> None:
     text = "word " * 30_000
     path = write_file(tmp_path / "in.csv", f"text,label\n{text},b\n")

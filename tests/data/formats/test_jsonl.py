@@ -116,3 +116,10 @@ def test_odd_json_is_kept_and_explained(tmp_path: Path, line: bytes, fault: str)
     assert odd["line"] == line.decode("utf-8", "backslashreplace")
     assert odd["error"].startswith(fault)
     assert plain["label"] == "a"
+
+
+def test_time_to_find_a_key_twice_is_bounded(tmp_path: Path) -> None:
+    keys = ",".join(f'"{at}":0' for at in [*range(100_000), 99_999])
+    table = open_table(write_file(tmp_path / "in.jsonl", f'{{"text":"a",{keys}}}\n'), "text")
+    (place,) = table.locate_blocks(1, lambda count: None)
+    assert "the key '99999' stands twice" in table.read_block(place).faults[0]

@@ -129,7 +129,7 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     ] = 32,
     max_chars: Annotated[int, Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
     max_texts: Annotated[int, Option(min=1, help="Maximum number of texts in a request.")] = 512,
-    max_waiting: Annotated[int, Option(min=1, help="Maximum number of texts in the queue.")] = 4096,
+    max_waiting: Annotated[int, Option(min=2, help="Maximum number of texts in the queue.")] = 4096,
     max_tables: Annotated[int, Option(min=1, help="Maximum number of tables at a time.")] = 4,
     max_connections: Annotated[int, Option(min=1, help="Maximum number of connections at a time.")] = 512,
     grace: Annotated[int, Option(min=1, help="Seconds for accepted requests when the server stops.")] = 30,

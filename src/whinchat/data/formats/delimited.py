@@ -167,7 +167,7 @@ class _RowLines:
         taken: the lines that were taken since ``begin``.
         number: number of the first of them.
         fault: why a taken line is not UTF-8, or an empty string.
-        ended: whether the file ended.
+        ended: whether there was no further line to take.
     """
 
     def __init__(self, lines: LineReader) -> None:
@@ -179,6 +179,7 @@ class _RowLines:
         self.taken: list[bytes] = []
         self.number = self._lines.number + 1
         self._bytes = 0
+        self._alone = self._lines.end < self._lines.alone_until
         self.fault = ""
         self.ended = False
 
@@ -188,6 +189,9 @@ class _RowLines:
     def __next__(self) -> str:
         if self._bytes > _MAX_ROW_BYTES and len(self.taken) > 1:
             raise _RowTooLongError
+        if self._alone and self.taken:
+            self.ended = True
+            raise StopIteration
         try:
             raw = next(self._lines)
         except StopIteration:
@@ -200,7 +204,12 @@ class _RowLines:
         return line
 
     def keep_first(self) -> bytes:
-        """Return the first line that was taken, and have the others read again."""
+        """Return the first line that was taken, and have the others read again, each alone except for the last.
+
+        So a file of quotes that are never closed is read in time that its size bounds.
+        """
+        if len(self.taken) > 1:
+            self._lines.alone_until = self._lines.end - len(self.taken[-1])
         self._lines.put_back(self.taken[1:])
         return self.taken[0]
 

@@ -115,10 +115,11 @@ def _kept_line(line: str) -> JsonRow:
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    cells = dict(pairs)
-    if len(cells) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in cells if keys.count(key) > 1)!r} stands twice in an object")
+    cells: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in cells:
+            raise ValueError(f"the key {key!r} stands twice in an object")
+        cells[key] = value
     return cells
 
 

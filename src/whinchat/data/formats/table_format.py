@@ -26,7 +26,7 @@ class BlockLocation:
 
     Attributes:
         number: position of the block among the blocks of the table, from 0.
-        start: where the block begins, in the format's own terms: (byte offset, lines before) in a text file, (row
+        start: where the block begins, in the format's own terms: the position of its reader in a text file, (row
             group, row in the group, rows before) in a Parquet file.
         rows: number of rows.
     """

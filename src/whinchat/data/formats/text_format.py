@@ -35,11 +35,12 @@ class LineReader:
     Attributes:
         end: byte offset behind the last line that was taken; in the decompressed text where the file is compressed.
         number: number of that line, from 1.
+        alone_until: byte offset before which no row of several lines may begin, because a quote there is never closed.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, mac_lines: bool, start: tuple[int, ...] = (0, 0)) -> None:
-        """Read ``file``, the opened ``path``, from ``start``: a byte offset, and the number of lines before it."""
-        self.end, self.number = start
+    def __init__(self, path: Path, file: BinaryIO, mac_lines: bool, start: tuple[int, ...] = (0, 0, 0)) -> None:
+        """Read ``file``, the opened ``path``, from ``start``: the ``position`` of a reader of the same file."""
+        self.end, self.number, self.alone_until = start
         self._path, self._file, self._mac_lines = path, file, mac_lines
         self._lines = self._split()
         self._put_back: list[bytes] = []
@@ -59,10 +60,16 @@ class LineReader:
         self.end -= sum(map(len, lines))
         self.number -= len(lines)
 
-    def skip_to(self, end: int) -> None:
-        """Read on to the byte offset ``end``, at which a line begins."""
-        while self.end < end:
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the next line begins: its byte offset, the number of lines before it, and ``alone_until``."""
+        return self.end, self.number, self.alone_until
+
+    def skip_to(self, position: tuple[int, ...]) -> None:
+        """Read on to the ``position`` of a reader of the same file."""
+        while self.end < position[0]:
             next(self)
+        self.alone_until = position[2]
 
     @property
     def file_bytes(self) -> int:
@@ -118,7 +125,7 @@ class TextFormat(TableFormat):
     def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
         with self.open_lines() as lines:
             self.skip_header(lines)
-            start, read_bytes = (lines.end, lines.number), 0
+            start, read_bytes = lines.position, 0
             number, count = 0, 0
             for _ in self.split_rows(lines):
                 count += 1
@@ -126,7 +133,7 @@ class TextFormat(TableFormat):
                     yield BlockLocation(number, start, count)
                     on_bytes(lines.file_bytes - read_bytes)
                     read_bytes = lines.file_bytes
-                    start, number, count = (lines.end, lines.number), number + 1, 0
+                    start, number, count = lines.position, number + 1, 0
             if count:
                 yield BlockLocation(number, start, count)
 
@@ -150,7 +157,7 @@ class TextFormat(TableFormat):
                 with part.open("rb") as rows:
                     shutil.copyfileobj(rows, out)
 
-    def open_lines(self, start: tuple[int, ...] = (0, 0)) -> AbstractContextManager[LineReader]:
+    def open_lines(self, start: tuple[int, ...] = (0, 0, 0)) -> AbstractContextManager[LineReader]:
         """Open the file, to read its lines from ``start`` on as ``LineReader`` does."""
         return _open_lines(self.path, self._mac_lines, start)
 
@@ -164,7 +171,7 @@ class TextFormat(TableFormat):
         if self._reader is None or self._reader.end > start[0]:
             self._kept.close()
             self._reader = self._kept.enter_context(self.open_lines())
-        self._reader.skip_to(start[0])
+        self._reader.skip_to(start)
         yield self._reader
 
     def skip_header(self, lines: LineReader) -> None:
