@@ -84,6 +84,14 @@ def test_weights_of_parts_that_read_no_text_are_left_out(folder: Path) -> None:
     tiny_models.load(folder)
 
 
+def test_masks_that_earlier_releases_of_transformers_stored_are_left_out(folder: Path) -> None:
+    # As EleutherAI/gpt-neo-125m, EleutherAI/gpt-j-6b and copies of GPT-2 hold them.
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+    old = {"h.0.attn.masked_bias": torch.tensor(-1e9), "h.0.attn.bias": mask, "h.0.attn.attention.bias": mask.bool()}
+    change(folder, lambda held: held.update(old))
+    tiny_models.load(folder)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -122,3 +122,10 @@ def test_half_of_a_surrogate_pair_has_no_prompt(tiny_mistral: Path) -> None:
         PromptError, match=r"text 1 \('an emoji cut in two \\ud83d'\): there is no prompt for it: it holds"
     ):
         template.encode(["fine", text])
+
+
+def test_a_padding_token_of_one_character_is_ordinary_text(tiny_mistral: Path) -> None:
+    tokenizer = tiny_models.load(tiny_mistral).tokenizer.tokenizer
+    tokenizer.pad_token = "!"
+    template = PromptTemplate(tokenizer, tiny_models.tiny_task(), end_ids=[], max_prompt_tokens=200, model="m")
+    assert tokenizer.pad_token_id in template.encode(["what a good day!"])[0].ids

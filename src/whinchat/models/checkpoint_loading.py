@@ -30,6 +30,8 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MASKS = {"bias", "masked_bias", "position_ids", "num_batches_tracked"}
 # Weights of parts that do not read text, which the text model of a checkpoint for more leaves out.
 _OTHER_PARTS = re.compile(r"(^|\.)(vision|visual|image|audio|video|speech|multi_modal|mm_|mtp|embed_(vision|audio))")
+# Constants that earlier releases of transformers stored for GPT-2, GPT-Neo, GPT-J and others: masks and rotary angles.
+_OLD_BUFFERS = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$|(^|\.)rotary_emb\.inv_freq$")
 
 
 def checkpoint_files(path: str, revision: str | None, name: str) -> list[Path]:
@@ -136,7 +138,8 @@ def misshapen_weights(model: PreTrainedModel) -> tuple[str, ...]:
 
 def unused_weights(loading_info: Mapping[str, Any]) -> list[str]:
     """Return the names of weights in the files for which the model has no place: it would be another model."""
-    return [name for name in sorted(loading_info["unexpected_keys"]) if not _OTHER_PARTS.search(name)]
+    names = sorted(loading_info["unexpected_keys"])
+    return [name for name in names if not (_OTHER_PARTS.search(name) or _OLD_BUFFERS.search(name))]
 
 
 def nonfinite_weights(model: nn.Module, files: list[Path], *, quantizes: bool) -> list[str]:

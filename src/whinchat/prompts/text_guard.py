@@ -149,6 +149,10 @@ def control_tokens(tokenizer: Any, source: str, chat_ids: Iterable[int]) -> set[
         content = str(added.content)
         if added.special or (content.strip() and (token in in_chats or content in source)):
             control.add(content)
+    pad = tokenizer.pad_token
+    if pad and len(pad) == 1 and pad not in {tokenizer.bos_token, tokenizer.eos_token}:
+        # Some models pad with "!", the first token of their vocabulary, which is ordinary text everywhere else.
+        control.discard(pad)
     return control - {""}
 
 

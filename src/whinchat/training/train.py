@@ -75,7 +75,7 @@ def train(
     if process_rank() == 0:
 
         def save(draft: Path) -> None:
-            save_adapter(model, draft, backbone.source.hub_id or backbone.source.path)
+            save_adapter(model, draft, backbone.source.hub_id or backbone.source.name)
             template.save_tokenizer(draft)
             write_recipe(recipe, draft)
             write_checksums(draft)
