@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.run import run, train_run
     from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
+    from whinchat.report.bad_result import bad_result_warnings
     from whinchat.report.run_list import RunSummary, list_runs
     from whinchat.server.api_schema import Limits
     from whinchat.server.serve import run_server
@@ -73,6 +74,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.run": ("run", "train_run"),
     "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
+    "whinchat.report.bad_result": ("bad_result_warnings",),
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
     "whinchat.server.api_schema": ("Limits",),
     "whinchat.server.serve": ("run_server",),

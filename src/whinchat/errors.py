@@ -38,6 +38,10 @@ class OutputError(WhinchatError):
     """A file cannot be written: the disk is full, or the place is read-only or taken. What was there before stays."""
 
 
+class BadResultError(RunError):
+    """The result of a run is bad, so the run is not published without a confirmation."""
+
+
 class HubError(WhinchatError):
     """The Hugging Face hub cannot be reached, or refuses a request."""
 

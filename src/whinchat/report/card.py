@@ -13,6 +13,7 @@ from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import reported_modes
+from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.formatting import MODE_NAMES
@@ -120,6 +121,7 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
         escape,
         title=run_title(record, base),
         summary=f"{macro_f1_title(record)} (label scoring).",
+        warnings=bad_result_warnings(record),
         record=record,
         formatting=formatting,
         tables=tables,

@@ -7,6 +7,7 @@ from typing import Any
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import generation_mode
+from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS
 from whinchat.report.figures.run_figures import FigureSpec, run_figures
@@ -25,6 +26,7 @@ def render_report(record: RunRecord) -> str:
     return render_template(
         "report.html.jinja",
         None,
+        warnings=bad_result_warnings(record),
         record=record,
         title=run_title(record),
         formatting=formatting,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import typer
+from rich.markup import escape
 from typer import Argument, Option
 
 import whinchat
 from whinchat.cli.options import ClassifierArg, JsonOption, RunArg, out_option
-from whinchat.cli.output import print_result, progress_on_stderr
+from whinchat.cli.output import err, print_result, progress_on_stderr
 from whinchat.cli.printing.predictions import print_export, print_push
+from whinchat.errors import BadResultError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, export_names
 
 
@@ -72,6 +76,9 @@ def push_command(
         Option(metavar="OWNER/NAME", help="Base model on the hub, if the run loaded it from a local folder."),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="List the files without contacting the hub.")] = False,
+    yes: Annotated[
+        bool, Option("--yes", "-y", help="Push a run with a bad result, such as one label for all texts, unasked.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Push a finished run to the Hugging Face hub: adapter, model card, figures, report and results.
@@ -86,11 +93,30 @@ def push_command(
     `Classifier.from_pretrained("ann/tweet-sentiment")` and plain PEFT can load it from there.
 
     The card and the report quote a few texts of the data. The other evaluated texts (predictions.parquet) and the names
-    of your folders are not uploaded. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or
+    of your folders are not uploaded. A run whose result is bad, as the warnings of `whinchat run` say, is pushed after a
+    confirmation only. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or
     set HF_TOKEN.
     """
-    with progress_on_stderr():
-        result = whinchat.push_run(run_folder, repo_id, private=private or None, base_model=base, dry_run=dry_run)
+
+    def push(accept_bad_result: bool) -> whinchat.PushResult:
+        with progress_on_stderr():
+            return whinchat.push_run(
+                run_folder,
+                repo_id,
+                private=private or None,
+                base_model=base,
+                dry_run=dry_run,
+                accept_bad_result=accept_bad_result,
+            )
+
+    try:
+        result = push(accept_bad_result=yes)
+    except BadResultError as fault:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        err.print(f"[bold red]warning:[/] {escape(str(fault))}", soft_wrap=True)
+        typer.confirm(f"Push it to {repo_id}?", abort=True, err=True)
+        result = push(accept_bad_result=True)
     print_result(as_json, result.to_dict(), lambda: print_push(result, repo_id))
 
 

@@ -41,7 +41,12 @@ def run_command(
     folder = out_folder or Path("runs") / loaded.name
     with progress_on_stderr():
         record = whinchat.run(loaded, folder, parse_existing(resume, overwrite))
-    content = {"run": str(folder), "before": to_json(record.before), "after": to_json(record.after)}
+    content = {
+        "run": str(folder),
+        "before": to_json(record.before),
+        "after": to_json(record.after),
+        "warnings": list(whinchat.bad_result_warnings(record)),
+    }
     print_result(as_json, content, lambda: print_run(record, folder))
 
 

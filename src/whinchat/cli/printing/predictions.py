@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import emit_json, print_grid, print_line, print_table
+from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
 from whinchat.report.visible_text import visible_json
@@ -92,6 +92,8 @@ def print_push(result: whinchat.PushResult, repo_id: str) -> None:
     """Print what was pushed, or after a dry run what would be."""
     if result.url is None:
         print_table(TextTable("", ("file", "bytes"), tuple((file.path, f"{file.size:,}") for file in result.files)))
+    for warning in result.warnings:
+        out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     done = f"Would push to {repo_id}" if result.url is None else f"Pushed to {result.url}"
     print_line(
         f"{done}: {len(result.files)} files, {format_bytes(result.size)}; they quote {result.quoted_texts} texts of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.text import Text
 
 import whinchat
@@ -44,6 +45,8 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
     title = Text(f"{presented(record).recipe.name}: {before.split}, {before.score.n:,} texts")
     print_grid(("measured by", "", *_metric_columns()), rows, title)
     _print_absent(after)
+    for warning in whinchat.bad_result_warnings(record):
+        out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     if (published := published_figures(record)) is not None:
         print_line(f"{published.title} {published.figures} {published.caveats}")
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
