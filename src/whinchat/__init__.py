@@ -89,9 +89,10 @@ __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport",
     "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "Review", "ReviewFolder", "ReviewedRow",
     "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
-    "calibrate_run", "compare_runs", "evaluate_run", "export_run", "inspect_example", "inspect_machine",
-    "inspect_model", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe", "predict_file",
-    "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "bad_result_warnings", "calibrate_run", "compare_runs", "evaluate_run", "export_run", "inspect_example",
+    "inspect_machine", "inspect_model", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe",
+    "predict_file", "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
+    "train_run",
 ]  # fmt: skip
 
 

@@ -93,7 +93,11 @@ def test_a_loss_that_is_not_finite_ends_training(tiny_llama: Path, tmp_path: Pat
     engine = tiny_models.engine_of(backbone, recipe.task.labels, tuned)
     rows = Split("train", *tiny_models.toy_rows(8))
     made = AnswerTrainer(engine, recipe, rows, None, args=training_arguments(recipe, engine.plan, tmp_path))
-    message = r"^the training loss is not a finite number after 0 optimizer steps; set a lower train\.learning_rate$"
+    message = (
+        r"^the training loss is not a finite number after 0 optimizer steps, on training rows 0, 1, 2, 3, 4, 5, 6, 7 "
+        r"\(`whinchat inspect RECIPE --row 0` shows one\); no checkpoint was saved before; "
+        r"set a lower train\.learning_rate and start again with --overwrite$"
+    )
     with pytest.raises(ModelError, match=message):
         made.train()
 

@@ -57,7 +57,7 @@ def test_the_longest_and_the_median_texts_are_measured(tiny_llama: Path, monkeyp
     train = Split("train", texts, (0, 1) * 5)
     measured: list[tuple[int, ...]] = []
 
-    def seconds(engine: Any, recipe: Any, batch: Split) -> float:
+    def seconds(engine: Any, recipe: Any, batch: Split, limit: Any) -> float:
         measured.append(tuple(len(text) // 5 for text in batch.texts))
         return sum(measured[-1]) / 100
 

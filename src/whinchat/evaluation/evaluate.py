@@ -25,12 +25,14 @@ class EvaluationOutcome:
     """An evaluation and every prediction behind it, in the order of the split.
 
     ``truncated_texts`` and ``escaped_texts`` count texts that were cut or had control tokens escaped; see ``Prompt``.
+    ``note`` says that batches did not fit into memory; None where all of them did.
     """
 
     evaluation: Evaluation
     predictions: tuple[Prediction, ...]
     truncated_texts: int = 0
     escaped_texts: int = 0
+    note: str | None = None
 
 
 def evaluate(
@@ -82,6 +84,7 @@ def evaluate(
         predictions,
         truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
+        note=engine.batch_limit.note,
     )
 
 

@@ -1,7 +1,9 @@
 """Free, greedy generation: the answers that a model gives when its output is not restricted to the labels."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +34,8 @@ def generate(
         The answers without control tokens, in the order of ``prompts``.
 
     Raises:
-        ModelError: the longest prompt with its answer exceeds the positions that the model was made for.
+        ModelError: the longest prompt with its answer exceeds the positions that the model was made for, or a single
+            prompt does not fit into memory.
     """
     template = engine.template
     model: Any = engine.model  # torch's types do not include generate
@@ -50,20 +53,40 @@ def generate(
     answers: dict[int, str] = {}
     with inference(model), progress(title, len(ids)) as bar:
         for rows in batches:
-            # Without padding, nothing has to be known of the model.
-            batch = collate([ids[row] for row in rows], [()] * len(rows), None if padded else 0)
-            batch = batch.to(torch.device(engine.plan.device))
-            input_ids, attention_mask = _pad_in_the_middle(batch)
-            arguments = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": config}
-            with autocast(engine.plan), _own_settings_only(model):
-                if len(batch.prefix):
-                    arguments["past_key_values"] = read_prefix_cache(model, batch.prefix, len(rows))
-                output = model.generate(**arguments)
-            texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
-            answers.update(zip(rows, map(template.answer_text, texts), strict=True))
+            prompts_of_batch = [ids[row] for row in rows]
+            parts = engine.batch_limit.compute(
+                len(rows), partial(_generate_batch, engine, prompts_of_batch, config, padded)
+            )
+            answers.update(zip(rows, itertools.chain(*parts), strict=True))
             bar.update(len(rows))
     assert len(answers) == len(ids), f"generation answered {len(answers)} of {len(ids)} prompts"
     return [answers[row] for row in range(len(ids))]
+
+
+def _generate_batch(
+    engine: Engine, prompts: Sequence[tuple[int, ...]], config: GenerationConfig, padded: bool, rows: slice
+) -> list[str]:
+    """Generate the answers to some rows of a batch of prompts.
+
+    Args:
+        engine: the model and its prompt template.
+        prompts: token ids of the batch.
+        config: settings of the generation.
+        padded: whether the model takes prompts of unlike length together.
+        rows: the rows to answer.
+    """
+    template, prompts = engine.template, prompts[rows]
+    model: Any = engine.model  # torch's types do not include generate
+    # Without padding, nothing has to be known of the model.
+    batch = collate(prompts, [()] * len(prompts), None if padded else 0).to(torch.device(engine.plan.device))
+    input_ids, attention_mask = _pad_in_the_middle(batch)
+    arguments = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": config}
+    with autocast(engine.plan), _own_settings_only(model):
+        if len(batch.prefix):
+            arguments["past_key_values"] = read_prefix_cache(model, batch.prefix, len(prompts))
+        output = model.generate(**arguments)
+    texts = template.tokenizer.batch_decode(output[:, input_ids.shape[1] :], skip_special_tokens=True)
+    return list(map(template.answer_text, texts))
 
 
 def _pad_in_the_middle(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def score_prompts(
         Log-probabilities, (R, K), rows in the order of ``prompts``, columns in the order of the labels.
 
     Raises:
-        ModelError: the scores of a prompt are not finite.
+        ModelError: the scores of a prompt are not finite, or a single prompt does not fit into memory.
     """
     scores = np.full((len(prompts), len(engine.tree.paths)), np.nan, dtype=np.float32)
     ids = [prompt.ids for prompt in prompts]
@@ -99,7 +99,10 @@ def score_prompts(
     workers = max(1, min(cores, len(batches)))
 
     def score_rows(rows: list[int]) -> list[int]:
-        scores[rows] = _score_batch(engine, [ids[row] for row in rows], prefix, labels_only).cpu().numpy()
+        def score_part(part: slice) -> NDArray[np.float32]:
+            return _score_batch(engine, [ids[row] for row in rows[part]], prefix, labels_only).cpu().numpy()
+
+        scores[rows] = np.concatenate(engine.batch_limit.compute(len(rows), score_part))
         for row in rows:
             _check_finite(engine, scores[row], ids[row], f"{title}: prompt {row + 1} of {len(ids)}")
         return rows

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from whinchat.models.batch_limit import BatchLimit
 from whinchat.models.capabilities import check_causal, check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.packed.packed_forward import PrefixCache, is_packable, packed_logits, read_prefix
@@ -36,12 +37,14 @@ class Engine:
         plan: device, data types and attention of the model.
         template: builds the prompts.
         tree: the answers of ``template``.
+        batch_limit: halves batches of scoring and generation that do not fit into memory.
     """
 
     model: nn.Module
     plan: DevicePlan
     template: PromptTemplate
     tree: AnswerTree
+    batch_limit: BatchLimit = field(default_factory=lambda: BatchLimit("evaluation"), compare=False)
 
     @classmethod
     def build(cls, model: nn.Module, plan: DevicePlan, template: PromptTemplate) -> Engine:

@@ -1,6 +1,7 @@
 """Build the record of a run from the results of its stages."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -53,9 +54,11 @@ def make_record(
         "training texts with control tokens broken up": training.escaped_texts,
         "evaluated texts with control tokens broken up": after.escaped_texts,
     }
+    memory_notes = filter(None, (before.note, *training.notes, after.note))
+    device_notes = tuple(dict.fromkeys((*backbone.plan.notes, *memory_notes)))
     return RunRecord(
         recipe=recipe,
-        manifest=_manifest(recipe, corpus, backbone, training, seconds, prompt_notes),
+        manifest=_manifest(recipe, corpus, backbone, training, seconds, prompt_notes, device_notes),
         before=before.evaluation,
         after=after.evaluation,
         paired=paired_tests(split, before, after, recipe.evaluate),
@@ -115,6 +118,7 @@ def _manifest(
     training: TrainingResult,
     seconds: dict[str, float],
     notes: dict[str, int],
+    device_notes: Sequence[str],
 ) -> Manifest:
     labels, splits = recipe.task.labels, filter(None, (corpus.train, corpus.validation, corpus.test))
     accelerator = accelerator_facts(backbone.plan.device)
@@ -145,7 +149,7 @@ def _manifest(
         timings_seconds=dict(seconds),
         peak_memory_bytes=peak_memory_bytes(),
         resumed_from_step=training.resumed_from_step,
-        device_notes=backbone.plan.notes,
+        device_notes=tuple(device_notes),
         accelerator=None if accelerator is None else accelerator.name,
         accelerator_memory_bytes=None if accelerator is None else accelerator.memory_bytes,
         peak_accelerator_bytes=None if accelerator is None else accelerator.peak_bytes,

@@ -22,7 +22,8 @@ class TrainingResult:
 
     ``truncated_texts`` and ``escaped_texts`` count the training texts whose prompt was changed; see ``Prompt``.
     ``examples_per_second`` is None where a resumed training measured only a part. ``adapted_share`` is the share of the
-    model's parameters that belong to layers with an adapter.
+    model's parameters that belong to layers with an adapter. ``notes`` say where memory made training depart from the
+    recipe.
     """
 
     steps: int
@@ -34,3 +35,4 @@ class TrainingResult:
     escaped_texts: int
     history: tuple[TrainPoint, ...]
     adapted_share: float | None = None
+    notes: tuple[str, ...] = ()

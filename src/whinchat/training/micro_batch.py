@@ -22,11 +22,12 @@ from whinchat.training.losses import IGNORED, choice_loss, completion_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A training prompt, or for the loss ``full`` a whole conversation, the index of its label, and its weight."""
+    """A training prompt, or a whole conversation for the loss ``full``, with its label, its weight and its row's index."""
 
     prompt: Prompt
     label: int
     weight: float = 1.0
+    row: int = 0
 
 
 def make_examples(
@@ -37,18 +38,18 @@ def make_examples(
         prompts = template.encode_conversations(rows.texts, rows.labels, rows.name)
     else:
         prompts = template.encode(rows.texts, rows.name)
-    columns = (prompts, rows.labels, [1.0] * len(prompts) if weights is None else weights)
-    return [Example(prompt, label, weight) for prompt, label, weight in zip(*columns, strict=True)]
+    columns = (prompts, rows.labels, [1.0] * len(prompts) if weights is None else weights, range(len(prompts)))
+    return [Example(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
 class Collator:
     """Turn examples into the tensors of one step.
 
-    The tensors are those of a ``Batch`` and two more. ``weights``, (B,), holds the weight of each row. ``labels``
-    holds what the loss predicts: label indices (B,) for ``choice``, token ids (B, 1 + N) for ``completion``, or the
-    token ids after each row's first for ``full``. Trainer counts its items to weigh the batches of one accumulated step
-    equally.
+    The tensors are those of a ``Batch`` and three more. ``weights``, (B,), holds the weight of each row, and
+    ``indices``, (B,), the index of the training row. ``labels`` holds what the loss predicts: label indices (B,) for
+    ``choice``, token ids (B, 1 + N) for ``completion``, or the token ids after each row's first for ``full``. Trainer
+    counts its items to weigh the batches of one accumulated step equally.
     """
 
     engine: Engine
@@ -70,7 +71,13 @@ class Collator:
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
             "labels": labels, "weights": torch.tensor([example.weight for example in examples]),
+            "indices": torch.tensor([example.row for example in examples]),
         }  # fmt: skip
+
+
+def take_rows(inputs: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """Return some rows of the tensors of ``Collator``; the shared prefix stays whole."""
+    return {name: tensor if name == "prefix" else tensor[rows] for name, tensor in inputs.items()}
 
 
 def _pad_targets(rows: Sequence[Sequence[int]]) -> Tensor:

@@ -24,7 +24,8 @@ from whinchat.training.distributed import wait_for_everyone
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.stop_callback import StopAfterCheckpoint
 from whinchat.training.trackers import Trackers
-from whinchat.training.trainer import AnswerTrainer, TrainingProgress, callbacks, training_arguments
+from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
+from whinchat.training.training_progress import TrainingProgress
 
 
 def train(
@@ -72,6 +73,7 @@ def train(
             trackers.resume(trainer.args, state, trainer.control, model)
     else:
         seconds, state = _run_trainer(trainer, checkpoint, trackers if process_rank() == 0 else None)
+    trainer.check_weights()
     if process_rank() == 0:
 
         def save(draft: Path) -> None:
@@ -96,6 +98,7 @@ def train(
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
         history=_history(state.log_history),
         adapted_share=adapted_share(model),
+        notes=tuple(filter(None, (trainer.batch_limit.note,))),
     )
 
 

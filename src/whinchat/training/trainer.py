@@ -5,16 +5,17 @@ B: rows of a batch. N: answer nodes. K: labels.
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -22,14 +23,22 @@ from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.evaluation.metrics import macro_f1_of_rows
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
+from whinchat.models.batch_limit import BatchLimit
 from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine
 from whinchat.output_files import synchronize, writing
-from whinchat.progress import Progress, progress
 from whinchat.prompts.batching import LengthGroupedBatchSampler
 from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.training import distributed
+from whinchat.training.divergence import (
+    MOST_SKIPPED,
+    WINDOW,
+    LossWatch,
+    divergence_error,
+    last_good_checkpoint,
+    not_finite,
+)
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import (
     IGNORED,
@@ -37,7 +46,7 @@ from whinchat.training.losses import (
     label_offsets,
     weighted_mean,
 )
-from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses
+from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses, take_rows
 
 # Keys of the recipe's ``train`` section that ``TrainingArguments`` has under the same names.
 _SHARED_KEYS = {
@@ -53,6 +62,9 @@ _GRADIENT_SCALE = 1024.0
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Train the adapter of an engine to give the right answers.
+
+    A batch that does not fit into memory is computed in halves, with the same gradients; ``batch_limit`` says so.
+    Training stops with an error where loss, gradients or weights are no finite numbers, or the loss has exploded.
 
     The loss of a step is the mean over all examples (``choice``) or predicted tokens (``completion``, ``full``) of the
     whole accumulated batch, so gradient accumulation changes only the memory that a step takes.
@@ -93,6 +105,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=Collator(engine, recipe.train.loss),
             **kwargs,
         )
+        self.batch_limit = BatchLimit("training")
+        self._watch = LossWatch(len(recipe.task.labels))
+        self._step_loss, self._step_rows, self._skipped_steps = 0.0, list[int](), 0
+        self.add_callback(_WatchNumbers(self))
         self._scales_gradients = engine.plan.compute_dtype == "float16" and engine.plan.device == "cpu"
         # It prints raw numbers, which TrainingProgress shows as well.
         self.remove_callback(PrinterCallback)
@@ -133,11 +149,39 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Add the gradients of one micro-batch to those of the adapter's weights, and return its loss."""
+        """Add the gradients of one micro-batch to those of the adapter's weights, and return its loss.
+
+        Raises:
+            ModelError: a single row does not fit into memory, or the loss is not finite.
+        """
+        # The halves of a batch are divided by the items of the whole.
+        items = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
+        parts = self.batch_limit.compute(
+            len(inputs["rest"]),
+            lambda rows: self._add_gradients(model, take_rows(inputs, rows), items),
+            can_split=world_size() == 1,
+        )
+        loss = torch.stack(parts).sum()
+        self._step_loss += float(loss)
+        self._step_rows += inputs["indices"].tolist()
+        return loss
+
+    def _add_gradients(self, model: nn.Module, inputs: dict[str, Tensor], items: Tensor | int) -> Tensor:
+        """Add the gradients of some rows, or none at all where memory is too small for them; return their loss."""
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        earlier = [None if weight.grad is None else weight.grad.clone() for weight in trained]
+        try:
+            return self._backward(model, inputs, items)
+        except (RuntimeError, MemoryError):
+            for weight, gradient in zip(trained, earlier, strict=True):
+                weight.grad = gradient
+            raise
+
+    def _backward(self, model: nn.Module, inputs: dict[str, Tensor], items: Tensor | int) -> Tensor:
         weights = [weight for weight in model.parameters() if weight.requires_grad] if self._scales_gradients else []
         hooks = [weight.register_hook(lambda gradient: gradient / _GRADIENT_SCALE) for weight in weights]
         try:
-            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            loss: Tensor = super().training_step(model, inputs, items)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -166,12 +210,50 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         engine, loss_name, labels = self.engine, self.recipe.train.loss, inputs["labels"]
         losses = distributed.call_as_forward(model, lambda: row_losses(engine, loss_name, inputs, self._offsets))
         if not losses.isfinite().all():
-            raise ModelError(_not_finite(engine.plan, self.state.global_step))
+            broken = inputs["indices"][~losses.isfinite()].tolist()
+            raise self.divergence("the training loss is not a finite number", broken)
         items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, inputs["weights"], items) * self.accelerator.num_processes
         if self._scales_gradients:
             loss = _ScaledGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch has no types for it
         return loss
+
+    def divergence(self, fault: str, rows: Sequence[int] = (), suspect_steps: int = 0) -> ModelError:
+        """Return the error that ends training; see ``divergence_error``."""
+        step, folder = self.state.global_step, Path(self.args.output_dir)
+        return divergence_error(fault, step, rows, self.engine.plan, last_good_checkpoint(folder, step - suspect_steps))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter.
+
+        Raises:
+            ModelError: a weight is not finite. Such weights are never saved.
+        """
+        self.check_weights()
+        super().save_model(output_dir, _internal_call)
+
+    def check_weights(self) -> None:
+        """Raise ModelError if a trained weight is not finite."""
+        if (name := not_finite(self.engine.model.named_parameters())) is not None:
+            raise self.divergence(f"the weights hold numbers that are not finite ({name})")
+
+    def check_gradients(self) -> None:
+        """Raise ModelError if a gradient is not finite, except where the gradient scaler of float16 skips the step."""
+        gradients = [weight.grad for weight in self.engine.model.parameters() if weight.grad is not None]
+        if not self.args.fp16 and gradients and not get_total_norm(gradients).isfinite():
+            raise self.divergence("the gradients are not finite numbers", self._step_rows)
+
+    def check_step(self) -> None:
+        """Raise ModelError if the loss has exploded, or every one of many steps was skipped."""
+        log = self.state.log_history
+        first = next((entry["loss"] for entry in log if "loss" in entry), self._step_loss)
+        if (fault := self._watch.explosion(self._step_loss, first)) is not None:
+            raise self.divergence(fault, suspect_steps=WINDOW)
+        self._skipped_steps = self._skipped_steps + 1 if self.accelerator.optimizer_step_was_skipped else 0
+        if self._skipped_steps >= MOST_SKIPPED:
+            fault = f"the gradients overflowed float16 in {MOST_SKIPPED} steps in a row"
+            raise self.divergence(fault, self._step_rows)
+        self._step_loss, self._step_rows = 0.0, []
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -212,14 +294,6 @@ class _ScaledGradient(Function):
         return grad * _GRADIENT_SCALE
 
 
-def _not_finite(plan: DevicePlan, step: int) -> str:
-    """Return the message on a loss that is not finite after ``step`` optimizer steps."""
-    remedy = "set a lower train.learning_rate"
-    if plan.compute_dtype != "float32":
-        remedy += f", or backbone.load_in=auto and backbone.compute_dtype=float32 if {plan.compute_dtype} overflows"
-    return f"the training loss is not a finite number after {step} optimizer steps; {remedy}"
-
-
 class LogWithCheckpoint(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Log the loss whenever a checkpoint is written.
 
@@ -232,33 +306,19 @@ class LogWithCheckpoint(TrainerCallback):  # type: ignore[misc]  # transformers 
         control.should_log = control.should_log or control.should_save
 
 
-class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Show the optimizer steps and the last logged loss; ``close`` must be called, also when training fails."""
+class _WatchNumbers(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Lets a trainer check its numbers before and after each optimizer step."""
 
-    def __init__(self) -> None:
-        self._open = ExitStack()
-        self._bar = Progress()
-        self._step = 0
+    def __init__(self, trainer: AnswerTrainer) -> None:
+        self._trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start at the step from which training continues."""
-        if process_rank() == 0:
-            self._step = state.global_step
-            self._bar = self._open.enter_context(progress("Training", state.max_steps, "steps", initial=self._step))
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check the gradients before they reach the weights."""
+        self._trainer.check_gradients()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count the step."""
-        self._bar.update(state.global_step - self._step)
-        self._step = state.global_step
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Show the loss beside the count."""
-        if logs and "loss" in logs:
-            self._bar.note(f"loss {logs['loss']:.3f}")
-
-    def close(self) -> None:
-        """End the bar or the log lines."""
-        self._open.close()
+        """Check the loss of the step."""
+        self._trainer.check_step()
 
 
 def length_grouped_loader(trainer: Trainer, lengths: Sequence[int], train: TrainConfig) -> DataLoader[Any]:

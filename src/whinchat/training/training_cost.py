@@ -7,11 +7,12 @@ import torch
 
 from whinchat.data.dataset import Split
 from whinchat.models.adapters import attach_adapter, count_parameters
+from whinchat.models.batch_limit import BatchLimit
 from whinchat.models.forward import Engine
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_offsets
-from whinchat.training.micro_batch import Collator, make_examples, row_losses
+from whinchat.training.micro_batch import Collator, make_examples, row_losses, take_rows
 
 # Bytes of optimizer state for each trainable parameter: the two float32 moments of Adam.
 _OPTIMIZER_BYTES = 8
@@ -51,27 +52,32 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
     middle = (len(order) - size) // 2
     longest, median = train.take(order[len(order) - size :]), train.take(order[middle : middle + size])
     training = engine.model.training
+    limit = BatchLimit("training")
     with torch.random.fork_rng():
         tuned = attach_adapter(engine.model, settings, recipe.train.seed).train()
         try:
             _, trainable = count_parameters(tuned)
             timed = replace(engine, model=tuned)
             # The first pass pays for everything that is loaded or compiled once.
-            seconds = [_seconds(timed, recipe, rows) for rows in (median, longest, median)]
+            seconds = [_seconds(timed, recipe, rows, limit) for rows in (median, longest, median)]
             memory = _peak_bytes(plan.device) + _OPTIMIZER_BYTES * trainable
         finally:
             tuned.unload().train(training)
     return TrainingCost(len(seconds), _mean_seconds(train, (median, seconds[2]), (longest, seconds[1])), memory)
 
 
-def _seconds(engine: Engine, recipe: Recipe, rows: Split) -> float:
-    """Return the wall-clock seconds of the forward and backward pass of ``rows`` as one micro-batch."""
+def _seconds(engine: Engine, recipe: Recipe, rows: Split, limit: BatchLimit) -> float:
+    """Return the seconds of the forward and backward pass of ``rows``, as one micro-batch or as its halves."""
     train, device = recipe.train, torch.device(engine.plan.device)
     examples = make_examples(engine.template, train.loss, rows)
     inputs = {name: tensor.to(device) for name, tensor in Collator(engine, train.loss)(examples).items()}
     offsets = label_offsets(train.logit_adjustment, len(recipe.task.labels), rows.labels)
+
+    def add_gradients(part: slice) -> None:
+        row_losses(engine, train.loss, take_rows(inputs, part), offsets).mean().backward()
+
     started = time.perf_counter()
-    row_losses(engine, train.loss, inputs, offsets).mean().backward()
+    limit.compute(len(rows), add_gradients)
     if device.type != "cpu":
         torch.accelerator.synchronize()
     return time.perf_counter() - started

@@ -93,9 +93,8 @@ def push_command(
     `Classifier.from_pretrained("ann/tweet-sentiment")` and plain PEFT can load it from there.
 
     The card and the report quote a few texts of the data. The other evaluated texts (predictions.parquet) and the names
-    of your folders are not uploaded. A run whose result is bad, as the warnings of `whinchat run` say, is pushed after a
-    confirmation only. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or
-    set HF_TOKEN.
+    of your folders are not uploaded. A run with a bad result, of which `whinchat run` warns, is pushed only after a
+    confirmation. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or set HF_TOKEN.
     """
 
     def push(accept_bad_result: bool) -> whinchat.PushResult:
