@@ -22,7 +22,7 @@ from whinchat.training.losses import IGNORED, choice_loss, completion_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A training prompt, or a whole conversation for the loss ``full``, with its label, its weight and its row's index."""
+    """A training prompt, or for the loss ``full`` a whole conversation, with its label, weight and row index."""
 
     prompt: Prompt
     label: int
