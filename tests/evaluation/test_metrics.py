@@ -102,6 +102,7 @@ def test_no_interval_is_without_width(rows: int) -> None:
     expected = [row % 2 for row in range(rows)]
     right = measured(expected, expected, resamples=4000)
     wrong = measured(expected, [2] * rows, resamples=4000)
+    wrong_in_two_ways = measured([0] * rows, [1 + row % 2 for row in range(rows)], resamples=4000)
     # Jeffreys' interval of a proportion of 1, which is (q, 1) with the 2.5 % quantile q of Beta(n + 1/2, 1/2).
     low = beta.ppf(0.025, rows + 0.5, 0.5)
     for name in ("accuracy", "macro_f1", "macro_recall"):
@@ -109,6 +110,8 @@ def test_no_interval_is_without_width(rows: int) -> None:
         assert right.intervals[name].low < 1
         assert wrong.intervals[name].low == 0
         assert wrong.intervals[name].high > 0
+        assert wrong_in_two_ways.intervals[name].low == 0
+        assert wrong_in_two_ways.intervals[name].high > 0
     assert right.intervals["accuracy"].low == pytest.approx(low, abs=1.1 / rows if rows > 1 else 1)
 
 

@@ -196,13 +196,13 @@ def _resample_rows(metric: Metric, expected: Ints, probabilities: Floats, settin
 def _cell_shares(matrix: Ints) -> Floats:
     """Return what share of the draws falls on each cell of a confusion matrix, (K, K + 1), up to a factor.
 
-    The shares are the counts. Only where all rows of every label have the same answer, so that resampling them could
-    show no other and the interval would have no width, half a row in all is spread over the other answers: the Jeffreys
-    prior of a proportion of 0 or 1 (Brown, Cai and DasGupta 2001, section 4).
+    The shares are the counts. Only where all rows of every label have the same answer, or no row has the right answer,
+    so that resampling could show no other result and the interval would have no width, half a row in all is spread over
+    the other answers: the Jeffreys prior of a proportion of 0 or 1 (Brown, Cai and DasGupta 2001, section 4).
     """
     shares = matrix.astype(np.float64)
     rows = shares.sum(axis=1, keepdims=True)
-    if ((matrix > 0).sum(axis=1) > 1).any():
+    if matrix.trace() and ((matrix > 0).sum(axis=1) > 1).any():
         return shares
     others = matrix == 0
     others[:, -1] &= bool(matrix[:, -1].any())  # label scoring always answers with a label

@@ -71,8 +71,9 @@ def print_labelled_files(
         rows.append((Text(name), *(f"{cell:,}" for cell in cells)))
     print_grid(("", *map(escape, labels), "unsure", "could not be read", "rows"), rows)
     if total.bad:
-        print_line(f"{total.bad:,} rows could not be read; their column {error_column} says why.")
-    print_line(f"{total.rows:,} rows in {seconds:,.0f} s")
+        rows_are = "1 row" if total.bad == 1 else f"{total.bad:,} rows"
+        print_line(f"{rows_are} could not be read; the column {error_column} says why.")
+    print_line(f"{total.rows:,} row{'' if total.rows == 1 else 's'} in {seconds:,.0f} s")
 
 
 def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
