@@ -97,7 +97,7 @@ def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
                     raise getattr(errors, part["kind"])(part["fault"])
                 bar.update(part["rows"])
         except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(
                 f"--engine ray: {type(error).__name__}: {reason}; finished parts are kept: the same command continues"
             ) from error

@@ -128,7 +128,8 @@ def _read_file(folder: RunFolder, path: Path) -> bytes | None:
 
 def _without_front_matter(card: str) -> str:
     """Return the card's Markdown without the front matter, which is for the hub."""
-    return card.removeprefix("---\n").partition("\n---\n")[2]
+    card = card.replace("\r\n", "\n")
+    return card.partition("\n---\n")[2] if card.startswith("---\n") else card
 
 
 def _examples(folder: RunFolder, max_chars: int) -> tuple[str, ...]:
