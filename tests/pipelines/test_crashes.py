@@ -90,6 +90,9 @@ FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points: int | None) -> int:
     runs = {"run", "overwrite"} & {command}
     differs = [f"run/{name}" for name in UNLIKE] if runs else []
+    if command == "train":
+        # A checkpoint that was being deleted stays, as one that is too old to resume from.
+        differs = ["run/checkpoints/"]
     if command == "review":
         differs = ["review/review.json", *(f"review/folds/{fold}/fold.json" for fold in (1, 2))]
     return check_crashes(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from whinchat.errors import OutputError, RunError
+from whinchat.output_files import sweep_drafts
 from whinchat.report.comparison import compare_records
 from whinchat.report.figures.run_figures import write_comparison_figure
 from whinchat.report.published_figures import public_name
@@ -50,6 +51,7 @@ def _compare(folders: Mapping[str, RunFolder], out: Path | None, *, update_cards
     predictions = {name: read_predictions(folder.predictions) for name, folder in folders.items()}
     comparison = compare_records(records, predictions)
     if out is not None:
+        sweep_drafts(out)
         write_comparison_figure(records, out / "comparison.png")
     if update_cards:
         # Cards are for others, who should not see the whole path of a folder.

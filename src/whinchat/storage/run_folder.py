@@ -1,6 +1,5 @@
 """The run folder: its files, and how they are written and read."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +110,8 @@ class RunFolder:
         if record.comparison is not None:
             write_json_record(self.comparison, record.comparison)
         else:
-            self.comparison.unlink(missing_ok=True)
+            with writing(self.comparison):
+                self.comparison.unlink(missing_ok=True)
         write_json_record(self.manifest, record.manifest)
 
     def write_calibration(self, record: RunRecord) -> None:
@@ -127,8 +127,9 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove the files that only an unfinished run needs: checkpoints and the predictions before training."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        self.before_predictions.unlink(missing_ok=True)
+        with writing(self.path):
+            remove_folder(self.checkpoints)
+            self.before_predictions.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete the files of the run except the recipe. Other files in the folder belong to the user and stay.

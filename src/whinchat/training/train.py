@@ -14,7 +14,7 @@ from whinchat.models.adapter_targets import adapted_share
 from whinchat.models.adapters import attach_adapter, count_parameters, save_adapter
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
-from whinchat.output_files import replace_folder
+from whinchat.output_files import replace_folder, writing
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import Recipe
@@ -58,6 +58,8 @@ def train(
     engine = Engine.build(model, backbone.plan, template)
     # A checkpoint stores the path of the best one, which must stay valid when another working directory resumes.
     checkpoints = checkpoints.resolve()
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
     args, stopping = training_arguments(recipe, backbone.plan, checkpoints), callbacks(recipe.train)
     trainer = AnswerTrainer(engine, recipe, corpus.train, corpus.validation, args=args, callbacks=stopping)
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
