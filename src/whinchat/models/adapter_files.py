@@ -54,8 +54,9 @@ def load_whole_adapter(model: PreTrainedModel | PeftModel, config: PeftConfig, f
     require_safetensors(folder, _FILE, str(folder))
     _check_sizes(config, folder)
     _resolve_patterns(config, model, folder)
-    # LoRA's fresh weights take no memory and no time: they are replaced by those of the file.
-    options = {"low_cpu_mem_usage": config.peft_type == "LORA"}
+    # LoRA's fresh weights take no memory and no time: they are replaced by those of the file. DoRA makes its magnitudes
+    # from the frozen weights, and adapters that were loaded without that answered differently in bfloat16 and NF4.
+    options = {"low_cpu_mem_usage": config.peft_type == "LORA" and not config.use_dora}
     base = {id(parameter) for parameter in model.parameters()}
     try:
         if isinstance(model, PeftModel):
