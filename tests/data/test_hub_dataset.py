@@ -40,7 +40,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.append((repo, revision, timeout))
         return _Answer()
 
-    def load_dataset(repo: str, config: str | None, *, revision: str | None) -> dict[str, Any]:
+    def load_dataset(repo: str, config: str | None, *, revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
         asked.append((repo, config, revision))
         return splits
 
