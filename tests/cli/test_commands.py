@@ -162,6 +162,9 @@ def test_predict_keeps_the_texts_and_their_order(whinchat: Whinchat, a_run: Path
     rows = [json.loads(line) for line in result.out.splitlines()]
     assert [row["text"] for row in rows] == texts
     for row in rows:
+        if not row["text"].strip():
+            assert row["error"]
+            continue
         assert list(row["probabilities"]) == list(tiny_models.ONE_TOKEN)
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["label"] == max(row["probabilities"], key=row["probabilities"].__getitem__)
