@@ -136,6 +136,7 @@ def test_a_run_of_an_earlier_version_states_the_day_on_which_it_was_finished(
         content = yaml.safe_load(path.read_text())
         del content["task"]["date"]
         path.write_text(yaml.safe_dump(content))
+    (old / "adapter" / "checksums.json").unlink()
     manifest = json.loads((old / "manifest.json").read_text())
     del manifest["prompt_date"]
     manifest["created"] = "2026-11-25T10:00:00+00:00"
