@@ -24,7 +24,7 @@ def write_checksums(folder: Path) -> None:
     """
     left_out = _EDITED | {CHECKSUMS_FILE}
     files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith((".", "model")))
-    _write(folder, {file.name: _sha256(file) for file in files if file.name not in left_out})
+    _write(folder, {file.name: file_sha256(file) for file in files if file.name not in left_out})
 
 
 def replace_checked_file(folder: Path, name: str, content: str, classifier: Path | None = None) -> None:
@@ -63,11 +63,12 @@ def check_files(folder: Path, remedies: Mapping[str, str], without: Collection[s
         file, remedy = folder / name, remedies.get(name, _REMEDY)
         if Path(name).name != name or not file.is_file():
             raise RunError(f"{file}: missing, and this classifier needs it; {remedy}")
-        if _sha256(file) != checksums[name]:
+        if file_sha256(file) != checksums[name]:
             raise RunError(f"{file}: damaged or replaced, for its checksum is not that of {CHECKSUMS_FILE}; {remedy}")
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -3,7 +3,6 @@
 Nothing of a package is run, and its archive is opened only after its checksum was verified.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Literal
 
+from whinchat.checksums import file_sha256
 from whinchat.errors import DataError, nearest
 from whinchat.recipe.yaml_reader import read_yaml
 
@@ -133,12 +133,7 @@ def fetch_package_file(name: str) -> Path:
 
 
 def _has_checksum(path: Path, sha256: str) -> bool:
-    return path.is_file() and _sha256(path) == sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def _remove_old_scratch(packages: Path) -> None:
@@ -229,7 +224,7 @@ def _extract(entry: CatalogEntry, archive: Path, wanted_path: tuple[str, str | N
 
 def _verify(entry: CatalogEntry, path: Path, expected: str, name: str | None = None) -> None:
     """Refuse a file with another checksum; ``name`` is what the error calls it."""
-    sha256 = _sha256(path)
+    sha256 = file_sha256(path)
     if sha256 != expected:
         raise DataError(
             f"{PACKAGE_PREFIX}{entry.name}: {name or path.name} from {entry.requirement} has sha256 {sha256}, "

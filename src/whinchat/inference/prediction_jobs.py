@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from whinchat.checksums import file_sha256
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import find_table_format, table_suffix, table_suffixes
 from whinchat.data.rows import reading, require_file
@@ -104,7 +105,7 @@ class PredictionJob:
         """Return the counts of a part; None where the part is missing, or its content is not what was written."""
         part = self.part(location)
         note = _read_if_whole(part.with_suffix(".json"), PartNote)
-        if note is None or note.found.rows != location.rows or not part.is_file() or _sha256(part) != note.sha256:
+        if note is None or note.found.rows != location.rows or not part.is_file() or file_sha256(part) != note.sha256:
             return None
         return note.found
 
@@ -235,13 +236,8 @@ def classifier_fingerprint(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
         if path.is_file():
             digest.update(path.name.encode() + b"\0")
-            digest.update(bytes.fromhex(_sha256(path)))
+            digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_job(job: PredictionJob, overwrite: bool) -> LabelCounts | None:
@@ -334,7 +330,7 @@ def predict_part(
     columns = added_columns(block, job.column_types, predictions)
     part = job.part(location)
     replace_file(part, lambda draft: table.write_part(draft, block, columns, job.column_types))
-    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(columns), _sha256(part)))
+    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(columns), file_sha256(part)))
 
 
 def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation]) -> LabelCounts:
