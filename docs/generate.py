@@ -420,6 +420,7 @@ say of `RUN/adapter` that its probabilities are not calibrated.
 | `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` | the tokenizer that it was trained with |
 | `recipe.yaml` | the recipe: labels, instruction, prompt |
 | `calibration.json` | temperature, bias, label shares, decision, threshold; missing without a validation split |
+| `base_model.json` | settings and a few weights of the backbone; on another model the adapter is refused |
 | `checksums.json` | SHA-256 of the files but for recipe and configuration; files that differ are refused |
 
 ## Review folder

@@ -54,7 +54,7 @@ class Overload:
     capacity: float
     offered: float
     seconds: float
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: dict[str, int] = field(default_factory=dict)
     mixed_up: int = 0
     same_bytes: int = 0
     texts: int = 0
@@ -160,7 +160,7 @@ async def measure_overload(
         while asked:
             await asyncio.wait(asked)
         watch.cancel()
-    found.statuses = load.statuses
+    found.statuses = dict(load.statuses)
     found.texts, found.same_bytes, found.mixed_up = (load.counts[key] for key in ("texts", "same_bytes", "mixed_up"))
     found.p50, found.p99 = np.quantile(load.latencies, [0.5, 0.99]).tolist()
     found.retry_after = float(np.median(load.retries)) if load.retries else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -30,8 +31,8 @@ def test_three_times_the_capacity(tiny_llama: Path) -> None:
     assert found.texts > 2 * LIMITS.max_waiting
     # Every text in the queue before a request takes its share, and so do those in the batch that is computed.
     longest = (LIMITS.max_waiting + 8) / found.capacity
-    assert found.p99 < 2 * longest
-    assert longest / 4 < found.retry_after < 2 * longest + 1
+    assert found.p99 < 3 * longest
+    assert longest / 4 < found.retry_after < 3 * longest
     assert found.rss[1] - found.rss[0] < 200_000_000
 
 
@@ -43,4 +44,6 @@ def test_three_times_the_capacity(tiny_llama: Path) -> None:
     ],
 )
 def test_what_counts_as_a_fault(statuses: dict[str, int], mixed_up: int, faults: list[str]) -> None:
-    assert Overload(1, 2, 3, Counter(statuses), mixed_up).faults == faults
+    found = Overload(1, 2, 3, statuses, mixed_up)
+    assert found.faults == faults
+    assert json.loads(json.dumps(asdict(found)))["statuses"] == statuses

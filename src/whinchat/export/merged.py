@@ -52,10 +52,12 @@ def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
     trained one by the rounding of NF4.
 
     Raises:
-        ModelError: the backbone cannot be loaded, or the adapter does not fit it or cannot be merged.
+        ModelError: the backbone cannot be loaded, or the adapter does not fit it, was trained on another or cannot
+            be merged.
     """
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
     backbone = load_backbone(saved.recipe.backbone.model_copy(update=full), trained=saved.folder)
     if not saved.has_adapter:
         return backbone.model, backbone
+    backbone.traits.check(saved.folder, backbone.source.name)
     return merge_adapter(load_adapter(backbone.model, saved.folder)), backbone

@@ -206,7 +206,12 @@ def _commit_files(api: HfApi, repo_id: str, files: Sequence[RepositoryFile], mes
 def _is_replaced(path: str) -> bool:
     """Whether a file in a repository comes from an earlier upload, and would describe or calibrate another model."""
     names = {file.name for file in RunFolder(Path()).public_files}
-    return PurePosixPath(path).parts[0] in names | {"calibration.json", "checksums.json", "classifier.json"}
+    return PurePosixPath(path).parts[0] in names | {
+        "base_model.json",
+        "calibration.json",
+        "checksums.json",
+        "classifier.json",
+    }
 
 
 def _error_text(error: BaseException) -> str:

@@ -159,12 +159,15 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
 
     Raises:
         RunError: ``path`` holds no trained run, no adapter and no exported model.
-        ModelError: the backbone cannot be loaded, or the adapter does not fit it.
+        ModelError: the backbone cannot be loaded, or the adapter does not fit it or was trained on another.
     """
     saved = find_classifier(path, to_answer=False)
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     recipe, template = saved_prompts(saved, backbone.tokenizer)
-    model = load_adapter(backbone.model, saved.folder) if saved.has_adapter else backbone.model
+    model: Any = backbone.model
+    if saved.has_adapter:
+        backbone.traits.check(saved.folder, backbone.source.name)
+        model = load_adapter(model, saved.folder)
     return recipe, Engine.build(model, backbone.plan, template)
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationCon
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
+from whinchat.models.backbone_traits import BackboneTraits
 from whinchat.models.checkpoint_loading import (
     checkpoint_files,
     load_streamed,
@@ -60,12 +61,13 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen model and its tokenizer, the plan it was loaded by, and its source."""
+    """A frozen model and its tokenizer, the plan it was loaded by, its source, and the traits to recognize it by."""
 
     model: PreTrainedModel
     tokenizer: ChatTokenizer
     plan: DevicePlan
     source: ModelSource
+    traits: BackboneTraits
 
 
 def find_model(backbone: BackboneConfig) -> ModelSource:
@@ -167,7 +169,7 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
             bnb_4bit_use_double_quant=plan.double_quant,
             bnb_4bit_compute_dtype=plan.torch_dtype,
         )
-    model = _load_model(source, options)
+    model, traits = _load_model(source, options)
     if plan.load_in == "nf4":
         plan = replace(plan, notes=(*plan.notes, *nf4_notes(model, source.name)))
     if plan.device == "cpu":
@@ -176,7 +178,7 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
     _keep_nf4_layout(model)
     if plan.compute_dtype != "float32":
         model.set_output_embeddings(FloatHead(model.get_output_embeddings()))
-    return Backbone(model.eval(), tokenizer, plan, source)
+    return Backbone(model.eval(), tokenizer, plan, source, traits)
 
 
 def _model_class(source: ModelSource) -> type[PreTrainedModel]:
@@ -186,7 +188,7 @@ def _model_class(source: ModelSource) -> type[PreTrainedModel]:
         raise ModelError(f"{source.name}: config.json cannot be loaded: {_first_line(error)}") from error
 
 
-def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel:
+def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTrainedModel, BackboneTraits]:
     on_cpu, revision = options["device_map"] == {"": "cpu"}, source.revision or "main"
     try:
         files = checkpoint_files(source.path, source.revision, source.name)
@@ -216,7 +218,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> PreTrainedModel
         if names:
             first = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ModelError(f"{source.name}: cannot be loaded: {fault} {first}; fetch the model again")
-    return model
+    return model, BackboneTraits.read(model, files)
 
 
 def _keep_nf4_layout(model: PreTrainedModel) -> None:

@@ -65,7 +65,7 @@ class ModelHost:
         Raises:
             HubError: the hub has no such classifier, or cannot be reached.
             RunError: a folder holds no classifier, or the runs have different backbones.
-            ModelError: the backbone cannot be loaded, or an adapter does not fit it.
+            ModelError: the backbone cannot be loaded, or an adapter does not fit it or was trained on another.
         """
         paths = {name: fetch_classifier(path) for name, path in runs.items()}
         saved = {name: find_classifier(path) for name, path in paths.items()}
@@ -84,6 +84,7 @@ class ModelHost:
             if classifier.has_adapter:
                 # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
                 adapter = f"adapter-{len(models)}"
+                backbone.traits.check(classifier.folder, backbone.source.name)
                 model = load_adapter(model, classifier.folder, adapter)
             recipe, template = saved_prompts(classifier, load_tokenizer(backbone.source, classifier.folder))
             calibrator = load_calibrator(classifier)

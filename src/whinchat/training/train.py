@@ -80,6 +80,7 @@ def train(
 
         def save(draft: Path) -> None:
             save_adapter(model, draft, backbone.source.hub_id or backbone.source.name)
+            backbone.traits.save(draft)
             template.save_tokenizer(draft)
             write_recipe(recipe, draft)
             write_checksums(draft)
