@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from whinchat.output_files import (
     draft_path,
     publish,
     replace_file,
+    replace_folder,
     require_writable,
     sweep_drafts,
     synchronize,
@@ -76,6 +78,30 @@ def test_a_folder_is_published_whole(tmp_path: Path) -> None:
     publish(draft, tmp_path / "model")
     assert (tmp_path / "model" / "inner" / "weights").read_bytes() == b"123"
     assert not draft.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_published_files_have_the_mode_that_the_umask_gives(
+    umask: int, mode: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    former = os.umask(umask)
+    request.addfinalizer(lambda: os.umask(former))
+
+    def write_weights(path: Path) -> None:
+        save_file({"a": torch.zeros(3)}, path)
+        path.chmod(0o600)  # as safetensors leaves it, whatever the version
+
+    def write_model(folder: Path) -> None:
+        (folder / "inner").mkdir()
+        write_weights(folder / "inner" / "weights")
+        (folder / "script").touch(0o777)
+
+    replace_file(tmp_path / "weights", write_weights)
+    replace_folder(tmp_path / "model", write_model)
+    for path in (tmp_path / "weights", tmp_path / "model" / "inner" / "weights"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "model" / "script").stat().st_mode) == 0o777 & ~umask
 
 
 def test_only_drafts_of_dead_processes_are_swept(tmp_path: Path) -> None:

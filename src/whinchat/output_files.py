@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 import zlib
@@ -139,11 +140,26 @@ def remove_folder(path: Path) -> None:
 def publish(draft: Path, path: Path) -> None:
     """Rename ``draft``, a file or a folder, to ``path``, after every byte of it has reached the disk.
 
-    A file at ``path`` is replaced; a folder at ``path`` must be empty.
+    A file at ``path`` is replaced; a folder at ``path`` must be empty. Every file gets the permissions that the umask
+    gives new files, whatever the library that wrote the file chose.
     """
+    _set_usual_modes(draft)
     synchronize(draft)
     draft.replace(path)
     _synchronize_entry(path.parent)
+
+
+def _set_usual_modes(draft: Path) -> None:
+    """Give each file of ``draft`` the mode of a new file; safetensors leaves its files readable by their owner only."""
+    umask = os.umask(0o077)  # the only portable way to read it
+    os.umask(umask)
+    for path in (draft, *draft.rglob("*")):
+        # Another process of the same training renames its own file here once it is written.
+        with suppress(FileNotFoundError):
+            found = path.lstat().st_mode
+            mode = (0o666 | found & 0o111) & ~umask
+            if stat.S_ISREG(found) and stat.S_IMODE(found) != mode:
+                path.chmod(mode)
 
 
 def synchronize(path: Path) -> None:
