@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -36,3 +37,10 @@ class TextTable:
         """Return a table with a row for each item."""
         rows = tuple(tuple(cell(item) for cell in columns.values()) for item in items)
         return cls(caption, tuple(columns), rows, numeric, heads)
+
+    @property
+    def row_groups(self) -> list[list[tuple[str, ...]]]:
+        """The rows; with several headings a row, neighbours of the same first heading share a group."""
+        if self.heads == 1:
+            return [[row] for row in self.rows]
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row[0])]
