@@ -5,6 +5,7 @@ python docs/figures/draw.py
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,13 +16,14 @@ from matplotlib.patches import Rectangle
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from whinchat.evaluation.calibration import decide, fit_calibrator
+from whinchat.evaluation.calibration import fit_calibrator
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.packed.batch import pack
 from whinchat.prompts.answer_tree import answer_tree
 from whinchat.prompts.batching import collate
 from whinchat.recipe.loader import load_recipe
+from whinchat.recipe.schema import EvaluateConfig
 from whinchat.report.figures.style import LIGHT
 
 FOLDER = Path(__file__).parent
@@ -89,7 +91,7 @@ def _edge(axes: Axes, start: tuple[float, float], end: tuple[float, float], word
 
 
 def draw_calibration(target: Path) -> None:
-    """Draw what temperature and decision do to simulated scores of an overconfident classifier."""
+    """Draw what the temperature and favouring rare labels do to simulated scores of an overconfident classifier."""
     random = np.random.default_rng(0)
     labels, shares, rows = ("negative", "neutral", "positive"), (0.15, 0.45, 0.40), 40_000
     expected = random.choice(3, rows, p=shares)
@@ -98,8 +100,9 @@ def draw_calibration(target: Path) -> None:
     scores = log_softmax(2.2 * evidence, axis=1)
     fitted, measured = slice(0, rows // 2), slice(rows // 2, rows)
     truth = expected[measured]
-    calibrator = fit_calibrator(scores[fitted], expected[fitted], labels, "macro_f1")
-    plain, calibrated = np.exp(scores[measured]), calibrator.probabilities(scores[measured])
+    calibrator = fit_calibrator(scores[fitted], expected[fitted], labels, EvaluateConfig(metric="macro_f1"))
+    plain = np.exp(scores[measured])
+    calibrated = replace(calibrator, tau=0.0).probabilities(scores[measured])
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.9))
     left.plot([0.3, 1], [0.3, 1], color=LIGHT.line, linewidth=2, zorder=1)
@@ -118,8 +121,7 @@ def draw_calibration(target: Path) -> None:
     left.legend(frameon=False, loc="lower right")
 
     taus = np.linspace(0, 1, 41)
-    log_p = np.log(calibrated)
-    answers = [decide(log_p, calibrator.prior, tau) for tau in taus]
+    answers = [replace(calibrator, tau=tau).probabilities(scores[measured]).argmax(axis=1) for tau in taus.tolist()]
     for name, named, rise, values, colour in (
         ("accuracy", 18, 8, [accuracy_score(truth, answer) for answer in answers], LIGHT.before),
         ("macro-F1", 33, 8, [f1_score(truth, answer, average="macro") for answer in answers], LIGHT.after),
@@ -135,7 +137,7 @@ def draw_calibration(target: Path) -> None:
         calibrator.tau, bottom + 0.02 * (top - bottom), " chosen for\n macro-F1", fontsize=8.5, color=LIGHT.muted
     )
     right.set(xlabel="power τ of the label shares", xlim=(0, 1))
-    right.set_title("Metrics of the decision", loc="left", fontsize=11, fontweight="bold")
+    right.set_title("Metrics if rare labels are favoured", loc="left", fontsize=11, fontweight="bold")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -57,8 +57,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         learning_rate, num_train_epochs, per_device_train_batch_size, loss: as in the section ``train`` of a recipe.
         class_weight: None, "balanced", or a mapping from labels to weights; a label that it leaves out weighs 1.
         metric: the metric that the predicted labels serve: accuracy, macro_f1 or macro_recall.
-        validation_fraction: share of the rows that calibrate the probabilities and the decision instead of training
-            the model; 0 for no calibration.
+        validation_fraction: share of the rows that calibrate the probabilities instead of training the model; 0
+            for no calibration.
         random_state: seed of the initial adapter weights, of the order of the rows, and of the choice of validation
             rows; None or a ``RandomState`` draws a new one for each ``fit``.
         settings: other keys of a recipe by their dotted names, such as ``{"adapter.r": 8}``.
@@ -152,7 +152,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return self._predictions(X).probabilities
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
-        """Return the label of each text, (N,), chosen to serve ``metric``."""
+        """Return the label of each text, (N,): the one with the highest probability."""
         indices = self._predictions(X).label_indices
         labels: NDArray[Any] = self.classes_[indices]
         return labels

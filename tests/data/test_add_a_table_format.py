@@ -78,7 +78,7 @@ def test_an_upload(tmp_path: Path) -> None:
             yield b"text\nred\nblue\n"
 
         async def answer(texts: list[str]) -> Predictions:
-            return Predictions(("a", "b"), np.full((2, 2), 0.5), np.zeros(2, np.int64), np.zeros(2, bool))
+            return Predictions(("a", "b"), np.full((2, 2), 0.5), np.zeros(2, bool))
 
         request = TableRequest(name, "text", "", ("a", "b"))
         template: Any = SimpleNamespace(fault=lambda text: "")

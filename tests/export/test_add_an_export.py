@@ -39,7 +39,7 @@ class LabelHeadExporter(Exporter):
         head = load_file(job.folder / "head.safetensors")["head"]  # (K, H)
         scores = hidden_states(job.predictor, job.texts) @ head.T
         calibrator, labels = job.predictor.calibrator, job.predictions.labels
-        named = [labels[index] for index in calibrator.decide(scores)]
+        named = [labels[index] for index in calibrator.probabilities(scores).argmax(axis=1)]
         return (job.compare("head.safetensors", "numpy", named, calibrator.probabilities(scores)),)
 
 

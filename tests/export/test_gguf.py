@@ -157,7 +157,7 @@ def test_a_run_becomes_files_for_llama_cpp(trained: Path, tmp_path: Path) -> Non
     assert [entry["flipped"] for entry in stored["files"]] == [half.flipped, eighth.flipped]
     predictor = Predictor.load(trained)
     scores = predictor.score(TEXTS[:20])
-    plain = int((scores.argmax(axis=1) != predictor.calibrator.decide(scores)).sum())
+    plain = int((scores.argmax(axis=1) != predictor.calibrator.probabilities(scores).argmax(axis=1)).sum())
     assert half.flipped_uncalibrated == plain
     assert Calibrator.load(tmp_path / "out", tiny_models.ONE_TOKEN) == predictor.calibrator
 

@@ -35,7 +35,7 @@ def test_answers_are_those_of_engine_and_calibrator(predictor: Predictor, tiny_l
     answers = Predictions.from_scores(scores, predictor.calibrator)
     assert answers.labels == recipe.task.labels
     np.testing.assert_array_equal(answers.probabilities, calibrator.probabilities(scores))
-    np.testing.assert_array_equal(answers.label_indices, calibrator.decide(scores))
+    np.testing.assert_array_equal(answers.label_indices, calibrator.probabilities(scores).argmax(axis=1))
     assert len(answers) == len(TEXTS)
     assert answers.to_dict(1)["label"] == answers.label_names[1] == answers.labels[answers.label_indices[1]]
     assert list(answers.to_dict(1)["probabilities"]) == list(answers.labels)
@@ -61,13 +61,13 @@ def test_the_ids_of_the_run_are_those_of_its_saved_tokenizer_and_of_its_model(
     assert trained_with.encode(TEXTS) == prompts
 
 
-def test_doubt_is_about_the_predicted_label() -> None:
-    # Macro-recall answers with a rare label that is not the most probable one.
+def test_doubt_is_about_the_shown_probability_of_the_predicted_label() -> None:
+    # Probabilities that favour rare labels: 0.59, 0.83 and 0.63 for the predicted label.
     calibrator = Calibrator(("common", "rare"), prior=(0.8, 0.2), metric="macro_recall", tau=1.0, threshold=0.6)
     scores = np.log([[0.85, 0.15], [0.45, 0.55], [0.7, 0.3]])
     answers = Predictions.from_scores(scores, calibrator)
     assert answers.label_indices.tolist() == [0, 1, 1]
-    assert answers.unsure.tolist() == [False, True, True]
+    assert answers.unsure.tolist() == [True, False, False]
     assert not Predictions.from_scores(scores, replace(calibrator, threshold=None)).unsure.any()
 
 

@@ -44,7 +44,8 @@ def test_the_same_rows_give_the_same_metrics(folder: Path) -> None:
 def test_calibrated_answers_are_those_of_the_saved_calibrator(folder: Path) -> None:
     evaluation, predictions = evaluate_run(folder), read_predictions(folder / "predictions.parquet")
     calibrator = Calibrator.load(folder / "adapter", tiny_models.ONE_TOKEN)
-    answers = calibrator.decide(np.array([prediction.log_probs for prediction in predictions.after]))
+    scores = np.array([prediction.log_probs for prediction in predictions.after])
+    answers = calibrator.probabilities(scores).argmax(axis=1)
     assert evaluation.calibrated is not None
     assert evaluation.calibrated.macro_f1 == pytest.approx(f1_score(predictions.expected, answers, average="macro"))
     assert evaluation.in_sample

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.helpers.run_records import run_record
-from whinchat.evaluation.results import Interval, PairedTest
+from whinchat.evaluation.results import DecisionTest, Interval, PairedTest
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import AdapterConfig
 from whinchat.report.formatting import (
     abstention_sentence,
     calibrated_sentence,
+    decision_sentence,
     format_bytes,
     format_count,
     format_duration,
@@ -88,12 +91,30 @@ def test_the_calibration_is_described_in_words() -> None:
     sentence = calibrated_sentence(reliability)
     assert "divided by a temperature of 1.37" in sentence
     assert "fitted on 600 texts of the validation split" in sentence
-    assert "To maximize macro recall, each probability is divided by the label's share of the texts" in sentence
     assert sentence.endswith("(cross-fitting).")
     assert abstention_sentence(reliability.abstention) == (
         'Predictions with a confidence below 0.723 are reported as "unsure". The threshold was chosen for an accuracy '
         "of 90.0 % on the texts that are answered. Of the evaluated texts, 51.3 % are answered (accuracy: 89.1 %)."
     )
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "sentence"),
+    [
+        (0.021, 0.004, "by probabilities that favour rare labels, because this changes macro recall on validation by "
+         "+0.021 (95 % interval: 0.004 to 0.041)."),
+        (-0.003, -0.02, "; to favour rare labels would change macro recall on validation by -0.003 (95 % interval: "
+         "-0.020 to 0.041), which is no reliable gain."),
+    ],
+)  # fmt: skip
+def test_the_decision_is_said_with_its_reason(gain: float, low: float, sentence: str) -> None:
+    reliability = run_record().reliability
+    assert reliability is not None
+    test = DecisionTest("macro_recall", 1.0, gain, Interval(low, 0.041))
+    said = decision_sentence(replace(reliability, decision=test, tau=float(test.gains)))
+    assert said == f"The predicted label is the most probable one{' ' if test.gains else ''}{sentence}"
+    assert decision_sentence(replace(reliability, tau=0.0)) == "The predicted label is the most probable one."
+    assert "`whinchat calibrate RUN` measures both anew" in decision_sentence(reliability)
 
 
 def test_one_text_is_singular() -> None:

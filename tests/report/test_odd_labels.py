@@ -91,7 +91,7 @@ def test_the_terminal_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path
     print_run(RECORD, tmp_path / ODD[0])
     print_table(comparison_table(compare_records({ODD[2]: RECORD, ODD[0]: RECORD})), title=ODD[2])
     probabilities = np.eye(len(ODD))
-    predictions = Predictions(ODD, probabilities, np.arange(len(ODD)), np.zeros(len(ODD), dtype=bool))
+    predictions = Predictions(ODD, probabilities, np.zeros(len(ODD), dtype=bool))
     for as_json in (False, True):
         print_predictions(ODD, [""] * len(ODD), predictions, as_json)
     emit_json({"labels": ODD})

@@ -30,7 +30,7 @@ class Numbers:
             raise RuntimeError("bad text")
         texts = ["0" if text == CHECK_TEXT else text for text in texts]
         values = np.array([int(text) for text in texts])
-        return Predictions(("a", "b"), np.tile(values[:, None] / 100, 2), values, values % 2 == 0)
+        return Predictions(tuple(map(str, range(100))), np.eye(100)[values], values % 2 == 0)
 
 
 async def until(numbers: Numbers, batches: int) -> None:

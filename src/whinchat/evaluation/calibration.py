@@ -1,10 +1,13 @@
-"""Calibrate a classifier: turn label scores into probabilities that match observed frequencies, and into a label.
+"""Calibrate a classifier: turn label scores into the probabilities that whinchat shows.
 
 N: rows. K: labels. A calibrator is fitted on validation rows, saved with the adapter, and applied to every answer that
 whinchat gives. Scores are log-probabilities over all strings; calibrated probabilities are normalized over the labels.
+The predicted label is always the label with the highest probability. Where a metric gains from favouring rare labels,
+the probabilities favour them, so that label and probabilities never contradict each other.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +22,9 @@ from scipy.special import log_softmax
 
 from whinchat.checksums import replace_checked_file
 from whinchat.errors import ModelError
-from whinchat.evaluation.metrics import macro_f1_of_rows
-from whinchat.recipe.schema import MetricName
+from whinchat.evaluation.metrics import macro_f1_of_rows, paired_gain
+from whinchat.evaluation.results import DecisionTest
+from whinchat.recipe.schema import EvaluateConfig, MetricName
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,6 +32,7 @@ CALIBRATION_FILE = "calibration.json"
 # Bounds of the temperature; a model that needs a temperature beyond them has another problem.
 _COLDEST, _HOTTEST = 0.05, 20.0
 _TAUS = np.linspace(0, 1, 21)
+_FOLDS = 5
 # Values that a file may hold; the factors allow for rounding of the fitted temperature.
 _Temperature = Annotated[float, Field(ge=_COLDEST * 0.999, le=_HOTTEST * 1.001)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -36,7 +41,7 @@ _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Turns scores into probabilities, and probabilities into a label.
+    """Turns scores into probabilities, whose highest is the predicted label.
 
     Attributes:
         labels: label names, in the order of the columns of scores and probabilities.
@@ -44,10 +49,13 @@ class Calibrator:
         bias: added to the divided scores, (K,), so that the mean probability of a label is its share of the rows,
             whatever the model was trained with (class weights, logit adjustment); empty for no bias.
         prior: share of each label among the rows of the fit, (K,).
-        metric: metric that the decision serves.
-        tau: power of the prior by which the decision divides the probabilities: 0 for accuracy, 1 for macro recall.
+        metric: metric that the predicted labels serve.
+        tau: power of the prior by which the probabilities are divided before they are normalized again, which favours
+            rare labels; 0 to leave them as they are.
         rows: number of rows of the fit; 0 for a calibrator that was not fitted and leaves the scores as they are.
         threshold: confidence below which to answer "unsure"; None to always answer.
+        decision: what favouring rare labels gained on the rows of the fit; None if it was not tried, and in the files
+            of version 0.1.0.
     """
 
     labels: tuple[str, ...]
@@ -58,27 +66,22 @@ class Calibrator:
     tau: _Share = 0.0
     rows: Annotated[int, Field(ge=0)] = 0
     threshold: _Share | None = None
+    decision: DecisionTest | None = None
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
         """Return probabilities normalized over the labels, (N, K), for scores (N, K).
 
         Raises:
-            ModelError: the scores of a row, or the calibrator's own numbers, are not finite. So do the other methods
-                that take scores.
+            ModelError: the scores of a row, or the calibrator's own numbers, are not finite.
         """
-        return np.exp(self._log_probabilities(log_probs))
+        return np.exp(scale_log_probs(log_probs, self.temperature, self.offsets))
 
-    def decide(self, log_probs: NDArray[np.floating[Any]]) -> Ints:
-        """Return the labels to answer with, (N,), for scores (N, K): the highest probability / prior ** tau."""
-        return decide(self._log_probabilities(log_probs), self.prior, self.tau)
-
-    def decision_scores(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
-        """Return log(probability / prior ** tau), (N, K), for scores (N, K); ``decide`` takes the highest of a row."""
-        return _decision_scores(self._log_probabilities(log_probs), self.prior, self.tau)
-
-    def _log_probabilities(self, log_probs: NDArray[np.floating[Any]]) -> Floats:
-        return scale_log_probs(log_probs, self.temperature, self.bias)
+    @property
+    def offsets(self) -> Floats:
+        """What is added to the divided scores before they are normalized, (K,): the bias less tau log prior."""
+        bias = np.array(self.bias) if self.bias else np.zeros(len(self.labels))
+        return bias - self.tau * np.log(self.prior) if self.tau else bias
 
     def save(self, folder: Path, adapter: Path | None = None) -> None:
         """Write the calibrator to ``calibration.json`` in ``folder``, and its checksum beside those of the adapter.
@@ -119,38 +122,44 @@ class Calibrator:
         for name, values, needed in (("bias", calibrator.bias, False), ("prior", calibrator.prior, calibrator.tau > 0)):
             if len(values) not in ({len(labels)} if needed else {0, len(labels)}):
                 raise ModelError(f"{file}: {name} has {len(values)} values for {len(labels)} labels; {remedy}")
+        if calibrator.tau and calibrator.threshold is not None and calibrator.decision is None:
+            logging.getLogger("whinchat").warning(
+                f"{file}: version 0.1.0 fitted its threshold for unsure answers to probabilities that did not favour "
+                f"rare labels as its answers do, so other texts are unsure now; {remedy}"
+            )
         return calibrator
 
 
 def fit_calibrator(
-    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: MetricName
+    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], settings: EvaluateConfig
 ) -> Calibrator:
-    """Fit temperature, bias and decision on scored rows.
+    """Fit temperature and bias on scored rows, and favour rare labels if that reliably gains ``settings.metric``.
 
     Args:
         log_probs: scores, (N, K).
         expected: true labels, (N,).
         labels: K label names.
-        metric: metric that the decision is to serve.
+        settings: the recipe's ``evaluate``: the metric, and the bootstrap behind the interval of the gain.
 
     Sources: bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020, section 2.1 (after Guo et al.
     2017); dividing by the prior is the Bayes decision for balanced accuracy (Menon et al. 2021, section 3).
     """
     if not len(expected):
-        return Calibrator(labels, metric=metric)
-    size = len(labels)
-    # Half a row is added to each label, so that a label without rows keeps a finite weight.
-    prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
-    temperature, bias = fit_temperature(log_probs, expected)
-    calibrator = Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
-    if metric == "accuracy":
-        return calibrator
-    if metric == "macro_recall":
-        return replace(calibrator, tau=1.0)
-    return replace(calibrator, tau=_best_tau(calibrator, log_probs, expected))
+        return Calibrator(labels, metric=settings.metric)
+    plain = _fit_plain(log_probs, expected, labels, settings.metric)
+    if settings.metric == "accuracy" or len(expected) < 2:
+        return plain
+    favouring = replace(plain, tau=_fit_tau(plain, log_probs, expected))
+    decision = _test_decision(favouring.tau, log_probs, expected, labels, settings)
+    return replace(favouring if decision.gains else plain, decision=decision)
 
 
-def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float]) -> Floats:
+def draw_folds(rows: int, seed: int) -> Ints:
+    """Return the number of the fold, below five, that each of ``rows`` rows belongs to, (N,)."""
+    return np.random.default_rng(seed).permutation(rows) % min(_FOLDS, rows)
+
+
+def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float] | Floats) -> Floats:
     """Return log-probabilities normalized over the labels, (N, K), of scores (N, K).
 
     Raises:
@@ -196,26 +205,54 @@ def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> tup
     return float(np.exp(optimum.x[0])), tuple(optimum.x[1:].tolist())
 
 
-def decide(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Ints:
-    """Return the label with the highest ``log p - tau log prior`` in each row, (N,)."""
-    answers: Ints = _decision_scores(log_probabilities, prior, tau).argmax(axis=1)
-    return answers
+def _fit_plain(
+    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: MetricName
+) -> Calibrator:
+    """Fit a calibrator whose probabilities match observed frequencies, so that they favour no label."""
+    size = len(labels)
+    # Half a row is added to each label, so that a label without rows keeps a finite weight.
+    prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
+    temperature, bias = fit_temperature(log_probs, expected)
+    return Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
 
 
-def _decision_scores(log_probabilities: Floats, prior: tuple[float, ...] | Floats, tau: float) -> Floats:
-    return log_probabilities if tau == 0.0 else log_probabilities - tau * np.log(np.asarray(prior))
+def _fit_tau(plain: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
+    """Return the power of the prior, between 0 and 1, that is best for the metric of ``plain`` on the given rows.
 
-
-def _best_tau(calibrator: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
-    """Return the power of the prior, between 0 and 1, with the best macro-F1 on the given rows.
-
-    Macro-F1 has no closed-form decision rule. One power serves all labels, for a weight of each label would follow the
-    noise of the rarest one. Macro-F1 is flat and ragged near its maximum, so the mean of all powers within half a
-    standard error of the maximum is taken.
+    Macro recall has a closed-form decision, macro-F1 has none. One power serves all labels, for a weight of each label
+    would follow the noise of the rarest one. Macro-F1 is flat and ragged near its maximum, so the mean of all powers
+    within half a standard error of the maximum is taken.
     """
-    log_p = calibrator._log_probabilities(log_probs)
-    size = len(calibrator.labels)
-    scores = np.array([macro_f1_of_rows(expected, decide(log_p, calibrator.prior, tau), size) for tau in _TAUS])
+    if plain.metric == "macro_recall":
+        return 1.0
+    size = len(plain.labels)
+    answers = (replace(plain, tau=tau).probabilities(log_probs).argmax(axis=1) for tau in _TAUS.tolist())
+    scores = np.array([macro_f1_of_rows(expected, answer, size) for answer in answers])
     # Two settings on the same rows share most of their error, hence half a standard error (of an accuracy of 0.5).
     slack = 0.5 * np.sqrt(0.25 / len(expected))
     return float(_TAUS[scores >= scores.max() - slack].mean())
+
+
+def _test_decision(
+    tau: float,
+    log_probs: NDArray[np.floating[Any]],
+    expected: Ints,
+    labels: tuple[str, ...],
+    settings: EvaluateConfig,
+) -> DecisionTest:
+    """Measure what favouring rare labels gains on rows that no fitted number has seen.
+
+    Each row is answered with and without by calibrators that were fitted, ``tau`` included, on the other folds; the
+    interval comes from a paired bootstrap of these answers.
+    """
+    fold = draw_folds(len(expected), settings.seed)
+    without, favoured = np.empty_like(expected), np.empty_like(expected)
+    for number in range(int(fold.max()) + 1):
+        inside = fold == number
+        others, truth = log_probs[~inside], expected[~inside]
+        plain = _fit_plain(others, truth, labels, settings.metric)
+        favouring = replace(plain, tau=_fit_tau(plain, others, truth))
+        without[inside] = plain.probabilities(log_probs[inside]).argmax(axis=1)
+        favoured[inside] = favouring.probabilities(log_probs[inside]).argmax(axis=1)
+    gain, interval = paired_gain(settings.metric, expected, without, favoured, size=len(labels), settings=settings)
+    return DecisionTest(settings.metric, tau, gain, interval)

@@ -107,7 +107,7 @@ def accuracy(matrices: Any) -> Any:
     return matrices.diagonal(axis1=1, axis2=2).sum(axis=1) / matrices.sum(axis=(1, 2))
 
 
-# ``evaluate.metric`` accepts these three alone: ``calibration.fit_calibrator`` has a decision rule for each of them.
+# ``evaluate.metric`` accepts these three alone, which ``calibration.fit_calibrator`` can serve.
 register_metric(Metric("macro_f1", "macro-F1", macro_f1, hub_id="f1", hub_arguments={"average": "macro"},
                        sklearn_scorer="f1_macro"))  # fmt: skip
 register_metric(Metric("macro_recall", "macro recall", macro_recall, hub_id="recall",

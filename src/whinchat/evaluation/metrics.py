@@ -21,7 +21,7 @@ from whinchat.evaluation.results import (
     PairedTest,
     ReliabilityBin,
 )
-from whinchat.recipe.schema import EvaluateConfig
+from whinchat.recipe.schema import EvaluateConfig, MetricName
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -91,7 +91,8 @@ def compute_metrics(
 
 def macro_f1_of_rows(expected: Ints, predicted: Ints, size: int) -> float:
     """Return macro-F1 over the labels that have rows, of true and predicted labels, (N,) each; ``size`` is K."""
-    matrix = confusion_matrix(expected, predicted, labels=[*range(size), -1])[:size]
+    cells = expected * (size + 1) + np.where(predicted < 0, size, predicted)
+    matrix = np.bincount(cells, minlength=size * (size + 1)).reshape(size, size + 1)
     return float(macro_f1(matrix[None])[0])
 
 
@@ -101,6 +102,29 @@ def paired_test(
     """Test ``after`` against ``before``, the predicted labels of the same rows, (N,) each; ``size`` is K."""
     fixed = int(((before != expected) & (after == expected)).sum())
     broken = int(((before == expected) & (after != expected)).sum())
+    gain, interval = paired_gain("macro_f1", expected, before, after, size=size, settings=settings)
+    return PairedTest(
+        mode=mode,
+        n=len(expected),
+        fixed=fixed,
+        broken=broken,
+        mcnemar_p=float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0,
+        macro_f1_gain=gain,
+        interval=interval,
+    )
+
+
+def paired_gain(
+    metric: MetricName, expected: Ints, before: Ints, after: Ints, *, size: int, settings: EvaluateConfig
+) -> tuple[float, Interval]:
+    """Return ``metric`` of ``after`` minus that of ``before``, with its 95 % paired-bootstrap interval.
+
+    Args:
+        metric: a metric of the confusion matrix.
+        expected, before, after: true labels and two predictions of the same rows, (N,) each.
+        size: K.
+        settings: the recipe's ``evaluate``, for the bootstrap.
+    """
     # Rows that agree in truth and both answers are interchangeable, so resampling their counts resamples the rows.
     cells, counts = np.unique(np.stack([expected, before, after]), axis=1, return_counts=True)
     shares = counts.astype(np.float64)
@@ -111,18 +135,11 @@ def paired_test(
         shares, counts = np.concatenate([shares, shares * 0.5 / len(expected)]), np.concatenate([counts, 0 * counts])
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
     drawn = _draw(shares, len(expected), settings)  # (R, cells)
-    gains = macro_f1(_fold(drawn, truth, new, size)) - macro_f1(_fold(drawn, truth, old, size))
-    actual = counts[None, :]
-    gain = macro_f1(_fold(actual, truth, new, size)) - macro_f1(_fold(actual, truth, old, size))
-    return PairedTest(
-        mode=mode,
-        n=len(expected),
-        fixed=fixed,
-        broken=broken,
-        mcnemar_p=float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0,
-        macro_f1_gain=float(gain[0]),
-        interval=_interval(gains),
-    )
+    measure = METRICS[metric].function
+    # The rows as they are come first, the resamples after them.
+    counted = np.concatenate([counts[None, :], drawn])
+    gains = measure(_fold(counted, truth, new, size)) - measure(_fold(counted, truth, old, size))
+    return float(gains[0]), _interval(gains[1:])
 
 
 def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetrics:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.abstention import coverage_curve, threshold_for
-from whinchat.evaluation.calibration import Calibrator, fit_calibrator
+from whinchat.evaluation.calibration import Calibrator, draw_folds, fit_calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Abstention, ConfidentError, ReliabilityReport
 from whinchat.evaluation.slices import compute_slices
@@ -21,7 +21,6 @@ from whinchat.recipe.schema import EvaluateConfig
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_FOLDS = 5
 _ERRORS = 20
 
 
@@ -39,14 +38,13 @@ class ScoredSplit:
 
 
 def fit_with_threshold(validation: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> Calibrator:
-    """Fit the calibrator to save: temperature, bias, decision, and the threshold for ``settings.wanted_accuracy``."""
-    calibrator = fit_calibrator(validation.log_probs, validation.expected, labels, settings.metric)
-    probabilities, answers = calibrator.probabilities(validation.log_probs), calibrator.decide(validation.log_probs)
-    confidence = probabilities[np.arange(len(answers)), answers]
-    threshold = None
-    if settings.wanted_accuracy is not None:
-        threshold = threshold_for(settings.wanted_accuracy, confidence, answers == validation.expected)
-    return replace(calibrator, threshold=threshold)
+    """Fit the calibrator to save, with the threshold for ``settings.wanted_accuracy``."""
+    calibrator = fit_calibrator(validation.log_probs, validation.expected, labels, settings)
+    if settings.wanted_accuracy is None:
+        return calibrator
+    probabilities = calibrator.probabilities(validation.log_probs)
+    correct = probabilities.argmax(axis=1) == validation.expected
+    return replace(calibrator, threshold=threshold_for(settings.wanted_accuracy, probabilities.max(axis=1), correct))
 
 
 def analyze(
@@ -70,12 +68,12 @@ def analyze(
     """
     same = validation.split.name == evaluated.split.name
     if same:
-        probabilities, answers, thresholds = _cross_fitted(evaluated, calibrator.labels, settings)
+        probabilities, thresholds = _cross_fitted(evaluated, calibrator.labels, settings)
     else:
-        probabilities, answers = calibrator.probabilities(evaluated.log_probs), calibrator.decide(evaluated.log_probs)
-        thresholds = np.full(len(answers), np.nan if calibrator.threshold is None else calibrator.threshold)
+        probabilities = calibrator.probabilities(evaluated.log_probs)
+        thresholds = np.full(len(probabilities), np.nan if calibrator.threshold is None else calibrator.threshold)
     texts, expected = evaluated.split.texts, evaluated.expected
-    confidence = probabilities[np.arange(len(answers)), answers]
+    answers, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct = answers == expected
     scores = LabelScores(evaluated.log_probs, probabilities)
     first_rows = slice(settings.stress_rows)
@@ -93,32 +91,29 @@ def analyze(
         stress=run_stress_test(
             texts[first_rows],
             expected[first_rows],
-            calibrator.decide(evaluated.log_probs[first_rows]),
-            lambda edited_texts: calibrator.decide(answer(edited_texts)),
+            calibrator.probabilities(evaluated.log_probs[first_rows]).argmax(axis=1),
+            lambda edited_texts: calibrator.probabilities(answer(edited_texts)).argmax(axis=1),
             settings.stress_edits,
             settings.seed,
         ),
         errors=_errors(texts, expected, answers, confidence, calibrator.labels),
+        decision=calibrator.decision,
     )
 
 
-def _cross_fitted(
-    scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig
-) -> tuple[Floats, Ints, Floats]:
-    """Return probabilities (N, K), answers (N,) and thresholds (N,), of each row by a calibrator fitted without it."""
+def _cross_fitted(scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> tuple[Floats, Floats]:
+    """Return probabilities (N, K) and thresholds (N,), of each row by a calibrator fitted without it."""
     rows = len(scored.split)
-    fold = np.random.default_rng(settings.seed).permutation(rows) % min(_FOLDS, rows)
-    probabilities, answers = np.empty(scored.log_probs.shape), np.empty(rows, dtype=np.int64)
-    thresholds = np.full(rows, np.nan)
+    fold = draw_folds(rows, settings.seed)
+    probabilities, thresholds = np.empty(scored.log_probs.shape), np.full(rows, np.nan)
     for index in range(int(fold.max()) + 1):
         inside = fold == index
         others = [int(row) for row in np.flatnonzero(~inside)]
         fitted = fit_with_threshold(ScoredSplit(scored.split.take(others), scored.log_probs[others]), labels, settings)
         probabilities[inside] = fitted.probabilities(scored.log_probs[inside])
-        answers[inside] = fitted.decide(scored.log_probs[inside])
         if fitted.threshold is not None:
             thresholds[inside] = fitted.threshold
-    return probabilities, answers, thresholds
+    return probabilities, thresholds
 
 
 def _abstention(

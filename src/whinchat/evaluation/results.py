@@ -82,7 +82,8 @@ class Metrics:
     """One way of answering, measured on one split.
 
     Attributes:
-        mode: ``score`` takes the label with the highest score, ``calibrated`` the calibrated decision, ``generate`` the
+        mode: ``score`` takes the label with the highest score, ``calibrated`` the label with the highest
+            calibrated probability, ``generate`` the
             label that is the whole answer in free generation, ``generate_first_word`` the label that occurs first in
             the same answer.
         n: evaluated rows.
@@ -292,6 +293,28 @@ class ConfidentError:
 
 
 @dataclass(frozen=True)
+class DecisionTest:
+    """What favouring rare labels gains on the rows of the fit, each answered by a calibrator fitted on other rows.
+
+    Attributes:
+        metric: the metric that the predicted labels serve.
+        tau: power of the labels' shares by which the probabilities would be divided.
+        gain: the metric if rare labels are favoured, minus the metric of the most probable labels.
+        interval: 95 % paired-bootstrap interval of the gain.
+    """
+
+    metric: MetricName
+    tau: float
+    gain: float
+    interval: Interval
+
+    @property
+    def gains(self) -> bool:
+        """Whether the gain is reliable, so that the probabilities favour rare labels."""
+        return self.interval.low > 0
+
+
+@dataclass(frozen=True)
 class ReliabilityReport:
     """How the calibrated classifier answers the evaluated rows after training.
 
@@ -307,6 +330,7 @@ class ReliabilityReport:
         slices: metrics of kinds of text (``evaluation.slices``).
         stress: effect of harmless edits (``evaluation.stress``).
         errors: the wrong answers with the highest confidence.
+        decision: the test that ``tau`` follows from; None where none was made, and in records of version 0.1.0.
     """
 
     metric: MetricName
@@ -321,3 +345,4 @@ class ReliabilityReport:
     slices: tuple[SliceMetrics, ...]
     stress: tuple[StressResult, ...]
     errors: tuple[ConfidentError, ...]
+    decision: DecisionTest | None = None

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from scipy.special import softmax
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from whinchat.data.formats.table_registry import open_table
@@ -19,7 +18,7 @@ from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, Exp
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.prediction_jobs import classifier_fingerprint
-from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
+from whinchat.inference.predictor import Predictor, saved_prompts
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.output_files import draft_path, publish, require_writable, sweep_drafts, writing
 from whinchat.storage.json_records import read_json_record, write_json_record
@@ -123,12 +122,10 @@ def _finished_export(out: Path, digest: str) -> ExportProof:
 def _make_job(saved: SavedClassifier, predictor: Predictor, texts: Sequence[str], folder: Path) -> ExportJob:
     """Predict the texts of the proof; if there are few, half of them prove the export, and it may fit on the rest."""
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
-    scores = predictor.score(texts[:count])
     return ExportJob(
         saved=saved,
         predictor=predictor,
-        predictions=Predictions.from_scores(scores, predictor.calibrator),
-        decision_shares=softmax(predictor.calibrator.decision_scores(scores), axis=1),
+        predictions=predictor.predict(texts[:count]),
         texts=texts[:count],
         more_texts=texts[count : count + MORE_ROWS],
         folder=folder,

@@ -32,7 +32,7 @@ class FileProof:
         flipped: number of texts for which the labels differ.
         largest_difference: the largest difference between two probabilities.
         flipped_uncalibrated: number of texts for which the label differs if only the model decides, as in free
-            generation; None if the file contains the calibrated decision.
+            generation; None if the file contains the calibration.
     """
 
     file: str
@@ -91,8 +91,6 @@ class ExportJob:
         saved: the classifier on disk.
         predictor: the same classifier in memory.
         predictions: predictions of ``predictor`` for ``texts``.
-        decision_shares: shares whose largest is the predicted label, (N, K). A format whose labels come from one
-            softmax reproduces them; calibrated probabilities can have their largest value at another label.
         texts: N texts of the proof.
         more_texts: further texts, which an exporter may fit something on.
         folder: the folder to write to.
@@ -101,7 +99,6 @@ class ExportJob:
     saved: SavedClassifier
     predictor: Predictor
     predictions: Predictions
-    decision_shares: Floats
     texts: Sequence[str]
     more_texts: Sequence[str]
     folder: Path
@@ -113,7 +110,6 @@ class ExportJob:
         labels: Sequence[str],
         probabilities: Floats,
         *,
-        expected: Floats | None = None,
         flipped_uncalibrated: int | None = None,
     ) -> FileProof:
         """Compare what was read from ``file`` with the predictions of the classifier.
@@ -123,7 +119,6 @@ class ExportJob:
             reader: the program that read the file, with its version.
             labels: the label of each text, (N,).
             probabilities: the probability of each label, (N, K).
-            expected: what ``probabilities`` should be, (N, K); by default the classifier's calibrated probabilities.
             flipped_uncalibrated: as in ``FileProof``.
 
         Raises:
@@ -133,9 +128,9 @@ class ExportJob:
             raise ModelError(
                 f"{file}: {reader} reads probabilities that are not finite numbers from the file; export another format"
             )
-        expected = self.predictions.probabilities if expected is None else expected
         flipped = sum(label != own for label, own in zip(labels, self.predictions.label_names, strict=True))
-        return FileProof(file, reader, flipped, float(np.abs(probabilities - expected).max()), flipped_uncalibrated)
+        largest_difference = float(np.abs(probabilities - self.predictions.probabilities).max())
+        return FileProof(file, reader, flipped, largest_difference, flipped_uncalibrated)
 
 
 class Exporter(ABC):

@@ -26,7 +26,6 @@ from transformers import (
 )
 
 from whinchat.errors import ModelError
-from whinchat.evaluation.calibration import Calibrator
 from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
 from whinchat.export.merged import merge
 from whinchat.progress import track
@@ -68,7 +67,7 @@ class SequenceClassifierExporter(Exporter):
         """Predict with the pipeline of transformers."""
         labels, shares = pipeline_predictions(job.folder, job.texts)
         reader = f"transformers {version('transformers')}"
-        return (job.compare("model.safetensors", reader, labels, shares, expected=job.decision_shares),)
+        return (job.compare("model.safetensors", reader, labels, shares),)
 
 
 EXPORTER = SequenceClassifierExporter()
@@ -84,8 +83,8 @@ def head_fault(config: Any) -> str:
 def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
     """Write weights of ``dtype``, configuration and tokenizer to the folder of ``job``.
 
-    A head has no bias, and a calibrated decision may need one. The hidden states behind one and the same prompt have a
-    direction in common, so what the decision adds to a label's score is added to the head along that direction, which
+    A head has no bias, and a calibrator may need one. The hidden states behind one and the same prompt have a
+    direction in common, so what the calibrator adds to a label's score is added to the head along that direction, which
     is fitted on texts.
     """
     model, backbone = merge(job.saved)
@@ -112,7 +111,7 @@ def write_sequence_classifier(job: ExportJob, dtype: torch.dtype) -> None:
             f"({str(error).splitlines()[-1].strip()}); export merged instead"
         ) from error
     classifier.to(dtype).eval()
-    bias += _decision_bias(calibrator)
+    bias += torch.tensor(calibrator.offsets, dtype=torch.float32)
     if (bias - bias.mean()).abs().max() > 1e-6:
         states = _hidden_states(classifier, tokenizer, job.more_texts or job.texts)
         head = head + (bias - bias.mean())[:, None] * _constant_direction(states)
@@ -152,13 +151,6 @@ def answer_head(model: Any, tokens: Tensor, prompts: Sequence[tuple[int, ...]]) 
             "classification head cannot; export merged instead"
         )
     return (scale * weight).float(), bias.float()
-
-
-def _decision_bias(calibrator: Calibrator) -> Tensor:
-    """Return what the decision adds to the scores after the temperature, (K,)."""
-    bias = calibrator.decision_scores(np.zeros((1, len(calibrator.labels))))[0]
-    # The same amount for every label changes no probability.
-    return torch.tensor(bias - bias.mean(), dtype=torch.float32)
 
 
 @torch.inference_mode()

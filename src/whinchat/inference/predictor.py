@@ -35,23 +35,19 @@ class Predictions:
     Attributes:
         labels: names of the K labels, in the order of the columns of ``probabilities``.
         probabilities: calibrated probabilities, or uncalibrated if the classifier has no calibration, (N, K).
-        label_indices: index of the predicted label of each text, (N,). The decision serves the classifier's metric, so
-            the predicted label is not always the most probable one.
-        unsure: whether the probability of the predicted label lies below the classifier's threshold, (N,).
+        unsure: whether the highest probability lies below the classifier's threshold, (N,).
     """
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
-    label_indices: NDArray[np.int64]
     unsure: NDArray[np.bool_]
 
     @classmethod
     def from_scores(cls, log_probs: NDArray[np.floating[Any]], calibrator: Calibrator) -> Self:
-        """Turn the scores of N texts, (N, K), into probabilities and labels."""
-        probabilities, indices = calibrator.probabilities(log_probs), calibrator.decide(log_probs)
-        confidence = probabilities[np.arange(len(indices)), indices]
+        """Turn the scores of N texts, (N, K), into probabilities."""
+        probabilities = calibrator.probabilities(log_probs)
         threshold = 0.0 if calibrator.threshold is None else calibrator.threshold
-        return cls(calibrator.labels, probabilities, indices, confidence < threshold)
+        return cls(calibrator.labels, probabilities, probabilities.max(axis=1) < threshold)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -59,15 +55,20 @@ class Predictions:
         return cls(
             parts[0].labels,
             np.concatenate([part.probabilities for part in parts]),
-            np.concatenate([part.label_indices for part in parts]),
             np.concatenate([part.unsure for part in parts]),
         )
 
     def __len__(self) -> int:
-        return len(self.label_indices)
+        return len(self.probabilities)
 
     def __getitem__(self, rows: slice) -> Predictions:
-        return Predictions(self.labels, self.probabilities[rows], self.label_indices[rows], self.unsure[rows])
+        return Predictions(self.labels, self.probabilities[rows], self.unsure[rows])
+
+    @property
+    def label_indices(self) -> NDArray[np.int64]:
+        """Index of the predicted label of each text, (N,): the label with the highest probability."""
+        indices: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return indices
 
     @property
     def label_names(self) -> list[str]:

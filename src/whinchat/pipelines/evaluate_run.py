@@ -74,7 +74,7 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
         return RunEvaluation(outcome.evaluation, None, in_sample=False)
     log_probs = np.array([prediction.log_probs for prediction in outcome.predictions], dtype=np.float32)
     scores = LabelScores(log_probs, calibrator.probabilities(log_probs))
-    answers, expected = calibrator.decide(log_probs), np.array(split.labels)
+    answers, expected = scores.probabilities.argmax(axis=1), np.array(split.labels)
     labels, settings = calibrator.labels, recipe.evaluate
     calibrated = compute_metrics("calibrated", labels, expected, answers, settings, scores=scores)
     # The calibrator of a run is fitted on the run's own validation split.

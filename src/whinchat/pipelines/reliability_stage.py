@@ -15,7 +15,9 @@ from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_thres
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
+from whinchat.progress import logger
 from whinchat.recipe.schema import Recipe
+from whinchat.report.formatting import decision_sentence
 
 
 def calibrate_and_analyze(
@@ -45,4 +47,6 @@ def calibrate_and_analyze(
     if corpus.validation.fingerprint() != split.fingerprint():
         validation = ScoredSplit(corpus.validation, score_texts(corpus.validation.texts).astype(np.float64))
     calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
-    return calibrator, analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)
+    reliability = analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)
+    logger.info(decision_sentence(reliability))
+    return calibrator, reliability

@@ -29,7 +29,7 @@ LEAST_WEIGHT = 1e-6
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["validation", "test"]
 AnswerParser = Literal["exact", "first_word"]
-# The metrics for which ``evaluation.calibration`` has a decision rule.
+# The metrics that ``evaluation.calibration`` can serve.
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
 SliceName = Literal["length", "negation", "emoji", "capitals", "hashtag", "question_mark", "mention"]
 StressEditName = Literal["typo", "lower_case", "mention", "link", "full_stop", "doubled_spaces"]
@@ -270,9 +270,9 @@ class EvaluateConfig(Section):
     )
     metric: MetricName = Field(
         "macro_f1",
-        description="Metric for which the calibrated classifier chooses its answers: accuracy takes the most probable "
-        "label, macro_recall divides each probability by the label's share first, macro_f1 by a power of the share "
-        "that is fitted on validation rows.",
+        description="Metric that predictions serve. For macro_f1 and macro_recall, the probabilities favour rare "
+        "labels if validation rows show that the metric gains from this; the label is the most probable one in any "
+        "case.",
     )
     wanted_accuracy: Real | None = Field(
         None,

@@ -111,16 +111,32 @@ def paired_sentence(paired: PairedTest) -> str:
     )
 
 
+def decision_sentence(reliability: ReliabilityReport) -> str:
+    """Say in one sentence whether the probabilities favour rare labels, and what was measured about this."""
+    metric, decision = METRICS[reliability.metric].title, reliability.decision
+    if decision is None:
+        if not reliability.tau:
+            return "The predicted label is the most probable one."
+        return (
+            f"Version 0.1.0 calibrated this run: for {metric}, its answers favour rare labels without a test that this "
+            "helps, and the calibration figures here are those of probabilities that do not; `whinchat calibrate RUN` "
+            "measures both anew."
+        )
+    change = f"{format_signed(decision.gain)} (95 % interval: {format_interval(decision.interval)})"
+    split = reliability.fitted_on
+    if decision.gains:
+        return (
+            f"The predicted label is the most probable one by probabilities that favour rare labels, because this "
+            f"changes {metric} on {split} by {change}."
+        )
+    return (
+        f"The predicted label is the most probable one; to favour rare labels would change {metric} on {split} by "
+        f"{change}, which is no reliable gain."
+    )
+
+
 def calibrated_sentence(reliability: ReliabilityReport) -> str:
     """Describe how the calibrated probabilities were fitted, and how the predicted label follows from them."""
-    tau = format_number(reliability.tau, 2)
-    rule = {
-        "accuracy": "the predicted label is the most probable one",
-        "macro_recall": "each probability is divided by the label's share of the texts, and the label with the highest "
-        "result is predicted",
-        "macro_f1": f"each probability is divided by the label's share of the texts to the power of {tau}, and the "
-        "label with the highest result is predicted",
-    }[reliability.metric]
     cross_fitting = (
         " The same texts are used for the evaluation, so each of them is calibrated by parameters fitted on other "
         "texts (cross-fitting)."
@@ -130,8 +146,8 @@ def calibrated_sentence(reliability: ReliabilityReport) -> str:
     temperature = format_number(reliability.temperature, 2)
     return (
         f"For calibration, the label scores are divided by a temperature of {temperature} and shifted by a bias for "
-        f"each label, both fitted on {format_texts(reliability.fitted_rows)} of the {reliability.fitted_on} split. To "
-        f"maximize {METRICS[reliability.metric].title}, {rule}.{cross_fitting}"
+        f"each label, both fitted on {format_texts(reliability.fitted_rows)} of the {reliability.fitted_on} split. "
+        f"{decision_sentence(reliability)}{cross_fitting}"
     )
 
 
