@@ -362,8 +362,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             train, validation = _joined(train, rows.take(alone)), carved["validation"]
         if lost := sorted(set(range(len(labels.names))) - set(train.labels)):
             raise InputError(
-                f"y: no row of {labels.names[lost[0]]!r} is left to train on (equal texts are held out together, and "
-                "rows of weight 0 are left out); add rows of it, or lower validation_fraction"
+                f"y: no row of {labels.names[lost[0]]!r} is left to train on, since rows of weight 0 are left out; "
+                "add rows of it, or raise their weights"
             )
         return Corpus(SOURCE, None, train, validation, None, DataReport())
 

@@ -24,7 +24,7 @@ def write_csv(path: Path, count: int, prefix: str = "text") -> Path:
 
 
 def test_vader(make_recipe: MakeRecipe) -> None:
-    whole = load_corpus(make_recipe("package:vader-tweets"))
+    whole = load_corpus(make_recipe("package:vader-tweets", validation_rows=None))
     assert whole.train.counts(LABELS) == {"negative": 1087, "neutral": 768, "positive": 2345}
     assert (whole.validation, whole.test) == (None, None)
     assert whole.revision is not None
@@ -42,7 +42,12 @@ def test_file_is_one_split(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch:
     relative, home = load_corpus(make_recipe("my.csv")), load_corpus(make_recipe("~/my.csv"))
     assert relative.train == home.train
     assert relative.source == "my.csv"
-    assert len(relative.train) == 9
+    # Without a word about splits, a tenth of the rows validates, and a tenth tests.
+    assert [len(relative.split(name)) for name in ("train", "validation", "test")] == [7, 1, 1]
+    assert relative.split("auto") is relative.test
+    assert relative.describe_splits("auto") == (
+        "Rows of my.csv: train 7; validation 1 (taken out of train); test 1 (taken out of train), measured"
+    )
 
 
 def test_limits_apply_to_splits_that_exist(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -58,7 +63,7 @@ def test_limits_apply_to_splits_that_exist(make_recipe: MakeRecipe, tmp_path: Pa
 def test_leaks_are_dropped_before_train_is_limited(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", 9)
     write_csv(tmp_path / "test.csv", 3, "TEXT")
-    corpus = load_corpus(make_recipe(tmp_path, train_rows=6))
+    corpus = load_corpus(make_recipe(tmp_path, train_rows=6, validation_rows=None))
     assert corpus.train.texts == tuple(f"text {i}" for i in range(3, 9))
     assert (corpus.report.leaked, corpus.report.dropped_from_train) == ({"test": 3}, 3)
     assert load_corpus(make_recipe(tmp_path, drop_leaked=False)).report.dropped_from_train == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from whinchat.data.checks import normalize_text
 from whinchat.data.dataset import Split
-from whinchat.data.splits import carve_splits, limit_rows
+from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve
 from whinchat.errors import DataError
+from whinchat.recipe.schema import DataConfig
 
 PINNED = ("text 8", "text 3", "text 10", "text 7")
 
@@ -35,10 +38,18 @@ def test_distinct_texts_are_exact_and_stratified(labels: list[int], seed: int, s
     wanted = {
         name: max(1, int(share * len(labels))) for name, share in zip(("validation", "test"), shares, strict=True)
     }
-    rest, parts = carve_splits(train, wanted, seed, "src")
-    assert {name: len(part) for name, part in parts.items()} == wanted
-    assert pairs(rest) + pairs(parts["validation"]) + pairs(parts["test"]) == pairs(train)
     counts = Counter(labels)
+    try:
+        rest, parts = carve_splits(train, wanted, seed, "src")
+    except DataError:
+        # One row of each label stays in train, which leaves nothing for the last split.
+        assert len(labels) - len(counts) <= wanted["validation"]
+        return
+    assert set(rest.labels) == set(labels)
+    assert pairs(rest) + pairs(parts["validation"]) + pairs(parts["test"]) == pairs(train)
+    if {name: len(part) for name, part in parts.items()} != wanted:
+        assert set(Counter(rest.labels).values()) == {1}
+        return
     for label, count in counts.items():
         share = wanted["validation"] * count / len(labels)
         assert abs(parts["validation"].labels.count(label) - share) < 1
@@ -60,11 +71,21 @@ def test_kindred_texts_stay_together(words: list[tuple[str, str]], seed: int, ro
         with pytest.raises(DataError):
             carve_splits(train, {"test": rows}, seed, "src")
         return
-    rest, parts = carve_splits(train, {"test": rows}, seed, "src")
-    # At most short by less than the smallest group that is left, and exact where that is a single text.
+    # A group that is small enough may hold the only rows of a label that train would keep.
+    carved = None
+    with suppress(DataError):
+        carved = carve_splits(train, {"test": rows}, seed, "src")
+    if carved is None:
+        return
+    rest, parts = carved
+    assert set(rest.labels) == set(train.labels)
+    # At most short by less than the smallest group that is left, and exact where that is a single text; shorter only
+    # where a label has no second group in train.
     words_left = {text[0].lower() for text in rest.texts}
     smallest_left = min(size for word, size in sizes.items() if word in words_left)
-    assert rows - smallest_left < len(parts["test"]) <= rows
+    groups_of_label = Counter(label for _, label in {(text[0].lower(), label) for text, label in pairs(rest)})
+    assert rows - smallest_left < len(parts["test"]) or min(groups_of_label.values()) == 1
+    assert len(parts["test"]) <= rows
     assert pairs(rest) + pairs(parts["test"]) == pairs(train)
     assert not words_left & {text[0].lower() for text in parts["test"].texts}
 
@@ -100,8 +121,39 @@ def test_too_few_rows() -> None:
         carve_splits(corpus(["a", "A", "b", "B"], [0, 0, 1, 1]), {"test": 1}, 0, "src")
 
 
+def test_no_label_leaves_train_whole() -> None:
+    # Of ten rows in a hundred, each rare label would be owed a tenth of a row, and the first would lose its only row.
+    train = corpus([f"text {row}" for row in range(40)], [0] * 30 + list(range(1, 11)))
+    rest, parts = carve_splits(train, {"validation": 4, "test": 4}, 0, "src")
+    assert set(rest.labels) == set(range(11))
+    assert {name: part.labels for name, part in parts.items()} == {"validation": (0,) * 4, "test": (0,) * 4}
+
+
+@pytest.mark.parametrize(
+    ("rows", "present", "wanted"),
+    [
+        ({}, (), {"validation": 4, "test": 4}),
+        ({}, ("validation",), {}),
+        ({}, ("test",), {"validation": 4}),
+        ({}, ("validation", "test"), {}),
+        ({"validation_rows": 7}, (), {"validation": 7}),
+        ({"test_rows": 0.25}, (), {"validation": 4, "test": 10}),
+        ({"validation_rows": 0.001, "test_rows": 5}, (), {"validation": 1, "test": 5}),
+        ({"validation_rows": None}, (), {}),
+        ({"test_rows": None}, (), {"validation": 4}),
+    ],
+)
+def test_rows_to_carve(rows: dict[str, Any], present: tuple[str, ...], wanted: dict[str, int]) -> None:
+    data = DataConfig(source="src", **rows)
+    assert rows_to_carve(data, present, 40) == wanted
+    # What a run stores reads back as the same splits.
+    assert rows_to_carve(DataConfig.model_validate(data.model_dump(mode="json")), present, 40) == wanted
+
+
 def test_limited() -> None:
     train = corpus(["a", "b", "c"], [0, 1, 0])
+    assert limit_rows(train, 0.7, "src").texts == ("a", "b")
+    assert limit_rows(train, "auto", "src").texts == train.texts
     assert limit_rows(train, 2, "src").texts == ("a", "b")
     assert limit_rows(train, None, "src").texts == train.texts
     with pytest.raises(DataError, match=r"src: data\.train_rows=4, but train has 3 rows after splitting and dropping"):

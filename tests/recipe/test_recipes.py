@@ -242,7 +242,7 @@ evaluat: {}
         r"task\.labels: .*at least 2 items",
         r"task\.anwsers: unknown key; did you mean answers\?$",
         r"data\.source: missing; every recipe must set it$",
-        r"data\.train_rows: .*greater than or equal to 1; found 0$",
+        r"data\.train_rows: input should be a number of rows from 1 on, or a share of them below 1; found 0$",
         r"backbone\.load_in: .*'nf4'.*; found 'int8'$",
         r"backbone\.colour: unknown key",
         r"adapter\.r: .*valid integer.*; found 'many'$",

@@ -217,7 +217,7 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
         )
     if method.kind in {"head", "full"} and recipe.backbone.load_in == "nf4":
         faults.append(f"kind: {method.kind} does not train on nf4; set backbone.load_in=auto")
-    if _chooses(recipe) and method.kind in {"adapter", "full"} and recipe.evaluate.split == "validation":
+    if _chooses(recipe) and method.kind in {"adapter", "full"} and recipe.evaluate.split != "test":
         faults.append(
             "train.keep: best and early stopping choose on the validation rows, on which the arena measures; "
             "set evaluate.split=test or train.keep=last"

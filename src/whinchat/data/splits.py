@@ -3,17 +3,23 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from whinchat.data.checks import normalize_text
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
+from whinchat.recipe.schema import DataConfig
 
 _WORD = re.compile(r"\w+")
 # Smallest number of rows in a fold; fewer say next to nothing about a label.
 SMALLEST_FOLD = 10
+
+
+# Share of the training rows that each split gets that a recipe leaves to "auto". Runs store "auto", so another value
+# would split the data of finished runs anew.
+_AUTO_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -
     of the source. Texts that differ only in case, white space or punctuation stay together. Where all texts are
     different, each split has exactly the rows asked for, and the label proportions of train to within one row a label.
     Where equal texts form groups, a split takes the groups that fit the proportions first and then any that fit its
-    size. A split may then be short by fewer rows than the smallest group that is left has.
+    size. A split may then be short by fewer rows than the smallest group that is left has. Where a label would have no
+    row left in train, one group of each label stays in train, and the splits may be short by as many rows.
 
     Args:
         train: rows to split.
@@ -60,27 +67,65 @@ def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -
             f"{source}: {asked} take {total} of the {len(train)} rows of train, which leaves none to train on; "
             "lower them or add rows"
         )
-    free = _group_equal_texts(train, _digests(train, f"{seed}"))
+    groups = _group_equal_texts(train, _digests(train, f"{seed}"))
     label_rows = Counter(train.labels)
+    taken, rest = _divide(groups, label_rows, wanted)
+    if {label for group in rest for label in group.labels} != set(label_rows):
+        last_group = {label: position for position, group in enumerate(groups) for label in group.labels}
+        kept = set(last_group.values())
+        free = [group for position, group in enumerate(groups) if position not in kept]
+        taken, rest = _divide(free, label_rows, wanted)
+        rest += [groups[position] for position in sorted(kept)]
     carved = {}
     for name, rows in wanted.items():
-        taken, free = _take_groups(free, _quotas(label_rows, free, rows))
-        if not taken:
+        if not taken[name]:
             raise DataError(
-                f"{source}: data.{name}_rows={rows} cannot be met, since equal texts must stay together and the "
-                "smallest set of equal texts is larger; raise it"
+                f"{source}: data.{name}_rows={rows} cannot be met, since equal texts must stay together, and no set of "
+                "equal texts that train can spare is as small; raise it, or add rows"
             )
-        part = train.take(_shuffle_rows(train, taken, f"{seed} {name}"))
+        part = train.take(_shuffle_rows(train, taken[name], f"{seed} {name}"))
         carved[name] = Split(name, part.texts, part.labels)
-    return train.take(_shuffle_rows(train, free, f"{seed} train")), carved
+    return train.take(_shuffle_rows(train, rest, f"{seed} train")), carved
 
 
-def limit_rows(split: Split, rows: int | None, source: str) -> Split:
-    """Return the first ``rows`` rows of ``split``; None returns all.
+def _divide(
+    groups: Sequence[_Group], label_rows: Counter[int], wanted: dict[str, int]
+) -> tuple[dict[str, list[_Group]], list[_Group]]:
+    """Return the groups that each split takes, and those that are left."""
+    free, taken = list(groups), {}
+    for name, rows in wanted.items():
+        rows_left = sum(map(len, free))
+        taken[name], free = _take_groups(free, _quotas(label_rows, free, min(rows, rows_left)))
+    return taken, free
+
+
+def rows_to_carve(data: DataConfig, present: Collection[str], total: int) -> dict[str, int]:
+    """Return how many rows to take out of train for each split that a source lacks, in the order of taking.
+
+    Args:
+        data: section of the recipe.
+        present: names of the evaluation splits that the source has.
+        total: number of rows in train.
+    """
+    wanted: dict[str, int | float | str | None] = {"validation": data.validation_rows, "test": data.test_rows}
+    if wanted["test"] == "auto" and "validation" in present:
+        wanted["test"] = None  # the source names the rows to measure on
+    shares = {name: _AUTO_SHARE if rows == "auto" else rows for name, rows in wanted.items() if name not in present}
+    return {name: _count_rows(rows, total) for name, rows in shares.items() if isinstance(rows, int | float)}
+
+
+def _count_rows(rows: float, total: int) -> int:
+    """Return a number of rows as it is, and a share of ``total`` rows as a number of at least one."""
+    return int(rows) if rows >= 1 else max(1, round(rows * total))
+
+
+def limit_rows(split: Split, limit: float | str | None, source: str) -> Split:
+    """Return the first ``limit`` rows of ``split``, or this share of them; None and "auto" return all.
 
     Raises:
         DataError: the split has fewer rows.
     """
+    rows = _count_rows(limit, len(split)) if isinstance(limit, int | float) else None
     if rows is not None and rows > len(split):
         raise DataError(
             f"{source}: data.{split.name}_rows={rows}, but {split.name} has {len(split)} rows"

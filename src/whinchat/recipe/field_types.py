@@ -43,6 +43,18 @@ def _number(value: Any) -> Any:
     return number
 
 
+def _rows(value: Any) -> Any:
+    """Return a number of rows as an integer, and a share of rows as a float."""
+    number = _number(value)
+    if not isinstance(number, int | float):
+        return value  # null, or a word that the key allows
+    if number >= 1 and number == int(number):
+        return int(number)
+    if 0 < number < 1:
+        return float(number)
+    raise PydanticCustomError("rows", "Input should be a number of rows from 1 on, or a share of them below 1")
+
+
 def _day(value: Any) -> Any:
     if isinstance(value, int | float):  # pydantic would count the seconds since 1970
         raise PydanticCustomError("date_type", "Input should be a day such as 2026-01-31")
@@ -105,6 +117,10 @@ def _visible(text: str) -> str:
 Integer = Annotated[int, BeforeValidator(_number)]
 Seed = Annotated[Integer, Field(ge=0)]
 Real = Annotated[float, BeforeValidator(_number)]
+# A number of rows, or a share of the rows that there are.
+Rows = Annotated[int | float | None, BeforeValidator(_rows)]
+# The same, or as the source and the other keys have it.
+AutoRows = Annotated[int | float | Literal["auto"] | None, BeforeValidator(_rows)]
 Day = Annotated[datetime.date, BeforeValidator(_day), PlainSerializer(datetime.date.isoformat)]
 # Text of any number of lines; text that is not blank; and one line that names something.
 Text = Annotated[str, AfterValidator(_writable)]

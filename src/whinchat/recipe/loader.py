@@ -139,10 +139,13 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
     """Return the dotted keys whose difference keeps a run of ``old`` from being resumed with ``new``.
 
-    Keys that only choose what is reported do not count, nor does a date that one of the recipes leaves open.
+    Keys that only choose what is reported do not count, nor does a date or a split to measure that one of the recipes
+    leaves open. Stored results of other rows are told by their fingerprints.
     """
     conflicts = differences(without_home(old), without_home(new.dated(old.task.date)))
     exempt = _REPORTING_KEYS | ({"task.date"} if old.task.date is None else set())
+    if "auto" in {old.evaluate.split, new.evaluate.split}:
+        exempt |= {"evaluate.split"}
     return [key for key in conflicts if key not in exempt and key.partition(".")[0] != "reference"]
 
 

@@ -7,15 +7,17 @@ the reference of the recipe's keys (``docs/reference/recipe.md``).
 import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from whinchat.recipe.field_types import (
+    AutoRows,
     FolderName,
     Integer,
     LayerName,
     Name,
     NonEmpty,
     Real,
+    Rows,
     Section,
     Seed,
     Text,
@@ -27,7 +29,7 @@ from whinchat.recipe.task import Task
 LEAST_WEIGHT = 1e-6
 
 DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
-SplitName = Literal["validation", "test"]
+SplitName = Literal["auto", "validation", "test"]
 AnswerParser = Literal["exact", "first_word"]
 # The metrics that ``evaluation.calibration`` can serve.
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
@@ -51,22 +53,31 @@ class DataConfig(Section):
         default_factory=dict,
         description="Value in the source -> label of the task, for values that are not themselves a label.",
     )
-    train_rows: Integer | None = Field(None, ge=1, description="Use only the first N training rows; null for all.")
-    validation_rows: Integer | None = Field(
-        None,
-        ge=1,
-        description="Use only the first N validation rows; null for all. For a source without a validation split, the "
-        "number of rows to take from the training rows.",
+    train_rows: Rows = Field(
+        None, description="Use only the first N training rows, or this share of them below 1; null for all."
     )
-    test_rows: Integer | None = Field(
-        None,
-        ge=1,
-        description="Use only the first N test rows; null for all. For a source without a test split, the number of "
-        "rows to take from the training rows.",
+    validation_rows: AutoRows = Field(
+        "auto",
+        description="Use only the first N validation rows, or this share of them below 1. For a source without a "
+        "validation split, the number or share of the training rows to take as validation rows. auto takes all "
+        "validation rows, or a tenth of the training rows; null takes all or none.",
+    )
+    test_rows: AutoRows = Field(
+        "auto",
+        description="Use only the first N test rows, or this share of them below 1. For a source without a test "
+        "split, the number or share of the training rows to take as test rows. auto takes all test rows, or, where "
+        "neither the source has validation rows nor the recipe names some, a tenth of the training rows; null takes "
+        "all or none.",
     )
     split_seed: Seed = Field(0, description="Seed that draws the rows of splits that the source does not have.")
     drop_leaked: bool = Field(True, description="Drop training rows whose text also occurs in validation or test.")
     drop_duplicates: bool = Field(False, description="Keep only the first of several equal texts in the training rows.")
+
+    @field_validator("test_rows")
+    @classmethod
+    def _unneeded(cls, test_rows: float | str | None, info: ValidationInfo) -> float | str | None:
+        """Return null for "auto" where the recipe names validation rows, which are measured then."""
+        return None if test_rows == "auto" and info.data.get("validation_rows") != "auto" else test_rows
 
 
 class BackboneConfig(Section):
@@ -255,7 +266,11 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How the classifier is measured before and after training."""
 
-    split: SplitName = Field("validation", description="Split that is measured before and after training.")
+    split: SplitName = Field(
+        "auto",
+        description="Split that is measured before and after training; auto takes test where there is one, else "
+        "validation.",
+    )
     rows: Integer | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
     generate: bool = Field(True, description="Also measure freely written answers, and how often they are no label.")
     parse: AnswerParser = Field(

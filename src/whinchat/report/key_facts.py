@@ -74,8 +74,13 @@ def _training_data(recipe: Recipe, manifest: Manifest) -> str:
     train = manifest.splits.get("train")
     texts = NOT_MEASURED if train is None else format_texts(train.rows)
     config = f" ({recipe.data.config})" if recipe.data.config else ""
-    limit = "" if recipe.data.train_rows is None else f", from the first {format_count(recipe.data.train_rows)} rows"
-    return f"{texts} of {manifest.data_source}{config}{limit}"
+    return f"{texts} of {manifest.data_source}{config}{_row_limit(recipe.data.train_rows)}"
+
+
+def _row_limit(rows: float | None) -> str:
+    if rows is None:
+        return ""
+    return f", from the first {f'{format_percent(rows)} of the' if rows < 1 else format_count(int(rows))} rows"
 
 
 def _training(train: TrainConfig) -> str:

@@ -26,7 +26,7 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
         WhinchatError: the data, the model or the recipe does not allow this run.
     """
     corpus = load_corpus(recipe)
-    corpus.split(recipe.evaluate.split)
+    logger.info(corpus.describe_splits(recipe.evaluate.split))
     if warning := whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean):
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
