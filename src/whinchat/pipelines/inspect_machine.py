@@ -12,9 +12,13 @@ import torch
 from whinchat.errors import ModelError
 from whinchat.models.device import DevicePlan, detect_machine, installed_versions, plan_device, processor_name
 from whinchat.models.nf4 import require_bitsandbytes
-from whinchat.models.training_memory import estimate_for
+from whinchat.models.training_memory import BatchShape, estimate_for
 from whinchat.recipe.loader import RECIPES, load_recipe
 from whinchat.recipe.schema import Recipe
+
+# Tokens of the longest tweets, on which all shipped recipes train: 58 to 69, and 82 to 90 in TweetEval where escapes
+# such as \u2019 are kept, by task and batch size.
+_CLEANED, _WITH_ESCAPES = 64, 90
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class RecipeFit:
         recipe: name of the recipe.
         held_as: data type of the weights on this machine.
         parameters: size of the model by its configuration; None if the configuration cannot be read without network.
-        needed_bytes: estimated memory for training on short texts; None if ``parameters`` is unknown.
+        text_tokens: length of the longest texts that are expected, in tokens.
+        needed_bytes: estimated memory for training on such texts; None if ``parameters`` is unknown.
         fits: whether that much memory is free; None if ``parameters`` is unknown.
         needs_hub: whether model or data come from the Hugging Face hub.
         note: where this machine makes the run differ from the recipe; empty if it does not.
@@ -34,6 +39,7 @@ class RecipeFit:
     recipe: str
     held_as: str
     parameters: float | None
+    text_tokens: int
     needed_bytes: float | None
     fits: bool | None
     needs_hub: bool
@@ -99,13 +105,16 @@ def inspect_machine() -> MachineReport:
 
 
 def _fit(name: str, recipe: Recipe, plan: DevicePlan, free_bytes: float) -> RecipeFit:
-    backbone, rows = recipe.backbone, recipe.train.per_device_train_batch_size
-    estimate = estimate_for(backbone.model, backbone.revision, plan, recipe.adapter, rows)
+    backbone, has_escapes = recipe.backbone, recipe.data.source.endswith("tweet_eval")
+    tokens = _WITH_ESCAPES if has_escapes and "json_escapes" not in recipe.task.clean else _CLEANED
+    batch = BatchShape(recipe.train.per_device_train_batch_size, text=tokens)
+    estimate = estimate_for(backbone.model, backbone.revision, plan, recipe.adapter, batch)
     parameters, needed_bytes = estimate or (None, None)
     return RecipeFit(
         recipe=name,
         held_as=plan.load_in,
         parameters=parameters,
+        text_tokens=tokens,
         needed_bytes=needed_bytes,
         fits=None if needed_bytes is None else needed_bytes < free_bytes,
         needs_hub=not recipe.backbone.model.startswith("package:") or recipe.data.source.startswith("hub:"),

@@ -92,14 +92,13 @@ def print_machine(report: whinchat.MachineReport) -> None:
         table.add_row(*map(Text, row))
     out.print(table)
     name_column = Column("recipe", no_wrap=True)
-    recipes = Table(
-        name_column, "weights as", "needs about", "fits", "hub", title="Recipes (estimated for texts of 80 tokens)"
-    )
+    recipes = Table(name_column, "weights as", "tokens", "needs about", "fits", "hub", title="Recipes")
     for fit in report.recipes:
         needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
         fits = "unknown" if fit.fits is None else "yes" if fit.fits else "no"
-        recipes.add_row(fit.recipe, fit.held_as, needed, fits, "yes" if fit.needs_hub else "no")
+        recipes.add_row(fit.recipe, fit.held_as, str(fit.text_tokens), needed, fits, "yes" if fit.needs_hub else "no")
     out.print(recipes)
+    print_line("tokens: the length of the longest texts that the estimate is for; a run measures its own texts.")
     if any(fit.parameters is None for fit in report.recipes):
         print_line("unknown: the model's configuration is not on this machine yet.")
     for fit in report.recipes:
