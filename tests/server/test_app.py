@@ -202,12 +202,21 @@ def test_a_table_is_that_of_predict(client: TestClient, runs: dict[str, Path], t
 
 def test_tables_that_are_refused(client: TestClient) -> None:
     for name, body, words in (
-        ("t.xlsx", b"x", "t.xlsx: send a .csv, .tsv, .jsonl, .ndjson file"),
+        ("t.xlsx", b"x", "t.xlsx: is not a table that the server can label; send .csv, .tsv, .jsonl, .ndjson"),
         ("t.csv", b"", "t.csv: the file is empty"),
-        ("t.csv", b"body\na\n", "t.csv:1: no column 'text'"),
-        ("t.csv", b"text,label\na,b\n", "t.csv: has a column 'label' already"),
+        (
+            "t.csv",
+            b"body\na\n",
+            "t.csv:1: no column 'text'. Columns found: body. Name the right one with `column`",
+        ),
+        (
+            "t.csv",
+            b"text,label\na,b\n",
+            "t.csv: has a column 'label' already; choose a prefix for the added columns (`prefix`)",
+        ),
         ("t.jsonl", b'{"text": "a"}\n{"text": "b", "label": 1}\n', "t.jsonl:2: has a column 'label' already"),
-        ("t.csv", "text\na\n".encode("utf-16"), "t.csv: is UTF-16"),
+        ("t.csv", "text\na\n".encode("utf-16"), "t.csv: is UTF-16, not UTF-8; save it as UTF-8"),
+        ("t.csv", b"\x00\xe9\n", "t.csv:1: the header cannot be read: not UTF-8 (byte 0xe9); save it as UTF-8"),
     ):
         response = client.post("/v1/table", params={"name": name}, content=body)
         assert response.status_code == 422
@@ -215,6 +224,24 @@ def test_tables_that_are_refused(client: TestClient) -> None:
     for name in ("t.jsonl", "t.NDJSON"):
         response = client.post(f"/v1/table?name={name}&column=body&model=second", content=b'{"body": "a"}\n')
         assert json.loads(json.loads(response.text.splitlines()[-1])["table"])["label"] in tiny_models.BRANCHING
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "columns", "text_column", "prefix"),
+    [
+        ("t.csv", b"id, text \n1,a\n", ["id", "text"], "text", ""),
+        ("t.csv", b'\xef\xbb\xbf"my, body",label\n1,"cut o', ["my, body", "label"], None, "predicted_"),
+        ("t.tsv", b"a\terror\tpredicted_error", ["a", "error", "predicted_error"], None, "predicted2_"),
+        ("t.jsonl", b'\n{"text": "a", "p_good": 1}\n{"te', ["text", "p_good"], "text", "predicted_"),
+        ("t.jsonl", b"no object\n", [], None, ""),
+    ],
+)
+def test_columns_of_a_table(
+    client: TestClient, name: str, body: bytes, columns: list[str], text_column: str | None, prefix: str
+) -> None:
+    response = client.post("/v1/columns", params={"name": name}, content=body)
+    assert response.status_code == 200, response.text
+    assert response.json() == {"columns": columns, "text_column": text_column, "prefix": prefix}
 
 
 def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
@@ -226,11 +253,12 @@ def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
     assert second["threshold"] is not None
     for name, model in (("first", first), ("second", second)):
         samples = json.loads((runs[name] / "samples.json").read_text(encoding="utf-8"))
-        short = [
-            sample["text"] for sample in samples if sample["text"].strip() and len(sample["text"]) <= LIMITS.max_chars
-        ]
-        assert model["examples"] == list(dict.fromkeys(short))[:6]
+        short = {sample["text"]: sample["expected"] for sample in samples if len(sample["text"]) <= LIMITS.max_chars}
+        assert set(model["examples"]) <= set(short)
         assert len(model["examples"]) == 6
+        # Every label has its turn before a label has a second one.
+        count = len(set(short.values()))
+        assert len({short[text] for text in model["examples"][:count]}) == count
     assert client.get("/health").text == "ok"
     assert client.get("/ready").text == "ready"
     # The card describes most figures; a figure that it does not show has a general caption.
@@ -264,9 +292,7 @@ def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) ->
     with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
         (model,) = client.get("/v1/model").json()["models"]
         assert (model["figures"], model["card"], model["report"]) == ([], None, None)
-        # Without samples of a run, the page has neutral texts to try.
-        assert model["examples"][0] == "What a lovely day!"
-        assert all(len(text) <= LIMITS.max_chars for text in model["examples"])
+        assert model["examples"] == []
         assert ask(client, texts="a")["model"] == "alone"
 
 
@@ -281,7 +307,9 @@ def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
 
 def test_openapi_has_examples(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
-    assert {"/v1/classify", "/v1/model", "/v1/table", "/health", "/ready", "/metrics"} == set(schema["paths"])
+    assert {"/v1/classify", "/v1/model", "/v1/columns", "/v1/table", "/health", "/ready", "/metrics"} == set(
+        schema["paths"]
+    )
     classify = schema["paths"]["/v1/classify"]["post"]
     assert {"200", "404", "413", "422", "429"} <= set(classify["responses"])
     (single, several) = schema["components"]["schemas"]["ClassifyRequest"]["examples"]

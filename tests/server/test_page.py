@@ -131,7 +131,7 @@ def test_a_fault_is_told(page: Any) -> None:
     page.evaluate("document.getElementById('text').removeAttribute('maxlength')")
     page.fill("#text", "x" * 501)
     page.wait_for_selector("#fault:not([hidden])")
-    assert page.inner_text("#fault") == "texts[0]: 501 characters; a text may have at most 500"
+    assert page.inner_text("#fault") == "The text: 501 characters; a text may have at most 500."
     page.fill("#text", "fine")
     page.wait_for_selector(".answer")
     assert page.locator("#fault").is_hidden()
@@ -140,27 +140,45 @@ def test_a_fault_is_told(page: Any) -> None:
 def test_a_table_by_keyboard(page: Any, tmp_path: Path) -> None:
     texts = tiny_models.toy_rows(70, tiny_models.ONE_TOKEN, 6)[0]
     source = tmp_path / "tweets.csv"
-    source.write_text("words\n" + "".join(f"{text}\n" for text in texts) + '"a","b"\n', encoding="utf-8")
+    rows = "".join(f"old,{text}\n" for text in texts)
+    source.write_text(f"label,words\n{rows}a,b,c\n", encoding="utf-8")
+    assert page.locator("#column").is_disabled()
     page.set_input_files("#file", source)
+    page.wait_for_selector("#column:enabled")
+    # No column has the name of the one that the classifier was trained on, so the user has to choose.
+    assert page.locator("#column option").all_inner_texts() == ["Choose a column", "label", "words"]
+    assert page.input_value("#column") == ""
     page.focus("#file")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "column"
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#table-fault:not([hidden])")
-    assert "no column 'text'" in page.inner_text("#table-fault")
-    page.keyboard.type("words")
+    page.keyboard.press("w")
+    page.keyboard.press("Tab")
+    seen = page.evaluate_handle(
+        """() => {
+            const seen = [], bar = document.getElementById("bar-label");
+            new MutationObserver(() => seen.push(bar.textContent)).observe(bar, {childList: true});
+            return seen;
+        }"""
+    )
     page.keyboard.press("Enter")
     page.wait_for_selector("#table-found:not([hidden])")
+    assert seen.json_value()[0] == "Sending the table"
+    assert seen.json_value()[-1] == "71 of 71 rows labelled"
+    assert page.locator("#table-progress").is_hidden()
+    page.wait_for_function(
+        "() => document.getElementById('download').getBoundingClientRect().bottom <= window.innerHeight"
+    )
     assert page.inner_text("#table-said").startswith("71 rows labelled")
-    assert "1 could not be read" in page.inner_text("#table-said")
+    assert '1 could not be read; the column "predicted_error" gives the reason' in page.inner_text("#table-said")
     assert page.locator("#table-chart tbody tr").count() == 3
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename == "tweets-labelled.csv"
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "words,label,unsure,p_bad,p_fine,p_good,error"
+    added = ("label", "unsure", "p_bad", "p_fine", "p_good", "error")
+    assert lines[0] == ",".join(["label", "words", *(f"predicted_{name}" for name in added)])
     assert len(lines) == 72
-    assert [line.partition(",")[0] for line in lines[1:71]] == list(texts)
+    assert [line.split(",")[1] for line in lines[1:71]] == list(texts)
 
 
 def test_a_file_is_dropped(page: Any) -> None:
@@ -171,8 +189,87 @@ def test_a_file_is_dropped(page: Any) -> None:
             document.getElementById('drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true}));
         }"""
     )
+    page.wait_for_selector("#column:enabled")
+    assert page.input_value("#column") == "text"
+    page.click("#start")
     page.wait_for_selector("#table-found:not([hidden])")
     assert page.inner_text("#table-said") == "1 row labelled."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "notes.xlsx",
+            b"PK",
+            "Notes.xlsx: is not a table that the server can label; send .csv, .tsv, .jsonl, .ndjson.",
+        ),
+        ("old.csv", "text\nc\xe4f\xe9\n".encode("utf-16"), "Old.csv: is UTF-16, not UTF-8; save it as UTF-8"),
+        ("none.csv", b"", "None.csv: the file is empty; give one with a header and rows."),
+        ("twice.csv", b"text,text\na,b\n", "Twice.csv:1: 2 columns are called 'text'; rename all but one."),
+    ],
+)
+def test_messages_are_for_readers_of_a_page(page: Any, name: str, content: bytes, words: str) -> None:
+    page.set_input_files("#file", {"name": name, "mimeType": "text/csv", "buffer": content})
+    page.wait_for_selector("#column:enabled, #table-fault:not([hidden])")
+    if page.locator("#table-fault").is_hidden():
+        page.click("#start")
+        page.wait_for_selector("#table-fault:not([hidden])")
+    assert page.inner_text("#table-fault").startswith(words)
+    assert not re.search(r"--\w|`|whinchat |iconv|data\.", page.inner_text("#table-fault"))
+
+
+def test_work_in_progress_and_a_server_that_is_gone(page: Any, address: str) -> None:
+    page.wait_for_selector(".answer")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route("**/v1/classify", hold)
+    page.fill("#text", TEXT)
+    page.wait_for_selector("#working:not([hidden])")
+    assert page.inner_text("#working") == "Working on the answer"
+    held[0].abort()
+    page.wait_for_selector("#fault:not([hidden])")
+    assert page.inner_text("#fault").startswith("The server does not answer.")
+    assert page.locator("#working").is_hidden()
+
+
+def test_many_labels(page: Any) -> None:
+    """The three most probable of many labels are shown, the answer first, and a button shows all."""
+    page.wait_for_selector(".answer")
+    labels = [f"label of several words {index}" for index in range(12)]
+    shares = {label: (index + 1) / 78 for index, label in enumerate(labels)}
+    result = {"label": labels[-1], "unsure": False, "probabilities": shares, "before": None}
+    page.route("**/v1/classify", lambda route: route.fulfill(json={"model": "first", "results": [result]}))
+    page.fill("#text", TEXT)
+    button = page.locator(".answer button.all")
+    button.wait_for()
+    rows = page.locator(".answer tbody tr:visible th")
+    assert rows.all_inner_texts() == labels[:-4:-1]
+    assert page.inner_text(".verdict") == rows.first.inner_text()
+    assert (button.inner_text(), button.get_attribute("aria-expanded")) == ("Show all 12 labels", "false")
+    button.click()
+    assert rows.all_inner_texts() == labels[::-1]
+    assert (button.inner_text(), button.get_attribute("aria-expanded")) == ("Show the 3 highest", "true")
+    # The next answer shows all labels, too.
+    with page.expect_response("**/v1/classify"):
+        page.fill("#text", "another text")
+    page.wait_for_function("() => !document.querySelector('.stale')")
+    assert rows.count() == 12
+
+
+def test_dark_figures_on_the_dark_page(browser: Any, address: str) -> None:
+    filters = {}
+    for scheme in ("light", "dark"):
+        opened = browser.new_page(color_scheme=scheme)
+        opened.goto(address)
+        figure = opened.locator("#figures img").first
+        figure.scroll_into_view_if_needed()
+        filters[scheme] = figure.evaluate("image => getComputedStyle(image).filter")
+        opened.close()
+    assert filters == {"light": "none", "dark": "invert(1) hue-rotate(180deg)"}
 
 
 def test_figures_and_pages(page: Any, address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -67,12 +68,34 @@ def evil_run(runs: dict[str, Path], tmp_path: Path) -> Path:
 def test_only_known_files_of_the_run_itself(evil_run: Path, caplog: pytest.LogCaptureFixture) -> None:
     pages = RunPages.read("evil", RunFolder(evil_run), 60)
     assert pages.report is None
-    assert pages.examples[0] == "What a lovely day!"
+    assert pages.examples == ()
     assert "reliability.svg" in pages.figures
     strange = {"per_label.svg", "coverage.png", "confusion_score.png", "training_curve.svg", "evil.html", "evil.svg"}
     assert not strange & set(pages.figures)
     assert b"secret" not in pages.figures.values()
     assert "per_label.svg: is a link, so the server does not show the file" in caplog.text
+
+
+def test_examples_are_short_and_decent(tmp_path: Path) -> None:
+    def examples(*texts: tuple[str, str]) -> tuple[str, ...]:
+        answers = {"before": None, "after": None, "before_scored": "a", "after_scored": "a"}
+        samples = [{"text": text, "expected": label, **answers} for text, label in texts]
+        (tmp_path / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+        return RunPages.read("run", RunFolder(tmp_path), 500).examples
+
+    long, longer = "x " * 100, "y " * 120
+    texts = [
+        ("one", "a"),
+        ("two", "a"),
+        (long, "b"),
+        ("what the fuck", "b"),
+        ("\ud83d", "b"),
+        (" ", "c"),
+        ("four", "c"),
+    ]
+    assert examples(*texts) == ("one", "four", "two")
+    # Where no text is short, the shortest ones that the server takes.
+    assert examples((longer, "a"), (long, "a"), ("z" * 501, "b")) == (long, longer)
 
 
 def test_a_linked_folder_of_figures(runs: dict[str, Path], tmp_path: Path) -> None:

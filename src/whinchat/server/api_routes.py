@@ -17,6 +17,7 @@ from whinchat.inference.predictor import Predictions
 from whinchat.server.api_schema import (
     ClassifyRequest,
     ClassifyResponse,
+    ColumnsResponse,
     ErrorResponse,
     LabelProbabilities,
     Limits,
@@ -31,7 +32,15 @@ from whinchat.server.json_request import strict_json_route
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.transfer_limits import TABLE_PATH
-from whinchat.server.uploads import TableRequest, label_upload, rows_per_piece, store_upload, upload_suffixes
+from whinchat.server.uploads import (
+    TableRequest,
+    free_prefix,
+    label_upload,
+    read_columns,
+    rows_per_piece,
+    store_upload,
+    upload_suffixes,
+)
 
 _logger = logging.getLogger("whinchat")
 
@@ -135,6 +144,20 @@ async def _cleanup_stack() -> AsyncIterator[ExitStack]:
         yield stack
 
 
+_Cleanup = Annotated[ExitStack, Depends(_cleanup_stack)]
+_ModelName = Annotated[str | None, Query(description="Name of the classifier.")]
+_TableName = Annotated[
+    str,
+    Query(
+        description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.",
+        max_length=255,
+        # For the schema alone: the error of a name without such a suffix lists them all.
+        json_schema_extra={"pattern": f"({'|'.join(map(re.escape, upload_suffixes()))})$"},
+    ),
+]
+_TABLE_BODY = {"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
 def add_api(
     app: FastAPI,
     models: Mapping[str, ServedModel],
@@ -169,29 +192,34 @@ def add_api(
         """List the classifiers, and the limits of a request."""
         return ModelResponse(version=version("whinchat"), default=classifiers.default, models=infos, limits=limits)
 
+    @router.post("/v1/columns", responses=_REFUSED, openapi_extra=_TABLE_BODY)
+    async def columns(
+        request: Request, cleanup: _Cleanup, name: _TableName, model: _ModelName = None
+    ) -> ColumnsResponse:
+        """List the columns of a table, to choose the column of the texts. The body is the file, or its beginning."""
+        recipe = classifiers.find(model).predictor.recipe
+        names = await read_columns(request.stream(), name, limits, app.state.uploads, cleanup)
+        return ColumnsResponse(
+            columns=list(names),
+            text_column=recipe.data.text_column if recipe.data.text_column in names else None,
+            prefix=free_prefix(names, recipe.task.labels),
+        )
+
     @router.post(
         TABLE_PATH,
         responses={**_REFUSED, 200: _EVENTS},
         response_class=StreamingResponse,
-        openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}},
+        openapi_extra=_TABLE_BODY,
     )
     async def table(
         request: Request,
-        cleanup: Annotated[ExitStack, Depends(_cleanup_stack)],
-        name: Annotated[
-            str,
-            Query(
-                description="Name of the file; its suffix gives the format: CSV, TSV or JSONL.",
-                max_length=255,
-                # For the schema alone: the error of a name without such a suffix lists them all.
-                json_schema_extra={"pattern": f"({'|'.join(map(re.escape, upload_suffixes()))})$"},
-            ),
-        ],
+        cleanup: _Cleanup,
+        name: _TableName,
         column: Annotated[
             str | None,
             Query(description="Column of the texts; the column that the classifier was trained on by default."),
         ] = None,
-        model: Annotated[str | None, Query(description="Name of the classifier.")] = None,
+        model: _ModelName = None,
         prefix: Annotated[str, Query(description="Prefix for the names of the added columns.", max_length=255)] = "",
     ) -> StreamingResponse:
         """Label every row of a table. The body of the request is the file.

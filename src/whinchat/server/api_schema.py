@@ -124,6 +124,18 @@ class ErrorResponse(BaseModel):
     detail: str = Field(description="What is wrong, where, and what to do.")
 
 
+class ColumnsResponse(BaseModel):
+    """The columns of a table."""
+
+    columns: list[str] = Field(description="Names of the columns; in a JSONL file, those of the first row.")
+    text_column: str | None = Field(
+        description="The column that the classifier was trained on; null where the table has no such column."
+    )
+    prefix: str = Field(
+        description="A prefix with which no added column has the name of a column of the table; may be empty."
+    )
+
+
 class TableEvent(BaseModel):
     """One line of the response for a table: the progress, and the next labelled rows."""
 

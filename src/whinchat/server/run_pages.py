@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 
+from whinchat.data.profanity import has_profanity
+from whinchat.data.rows import text_fault
 from whinchat.errors import RunError
 from whinchat.recipe.method_names import method_name
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import Sample
 
 # The figures that a run may have, in the order of the page, with a text for readers who cannot see the figure.
 FIGURE_CAPTIONS = {
@@ -32,14 +36,9 @@ FIGURE_CAPTIONS = {
     "training_curve": "Training loss over steps.",
 }
 
-# Number of example texts, and the examples of a classifier whose run left no samples.
+# Number of example texts, and the length up to which a text is read at a glance.
 _EXAMPLES = 6
-_NEUTRAL_EXAMPLES = (
-    "What a lovely day!",
-    "The train was late again, and nobody told us why.",
-    "Where can I find the opening hours?",
-    "It works, but I expected more for the price.",
-)
+_SHORT_CHARS = 160
 _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 # More than any file that whinchat writes for these pages.
 _MAX_FILE_BYTES = 64_000_000
@@ -74,7 +73,7 @@ class RunPages:
         report: the report, an HTML page; None where there is none.
         figures: the figures by file name, a known name with the suffix .svg or .png.
         links: for each SVG figure its address and its alternative text: the card's, or else the caption.
-        examples: texts to try: samples of the run's evaluation, or neutral texts for a classifier without samples.
+        examples: texts to try, from the samples of the run's evaluation; none where the run has no samples.
     """
 
     card: str | None
@@ -133,12 +132,23 @@ def _without_front_matter(card: str) -> str:
 
 
 def _examples(folder: RunFolder, max_chars: int) -> tuple[str, ...]:
-    texts: list[str] = []
+    """Return short samples without profanity: first one of each label, then a second one of each."""
+    samples: Sequence[Sample] = ()
     if _read_file(folder, folder.samples) is not None:
         with suppress(RunError):
-            texts = [sample.text for sample in folder.read_samples() if sample.text.strip()]
-    short = dict.fromkeys(text for text in texts if len(text) <= max_chars)
-    return tuple(list(short) or [text for text in _NEUTRAL_EXAMPLES if len(text) <= max_chars])[:_EXAMPLES]
+            samples = folder.read_samples()
+    usable = {
+        sample.text: sample.expected
+        for sample in samples
+        if len(sample.text) <= max_chars and not text_fault(sample.text, "text") and not has_profanity(sample.text)
+    }
+    texts = [text for text in usable if len(text) <= _SHORT_CHARS] or sorted(usable, key=len)
+    seen = Counter[str]()
+    turns = {}
+    for text in texts:
+        turns[text] = seen[usable[text]]
+        seen[usable[text]] += 1
+    return tuple(sorted(texts, key=turns.__getitem__)[:_EXAMPLES])
 
 
 def _image_texts(markdown: str) -> dict[str, str]:

@@ -2,16 +2,18 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from fastapi import HTTPException
 
-from whinchat.data.formats.table_format import Block, BlockLocation, ColumnTypes
-from whinchat.data.formats.table_registry import find_table_format, table_suffixes
+from whinchat.data.formats.table_format import TEXT_COLUMN_KEY, Block, BlockLocation, ColumnTypes
+from whinchat.data.formats.table_registry import find_table_format, read_column_names, table_suffixes
 from whinchat.data.formats.text_format import TextFormat
+from whinchat.data.rows import encoding_advice
 from whinchat.errors import DataError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -30,8 +32,9 @@ from whinchat.server.error_responses import printable
 _ROWS_PER_PIECE = 64
 # JSON takes up to twelve bytes for a character; the other columns of a line may take the rest.
 _BYTES_PER_CHAR, _OTHER_BYTES = 12, 1 << 16
-# What messages name by an option of the command line is a parameter of the request.
-_PARAMETERS = {"--text-column": "`column`", "--prefix": "`prefix`"}
+# What messages name by a key of a recipe or an option of the command line is a parameter of the request.
+_PARAMETERS = {TEXT_COLUMN_KEY: "`column`", "--prefix": "`prefix`"}
+_ENCODING_ADVICE = "save it as UTF-8 (a spreadsheet calls that CSV UTF-8)"
 
 
 def rows_per_piece(limits: Limits) -> int:
@@ -84,7 +87,7 @@ class Upload:
 
     def message(self, fault: DataError) -> str:
         """Return the message of an error in the client's words."""
-        return _message(fault, self.table.path, self.request)
+        return _message(fault, self.table.path, self.request.name)
 
 
 async def store_upload(
@@ -103,26 +106,50 @@ async def store_upload(
         HTTPException: status 413 if the table has too many rows or too long a line, 422 if its format cannot be
             labelled in pieces or it cannot be read, 503 if the disk is full.
     """
-    suffixes = upload_suffixes()
-    suffix = next((suffix for suffix in suffixes if request.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise HTTPException(
-            422, f"{request.name}: send a {', '.join(suffixes)} file; for others use `whinchat predict`"
-        )
-    try:
-        directory = cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True))
-        path = Path(directory, f"table{suffix}")
-        await _write(body, path, request.name, limits)
-    except OSError as fault:
-        reason = f"the server cannot store the table ({fault.strerror})"
-        raise HTTPException(503, f"{request.name}: {reason}; try again later") from fault
+    path = await _store(body, request.name, limits, folder, cleanup)
     try:
         table = await asyncio.to_thread(open_unlabeled, path, request.column, request.column_types)
         assert isinstance(table, TextFormat)  # because of its suffix
         blocks = await asyncio.to_thread(_locate, table, request.name, limits)
     except DataError as fault:
-        raise HTTPException(422, _message(fault, path, request)) from None
+        raise HTTPException(422, _message(fault, path, request.name)) from None
     return Upload(request, table, blocks, limits.max_chars)
+
+
+async def read_columns(
+    body: AsyncIterator[bytes], name: str, limits: Limits, folder: Path, cleanup: ExitStack
+) -> tuple[str, ...]:
+    """Return the names of the columns of a table, whose body may be cut off after the first row.
+
+    The arguments and errors are those of ``store_upload``.
+    """
+    path = await _store(body, name, limits, folder, cleanup)
+    try:
+        return await asyncio.to_thread(read_column_names, path)
+    except DataError as fault:
+        raise HTTPException(422, _message(fault, path, name)) from None
+
+
+def free_prefix(columns: Sequence[str], labels: Sequence[str]) -> str:
+    """Return a prefix with which no column that labelling adds is among ``columns``; empty where none is needed."""
+    prefixes = chain(("", "predicted_"), (f"predicted{number}_" for number in count(2)))
+    return next(prefix for prefix in prefixes if not added_column_types(labels, prefix).keys() & set(columns))
+
+
+async def _store(body: AsyncIterator[bytes], name: str, limits: Limits, folder: Path, cleanup: ExitStack) -> Path:
+    """Write the body of a request to a file with the suffix of ``name``, and return its path."""
+    suffixes = upload_suffixes()
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise HTTPException(422, f"{name}: is not a table that the server can label; send {', '.join(suffixes)}")
+    try:
+        directory = cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True))
+        path = Path(directory, f"table{suffix}")
+        await _write(body, path, name, limits)
+    except OSError as fault:
+        reason = f"the server cannot store the table ({fault.strerror})"
+        raise HTTPException(503, f"{name}: {reason}; try again later") from fault
+    return path
 
 
 async def _write(body: AsyncIterator[bytes], path: Path, name: str, limits: Limits) -> None:
@@ -157,8 +184,11 @@ def upload_suffixes() -> list[str]:
     return list(filter(is_text, table_suffixes()))
 
 
-def _message(fault: DataError, path: Path, request: TableRequest) -> str:
-    message = str(fault).replace(str(path), request.name)
+def _message(fault: DataError, path: Path, name: str) -> str:
+    message = str(fault)
+    for encoding in ("utf-16", "windows-1252"):
+        message = message.replace(encoding_advice(path, encoding), _ENCODING_ADVICE)
+    message = message.replace(str(path), name)
     for option, parameter in _PARAMETERS.items():
         message = message.replace(option, parameter)
     return message

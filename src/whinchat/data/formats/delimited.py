@@ -53,7 +53,8 @@ class CsvFormat(TextFormat):
             raise DataError(
                 f"{where}: the header {names[0]!r} is not separated by {self.delimiter_name}; save it that way"
             )
-        require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
+        if self.text_column:
+            require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
         return names
 
     def column_values(self, block: Block, column: str) -> Sequence[object]:

@@ -38,6 +38,8 @@ class ParquetFormat(TableFormat):
     def read_columns(self) -> tuple[str, ...]:
         with _reading_parquet(self.path):
             schema = pyarrow.parquet.read_schema(self.path)
+        if not self.text_column:
+            return tuple(schema.names)
         require_column(self.text_column, schema.names, TEXT_COLUMN_KEY, str(self.path))
         text_type = schema.field(self.text_column).type
         if not _holds_text(text_type):

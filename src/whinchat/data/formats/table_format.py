@@ -73,7 +73,7 @@ class TableFormat(ABC):
 
     Attributes:
         path: the file.
-        text_column: name of the column with the texts.
+        text_column: name of the column with the texts; empty where only the names of the columns are asked for.
         escape_formulas: whether cells that a spreadsheet would run as formulas are written with an apostrophe before
             them, in the formats that spreadsheets open as text.
         names: the columns of the table, from ``read_columns``.

@@ -98,6 +98,15 @@ def open_table(
     return table_format(path, text_column, escape_formulas=escape_formulas)
 
 
+def read_column_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of the table in ``path``, of which the beginning is enough in a text format.
+
+    Raises:
+        DataError: the file is missing, has an unknown format, or its header cannot be read.
+    """
+    return open_table(path, "").names
+
+
 def _load(suffix: str) -> type[TableFormat]:
     """Return the format of a known ``suffix``, importing its module where that was not done yet."""
     table_format = _FORMATS[suffix]

@@ -3,11 +3,17 @@
 const $ = (id) => document.getElementById(id);
 const TYPING_PAUSE = 120; // milliseconds without a key before the text is classified
 const SPEAKING_PAUSE = 700; // milliseconds before a screen reader reads the answer, so that no letter interrupts it
+const WORKING_PAUSE = 250; // milliseconds before the page says that it is working, so that fast answers do not flicker
+const FEW = 5; // rows of a bar chart that are shown in full
+const SHOWN = 3; // rows that are shown of a longer one, the highest
+const HEAD_BYTES = 1 << 20; // of a table, from which the server reads its columns
 
 let server; // the response of /v1/model
 let current; // the chosen classifier
 let busy = false; // a request is under way
 let outdated = false; // the text or the classifier has changed since that request
+let table; // the columns of the chosen file
+let showsAll = false; // whether all rows of the bar charts are shown
 let timer, speaking;
 
 function element(tag, properties = {}, ...children) {
@@ -20,17 +26,47 @@ function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-// A bar chart as a table, which shows the number beside each bar.
+function number(count) {
+  return count.toLocaleString("en");
+}
+
+// A bar chart as a table, which shows the number beside each bar. Of many rows it shows the highest, and a button.
 function bars(caption, entries, whole) {
-  const rows = entries.map(([label, value, shown]) => {
+  const isLong = entries.length > FEW;
+  const ordered = isLong ? entries.toSorted(([, one], [, other]) => other - one) : entries;
+  const rows = ordered.map(([label, value, shown], at) => {
     const bar = element("i");
     bar.style.width = `${whole ? (100 * value) / whole : 0}%`;
     const track = element("div", { className: "track" }, bar);
     track.setAttribute("aria-hidden", "true");
-    const head = element("th", { scope: "row", title: label }, label);
-    return element("tr", {}, head, element("td", {}, track), element("td", {}, shown));
+    const head = element("th", { scope: "row" }, element("span", {}, label));
+    const row = element("tr", {}, head, element("td", {}, track), element("td", {}, shown));
+    row.classList.toggle("further", isLong && at >= SHOWN);
+    return row;
   });
-  return element("table", { className: "bars" }, element("caption", {}, caption), element("tbody", {}, ...rows));
+  const chart = element(
+    "table", { className: "bars" }, element("caption", {}, caption), element("tbody", {}, ...rows),
+  );
+  return isLong ? [chart, allButton(entries.length)] : [chart];
+}
+
+function allButton(count) {
+  const button = element("button", { type: "button", className: "all" });
+  button.dataset.count = count;
+  button.addEventListener("click", () => {
+    showsAll = !showsAll;
+    showAll();
+  });
+  return button;
+}
+
+// Show all rows of the bar charts, or the highest: of every chart alike, and of the answers to come.
+function showAll() {
+  document.body.classList.toggle("shows-all", showsAll);
+  for (const button of document.querySelectorAll("button.all")) {
+    button.textContent = showsAll ? `Show the ${SHOWN} highest` : `Show all ${button.dataset.count} labels`;
+    button.setAttribute("aria-expanded", showsAll);
+  }
 }
 
 function answerBox(title, result, kind) {
@@ -38,18 +74,39 @@ function answerBox(title, result, kind) {
   if (result.unsure) verdict.append(element("span", { className: "unsure" }, "unsure"));
   const shares = Object.entries(result.probabilities).map(([label, share]) => [label, share, percent(share)]);
   return element(
-    "div", { className: `answer ${kind}` }, element("h3", {}, title), verdict, bars("Probability of each label", shares, 1),
+    "div", { className: `answer ${kind}` }, element("h3", {}, title), verdict,
+    ...bars("Probability of each label", shares, 1),
   );
 }
 
-async function errorMessage(response) {
+// Send a request. Where it fails, throw an error with a sentence for the reader of this page.
+async function ask(address, options) {
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch {
+    throw new Error("The server does not answer. It may have been stopped, or the connection is gone.");
+  }
+  if (response.ok) return response;
   const { detail } = await response.json().catch(() => ({}));
-  return detail || `the server answered ${response.status}`;
+  throw new Error(sentence(detail || `the server answered with status ${response.status}`));
+}
+
+// Return the detail of a refusal in the words of this page, which has one text where a request has a list of texts.
+function sentence(detail) {
+  const plain = detail.replace(/^'texts\[0\]'/, "The text").replace(/^texts\[0\]: /, "The text: ").replace(/`/g, '"');
+  return `${plain[0].toUpperCase()}${plain.slice(1)}.`.replace(/[.]{2}$/, ".");
 }
 
 function showError(id, message) {
   $(id).textContent = message;
   $(id).hidden = !message;
+  if (message) bringIntoView($(id));
+}
+
+function bringIntoView(target) {
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  target.scrollIntoView({ behavior, block: "nearest" });
 }
 
 // Classify the text. One request at a time; a text that changes meanwhile is classified next.
@@ -59,7 +116,11 @@ async function classify() {
   outdated = busy;
   if (busy) return;
   busy = true;
-  $("answers").classList.add("stale");
+  const working = setTimeout(() => {
+    $("working").hidden = false;
+    $("answers").classList.add("stale");
+    $("answers-area").setAttribute("aria-busy", "true");
+  }, WORKING_PAUSE);
   try {
     do {
       outdated = false;
@@ -71,7 +132,10 @@ async function classify() {
     showError("fault", error.message);
   } finally {
     busy = false;
+    clearTimeout(working);
+    $("working").hidden = true;
     $("answers").classList.remove("stale");
+    $("answers-area").removeAttribute("aria-busy");
   }
 }
 
@@ -81,16 +145,16 @@ async function showAnswer(text, model) {
     $("said").textContent = "";
     return;
   }
-  const response = await fetch("/v1/classify", {
+  const response = await ask("/v1/classify", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ texts: text, model: model.name, before: model.has_before }),
   });
-  if (!response.ok) throw new Error(await errorMessage(response));
   const [result] = (await response.json()).results;
   const shown = [answerBox(result.before ? "After fine-tuning" : "Answer", result, "after")];
   if (result.before) shown.push(answerBox("Before fine-tuning", result.before, "before"));
   $("answers").replaceChildren(...shown);
+  showAll();
   clearTimeout(speaking);
   speaking = setTimeout(() => {
     const unsure = result.unsure ? ", unsure" : "";
@@ -112,30 +176,74 @@ async function* lines(response) {
   }
 }
 
+function showProgress(label, done, total) {
+  $("bar-label").textContent = label;
+  // Without a value, the bar shows that something goes on.
+  if (total) Object.assign($("bar"), { max: total, value: done });
+  else $("bar").removeAttribute("value");
+  if ($("table-progress").hidden) {
+    $("table-progress").hidden = false;
+    bringIntoView($("table-progress"));
+  }
+}
+
+// Ask the server for the columns of the chosen file, and offer them.
+async function readColumns() {
+  const [file] = $("file").files;
+  table = undefined;
+  $("table-found").hidden = true;
+  showError("table-fault", "");
+  $("column").disabled = true;
+  if (!file) return;
+  $("column").replaceChildren(element("option", { value: "" }, "Reading the columns"));
+  const found = await columnsOf(file).catch((error) => error);
+  if (file !== $("file").files[0]) return; // another file was chosen meanwhile
+  if (found instanceof Error) {
+    $("column").replaceChildren(element("option", { value: "" }, "Choose another file"));
+    showError("table-fault", found.message);
+    return;
+  }
+  table = found;
+  const names = found.columns.length ? found.columns : [current.text_column];
+  $("column").replaceChildren(
+    element("option", { value: "" }, "Choose a column"),
+    ...names.map((name) => element("option", { value: name }, name)),
+  );
+  $("column").value = names.length === 1 ? names[0] : (found.text_column ?? "");
+  $("column").disabled = false;
+}
+
+async function columnsOf(file) {
+  const most = server.limits.max_table_bytes;
+  if (file.size > most) {
+    throw new Error(`${file.name} has ${number(file.size)} bytes; a table may have at most ${number(most)}. Send it in parts.`);
+  }
+  const query = new URLSearchParams({ name: file.name, model: current.name });
+  return (await ask(`/v1/columns?${query}`, { method: "POST", body: file.slice(0, HEAD_BYTES) })).json();
+}
+
 async function labelTable(event) {
   event.preventDefault();
   const [file] = $("file").files;
-  if (!file) return;
+  if (!file || !table) return;
   $("start").disabled = true;
   $("table-found").hidden = true;
   showError("table-fault", "");
+  showProgress("Sending the table");
   try {
-    const query = new URLSearchParams({ name: file.name, model: current.name });
-    if ($("column").value.trim()) query.set("column", $("column").value.trim());
-    const response = await fetch(`/v1/table?${query}`, { method: "POST", body: file });
-    if (!response.ok) throw new Error(await errorMessage(response));
-    $("table-progress").hidden = false;
+    const query = new URLSearchParams({
+      name: file.name, model: current.name, column: $("column").value, prefix: table.prefix,
+    });
+    const response = await ask(`/v1/table?${query}`, { method: "POST", body: file });
     const pieces = [];
     let last;
     for await (const line of lines(response)) {
       last = JSON.parse(line);
       pieces.push(last.table);
-      $("bar").max = last.total || 1;
-      $("bar").value = last.done;
-      $("bar-label").textContent = `Labelling: ${last.done} of ${last.total} rows`;
+      showProgress(`${number(last.done)} of ${number(last.total)} rows labelled`, last.done, last.total);
     }
-    if (last?.error) throw new Error(`${last.error}; ${last.done} of ${last.total} rows were labelled`);
-    if (!last || last.done < last.total) throw new Error("the response ended before the whole table was labelled; try again");
+    if (last?.error) throw new Error(`${sentence(last.error)} ${number(last.done)} of ${number(last.total)} rows were labelled.`);
+    if (!last || last.done < last.total) throw new Error("The response ended before the whole table was labelled. Try again.");
     showTable(file, pieces, last);
   } catch (error) {
     showError("table-fault", error.message);
@@ -147,33 +255,38 @@ async function labelTable(event) {
 
 function showTable(file, pieces, last) {
   const counts = Object.entries(last.labels).map(([label, count]) => [
-    label, count, last.done ? `${count} (${percent(count / last.done)})` : "0",
+    label, count, last.done ? `${number(count)} (${percent(count / last.done)})` : "0",
   ]);
   const most = Math.max(...counts.map(([, count]) => count), 1);
-  $("table-chart").replaceChildren(bars("Rows of each label", counts, most));
-  const parts = [`${last.done} ${last.done === 1 ? "row" : "rows"} labelled`];
-  if (last.unsure) parts.push(`${last.unsure} of them unsure`);
-  if (last.bad) parts.push(`${last.bad} could not be read; the column "error" gives the reason`);
-  $("table-said").textContent = `${parts.join(", ")}.`;
+  $("table-chart").replaceChildren(...bars("Rows of each label", counts, most));
+  showAll();
+  const parts = [`${number(last.done)} ${last.done === 1 ? "row" : "rows"} labelled`];
+  if (last.unsure) parts.push(`${number(last.unsure)} of them unsure`);
+  if (last.bad) parts.push(`${number(last.bad)} could not be read; the column "${table.prefix}error" gives the reason`);
+  const renamed = table.prefix ? ` The table has a column of such a name already, so the labels are in "${table.prefix}label".` : "";
+  $("table-said").textContent = `${parts.join(", ")}.${renamed}`;
   const [, stem, ending] = file.name.match(/^(.*?)(\.[^.]*)?$/);
   URL.revokeObjectURL($("download").href);
   $("download").href = URL.createObjectURL(new Blob(pieces, { type: "text/plain;charset=utf-8" }));
   $("download").download = `${stem}-labelled${ending || ""}`;
   $("table-found").hidden = false;
+  bringIntoView($("table-found"));
 }
 
 function showPressedExample() {
   for (const button of $("examples").children) button.setAttribute("aria-pressed", button.textContent === $("text").value);
 }
 
-function tryExample(text) {
+async function tryExample(text) {
   $("text").value = text;
-  classify();
+  await classify();
+  bringIntoView($("answers"));
 }
 
 // Show the examples of a classifier. A text that somebody has typed stays; otherwise the first example is classified.
 function showExamples({ examples }, former) {
   const typed = $("text").value.trim() && !former?.examples.includes($("text").value);
+  $("examples-note").hidden = !examples.length;
   $("examples").replaceChildren(
     ...examples.map((text) => {
       const button = element("button", { type: "button", className: "example", title: text }, text);
@@ -181,11 +294,16 @@ function showExamples({ examples }, former) {
       return button;
     }),
   );
-  if (!typed && examples.length) {
-    $("text").value = examples[0];
-    // Selected, so that typing replaces the example.
-    $("text").select();
-  }
+  if (typed) return;
+  $("text").value = examples[0] ?? "";
+  // Selected, so that typing replaces the example.
+  $("text").select();
+}
+
+function describe({ description, base_model, method, labels }) {
+  const tuned = base_model ? `${method} on ${base_model}. ` : "";
+  const shown = labels.length > 12 ? `${labels.slice(0, 10).join(", ")} and ${labels.length - 10} more` : labels.join(", ");
+  return `${description ? `${description}. ` : ""}${tuned}Labels: ${shown}.`;
 }
 
 function choose(name) {
@@ -193,9 +311,7 @@ function choose(name) {
   current = server.models.find((model) => model.name === name);
   document.title = `${current.name}: whinchat`;
   $("name").textContent = current.name;
-  const tuned = current.base_model ? `${current.method} on ${current.base_model}. ` : "";
-  $("about").textContent = `${current.description ? `${current.description}. ` : ""}${tuned}Labels: ${current.labels.join(", ")}.`;
-  $("column").placeholder = current.text_column;
+  $("about").textContent = describe(current);
   const pages = [["Model card", current.card], ["Report", current.report]].filter(([, address]) => address);
   $("run-links").replaceChildren(
     ...pages.flatMap(([title, href], at) => [at ? " · " : "", element("a", { href }, title)]),
@@ -204,10 +320,11 @@ function choose(name) {
     ...current.figures.map(({ url, alt }) => element("figure", {}, element("img", { src: url, alt, loading: "lazy" }))),
   );
   $("run").hidden = !pages.length && !current.figures.length;
-  const body = JSON.stringify({ texts: ["what a lovely day", "meh"], model: current.name });
-  $("curl").textContent = `curl -s ${location.origin}/v1/classify --json '${body}'`;
+  const body = JSON.stringify({ texts: [current.examples[0] ?? "what a lovely day"], model: current.name });
+  $("curl").textContent = `curl -s ${location.origin}/v1/classify --json '${body.replaceAll("'", "'\\''")}'`;
   showExamples(current, former);
   classify();
+  if (former) readColumns();
 }
 
 function listen() {
@@ -216,6 +333,7 @@ function listen() {
     timer = setTimeout(classify, TYPING_PAUSE);
   });
   $("model").addEventListener("change", () => choose($("model").value));
+  $("file").addEventListener("change", readColumns);
   $("table-form").addEventListener("submit", labelTable);
   const drop = $("drop");
   for (const kind of ["dragover", "dragleave", "drop"]) {
@@ -224,16 +342,14 @@ function listen() {
       drop.classList.toggle("over", kind === "dragover");
       if (kind === "drop" && event.dataTransfer.files.length) {
         $("file").files = event.dataTransfer.files;
-        $("table-form").requestSubmit();
+        readColumns();
       }
     });
   }
 }
 
 async function start() {
-  const response = await fetch("/v1/model");
-  if (!response.ok) throw new Error(await errorMessage(response));
-  server = await response.json();
+  server = await (await ask("/v1/model")).json();
   $("model").append(...server.models.map(({ name }) => element("option", { value: name }, name)));
   $("choice").hidden = server.models.length < 2;
   $("text").maxLength = server.limits.max_chars;
