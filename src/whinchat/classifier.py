@@ -22,7 +22,8 @@ from whinchat.data.dataset import Corpus, DataReport, Split
 from whinchat.data.estimator_input import ClassLabels, InputError, class_labels, plain_texts, row_weights
 from whinchat.data.splits import carve_splits
 from whinchat.errors import RecipeError
-from whinchat.evaluation.calibration import CALIBRATION_FILE, Calibrator
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from tests.helpers import tiny_models
 from tests.helpers.exports import TEXTS, predictor_of, texts_file
 from whinchat.errors import ModelError
-from whinchat.export import onnx
+from whinchat.export import export_registry, onnx
 from whinchat.export.export_run import export_run
 from whinchat.export.exporter import ClassifierOutline
 from whinchat.inference.predictor import Predictor
@@ -44,7 +44,7 @@ def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) ->
 
 
 def test_what_is_missing_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(export_registry, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(ModelError, match=r"onnx: needs onnxruntime; pip install 'whinchat\[onnx\]'"):
         export_run(trained, "onnx", tmp_path / "out", data=texts_file(tmp_path))
     assert not (tmp_path / "out").exists()

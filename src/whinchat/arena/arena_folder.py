@@ -52,6 +52,15 @@ class ArenaFolder:
     def _not_an_arena(self) -> RunError:
         return RunError(f"{self.path}: exists and is not an arena's folder; choose another with --out")
 
+    def require_own(self) -> None:
+        """Check that the folder holds an arena, or nothing.
+
+        Raises:
+            RunError: the folder holds something else.
+        """
+        if holds_files(self.path) and not self.spec.is_file():
+            raise self._not_an_arena()
+
     def open(self, spec: ArenaSpec) -> None:
         """Make the folder, or go on with the arena that it holds.
 
@@ -59,8 +68,7 @@ class ArenaFolder:
             RunError: the folder holds something else.
             OutputError: the folder cannot be written.
         """
-        if holds_files(self.path) and not self.spec.is_file():
-            raise self._not_an_arena()
+        self.require_own()
         with writing(self.path):
             for folder in ("cells", "logs"):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)

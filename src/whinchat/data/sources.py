@@ -66,6 +66,16 @@ def load_split(recipe: Recipe) -> Split:
     return replace(next(iter(splits.values())), name=data.source)
 
 
+def require_row(train: Split, row: int) -> None:
+    """Check that ``train`` has the row ``row``, counted from 0.
+
+    Raises:
+        DataError: it has not; the message names the option of the command line.
+    """
+    if row >= len(train):
+        raise DataError(f"--row {row}: the training split has {len(train)} rows, numbered from 0")
+
+
 def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
     """Return, for each row of ``train`` from ``load_corpus``, its index in the train split of the source.
 

@@ -22,13 +22,13 @@ from scipy.special import log_softmax
 
 from whinchat.checksums import replace_checked_file
 from whinchat.errors import ModelError
+from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.metrics import macro_f1_of_rows, paired_gain
 from whinchat.evaluation.results import DecisionTest
 from whinchat.recipe.schema import EvaluateConfig, MetricName
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-CALIBRATION_FILE = "calibration.json"
 # Bounds of the temperature; a model that needs a temperature beyond them has another problem.
 _COLDEST, _HOTTEST = 0.05, 20.0
 _TAUS = np.linspace(0, 1, 21)

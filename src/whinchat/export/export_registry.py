@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from whinchat.errors import RunError, nearest
+from whinchat.errors import ModelError, RunError, nearest
 
 if TYPE_CHECKING:  # the exporters load torch and transformers
     from whinchat.export.exporter import Exporter
 
+PROOF_FILE = "proof.json"
 # Share of labels that may differ: in bfloat16, sums in another order round to other values.
 DEFAULT_TOLERANCE = 0.02
+# Packages that a format needs beyond the core installation.
+EXTRA_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 # The exporter of each format, or the module that holds it as EXPORTER and is imported when the format is asked for.
 _exporters: dict[str, Exporter | str] = {
     "merged": "whinchat.export.merged",
@@ -42,15 +46,23 @@ def unregister_export(name: str) -> None:
     del _exporters[name]
 
 
-def find_exporter(name: str) -> Exporter:
-    """Return the exporter of the format ``name``.
+def require_format(name: str) -> None:
+    """Check that there is a format ``name``, and that its packages are installed; its exporter is not imported.
 
     Raises:
         RunError: there is no such format.
+        ModelError: a package is missing.
     """
     if name not in _exporters:
         choices = ", ".join(_exporters)
         raise RunError(f"export: there is no format {name!r}; choose from {choices}{nearest(name, _exporters)}")
+    if missing := [package for package in EXTRA_PACKAGES.get(name, ()) if find_spec(package) is None]:
+        raise ModelError(f"{name}: needs {', '.join(missing)}; pip install 'whinchat[{name}]'")
+
+
+def find_exporter(name: str) -> Exporter:
+    """Return the exporter of the format ``name``. Raises as ``require_format`` does."""
+    require_format(name)
     entry = _exporters[name]
     exporter: Exporter = import_module(entry).EXPORTER if isinstance(entry, str) else entry
     return exporter

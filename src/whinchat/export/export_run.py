@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError, WhinchatError
-from whinchat.export.export_registry import DEFAULT_TOLERANCE, find_exporter
+from whinchat.export.export_registry import DEFAULT_TOLERANCE, PROOF_FILE, find_exporter
 from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, ExportProof
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import readable_texts
@@ -27,7 +27,6 @@ from whinchat.storage.locking import lock_output
 
 # Most texts that an export is proved on, and most further texts that an exporter may fit something on.
 PROOF_ROWS, MORE_ROWS = 500, 500
-PROOF_FILE = "proof.json"
 
 
 def export_run(

@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from whinchat.errors import ModelError
-from whinchat.export.exporter import ClassifierOutline, ExportJob, FileProof
+from whinchat.export.exporter import ExportJob, FileProof
 from whinchat.export.sequence_classifier import SequenceClassifierExporter, write_sequence_classifier
 from whinchat.progress import track
 
@@ -37,12 +36,6 @@ class OnnxExporter(SequenceClassifierExporter):
     """Writes the classification folder in float32, and its weights as an ONNX graph."""
 
     name = "onnx"
-
-    def check(self, outline: ClassifierOutline) -> None:
-        """Raise ModelError if a package is missing, or if a label is answered with several tokens."""
-        if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-            raise ModelError(f"onnx: needs {', '.join(missing)}; pip install 'whinchat[onnx]'")
-        super().check(outline)
 
     def write(self, job: ExportJob) -> None:
         """Write the folder, then replace its weights by the graph."""

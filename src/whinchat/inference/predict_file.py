@@ -1,18 +1,22 @@
 """Label tables of any size: ``predict_file`` in one call, in this process or through Ray."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import DataError
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import LabelCounts
 from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, finish_job, open_job, plan_jobs, predict_part
-from whinchat.inference.predictor import Predictor
 from whinchat.inference.ray import predict_on_ray
 from whinchat.progress import Progress, progress
 from whinchat.storage.locking import lock_output
+
+if TYPE_CHECKING:
+    from whinchat.inference.predictor import Predictor
 
 
 def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most have a default
@@ -75,6 +79,9 @@ def predict_in_process(run: Path) -> PartWorker:
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:
         if not loaded:
+            # Loads torch: only after everything has been checked that needs no model.
+            from whinchat.inference.predictor import Predictor
+
             loaded.append(Predictor.load(run))
         for location in locations:
             predict_part(loaded[0], job, table, location, bar)

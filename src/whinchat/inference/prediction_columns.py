@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import open_table
-from whinchat.inference.predictor import Predictions
-from whinchat.prompts.template import PromptTemplate
+
+if TYPE_CHECKING:  # both load torch, and a table is checked before that
+    from whinchat.inference.predictor import Predictions
+    from whinchat.prompts.template import PromptTemplate
 
 # Decimal digits of a probability in a file; finer differences are rounding errors of the model.
 _DIGITS = 6

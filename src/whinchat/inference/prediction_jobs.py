@@ -5,13 +5,15 @@ table is the same, byte for byte, whichever process wrote which part. One proces
 the caller of these functions holds ``lock_output`` of the table.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from whinchat.checksums import file_sha256
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
@@ -26,11 +28,13 @@ from whinchat.inference.prediction_columns import (
     readable_texts,
     with_prompt_faults,
 )
-from whinchat.inference.predictor import Predictor
 from whinchat.output_files import publish, replace_file, require_writable, sweep_drafts, writing
 from whinchat.progress import Progress
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import find_classifier
+
+if TYPE_CHECKING:  # loads torch, and a job is planned before that
+    from whinchat.inference.predictor import Predictor
 
 T = TypeVar("T")
 

@@ -1,19 +1,24 @@
 """Label the parts of a table in several processes, on one machine or many, through Ray Data."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whinchat import errors
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import RunError, WhinchatError
 from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, predict_part
-from whinchat.inference.predictor import Predictor
 from whinchat.progress import Progress
+
+if TYPE_CHECKING:
+    from whinchat.inference.predictor import Predictor
 
 
 class RayPartWorker:
@@ -33,6 +38,9 @@ class RayPartWorker:
             location = BlockLocation(int(number), tuple(map(int, start)), int(rows))
             try:
                 if self._loaded is None:
+                    # Loads torch, which the process that checks the tables and distributes the parts does not need.
+                    from whinchat.inference.predictor import Predictor
+
                     path, column = Path(self._job.source), self._job.column
                     table = self._table_format(path, column, escape_formulas=self._job.safe_csv)
                     self._loaded = Predictor.load(Path(self._run)), table
@@ -69,12 +77,12 @@ def predict_on_ray(run: Path, workers: int | None = None) -> PartWorker:
     Raises:
         RunError: Ray is not installed. The worker raises the same error where a process of Ray dies.
     """
-    try:
-        import ray  # an optional extra
-    except ImportError:
-        raise RunError("--engine ray: Ray is not installed; pip install 'whinchat[ray]'") from None
+    if find_spec("ray") is None:
+        raise RunError("--engine ray: Ray is not installed; pip install 'whinchat[ray]'")
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:
+        import ray  # an optional extra, and only now are all tables known to be good
+
         if not ray.is_initialized():
             start_ray()
         ray.data.DataContext.get_current().enable_progress_bars = False

@@ -30,6 +30,7 @@ from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
+from whinchat.models.requirements import local_model_folder
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
@@ -82,19 +83,12 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
         entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))
         folder = package_folder(name)
         return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
-    if (local := Path(name).expanduser()).is_dir():
-        if not (local / "config.json").is_file():
-            raise ModelError(f"{local}: no config.json, so this is no model folder; save one with save_pretrained")
+    if (local := local_model_folder(name)) is not None:
         try:
             read_json_object(local / "config.json")
         except JsonFileError as error:
             raise ModelError(f"{name}: config.json cannot be loaded: {error}") from error
         return ModelSource(name, str(local), None, _folder_digest(local), None, None)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"backbone.model: {name} is neither a folder nor OWNER/NAME on the hub; "
-            "offline, package:smollm2-135m-instruct works everywhere"
-        )
     return _find_on_hub(name, backbone.revision)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from whinchat.errors import ModelError
+from whinchat.models.requirements import missing_bitsandbytes
 
 # Elements quantized at a time. Below 32,768 elements torch uses one thread, which is wanted here: on busy cores,
 # waiting for a second thread took 15 times as long as these short operations themselves.
@@ -40,10 +40,7 @@ def require_bitsandbytes() -> Any:
         from bitsandbytes import functional
     except (ImportError, OSError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"backbone.load_in: nf4 needs the package bitsandbytes, which cannot be imported ({reason}); "
-            "`pip install 'whinchat[nf4]'`, or set backbone.load_in=auto"
-        ) from error
+        raise missing_bitsandbytes(f"cannot be imported ({reason})") from error
     return functional
 
 

@@ -3,14 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from whinchat.data.sources import load_corpus
-from whinchat.errors import RunError
-from whinchat.evaluation.calibration import CALIBRATION_FILE
+from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.inference.predictor import load_engine
 from whinchat.output_files import require_writable
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
-from whinchat.recipe.loader import load_recipe, write_recipe
+from whinchat.pipelines.stored_runs import calibration_rows
+from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import MetricName
 from whinchat.report.write import write_report_files
 from whinchat.storage.folder_update import update_folder
@@ -45,20 +44,8 @@ def calibrate_run(run: str | Path, metric: MetricName | None = None, wanted_accu
 
 def _calibrate(folder: RunFolder, metric: MetricName | None, wanted_accuracy: float | None) -> RunRecord:
     """Calibrate the run in ``folder``, which this process holds."""
-    path, record = folder.path, folder.read()
-    overrides = [f"evaluate.metric={metric}"] if metric else []
-    if wanted_accuracy is not None:
-        overrides.append(f"evaluate.wanted_accuracy={wanted_accuracy or 'null'}")
-    recipe = load_recipe(str(folder.recipe), overrides)
-    corpus = load_corpus(recipe)
-    if corpus.validation is None:
-        raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
-    split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    if split.fingerprint() != record.after.split_fingerprint:
-        raise RunError(
-            f"{path}: {recipe.data.source} has changed since this run was evaluated; restore the earlier data, or run "
-            "again with --overwrite"
-        )
+    path = folder.path
+    record, recipe, corpus, split = calibration_rows(folder, metric, wanted_accuracy)
     _, engine = load_engine(path)
     after = EvaluationOutcome(record.after, read_predictions(folder.predictions).after)
     calibrator, reliability = calibrate_and_analyze(recipe, corpus, engine, split, after)

@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from whinchat.errors import OutputError, RunError
+from whinchat.errors import OutputError
 from whinchat.output_files import sweep_drafts
+from whinchat.pipelines.stored_runs import runs_by_name
 from whinchat.report.comparison import compare_records
 from whinchat.report.figures.run_figures import write_comparison_figure
 from whinchat.report.published_figures import public_name
@@ -33,9 +34,7 @@ def compare_runs(
         RunError: no run is named, a run is named twice, a run is not finished, or another process writes into it.
         OutputError: the figure or a card cannot be written.
     """
-    folders = _folders_by_name([Path(run) for run in runs])
-    if len(folders) < len(runs):
-        raise RunError("compare: the same run is named twice; name each run once")
+    folders = runs_by_name(runs)
     with ExitStack() as held:
         update_cards = update_cards and len(runs) > 1
         if update_cards:
@@ -87,10 +86,3 @@ def _numbered(names: Sequence[str]) -> list[str]:
     """The names, the second and later of equal ones with a number."""
     counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
     return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
-
-
-def _folders_by_name(paths: Sequence[Path]) -> dict[str, RunFolder]:
-    """Return the run folders by their names, or by their whole paths where two folders share a name."""
-    names = [path.resolve().name for path in paths]
-    pairs = zip(names, paths, strict=True)
-    return {str(path) if names.count(name) > 1 else name: RunFolder(path) for name, path in pairs}

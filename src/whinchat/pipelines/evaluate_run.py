@@ -7,23 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from whinchat.data.dataset import Split
-from whinchat.data.sources import load_corpus, load_split
-from whinchat.errors import RecipeError
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictor
-from whinchat.recipe.loader import load_recipe
-from whinchat.recipe.schema import DataConfig, Recipe
+from whinchat.pipelines.stored_runs import evaluated_rows
 from whinchat.storage.json_records import to_json
 from whinchat.storage.run_folder import RunFolder
-
-# Keys that take effect when the calibrator is fitted, not when a run is evaluated.
-_CALIBRATION_KEYS = {
-    f"evaluate.{key}" for key in ("metric", "wanted_accuracy", "slices", "stress_edits", "stress_rows")
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
         HubError: the classifier cannot be fetched from the hub.
     """
     path = fetch_classifier(run)
-    recipe, split = _recipe_and_split(path, source, overrides)
+    recipe, split = evaluated_rows(path, source, overrides)
     folder = RunFolder(path)
     # What `whinchat train` made can be measured; it has answers of its own, though no calibrated ones.
     unfinished = not folder.is_model and not folder.manifest.is_file() and folder.adapter.is_dir()
@@ -79,30 +70,3 @@ def evaluate_run(run: str | Path, source: str | None = None, overrides: Sequence
     calibrated = compute_metrics("calibrated", labels, expected, answers, settings, scores=scores)
     # The calibrator of a run is fitted on the run's own validation split.
     return RunEvaluation(outcome.evaluation, calibrated, in_sample=source is None and split.name == "validation")
-
-
-def _recipe_and_split(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
-    """Return the recipe that the evaluation follows, and the split to evaluate."""
-    override_of = {override.partition("=")[0].strip(): override for override in overrides}
-    for key, override in override_of.items():
-        if not key.startswith(("data.", "evaluate.")):
-            raise RecipeError(
-                f"--set {override}: an evaluation takes data.* and evaluate.* only; other keys take effect in training"
-            )
-        if key in _CALIBRATION_KEYS:
-            raise RecipeError(
-                f"--set {override}: takes effect in calibration; `whinchat calibrate {path}` calibrates the run again"
-            )
-    folder = RunFolder(path)
-    folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
-    recipe = load_recipe(str(folder.recipe), overrides)
-    if source is None:
-        return recipe, load_corpus(recipe).split(recipe.evaluate.split)
-    # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.
-    changed = {key.split(".")[1] for key in override_of if key.startswith("data.")}
-    data = {key: getattr(recipe.data, key) for key in changed}
-    rows = recipe.evaluate.rows if "evaluate.rows" in override_of else None
-    evaluate_config = recipe.evaluate.model_copy(update={"rows": rows})
-    data_config = DataConfig.model_validate(data | {"source": source})
-    recipe = recipe.model_copy(update={"data": data_config, "evaluate": evaluate_config})
-    return recipe, load_split(recipe)

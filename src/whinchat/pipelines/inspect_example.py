@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError
+from whinchat.data.sources import load_corpus, require_row
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.json_records import to_json
@@ -55,8 +54,7 @@ def inspect_example(recipe: Recipe, row: int = 0) -> InspectedExample:
         PromptError: the prompt cannot be built.
     """
     train = load_corpus(recipe).train
-    if row >= len(train):
-        raise DataError(f"--row {row}: the training split has {len(train)} rows, numbered from 0")
+    require_row(train, row)
     template = load_tokenizer(find_model(recipe.backbone)).template(recipe)
     prompt = template.encode([train.texts[row]])[0]
     label = train.labels[row]

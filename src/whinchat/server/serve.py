@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import cast
 
 import uvicorn
 
-from whinchat.errors import RunError
 from whinchat.server.access_rules import AccessRules
 from whinchat.server.api_schema import Limits
 from whinchat.server.app import create_app
 from whinchat.server.batcher import CHECK_TEXT
 from whinchat.server.http_protocol import LimitedProtocol
 from whinchat.server.served_models import ModelHost, ModelKey
+from whinchat.server.startup import listen
 
 
 def run_server(
@@ -76,19 +75,3 @@ def server_config(app: object, limits: Limits) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=limits.grace_seconds,
     )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on the address, so that an unusable address is found before a model is loaded."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        # Listening from now on: a client that connects as soon as it knows the address is not refused.
-        listening.listen(2048)
-    except OSError as fault:
-        raise RunError(
-            f"{host}:{port}: cannot be listened on ({fault.strerror}); choose another --port or --host"
-        ) from None
-    return listening

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whinchat.errors import RunError
 from whinchat.evaluation.calibration import Calibrator
-from whinchat.hub.client import fetch_classifier
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
-from whinchat.storage.locate import SavedClassifier, find_classifier
+from whinchat.server.startup import find_runs
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,8 @@ class ModelHost:
             RunError: a folder holds no classifier, or the runs have different backbones.
             ModelError: the backbone cannot be loaded, or an adapter does not fit it or was trained on another.
         """
-        paths = {name: fetch_classifier(path) for name, path in runs.items()}
-        saved = {name: find_classifier(path) for name, path in paths.items()}
+        paths, saved = find_runs(runs)
         first = next(iter(saved))
-        for name, classifier in saved.items():
-            if _backbone_key(classifier) != _backbone_key(saved[first]):
-                raise RunError(
-                    f"{paths[name]}: its backbone is not that of {paths[first]}; one server holds one backbone, so "
-                    "start another server for this run"
-                )
         backbone = load_backbone(saved[first].recipe.backbone)
         model: Any = backbone.model
         models: dict[str, ServedModel] = {}
@@ -106,8 +97,3 @@ class ModelHost:
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
         calibrator = Calibrator(model.predictor.recipe.task.labels) if key.before else model.predictor.calibrator
         return Predictions.from_scores(scores, calibrator)
-
-
-def _backbone_key(saved: SavedClassifier) -> Any:
-    """Return what two classifiers must have in common to share weights; each may cut prompts at its own length."""
-    return saved.recipe.backbone.model_copy(update={"max_prompt_tokens": 0}), saved.has_adapter or saved.folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whinchat.checksums import check_files
 from whinchat.errors import RunError
-from whinchat.evaluation.calibration import CALIBRATION_FILE
+from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_update import finish_update
 from whinchat.storage.run_folder import RunFolder

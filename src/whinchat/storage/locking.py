@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -25,22 +26,22 @@ _LOCK_NAME = ".lock"
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is created if it is missing, for this process alone; the lock file is inside.
 
-    A folder that was created for the lock, and is still empty at the end, is removed.
+    Folders that were created for the lock, and are still empty at the end, are removed.
 
     Raises:
         RunError: another process, or another call in this one, holds the folder; the message says which.
         OutputError: the folder cannot be written.
     """
-    is_new = not folder.exists()
+    created = list(takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with _hold(folder / _LOCK_NAME, folder):
             yield
     finally:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):
+            for path in created:
+                path.rmdir()
 
 
 @contextmanager

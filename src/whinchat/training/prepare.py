@@ -6,7 +6,7 @@ from pathlib import Path
 from whinchat.data.checks import whitespace_leak_warning
 from whinchat.data.dataset import Corpus
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, RecipeError
+from whinchat.errors import RecipeError
 from whinchat.models.adapter_targets import plan_adapter
 from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.models.capabilities import check_length
@@ -14,9 +14,9 @@ from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
 from whinchat.training.distributed import idle_gpus_note
-from whinchat.training.launch import world_size
 from whinchat.training.trackers import check_trackers
 from whinchat.training.trainer import training_arguments
+from whinchat.training.training_needs import require_trainable
 
 
 def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
@@ -47,16 +47,7 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
         ModelError: the model cannot be loaded, or the adapter does not fit it.
         PromptError: there is no prompt for a text, or none at all.
     """
-    if recipe.train.eval_steps is not None and corpus.validation is None:
-        raise DataError(
-            f"{recipe.data.source}: has no validation split to score during training; set data.validation_rows to "
-            "take one from train, or train.eval_steps=null"
-        )
-    if (processes := world_size()) > len(corpus.train):
-        raise DataError(
-            f"{recipe.data.source}: has fewer training rows ({len(corpus.train)}) than training processes "
-            f"({processes}); start fewer (accelerate launch --num_processes)"
-        )
+    require_trainable(recipe, corpus)
     check_trackers(recipe.train.report_to)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
     # The adapter is attached after the first evaluation, so whether it fits is found out here.

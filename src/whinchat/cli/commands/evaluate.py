@@ -43,7 +43,10 @@ def evaluate_command(
 
         whinchat evaluate runs/demo --data mine.csv --set data.text_column=body --json
     """
+    from whinchat.cli.early_checks import check_evaluation  # loads the hub's client
+
     with progress_on_stderr():
+        check_evaluation(run_folder, data, overrides or ())
         evaluation = whinchat.evaluate_run(run_folder, data, overrides or ())
     print_result(as_json, evaluation.to_dict(), lambda: print_evaluation(evaluation))
 
@@ -74,7 +77,10 @@ def calibrate_command(
 
         whinchat calibrate runs/demo --wanted-accuracy 0.9
     """
+    from whinchat.cli.early_checks import check_calibration  # loads the hub's client
+
     with progress_on_stderr():
+        check_calibration(run_folder, metric, wanted_accuracy)
         record = whinchat.calibrate_run(run_folder, metric, wanted_accuracy)
     print_result(as_json, to_json(record.reliability), lambda: print_run(record, run_folder))
 
@@ -95,7 +101,11 @@ def compare_command(
 
         whinchat compare runs/smollm2-lora-tweeteval runs/smollm2-dora-tweeteval
     """
-    comparison = whinchat.compare_runs(runs, None if as_json else out_folder, update_cards=cards)
+    from whinchat.cli.early_checks import check_comparison  # loads the hub's client
+
+    figures = None if as_json else out_folder
+    check_comparison(runs, figures)
+    comparison = whinchat.compare_runs(runs, figures, update_cards=cards)
     print_result(as_json, comparison.to_dict(), lambda: print_comparison(comparison, out_folder / "comparison.png"))
 
 
@@ -118,10 +128,14 @@ def review_command(
 
         whinchat review demo --folds 3 --top 50
     """
+    from whinchat.cli.early_checks import check_review  # loads the hub's client
+
     loaded = whinchat.load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / f"{loaded.name}-review"
+    existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
-        review, rows = whinchat.review_run(loaded, path, folds, parse_existing(resume, overwrite))
+        check_review(loaded, path, folds, existing)
+        review, rows = whinchat.review_run(loaded, path, folds, existing)
     content = {"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]}
     print_result(as_json, content, lambda: print_review(review, rows[:top], whinchat.ReviewFolder(path).table))
 
@@ -150,6 +164,8 @@ def arena_command(
 
         whinchat arena tweeteval-small --set data.source=tweets/ --json
     """
+    from whinchat.cli.early_checks import check_arena  # loads the hub's client
+
     if listing:
         print_shipped(whinchat.list_arenas(), as_json)
         return
@@ -162,6 +178,7 @@ def arena_command(
 
     notify = partial(err.print, soft_wrap=True, markup=False)
     with progress_on_stderr():
+        check_arena(loaded, folder, show=show)
         if show:
             results = whinchat.summarize_arena(loaded, folder)
         else:

@@ -51,6 +51,7 @@ def report_command(
     """
     folder = whinchat.RunFolder(run_folder)
     if rewrite or not folder.report.is_file():
+        folder.read()  # an unfinished run is refused before matplotlib is loaded
         whinchat.rebuild_report(run_folder)
     if as_json:
         emit_json({"report": str(folder.report), "card": str(folder.card)})
@@ -71,7 +72,11 @@ def inspect_command(
 
         whinchat inspect demo --row 3
     """
-    example = whinchat.inspect_example(whinchat.load_recipe(recipe, overrides or ()), row)
+    from whinchat.cli.early_checks import check_example  # loads the hub's client
+
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    check_example(loaded, row)
+    example = whinchat.inspect_example(loaded, row)
     print_result(as_json, example.to_dict(), lambda: print_example(example))
 
 
@@ -92,7 +97,10 @@ def doctor_command(
 
         whinchat doctor Qwen/Qwen3-0.6B
     """
+    from whinchat.cli.early_checks import check_model  # loads the hub's client
+
     if model is not None:
+        check_model(model)
         examined = whinchat.inspect_model(model)
         print_result(as_json, examined.to_dict(), lambda: print_model(examined))
         return

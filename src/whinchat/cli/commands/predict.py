@@ -63,6 +63,9 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     command continues where it was stopped. With `--engine ray` (`pip install 'whinchat[ray]'`) several processes share
     the work, on this machine or on the cluster that RAY_ADDRESS names; the output is the same, byte for byte.
     """
+    from whinchat.cli.early_checks import check_classifier  # loads the hub's client
+
+    check_classifier(run_folder)
     if output is None:
         if texts and texts != ["-"]:
             _check_for_files(texts)
@@ -153,6 +156,8 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     With the default --host, only this machine can reach the server. With a key, requests need the header
     `Authorization: Bearer KEY`, and a browser asks for the key as a password; `/health` and `/ready` stay open.
     """
+    from whinchat.cli.early_checks import check_server  # loads the hub's client
+
     limits = whinchat.Limits(
         max_chars=max_chars,
         max_texts=max_texts,
@@ -165,8 +170,10 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     def print_address(address: str) -> None:
         print_result(as_json, {"address": address}, lambda: print_line(f"{address}  (press Ctrl-C to stop)"))
 
+    named = parse_run_names(runs)
+    check_server(named, host, port)
     whinchat.run_server(
-        parse_run_names(runs),
+        named,
         host,
         port,
         limits,

@@ -59,10 +59,13 @@ def export_command(
     The export labels up to 500 texts. `proof.json` says how many labels and how much the probabilities differ from the
     classifier's own. If more labels differ than --tolerance allows, the export fails and leaves no folder.
     """
+    from whinchat.cli.early_checks import check_export  # loads the hub's client
+
     # Not RUN's own name alone: a folder called OWNER/NAME would be taken for the repository from then on.
     default = run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}")
     folder = out_folder or default
     with progress_on_stderr():
+        check_export(run_folder, kind, folder, data)
         proof = whinchat.export_run(run_folder, kind, folder, data=data, tolerance=tolerance)
     print_result(as_json, {"out": str(folder), **asdict(proof)}, lambda: print_export(proof, folder))
 
@@ -96,6 +99,7 @@ def push_command(
     of your folders are not uploaded. A run with a bad result, of which `whinchat run` warns, is pushed only after a
     confirmation. If the hub rejects the card, nothing is pushed. Log in with `hf auth login`, or set HF_TOKEN.
     """
+    from whinchat.cli.early_checks import check_push  # loads the hub's client
 
     def push(accept_bad_result: bool) -> whinchat.PushResult:
         with progress_on_stderr():
@@ -108,6 +112,7 @@ def push_command(
                 accept_bad_result=accept_bad_result,
             )
 
+    check_push(run_folder, repo_id, dry_run=dry_run)
     try:
         result = push(accept_bad_result=yes)
     except BadResultError as fault:

@@ -37,10 +37,14 @@ def run_command(
 
         whinchat run smollm2-lora-tweeteval --set data.source=tweets/ --set data.train_rows=10000
     """
+    from whinchat.cli.early_checks import check_run  # loads the hub's client
+
     loaded = whinchat.load_recipe(recipe, overrides or ())
     folder = out_folder or Path("runs") / loaded.name
+    existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
-        record = whinchat.run(loaded, folder, parse_existing(resume, overwrite))
+        check_run(loaded, folder, existing)
+        record = whinchat.run(loaded, folder, existing)
     content = {
         "run": str(folder),
         "before": to_json(record.before),
@@ -70,10 +74,14 @@ def train_command(
 
         accelerate launch --multi_gpu --num_processes 2 -m whinchat train demo --out runs/quick
     """
+    from whinchat.cli.early_checks import check_run  # loads the hub's client
+
     loaded = whinchat.load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / loaded.name
+    existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
-        folder, training = whinchat.train_run(loaded, path, parse_existing(resume, overwrite))
+        check_run(loaded, path, existing, evaluates=False)
+        folder, training = whinchat.train_run(loaded, path, existing)
     content = {"run": str(path), "adapter": str(folder.adapter), "steps": training.steps}
     print_result(as_json, content, lambda: print_line(f"Trained {training.steps} steps; adapter in {folder.adapter}"))
 

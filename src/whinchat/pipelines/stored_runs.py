@@ -1,0 +1,85 @@
+"""What evaluation, calibration and comparison read of finished runs and their data, without loading torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from whinchat.data.dataset import Corpus, Split
+from whinchat.data.sources import load_corpus, load_split
+from whinchat.errors import RecipeError, RunError
+from whinchat.recipe.loader import load_recipe
+from whinchat.recipe.schema import DataConfig, MetricName, Recipe
+from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
+
+# Keys that take effect when the calibrator is fitted, not when a run is evaluated.
+_CALIBRATION_KEYS = {
+    f"evaluate.{key}" for key in ("metric", "wanted_accuracy", "slices", "stress_edits", "stress_rows")
+}
+
+
+def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> tuple[Recipe, Split]:
+    """Return the recipe that an evaluation of the classifier in ``path`` follows, and the rows to evaluate.
+
+    ``source`` and ``overrides`` are those of ``evaluate_run``, as are the errors.
+    """
+    override_of = {override.partition("=")[0].strip(): override for override in overrides}
+    for key, override in override_of.items():
+        if not key.startswith(("data.", "evaluate.")):
+            raise RecipeError(
+                f"--set {override}: an evaluation takes data.* and evaluate.* only; other keys take effect in training"
+            )
+        if key in _CALIBRATION_KEYS:
+            raise RecipeError(
+                f"--set {override}: takes effect in calibration; `whinchat calibrate {path}` calibrates the run again"
+            )
+    folder = RunFolder(path)
+    folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
+    recipe = load_recipe(str(folder.recipe), overrides)
+    if source is None:
+        return recipe, load_corpus(recipe).split(recipe.evaluate.split)
+    # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.
+    changed = {key.split(".")[1] for key in override_of if key.startswith("data.")}
+    data = {key: getattr(recipe.data, key) for key in changed}
+    rows = recipe.evaluate.rows if "evaluate.rows" in override_of else None
+    evaluate_config = recipe.evaluate.model_copy(update={"rows": rows})
+    data_config = DataConfig.model_validate(data | {"source": source})
+    recipe = recipe.model_copy(update={"data": data_config, "evaluate": evaluate_config})
+    return recipe, load_split(recipe)
+
+
+def calibration_rows(
+    folder: RunFolder, metric: MetricName | None, wanted_accuracy: float | None
+) -> tuple[RunRecord, Recipe, Corpus, Split]:
+    """Return the record of the run in ``folder``, its recipe with the new settings, its data and the evaluated split.
+
+    ``metric`` and ``wanted_accuracy`` are those of ``calibrate_run``, as are the errors.
+    """
+    path, record = folder.path, folder.read()
+    overrides = [f"evaluate.metric={metric}"] if metric else []
+    if wanted_accuracy is not None:
+        overrides.append(f"evaluate.wanted_accuracy={wanted_accuracy or 'null'}")
+    recipe = load_recipe(str(folder.recipe), overrides)
+    corpus = load_corpus(recipe)
+    if corpus.validation is None:
+        raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
+    split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    if split.fingerprint() != record.after.split_fingerprint:
+        raise RunError(
+            f"{path}: {recipe.data.source} has changed since this run was evaluated; restore the earlier data, or run "
+            "again with --overwrite"
+        )
+    return record, recipe, corpus, split
+
+
+def runs_by_name(runs: Sequence[str | Path]) -> dict[str, RunFolder]:
+    """Return the run folders by their names, or by their whole paths where two folders share a name.
+
+    Raises:
+        RunError: a run is named twice.
+    """
+    paths = [Path(run) for run in runs]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise RunError("compare: the same run is named twice; name each run once")
+    names = [path.resolve().name for path in paths]
+    pairs = zip(names, paths, strict=True)
+    return {str(path) if names.count(name) > 1 else name: RunFolder(path) for name, path in pairs}
