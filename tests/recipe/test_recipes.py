@@ -348,6 +348,45 @@ def test_labels_of_many_scripts(small: Path) -> None:
     assert recipe.task.labels == labels
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "task.language=english",
+            "task.language: is no language code, so the hub would refuse the model card; write an ISO 639 code in "
+            "small letters, such as en or de, or multilingual; found 'english'",
+        ),
+        (
+            "publish.license=apache2",
+            "publish.license: is no license id of the hub; did you mean apache-2.0? for another license set other, and "
+            "publish.license_name; found 'apache2'",
+        ),
+        ("publish.license=other", "publish.license_name: the hub wants a name with license: other; name the license"),
+        (
+            "publish.license_link=x",
+            "publish.license_link: the hub reads it with license: other only; set license: other, or remove it",
+        ),
+        (
+            "publish.datasets=[https://x]",
+            "publish.datasets.0: is no name of a data set on the hub; write OWNER/NAME; found 'https://x'",
+        ),
+    ],
+)
+def test_the_hub_takes_the_metadata_of_the_card(small: Path, override: str, message: str) -> None:
+    assert faults(small, override) == [f"{small}: {message}"]
+
+
+@pytest.mark.parametrize("language", ["de", "gsw", "multilingual"])
+def test_languages_that_the_hub_knows(small: Path, language: str) -> None:
+    assert load_recipe(str(small), [f"task.language={language}"]).task.language == language
+
+
+def test_clean_samples_need_a_list_of_the_language(small: Path) -> None:
+    (message,) = faults(small, "publish.samples=clean", "task.language=sw")
+    assert message.startswith(f"{small}: publish.samples: clean has no list of profanity for task.language sw; lists:")
+    assert load_recipe(str(small), ["publish.samples=clean", "task.language=de"]).publish.samples == "clean"
+
+
 def test_pissa_does_not_decay(small: Path) -> None:
     messages = faults(small, "adapter.init=pissa", "train.weight_decay=0.1")
     assert messages == [f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay"]

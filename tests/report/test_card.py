@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manifest
 from tests.helpers.shown_numbers import record_numbers, shown_numbers
+from whinchat.recipe.card_metadata import PublishConfig
 from whinchat.recipe.schema import AdapterConfig, DataConfig
 from whinchat.report.card import build_card, card_data
 from whinchat.report.titles import hub_model, run_title
@@ -89,6 +90,39 @@ def test_license_is_one_the_hub_knows_or_other(name: str | None, wanted: dict[st
     assert {key: value for key, value in metadata.items() if key.startswith("license")} == wanted
 
 
+def test_the_recipe_fills_in_what_no_run_can_measure() -> None:
+    publish = PublishConfig(
+        license="other", license_name="Acme {Research}", license_link="https://acme.example/l",
+        data_license="CC BY 4.0", datasets=("acme/tickets",), tags=("support",), developers="Ann {Lee}",
+        intended_use="To route tickets.", out_of_scope_use="Not for complaints.",
+    )  # fmt: skip
+    record = run_record()
+    card = build_card(replace(record, recipe=record.recipe.model_copy(update={"publish": publish})), repository="me/x")
+    data = ModelCard(card.content).data.to_dict()
+    assert (data["license"], data["license_name"], data["license_link"]) == (
+        "other", "Acme {Research}", "https://acme.example/l",
+    )  # fmt: skip
+    assert data["datasets"] == ["acme/tickets"]
+    assert "support" in data["tags"]
+    for sentence in ("To route tickets. The classifier gives", "Not for complaints. Other kinds of text", "CC BY 4.0"):
+        assert sentence in card.text
+    assert "  author = {Ann Lee},\n" in card.text
+    assert "whinchat predict me/x" in card.text
+    assert "OWNER/NAME" not in card.text
+
+
+def test_unknown_facts_are_left_out_and_no_path_is_in_the_quick_start() -> None:
+    record = with_manifest(run_record(), model_source="/home/ann/model", model_license=None, data_source="/home/x.csv")
+    text = build_card(record).text
+    for absent in ("License", "Developed by", "author", "None"):
+        assert absent not in text
+    quick_start = text[text.index("## How to use") : text.index("## Evaluation results")]
+    assert "whinchat predict OWNER/NAME" in quick_start
+    assert 'base, adapter = "OWNER/BASE-MODEL", "OWNER/NAME"' in quick_start
+    assert "/home" not in quick_start
+    assert "License of the data: mit" in build_card(with_manifest(record, data_source="package:vader-tweets")).text
+
+
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_every_figure_on_the_card_is_in_the_record(count: int) -> None:
     record = run_record(labels_of(count))
@@ -120,6 +154,7 @@ def test_hostile_text_stays_text() -> None:
     inline = [child for token in tokens for child in token.children or ()]
     assert not [one.content for one in inline if one.type == "html_inline"]
     assert {one.content.strip() for one in tokens if one.type == "html_block"} == {
+        "<details><summary>With transformers and PEFT alone, by free generation</summary>",
         "<details><summary>The recipe</summary>",
         "</details>",
     }
@@ -154,7 +189,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
 def test_method_names_and_figures_folder() -> None:
     record = with_manifest(run_record(), load_in="nf4")
     recipe = record.recipe.model_copy(update={"adapter": AdapterConfig(method="lora", init="pissa")})
-    text = str(build_card(replace(record, recipe=recipe), adapter="me/x", figures="pictures/"))
+    text = str(build_card(replace(record, recipe=recipe), repository="me/x", figures="pictures/"))
     assert "This is a QLoRA from PiSSA adapter for" in text
     assert "(pictures/per_label.png)" in text
     assert 'adapter = "HuggingFaceTB/SmolLM2-135M-Instruct", "me/x"' in text

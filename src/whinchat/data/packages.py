@@ -88,6 +88,12 @@ def catalog_entry(name: str) -> CatalogEntry:
     return known[bare]
 
 
+def license_of_source(source: str) -> str | None:
+    """Return the license of a ``package:`` source; None for any other source, or if the catalog lacks the package."""
+    entry = _catalog().get(source.removeprefix(PACKAGE_PREFIX))
+    return entry.license if entry is not None and source.startswith(PACKAGE_PREFIX) else None
+
+
 def cache_folder() -> Path:
     """Return ``$WHINCHAT_CACHE``, or ``~/.cache/whinchat``."""
     return Path(os.environ.get("WHINCHAT_CACHE") or "~/.cache/whinchat").expanduser()

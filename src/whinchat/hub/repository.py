@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.errors import HubError
@@ -13,6 +14,7 @@ from whinchat.recipe.schema import Recipe
 from whinchat.report.card import build_card
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.html import render_report
+from whinchat.report.quoted_texts import with_quotable_texts
 from whinchat.report.short_card import build_short_card
 from whinchat.report.titles import hub_model
 from whinchat.storage.json_records import to_json
@@ -44,8 +46,8 @@ class RepositoryContents:
 def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> RepositoryContents:
     """Return the files with which a finished run is published: adapter, model card, report, figures and records.
 
-    The evaluated rows (``predictions.parquet``) are left out, for they may be private. Absolute paths of this machine
-    are replaced by their last part.
+    The evaluated rows (``predictions.parquet``) are left out, for they may be private, and so are the quoted texts that
+    ``publish.samples`` of the recipe excludes. Absolute paths of this machine are replaced by their last part.
 
     Args:
         path: the run folder.
@@ -61,11 +63,12 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
     known = hub_model(stored.manifest)
     base = _base_model(str(path), stored.manifest.model_source, known, base)
     record = _public_record(stored, None if known else base)
-    card = build_card(record, adapter=repo_id, run=repo_id, base=base).content
-    rewritten = {
-        CARD: card.encode(),
-        folder.manifest.name: json.dumps(to_json(record.manifest), indent=2, ensure_ascii=False).encode(),
-    }
+    card = build_card(record, repository=repo_id, base=base).content
+    rewritten = {CARD: card.encode(), folder.manifest.name: _json(record.manifest)}
+    if record.samples != stored.samples:
+        rewritten[folder.samples.name] = _json(record.samples)
+    if record.reliability != stored.reliability:
+        rewritten[folder.reliability.name] = _json(record.reliability)
     if record != stored:
         rewritten[folder.report.name] = render_report(record).encode()
     copied = [file for file in folder.public_files if file.is_file() and file.name not in rewritten]
@@ -111,6 +114,10 @@ def repository_of_classifier(
     return RepositoryContents((*_adapter_files(files, recipe, base), RepositoryFile(CARD, card.encode())), 0)
 
 
+def _json(content: Any) -> bytes:
+    return json.dumps(to_json(content), indent=2, ensure_ascii=False).encode()
+
+
 def _adapter_files(files: Mapping[str, bytes | Path], recipe: Recipe, base: str) -> Sequence[RepositoryFile]:
     """The adapter's files; its configuration names ``base`` and its recipe is the public one."""
     config = json.loads(RepositoryFile(_ADAPTER_CONFIG, files[_ADAPTER_CONFIG]).read())
@@ -136,7 +143,11 @@ def _base_model(name: str, source: str, known: str | None, base: str | None) -> 
 
 
 def _public_record(record: RunRecord, base: str | None) -> RunRecord:
-    """The record without paths of this machine; ``base`` replaces a base model that was a local folder."""
+    """The record without paths of this machine and texts that must not be quoted.
+
+    ``base`` replaces a base model that was a local folder.
+    """
+    record = with_quotable_texts(record)
     manifest = replace(record.manifest, data_source=_without_folders(record.manifest.data_source))
     if base is not None:
         manifest = replace(manifest, model_source=f"a local copy of {base}")

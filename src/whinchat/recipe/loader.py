@@ -17,9 +17,11 @@ from whinchat.recipe.schema import Recipe
 from whinchat.recipe.yaml_reader import YamlDocument, read_yaml
 
 RECIPES = PresetRegistry("a recipe", "whinchat recipes list")
-# Keys that choose what is reported, as those of "reference" do. A run with other values of them trains and answers in
-# the same way.
-_REPORTING_KEYS = {"description", "train.report_to", "evaluate.parse", "evaluate.slices", "evaluate.stress_edits"}
+# Keys and sections that choose what is reported. A run with other values of them trains and answers in the same way.
+_REPORTING_KEYS = {
+    "description", "task.language", "train.report_to", "evaluate.parse", "evaluate.slices", "evaluate.stress_edits",
+}  # fmt: skip
+_REPORTING_SECTIONS = {"reference", "publish"}
 
 
 SectionType = TypeVar("SectionType", bound=Section)
@@ -146,7 +148,7 @@ def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
     exempt = _REPORTING_KEYS | ({"task.date"} if old.task.date is None else set())
     if "auto" in {old.evaluate.split, new.evaluate.split}:
         exempt |= {"evaluate.split"}
-    return [key for key in conflicts if key not in exempt and key.partition(".")[0] != "reference"]
+    return [key for key in conflicts if key not in exempt and key.partition(".")[0] not in _REPORTING_SECTIONS]
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

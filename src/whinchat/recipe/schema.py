@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from whinchat.recipe.card_metadata import PROFANITY_LISTS, PublishConfig
 from whinchat.recipe.field_types import (
     AutoRows,
     FolderName,
@@ -360,6 +361,7 @@ class Recipe(Section):
     train: TrainConfig = Field(TrainConfig(), description="How the adapter is trained.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="How the classifier is measured.")
     reference: Reference | None = Field(None, description="Published results to show beside the measured ones.")
+    publish: PublishConfig = Field(PublishConfig(), description="What the model card says beyond the measurements.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -369,6 +371,11 @@ class Recipe(Section):
             raise ValueError(f"train.class_weights: must name each label once; found {names}, labels are {labels}")
         if unknown := sorted(set(self.data.label_map.values()) - set(self.task.labels)):
             raise ValueError(f"data.label_map: {', '.join(unknown)} not in task.labels; labels are {labels}")
+        if self.publish.samples == "clean" and self.task.language not in PROFANITY_LISTS:
+            raise ValueError(
+                f"publish.samples: clean has no list of profanity for task.language {self.task.language}; lists: "
+                f"{', '.join(PROFANITY_LISTS)}. Set publish.samples to all or none"
+            )
         if self.adapter.init == "pissa" and self.train.weight_decay:
             raise ValueError("train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay")
         return self

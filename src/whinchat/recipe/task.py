@@ -2,8 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from whinchat.recipe.card_metadata import language_fault
 from whinchat.recipe.field_types import Day, Name, NonEmpty, Section, Text, repeated_words
 
 TEXT_SLOT = "{text}"
@@ -35,7 +37,16 @@ class Task(Section):
         "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
     )
     date: Day | None = Field(None, description="Today's date in prompts that state it; null for the day of the run.")
-    language: Text = Field("en", description="Language of the texts (ISO 639-1 code), for the model card.")
+    language: Text = Field(
+        "en", description="Language of the texts for the model card: an ISO 639 code such as en, or multilingual."
+    )
+
+    @field_validator("language")
+    @classmethod
+    def _language_of_the_hub(cls, language: str) -> str:
+        if fault := language_fault(language):
+            raise PydanticCustomError("language", "{fault}", {"fault": fault})
+        return language
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -8,12 +8,20 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.hub.client import HUB_ID
+from whinchat.recipe.card_metadata import HUB_LICENSES
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import reported_modes
 from whinchat.report.bad_result import bad_result_warnings
+from whinchat.report.card_facts import (
+    BASE_PLACEHOLDER,
+    REPOSITORY_PLACEHOLDER,
+    card_facts,
+    citation,
+    project_link,
+)
 from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.run_figures import run_figures
 from whinchat.report.formatting import MODE_NAMES
@@ -21,36 +29,30 @@ from whinchat.report.key_facts import key_facts_table
 from whinchat.report.limitations import limitations
 from whinchat.report.markdown import Markdown, escape, fence, markdown_link, markdown_table
 from whinchat.report.published_figures import presented, published_figures
+from whinchat.report.quoted_texts import omission_sentence, with_quotable_texts
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
 from whinchat.report.titles import hub_model, macro_f1_title, run_title
 from whinchat.storage.run_record import Manifest, RunRecord
-
-# Licence ids of the hub. Any other licence is entered as "other" with its name in license_name.
-HUB_LICENSES = frozenset({
-    "agpl-3.0", "apache-2.0", "artistic-2.0", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd-2-clause",
-    "bsd-3-clause", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-3.0",
-    "cc-by-sa-4.0", "cc0-1.0", "creativeml-openrail-m", "gemma", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "llama2", "llama3",
-    "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "openrail", "other", "unlicense",
-})  # fmt: skip
 
 
 def card_data(record: RunRecord, base: str | None = None) -> ModelCardData:
     """Return the metadata of the card, without the fields that are not known; ``base`` as in ``build_card``."""
     recipe, manifest = record.recipe, record.manifest
     base = base or hub_model(manifest)
-    data_id = _hub_data(manifest)
-    license_id, license_name = _license(manifest.model_license)
+    license_id, license_name, license_link = _license(record)
+    datasets = dict.fromkeys((*filter(None, [_hub_data(manifest)]), *recipe.publish.datasets))
     return ModelCardData(
         license=license_id,
         license_name=license_name,
+        license_link=license_link,
         language=recipe.task.language,
         library_name="peft",
         base_model=base,
         base_model_relation=None if base is None else "adapter",
         pipeline_tag="text-classification",
         tags=hub_tags(recipe, manifest.load_in, base),
-        datasets=None if data_id is None else [data_id],
+        datasets=[*datasets] or None,
         metrics=[metric.hub_id or name for name, metric in METRICS.items()],
         model_name=run_title(record, base),
         eval_results=eval_results(record),
@@ -61,7 +63,8 @@ def hub_tags(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
     """Return the tags by which the hub lists an adapter."""
     tags = ["whinchat", "peft", "transformers", recipe.adapter.method]
     tags += ["4-bit"] if load_in == "nf4" else []
-    return tags + ([] if base is None else [f"base_model:adapter:{base}"])
+    tags += [] if base is None else [f"base_model:adapter:{base}"]
+    return [*tags, *recipe.publish.tags]
 
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
@@ -92,34 +95,36 @@ def _eval_result(record: RunRecord, metrics: Metrics, name: str) -> EvalResult:
 
 
 def build_card(
-    record: RunRecord, *, adapter: str = "adapter", figures: str = "figures", run: str = "RUN", base: str | None = None
+    record: RunRecord, *, repository: str = REPOSITORY_PLACEHOLDER, figures: str = "figures", base: str | None = None
 ) -> ModelCard:
     """Return the card of a run.
 
     Args:
         record: the run.
-        adapter: the folder or hub id that a reader passes to PEFT to load the adapter.
+        repository: the hub id from which a reader loads the classifier.
         figures: the folder of the PNG figures, relative to the card.
-        run: the folder or hub id that a reader passes to whinchat.
         base: hub id of the base model; None takes the one that the record names.
     """
-    record = presented(record)
+    record = with_quotable_texts(presented(record))
     metadata = card_data(record, base)
-    body = _body(record, adapter, figures, run, base or hub_model(record.manifest))
+    body = _body(record, repository, figures, base or hub_model(record.manifest))
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
 
 
-def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | None) -> str:
+def _body(record: RunRecord, repository: str, figures: str, base: str | None) -> str:
     recipe, manifest = record.recipe, record.manifest
-    code = python_snippet(recipe, manifest.load_in, manifest.compute_dtype, adapter, base or manifest.model_source)
+    named_base = base or BASE_PLACEHOLDER
+    code = python_snippet(recipe, manifest.load_in, manifest.compute_dtype, repository, named_base)
     images = {
         figure.name: Markdown(f"![{escape(figure.alt)}]({figures.rstrip('/')}/{figure.name}.png)")
         for figure in run_figures(record)
     }
+    license_id, license_name, _ = _license(record)
+    title = run_title(record, base)
     return render_template(
         "card.md.jinja",
         escape,
-        title=run_title(record, base),
+        title=title,
         summary=f"{macro_f1_title(record)} (label scoring).",
         warnings=bad_result_warnings(record),
         record=record,
@@ -134,7 +139,13 @@ def _body(record: RunRecord, adapter: str, figures: str, run: str, base: str | N
         limitations=limitations(record),
         images=images,
         table=markdown_table,
-        run=Markdown(run),  # inside a code block
+        run=Markdown(repository),  # inside a code block
+        is_placeholder=repository == REPOSITORY_PLACEHOLDER,
+        base_placeholder=None if base else BASE_PLACEHOLDER,
+        project=project_link(),
+        about=card_facts(record, license_name or license_id),
+        omission=omission_sentence(recipe),
+        citation=fence(citation(record, title, repository), "bibtex"),
         snippet=fence(code, "python"),
         instruction=fence(recipe.task.instruction, "text"),
         user_template=fence(recipe.task.user_template, "text"),
@@ -154,9 +165,12 @@ def _hub_data(manifest: Manifest) -> str | None:
     return name if manifest.data_source.startswith("hub:") and HUB_ID.fullmatch(name) else None
 
 
-def _license(name: str | None) -> tuple[str | None, str | None]:
-    """``license`` as the hub knows it, and ``license_name`` for a licence without an id of the hub."""
-    if name is None or not name.strip():
-        return None, None
-    license_id = re.sub(r"\s+", "-", name.strip().lower())
-    return (license_id, None) if license_id in HUB_LICENSES else ("other", license_id)
+def _license(record: RunRecord) -> tuple[str | None, str | None, str | None]:
+    """The license, license_name and license_link of the hub: those of the recipe, or the base model's license."""
+    publish, inherited = record.recipe.publish, record.manifest.model_license
+    if publish.license is not None:
+        return publish.license, publish.license_name, publish.license_link
+    if inherited is None or not inherited.strip():
+        return None, None, None
+    license_id = re.sub(r"\s+", "-", inherited.strip().lower())
+    return (license_id, None, None) if license_id in HUB_LICENSES else ("other", license_id, None)

@@ -15,6 +15,7 @@ from whinchat.report.figures.style import DARK, LIGHT
 from whinchat.report.key_facts import key_facts_table
 from whinchat.report.limitations import limitations
 from whinchat.report.published_figures import presented, published_figures
+from whinchat.report.quoted_texts import omission_sentence, with_quotable_texts
 from whinchat.report.rendering import render_template
 from whinchat.report.titles import hub_model, run_title
 from whinchat.storage.run_record import RunRecord
@@ -22,7 +23,7 @@ from whinchat.storage.run_record import RunRecord
 
 def render_report(record: RunRecord) -> str:
     """Return the report of a run as HTML text."""
-    record = presented(record)
+    record = with_quotable_texts(presented(record))
     return render_template(
         "report.html.jinja",
         None,
@@ -37,6 +38,7 @@ def render_report(record: RunRecord) -> str:
         methods_table=methods_table,
         pair_table=pair_table,
         limitations=limitations(record),
+        omission=omission_sentence(record.recipe),
         fewest_bin_texts=FEWEST_BIN_TEXTS,
         figures={figure.name: _inline(figure) for figure in run_figures(record)},
         recipe_yaml=recipe_to_yaml(record.recipe),

@@ -6,6 +6,7 @@ from whinchat.report.card import build_card
 from whinchat.report.figures.run_figures import write_figures
 from whinchat.report.html import render_report
 from whinchat.report.markdown import markdown_table
+from whinchat.report.quoted_texts import omission_sentence, with_quotable_texts
 from whinchat.report.tables import samples_table
 from whinchat.storage.atomic import write_text
 from whinchat.storage.run_folder import RunFolder
@@ -18,7 +19,8 @@ def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]
     Returns:
         The paths of the figures, the card and the report, in this order.
     """
-    body = markdown_table(samples_table(record.samples)) if record.samples else "Not measured."
+    samples = with_quotable_texts(record).samples
+    body = markdown_table(samples_table(samples)) if samples else omission_sentence(record.recipe) or "Not measured."
     write_text(folder.samples_markdown, f"# Sample predictions\n\n{body}\n")
     return (*write_figures(record, folder.figures), *write_pages(record, folder))
 
