@@ -12,8 +12,8 @@ from matplotlib.image import imread
 from tests.helpers.run_records import history, labels_of, run_record
 from whinchat.errors import RunError
 from whinchat.evaluation.results import CalibrationMetrics, ReliabilityBin
-from whinchat.report.figures.curves import draw_reliability, series, smooth
-from whinchat.report.figures.run_figures import run_figures, write_comparison_figure, write_figures
+from whinchat.report.figures.curves import draw_reliability, draw_training_curve, merge_bins, series, smooth
+from whinchat.report.figures.run_figures import kept_step, run_figures, write_comparison_figure, write_figures
 from whinchat.report.figures.style import DARK, LIGHT, shorten
 from whinchat.storage.training_result import TrainPoint
 
@@ -71,27 +71,50 @@ def test_alternative_text_tells_the_figures_of_the_record() -> None:
     assert f"{record.before.score.macro_f1:.3f} to {record.after.score.macro_f1:.3f}" in texts["confusion_score"]
     assert texts["training_curve"].startswith("Training loss over steps: from")
     without = {plot.name: plot.alt for plot in run_figures(replace(record, history=()))}
-    assert without["training_curve"] == "Training loss over steps: not measured."
+    assert without["training_curve"].startswith("Training loss over steps: not measured.")
 
 
-def test_bins_with_few_texts_are_not_joined_to_the_reliability_curve() -> None:
-    counts = (0, 30, 40, 9, 12, 1)
-    bins = tuple(ReliabilityBin(i / 6, (i + 1) / 6, n, (i + 0.5) / 6, i / 10) for i, n in enumerate(counts))
+@pytest.mark.parametrize(
+    ("counts", "merged"),
+    [
+        ((0, 30, 40, 9, 12, 31), [30, 40, 52]),  # an empty bin and small ones join the next
+        ((40, 0, 0, 29), [69]),  # a rest joins the bin before
+        ((3, 4), [7]),
+        ((0, 0), []),
+    ],
+)
+def test_neighbouring_bins_with_few_texts_are_merged(counts: tuple[int, ...], merged: list[int]) -> None:
+    width = 1 / len(counts)
+    bins = [ReliabilityBin(i * width, (i + 1) * width, n, (i + 0.5) * width, i * width) for i, n in enumerate(counts)]
+    found = merge_bins(bins)
+    assert [part.n for part in found] == merged
+    for name in ("confidence", "accuracy"):
+        total = sum(part.n * getattr(part, name) for part in bins)
+        assert sum(part.n * getattr(part, name) for part in found) == pytest.approx(total)
+
+
+def test_the_reliability_curve_has_an_interval_at_each_point() -> None:
+    bins = (ReliabilityBin(0, 0.5, 6, 0.4, 0.0), ReliabilityBin(0.5, 1, 94, 0.9, 85 / 94))
     calibration = CalibrationMetrics(ece=0.1, brier=0.2, log_loss=0.3, label_mass=0.4, bins=bins)
-    figure = draw_reliability({"after training": calibration}, "A title", LIGHT)
-    _, curve, sparse, _ = figure.axes[0].lines
-    # NaN breaks the line: the second and third bin are joined, the fifth stands alone.
-    np.testing.assert_equal(curve.get_ydata(), [np.nan, 0.1, 0.2, np.nan, 0.4, np.nan])
-    assert list(sparse.get_ydata()) == [0.3, 0.5]
-    assert sparse.get_linestyle() == "None"
-    legend = figure.axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "after training: calibration error 0.100",
-        "bin with fewer than 10 texts",
-    ]
-    full = replace(calibration, bins=tuple(part for part in bins if part.n >= 10))
-    legend = draw_reliability({"after training": full}, "A title", LIGHT).axes[0].get_legend()
-    assert len(legend.get_texts()) == 1
+    axes = draw_reliability({"after training": calibration}, "A title", LIGHT).axes[0]
+    _, curve = axes.lines
+    assert (curve.get_xdata()[0], curve.get_ydata()[0]) == (pytest.approx(0.87), pytest.approx(0.85))
+    # Newcombe (1998): the Wilson interval of 85 of 100.
+    np.testing.assert_allclose(axes.collections[0].get_segments()[0][:, 1], [0.7672, 0.9069], atol=1e-4)
+
+
+@pytest.mark.parametrize(("keep", "scores", "step"), [("last", (0.9, 0.8), 600), ("best", (0.8, 0.9, 0.9, 0.7), 20)])
+def test_the_training_curve_marks_the_checkpoint_that_was_kept(keep: str, scores: tuple[float, ...], step: int) -> None:
+    record = run_record()
+    log = tuple(TrainPoint(10 * (i + 1), 0.1, loss=1.0, eval_macro_f1=score) for i, score in enumerate(scores))
+    train = record.recipe.train.model_copy(update={"keep": keep})
+    record = replace(record, history=log, recipe=record.recipe.model_copy(update={"train": train}))
+    assert kept_step(record) == step
+    assert run_figures(record)[-1].alt.endswith(f"The checkpoint of step {step} was kept.")
+    figure = draw_training_curve(log, step, "A title", LIGHT)
+    loss, macro_f1 = figure.axes
+    assert [list(line.get_xdata()) for line in loss.lines[1:]] == [[step, step]]
+    assert [text.get_text() for text in macro_f1.texts] == (["0.900"] if keep == "best" else [])
 
 
 def test_series_leaves_out_what_was_not_measured_or_is_no_number() -> None:

@@ -23,7 +23,7 @@ from whinchat.report.card_facts import (
     project_link,
 )
 from whinchat.report.comparison_tables import methods_table, pair_table
-from whinchat.report.figures.run_figures import run_figures
+from whinchat.report.figures.run_figures import BINS_SENTENCE, run_figures
 from whinchat.report.formatting import MODE_NAMES
 from whinchat.report.key_facts import key_facts_table
 from whinchat.report.limitations import limitations
@@ -138,6 +138,7 @@ def _body(record: RunRecord, repository: str, figures: str, base: str | None) ->
         pair_table=pair_table,
         limitations=limitations(record),
         images=images,
+        bins_sentence=BINS_SENTENCE,
         table=markdown_table,
         run=Markdown(repository),  # inside a code block
         is_placeholder=repository == REPOSITORY_PLACEHOLDER,

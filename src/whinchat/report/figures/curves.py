@@ -8,28 +8,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from whinchat.evaluation.results import CalibrationMetrics, ReliabilityBin, ReliabilityReport
 from whinchat.report.figures.style import Theme, new_figure, set_title, write_message
-from whinchat.report.formatting import NOT_MEASURED, format_number
+from whinchat.report.formatting import NOT_MEASURED, format_count, format_number
 from whinchat.storage.training_result import TrainPoint
 
 FEWEST_POINTS_TO_SMOOTH = 12
-FEWEST_BIN_TEXTS = 10  # a bin with fewer texts is not joined to the reliability curve
+FEWEST_BIN_TEXTS = 30  # in a point of the reliability curve
 # A loss that falls by more than this factor gets a logarithmic axis; a linear one would flatten the later steps.
 STEEP = 5.0
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def draw_training_curve(history: tuple[TrainPoint, ...], title: str, theme: Theme) -> Figure:
-    """Draw the loss over the steps, and below it macro-F1 on validation and the learning rate, if the log has them."""
+def draw_training_curve(history: tuple[TrainPoint, ...], kept_step: int, title: str, theme: Theme) -> Figure:
+    """Draw the loss over the steps, and below it macro-F1 on validation and the learning rate, if the log has them.
+
+    Args:
+        history: the log.
+        kept_step: the step of the checkpoint that became the adapter, which a line through all panels marks.
+        title: the title of the figure.
+        theme: the colours.
+    """
     panels: list[tuple[float, Callable[[Axes], None]]] = [
         (3.0 if history else 1.2, lambda ax: _draw_loss(ax, history, theme))
     ]
     scores, rates = series(history, "eval_macro_f1"), series(history, "learning_rate")
     if len(scores[0]):
-        panels.append((1.6, lambda ax: _draw_scores(ax, scores, theme)))
+        panels.append((1.6, lambda ax: _draw_scores(ax, scores, kept_step, theme)))
     if len(rates[0]):
         panels.append((1.0, lambda ax: _draw_rates(ax, rates, theme)))
     heights = [height for height, _ in panels]
@@ -40,8 +48,10 @@ def draw_training_curve(history: tuple[TrainPoint, ...], title: str, theme: Them
     figure.align_ylabels(list(axes))
     steps = [point.step for point in history]
     if steps:
-        axes[-1].set_xlim(0, 1.03 * max(1, *steps))
-        axes[-1].set_xlabel("optimizer step")
+        axes[-1].set_xlim(0, 1.03 * max(1, kept_step, *steps))
+        for ax in axes:
+            ax.axvline(kept_step, color=theme.accent, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        axes[-1].set_xlabel(f"optimizer step (dashed: checkpoint that was kept, step {format_count(kept_step)})")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     set_title(figure, title)
     return figure
@@ -87,13 +97,19 @@ def _draw_loss(ax: Axes, history: tuple[TrainPoint, ...], theme: Theme) -> None:
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=3, borderpad=0.1)
 
 
-def _draw_scores(ax: Axes, scores: Series, theme: Theme) -> None:
-    ax.plot(*scores, color=theme.accent, linewidth=1.2, marker="D", markersize=6, markeredgecolor=theme.paper)
-    best = int(np.argmax(scores[1]))
-    ax.annotate(
-        format_number(float(scores[1][best])), (scores[0][best], scores[1][best]), xytext=(0, 8),
-        textcoords="offset points", ha="center", fontsize=9, color=theme.accent, fontweight="bold",
-    )  # fmt: skip
+def _draw_scores(ax: Axes, scores: Series, kept_step: int, theme: Theme) -> None:
+    """The evaluations, hollow but for that of the kept checkpoint, beside which its macro-F1 is written."""
+    steps, values = scores
+    style: dict[str, Any] = {"color": theme.accent, "marker": "D", "markersize": 6}
+    ax.plot(steps, values, linewidth=1.2, markerfacecolor=theme.paper, **style)
+    is_kept = steps == kept_step
+    ax.plot(steps[is_kept], values[is_kept], linestyle="", **style)
+    for step, value in zip(steps[is_kept], values[is_kept], strict=True):
+        right = step > steps.mean()
+        ax.annotate(
+            format_number(float(value)), (step, value), xytext=(-6 if right else 6, 7), textcoords="offset points",
+            ha="right" if right else "left", fontsize=9, color=theme.accent, fontweight="bold",
+        )  # fmt: skip
     ax.set_ylabel("validation\nmacro-F1")
     ax.margins(y=0.35)
     ax.grid(axis="y")
@@ -134,7 +150,7 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
 
 
 def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str, theme: Theme) -> Figure:
-    """Draw accuracy against confidence in each bin, and below it the share of texts in each bin.
+    """Draw accuracy against confidence with 95 % intervals, and below it the share of texts in each bin.
 
     Args:
         curves: calibration metrics by name, at most three; the last curve has filled markers, the others hollow ones.
@@ -153,14 +169,11 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
             continue
         face = color if index == len(curves) - 1 else theme.paper
         label = f"{name}: calibration error {format_number(calibration.ece)}"
-        _draw_reliability_curve(curve_ax, calibration.bins, color, face, label)
+        _draw_reliability_curve(curve_ax, merge_bins(calibration.bins), color, face, label)
         _draw_histogram(histogram_ax, calibration.bins, 0.06 + width * index, width - 0.04, color, face)
-    if any(0 < part.n < FEWEST_BIN_TEXTS for metrics in curves.values() if metrics for part in metrics.bins):
-        label = f"bin with fewer than {FEWEST_BIN_TEXTS} texts"
-        curve_ax.plot([], [], "o", color=theme.muted, markersize=4, alpha=0.5, label=label)
     curve_ax.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="accuracy")
     curve_ax.grid()
-    # Above the axes, where it covers no point.
+    # Above the axes, where it never covers a curve.
     curve_ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0.1)
     histogram_ax.set(xlabel="confidence (probability of the predicted label)", ylabel="share of texts")
     histogram_ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -170,25 +183,48 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
     return figure
 
 
+def merge_bins(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
+    """Return the bins with neighbours merged, from the lowest up, until each holds FEWEST_BIN_TEXTS texts.
+
+    A rest at the top joins the last merged bin; fewer texts than that altogether make one bin, and none make none.
+    """
+    groups: list[list[ReliabilityBin]] = [[]]
+    for part in bins:
+        if sum(member.n for member in groups[-1]) >= FEWEST_BIN_TEXTS:
+            groups.append([])
+        groups[-1].append(part)
+    if len(groups) > 1 and sum(member.n for member in groups[-1]) < FEWEST_BIN_TEXTS:
+        rest = groups.pop()
+        groups[-1] += rest
+    return [_merged(group) for group in groups if any(part.n for part in group)]
+
+
+def _merged(group: Sequence[ReliabilityBin]) -> ReliabilityBin:
+    texts = [part.n for part in group]
+    confidence, accuracy = (
+        float(np.average([getattr(part, name) for part in group], weights=texts)) for name in ("confidence", "accuracy")
+    )
+    return ReliabilityBin(group[0].low, group[-1].high, sum(texts), confidence, accuracy)
+
+
 def _draw_diagonal(ax: Axes, theme: Theme) -> None:
     ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 4)))
     ax.text(
-        0.8, 0.82, "perfect calibration", color=theme.muted, fontsize=8.5, ha="center", rotation=45,
+        0.2, 0.22, "perfect calibration", color=theme.muted, fontsize=8.5, ha="center", rotation=45,
         rotation_mode="anchor", transform_rotates_text=True,
     )  # fmt: skip
 
 
 def _draw_reliability_curve(ax: Axes, bins: Sequence[ReliabilityBin], color: str, face: str, label: str) -> None:
-    """A line through neighbouring bins with enough texts; bins with fewer texts are faint points beside it."""
-    style: dict[str, Any] = {"color": color, "marker": "o", "markerfacecolor": face}
-    # NaN breaks the line, so that it does not run across a bin with few texts or none.
-    full = [part.n >= FEWEST_BIN_TEXTS for part in bins]
-    confidence = [part.confidence if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
-    accuracy = [part.accuracy if is_full else np.nan for part, is_full in zip(bins, full, strict=True)]
-    ax.plot(confidence, accuracy, linewidth=1.8, markersize=6, markeredgewidth=1.6, label=label, **style)
-    sparse = [part for part in bins if 0 < part.n < FEWEST_BIN_TEXTS]
-    confidence, accuracy = [part.confidence for part in sparse], [part.accuracy for part in sparse]
-    ax.plot(confidence, accuracy, linestyle="", markersize=4, alpha=0.5, **style)
+    """A line through the bins, and the Wilson interval of each accuracy behind it."""
+    confidence, accuracy = [part.confidence for part in bins], [part.accuracy for part in bins]
+    intervals = [binomtest(round(part.accuracy * part.n), part.n).proportion_ci(method="wilson") for part in bins]
+    lows, highs = [interval.low for interval in intervals], [interval.high for interval in intervals]
+    ax.vlines(confidence, lows, highs, color=color, linewidth=1.2, alpha=0.55)
+    ax.plot(
+        confidence, accuracy, linewidth=1.8, color=color, marker="o", markersize=6, markeredgewidth=1.6,
+        markerfacecolor=face, label=label,
+    )  # fmt: skip
 
 
 def _draw_histogram(

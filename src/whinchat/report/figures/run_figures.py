@@ -10,12 +10,17 @@ from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
 from whinchat.report.answer_modes import generation_mode
 from whinchat.report.figures.confusion import draw_confusion
-from whinchat.report.figures.curves import draw_coverage, draw_reliability, draw_training_curve
+from whinchat.report.figures.curves import FEWEST_BIN_TEXTS, draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
 from whinchat.report.figures.style import LIGHT, Theme, figure_theme, save_figure, to_svg
-from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_number
+from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_count, format_number
 from whinchat.report.titles import accuracy_title, coverage_title, macro_f1_title, reliability_title, training_title
 from whinchat.storage.run_record import RunRecord
+
+BINS_SENTENCE = (
+    f"Each point of the reliability diagram stands for at least {FEWEST_BIN_TEXTS} texts: neighbouring bins with fewer "
+    "are merged. Vertical lines are 95 % intervals of the accuracy (Wilson)."
+)
 
 
 @dataclass(frozen=True)
@@ -134,12 +139,23 @@ def _coverage_figure(reliability: ReliabilityReport) -> FigureSpec:
 def _training_figure(record: RunRecord) -> FigureSpec:
     losses = [point.loss for point in record.history if point.loss is not None]
     loss = f"from {format_number(losses[0])} to {format_number(losses[-1])}" if losses else NOT_MEASURED
-    title = training_title(record)
+    title, step = training_title(record), kept_step(record)
     return FigureSpec(
         "training_curve",
-        f"Training loss over steps: {loss}.",
-        lambda theme: draw_training_curve(record.history, title, theme),
+        f"Training loss over steps: {loss}. The checkpoint of step {format_count(step)} was kept.",
+        lambda theme: draw_training_curve(record.history, step, title, theme),
     )
+
+
+def kept_step(record: RunRecord) -> int:
+    """Return the step of the checkpoint that was kept: the last one, or the first with the best macro-F1 on validation.
+
+    The trainer keeps an earlier checkpoint until a later one is better.
+    """
+    scores = [(point.eval_macro_f1, -point.step) for point in record.history if point.eval_macro_f1 is not None]
+    if record.recipe.train.keep == "last" or not scores:
+        return record.manifest.train_steps
+    return -max(scores)[1]
 
 
 def _change(before: Metrics | None, after: Metrics | None) -> str:
