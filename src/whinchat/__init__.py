@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from whinchat.inference.prediction_columns import LabelCounts
     from whinchat.inference.predictor import Predictions, Predictor
     from whinchat.pipelines.calibrate_run import calibrate_run
+    from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
     from whinchat.pipelines.compare_runs import compare_runs
     from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
@@ -63,6 +64,7 @@ _NAMES_OF_MODULES = {
     "whinchat.inference.prediction_columns": ("LabelCounts",),
     "whinchat.inference.predictor": ("Predictions", "Predictor"),
     "whinchat.pipelines.calibrate_run": ("calibrate_run",),
+    "whinchat.pipelines.check_recipe": ("RecipeCheck", "check_recipe"),
     "whinchat.pipelines.compare_runs": ("compare_runs",),
     "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
@@ -87,12 +89,12 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for na
 
 __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InspectedExample", "LabelCounts", "Limits", "MachineReport",
-    "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "Review", "ReviewFolder", "ReviewedRow",
-    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
-    "bad_result_warnings", "calibrate_run", "compare_runs", "evaluate_run", "export_run", "inspect_example",
-    "inspect_machine", "inspect_model", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe",
-    "predict_file", "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
-    "train_run",
+    "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "RecipeCheck", "Review", "ReviewFolder",
+    "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError",
+    "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run",
+    "export_run", "inspect_example", "inspect_machine", "inspect_model", "list_arenas", "list_recipes", "list_runs",
+    "load_arena", "load_recipe", "predict_file", "push_run", "rebuild_report", "review_run", "run", "run_arena",
+    "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

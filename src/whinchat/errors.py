@@ -9,9 +9,17 @@ from collections.abc import Iterable
 
 
 class WhinchatError(Exception):
-    """Base class of all errors that whinchat raises on purpose."""
+    """Base class of all errors that whinchat raises on purpose.
+
+    Attributes:
+        faults: everything that is wrong, one message each; the text of the error has one below the other.
+    """
 
     exit_code = 2
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
 
 
 class RecipeError(WhinchatError):

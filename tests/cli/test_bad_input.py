@@ -118,8 +118,8 @@ def test_file_that_is_not_utf8(fails: Fails, recipe_path: Path, source: Path) ->
 def test_missing_column(fails: Fails, recipe_path: Path, source: Path) -> None:
     source.write_text("texts,label\na,good\n", encoding="utf-8")
     message = fails("run", recipe_path)
-    assert f"{source}:1: no column 'text'; did you mean texts? Columns found: texts, label." in message
-    assert message.endswith("Name the right one with data.text_column (to predict: --text-column)")
+    assert f"{source}: no column 'text'; did you mean texts? Columns found: texts, label." in message
+    assert message.endswith("Name the right one with data.text_column")
 
 
 def test_missing_source(fails: Fails, recipe_path: Path, tmp_path: Path) -> None:

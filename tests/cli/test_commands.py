@@ -306,6 +306,21 @@ def test_doctor(whinchat: Whinchat) -> None:
     assert "tinyllama-qlora" in shown.out
 
 
+def test_recipes_check_opens_the_data(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
+    good = json.loads(whinchat("recipes", "check", a_run, "--json").out)
+    assert good["errors"] == []
+    assert set(good["labels"]) == {"train", "validation"}
+    wrong = ("--set", "data.source=nowhere.csv", "--set", "data.text_column=body")
+    result = whinchat("recipes", "check", a_run, *wrong)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[-1].startswith("error: nowhere.csv: no such file or folder in ")
+    listed = whinchat("recipes", "check", a_run, *wrong, "--json")
+    assert (listed.code, len(json.loads(listed.out)["errors"])) == (2, 1)
+    alone = whinchat("recipes", "check", a_run, *wrong, "--no-data")
+    assert alone.code == 0
+    assert "not checked: The data was not opened" in alone.out
+
+
 def test_recipes_show_takes_a_run_folder(whinchat: Whinchat, a_run: Path) -> None:
     result = whinchat("recipes", "show", a_run)
     assert yaml.safe_load(result.out) == load_recipe(str(a_run)).model_dump(mode="json")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from whinchat.data.dataset import DataReport, Split
 from whinchat.errors import DataError
+from whinchat.recipe.label_block import label_block
 from whinchat.recipe.schema import DataConfig
 
 # Smallest difference between two labels' shares of texts with doubled spaces that is worth a warning.
@@ -129,5 +130,6 @@ def require_every_label(train: Split, labels: tuple[str, ...], source: str) -> N
         counted = ", ".join(f"{label} {rows}" for label, rows in counts.items())
         raise DataError(
             f"{source}: no training row is labelled {' or '.join(missing)} (rows used: {counted}); "
-            "add some, take more rows (data.train_rows), or take the label out of task.labels"
+            "add some, take more rows (data.train_rows), or take the label out of task.labels, which leaves:\n"
+            + label_block(label for label, rows in counts.items() if rows)
         )

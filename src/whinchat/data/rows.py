@@ -139,20 +139,28 @@ def require_column(column: str, columns: Sequence[str], key: str, where: str) ->
     Raises:
         DataError: the column is missing, or occurs more than once; the message begins with ``where``.
     """
-    count = list(columns).count(column)
-    if count > 1:
-        raise DataError(f"{where}: {count} columns are called {column!r}; rename all but one")
-    if count == 0:
-        raise DataError(
-            f"{where}: no column {column!r}{nearest(column, columns)} Columns found: {', '.join(columns)}. "
-            f"Name the right one with {key}"
-        )
+    if fault := _column_fault(column, columns, key):
+        raise DataError(f"{where}: {fault}")
 
 
 def require_columns(data: DataConfig, columns: Sequence[str], where: str) -> None:
-    """Check ``data.text_column`` and ``data.label_column`` as ``require_column`` does."""
-    require_column(data.text_column, columns, "data.text_column", where)
-    require_column(data.label_column, columns, "data.label_column", where)
+    """Check ``data.text_column`` and ``data.label_column`` as ``require_column`` does, and report both."""
+    wanted = {"data.text_column": data.text_column, "data.label_column": data.label_column}
+    found = (_column_fault(column, columns, key) for key, column in wanted.items())
+    if faults := [f"{where}: {fault}" for fault in found if fault]:
+        raise DataError(*faults)
+
+
+def _column_fault(column: str, columns: Sequence[str], key: str) -> str:
+    count = list(columns).count(column)
+    if count > 1:
+        return f"{count} columns are called {column!r}; rename all but one"
+    if count == 0:
+        return (
+            f"no column {column!r}{nearest(column, columns)} Columns found: {', '.join(columns)}. "
+            f"Name the right one with {key}"
+        )
+    return ""
 
 
 def require_rows(rows: Sequence[Row], where: str) -> tuple[Row, ...]:

@@ -15,6 +15,7 @@ from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source
 from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig, Recipe
+from whinchat.recipe.task import Task
 
 
 def load_corpus(recipe: Recipe) -> Corpus:
@@ -26,9 +27,13 @@ def load_corpus(recipe: Recipe) -> Corpus:
     Raises:
         DataError: the source cannot be found or read, or does not fit the task.
     """
-    data, labels = recipe.data, recipe.task.labels
+    return read_corpus(recipe.task, recipe.data)
+
+
+def read_corpus(task: Task, data: DataConfig) -> Corpus:
+    """Return the splits of two sections of a recipe; see ``load_corpus``."""
     raw = read_source(data)
-    held_out = label_splits(raw.splits, recipe.task, data.label_map, data.source)
+    held_out = label_splits(raw.splits, task, data.label_map, data.source)
     train = held_out.pop("train")
     limits = {"validation": data.validation_rows, "test": data.test_rows}
     if wanted := rows_to_carve(data, held_out, len(train)):
@@ -36,8 +41,8 @@ def load_corpus(recipe: Recipe) -> Corpus:
         held_out |= carved
     train, report = check_corpus(train, held_out, data, data.source)
     train = limit_rows(train, data.train_rows, data.source)
-    require_every_label(train, labels, data.source)
-    report = replace(report, doubled_spaces=doubled_space_shares(train, labels))
+    require_every_label(train, task.labels, data.source)
+    report = replace(report, doubled_spaces=doubled_space_shares(train, task.labels))
     # A carved split has its size already, or a little less where equal texts stay together; see carve_splits.
     kept = {
         name: split if name in wanted else limit_rows(split, limits[name], data.source)
@@ -56,7 +61,8 @@ def load_split(recipe: Recipe) -> Split:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
     data, wanted = recipe.data, recipe.evaluate.split
-    splits = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)
+    rows = read_source(data).splits
+    splits = label_splits(rows, recipe.task, data.label_map, data.source, can_relabel=False)
     if wanted == "auto":
         wanted = "validation" if "test" not in splits else "test"
     if wanted not in splits and len(splits) > 1:

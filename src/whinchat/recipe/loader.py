@@ -12,6 +12,7 @@ from whinchat.errors import RecipeError
 from whinchat.output_files import replace_file
 from whinchat.recipe.faults import explain_faults
 from whinchat.recipe.field_types import Section
+from whinchat.recipe.label_block import label_block
 from whinchat.recipe.presets import PresetRegistry
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.yaml_reader import YamlDocument, read_yaml
@@ -23,6 +24,8 @@ _REPORTING_KEYS = {
 }  # fmt: skip
 _REPORTING_SECTIONS = {"reference", "publish"}
 
+
+_LABELS = ("task", "labels")
 
 SectionType = TypeVar("SectionType", bound=Section)
 
@@ -69,18 +72,28 @@ class SettingsFile:
         Raises:
             RecipeError: lists every fault, one a line.
         """
+        document, faults = self.overridden(overrides)
+        try:
+            settings = model.model_validate(document.values)
+        except ValidationError as error:
+            faults += explain_faults(self.name, error, model, noun, document.spellings)
+            faults += _quoted_labels(self.name, document)
+        if faults:
+            raise RecipeError(*faults)
+        return settings
+
+    def overridden(self, overrides: Sequence[str]) -> tuple[YamlDocument, list[str]]:
+        """Return the content with the ``overrides`` applied, and the faults of both.
+
+        Raises:
+            RecipeError: an override does not read KEY=VALUE, its key leads through a value, or its value is not YAML.
+        """
         document = self.document
         faults = [f"{self.name}: {fault}" for fault in document.faults]
         for override in overrides:
             document, override_faults = _apply(document, override)
             faults += override_faults
-        try:
-            settings = model.model_validate(document.values)
-        except ValidationError as error:
-            faults += explain_faults(self.name, error, model, noun, document.spellings)
-        if faults:
-            raise RecipeError("\n".join(faults))
-        return settings
+        return document, faults
 
 
 def list_recipes() -> dict[str, str]:
@@ -98,9 +111,37 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: lists every unknown key, wrong type and out-of-range value, one a line, each with its path.
     """
+    return _read_file(name_or_path).checked(Recipe, "recipe", overrides)
+
+
+def load_section(name_or_path: str, section: str, model: type[SectionType], overrides: Sequence[str]) -> SectionType:
+    """Read one section of a recipe whose other sections may be wrong; unknown keys of the section are left out.
+
+    Raises:
+        RecipeError: the recipe is no YAML mapping, or the section is missing or wrong.
+    """
+    document, _ = _read_file(name_or_path).overridden(overrides)
+    values = document.values.get(section)
+    if isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key in model.model_fields}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(*explain_faults(name_or_path, error, model, "recipe", document.spellings)) from None
+
+
+def _read_file(name_or_path: str) -> SettingsFile:
     requirement = "a recipe is a mapping with task, data, backbone, ..."
-    file = SettingsFile.read(name_or_path, RECIPES.text(name_or_path), requirement)
-    return file.checked(Recipe, "recipe", overrides)
+    return SettingsFile.read(name_or_path, RECIPES.text(name_or_path), requirement)
+
+
+def _quoted_labels(name: str, document: YamlDocument) -> list[str]:
+    """Return the labels of a recipe in quotes, as one more line of an error, where a label is not read as text."""
+    spelled = {path[2]: spelling.text for path, spelling in document.spellings.items() if path[:2] == _LABELS}
+    if not spelled or not isinstance(labels := document.values["task"]["labels"], list):
+        return []
+    quoted = [spelled.get(position, str(label)) for position, label in enumerate(labels)]
+    return [f"{name}: task.labels in quotes, to paste:\n{label_block(quoted)}"]
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

@@ -42,7 +42,7 @@ def test_labelled_rows_of_other_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("texts,label\na,b\n", r"my\.csv:1: no column 'text'; did you mean texts\? Columns found: texts, label\. "
+        ("texts,label\na,b\n", r"my\.csv: no column 'text'; did you mean texts\? Columns found: texts, label\. "
          r"Name the right one with data\.text_column"),
         ("text,foo\na,b\n", r"no column 'label'\. Columns found: text, foo\. .* data\.label_column"),
         ("text,label,text\na,b,c\n", r"2 columns are called 'text'; rename all but one"),

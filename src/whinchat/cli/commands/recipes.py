@@ -9,7 +9,9 @@ from typer import Option
 
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, SetOption
-from whinchat.cli.output import print_line, print_shipped
+from whinchat.cli.output import print_line, print_result, print_shipped
+from whinchat.cli.printing.inspection import print_check
+from whinchat.errors import RecipeError
 from whinchat.recipe.loader import RECIPES, recipe_to_yaml
 
 app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
@@ -49,12 +51,32 @@ def show_recipe(
 
 
 @app.command("check")
-def check_recipe(recipe: RecipeArg, overrides: SetOption = None) -> None:
-    """Check a recipe without running it: print every fault, and exit with code 2 if there is one.
+def check_recipe(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    no_data: Annotated[bool, Option("--no-data", help="Check the recipe alone, and do not open its data.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe and its data without a model: print everything that is wrong, and exit with code 2 if anything is.
 
-    Example:
+    Data on the Hugging Face hub, and packages that are not downloaded yet, are not opened.
+
+    Examples:
 
         whinchat recipes check mine.yaml
+
+        whinchat recipes check mine.yaml --json
     """
-    loaded = whinchat.load_recipe(recipe, overrides or ())
-    print_line(f"{recipe}: good; {loaded.adapter.method} on {loaded.backbone.model}, data from {loaded.data.source}")
+    check = whinchat.check_recipe(recipe, overrides or (), open_data=not no_data)
+    content = {
+        "recipe": recipe,
+        "errors": list(check.errors),
+        "warnings": list(check.warnings),
+        "not_checked": list(check.not_checked),
+        "labels": check.labels,
+    }
+    print_result(as_json, content, lambda: print_check(check, recipe))
+    if check.errors and as_json:
+        raise typer.Exit(RecipeError.exit_code)
+    if check.errors:
+        raise RecipeError(*check.errors)

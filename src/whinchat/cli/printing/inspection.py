@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import out, print_line, print_table
+from whinchat.cli.output import err, out, print_line, print_table
 from whinchat.report.run_list import runs_table
 
 
@@ -44,6 +44,19 @@ def print_runs(runs: Sequence[whinchat.RunSummary], folder: Path) -> None:
             print_line(run.problem)
     if not runs:
         print_line(f"{folder}: no runs; make one with `whinchat run demo`")
+
+
+def print_check(check: whinchat.RecipeCheck, name: str) -> None:
+    """Print what the check of the recipe called ``name`` found, errors aside; before errors, on standard error."""
+    lines = [check.summary] if check.summary else []
+    if check.recipe is not None and not check.errors:
+        method, model = check.recipe.adapter.method, check.recipe.backbone.model
+        lines.insert(0, f"{name}: good; {method} on {model}, data from {check.recipe.data.source}")
+    lines += [f"warning: {warning}" for warning in check.warnings]
+    lines += [f"not checked: {note}" for note in check.not_checked]
+    console = err if check.errors else out
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 _WAYS = {

@@ -53,7 +53,7 @@ class CsvFormat(TextFormat):
             raise DataError(
                 f"{where}: the header {names[0]!r} is not separated by {self.delimiter_name}; save it that way"
             )
-        if self.text_column:
+        if self.text_column is not None:
             require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
         return names
 
@@ -105,7 +105,7 @@ class CsvFormat(TextFormat):
             surplus = f": {json.dumps(fields[width:], ensure_ascii=False)}" if len(fields) > width else ""
             counted = f"{len(fields)} {_COUNT} {width}{surplus}"
             fault = f"{fault}; {counted}" if fault else counted
-        if fault:
+        if fault or self.text_column is None:
             return fields, "", fault
         return fields, *read_text_cell(fields[self.names.index(self.text_column)], self.text_column)
 

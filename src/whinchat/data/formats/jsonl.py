@@ -100,13 +100,17 @@ class JsonlFormat(TextFormat):
             return _kept_line(line), "", f"{_NOT_JSON} ({str(error).partition(';')[0]})"
         if not isinstance(cells, dict):
             return _kept_line(line), "", f"{_NO_OBJECT} (a {type(cells).__name__})"
-        row = JsonRow(line, cells, is_object=True)
-        if self.text_column not in cells:
-            return row, "", f"no key {self.text_column!r}{nearest(self.text_column, cells).removesuffix('.')}"
-        return row, *read_text_cell(cells[self.text_column], self.text_column)
+        return JsonRow(line, cells, is_object=True), *self._read_text(cells)
 
     def header(self, added: Sequence[str]) -> bytes:
         return b""
+
+    def _read_text(self, cells: dict[str, Any]) -> tuple[str, str]:
+        if self.text_column is None:
+            return "", ""
+        if self.text_column not in cells:
+            return "", f"no key {self.text_column!r}{nearest(self.text_column, cells).removesuffix('.')}"
+        return read_text_cell(cells[self.text_column], self.text_column)
 
 
 def _kept_line(line: str) -> JsonRow:

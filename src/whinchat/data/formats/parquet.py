@@ -38,7 +38,8 @@ class ParquetFormat(TableFormat):
     def read_columns(self) -> tuple[str, ...]:
         with _reading_parquet(self.path):
             schema = pyarrow.parquet.read_schema(self.path)
-        if not self.text_column:
+        self._class_names = _stored_class_names(schema.metadata)
+        if self.text_column is None:
             return tuple(schema.names)
         require_column(self.text_column, schema.names, TEXT_COLUMN_KEY, str(self.path))
         text_type = schema.field(self.text_column).type
@@ -47,7 +48,6 @@ class ParquetFormat(TableFormat):
                 f"{self.path}: {self.text_column!r} holds {text_type}, not text; name the column of the texts with "
                 f"{TEXT_COLUMN_KEY}"
             )
-        self._class_names = _stored_class_names(schema.metadata)
         return tuple(schema.names)
 
     def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
@@ -82,7 +82,9 @@ class ParquetFormat(TableFormat):
                 self._rest = batch.slice(high) if high < len(batch) else None
                 self._next_row += high
             table = pyarrow.Table.from_batches(slices)
-        cells = [self._read_text(value) for value in table[self.text_column]]
+        cells = [("", "")] * location.rows
+        if self.text_column is not None:
+            cells = [_read_text(value, self.text_column) for value in table[self.text_column]]
         texts, faults = zip(*cells, strict=True)
         return Block(table, texts, faults, tuple(range(rows_before + 1, rows_before + 1 + location.rows)))
 
@@ -91,12 +93,6 @@ class ParquetFormat(TableFormat):
         with _reading_parquet(self.path):
             values = block.rows[column].to_pylist()
         return class_names_for(values, self._class_names.get(column, ()))
-
-    def _read_text(self, value: Any) -> tuple[str, str]:
-        try:
-            return read_text_cell(value.as_py(), self.text_column)
-        except UnicodeDecodeError as error:
-            return "", f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
 
     def write_part(self, path: Path, block: Block, columns: Columns, column_types: ColumnTypes) -> None:
         table = block.rows
@@ -127,6 +123,13 @@ def _reading_parquet(path: Path) -> Iterator[None]:
                 raise
             reason = " ".join(str(fault).split())
             raise DataError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from fault
+
+
+def _read_text(value: Any, column: str) -> tuple[str, str]:
+    try:
+        return read_text_cell(value.as_py(), column)
+    except UnicodeDecodeError as error:
+        return "", f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
 
 
 def _holds_text(data_type: Any) -> bool:

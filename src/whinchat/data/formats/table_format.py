@@ -73,7 +73,8 @@ class TableFormat(ABC):
 
     Attributes:
         path: the file.
-        text_column: name of the column with the texts; empty where only the names of the columns are asked for.
+        text_column: name of the column with the texts; None to look at the other columns, with an empty text for each
+            row.
         escape_formulas: whether cells that a spreadsheet would run as formulas are written with an apostrophe before
             them, in the formats that spreadsheets open as text.
         names: the columns of the table, from ``read_columns``.
@@ -83,7 +84,7 @@ class TableFormat(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     before_number: ClassVar[str] = " row "
 
-    def __init__(self, path: Path, text_column: str, *, escape_formulas: bool = False) -> None:
+    def __init__(self, path: Path, text_column: str | None, *, escape_formulas: bool = False) -> None:
         self.path = path
         self.text_column = text_column
         self.escape_formulas = escape_formulas
@@ -100,9 +101,9 @@ class TableFormat(ABC):
             DataError: the file or a row of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
                 or there are no rows. The message names the file and the row.
         """
+        if names := cls(path, None).names:
+            require_columns(data, names, str(path))
         table = cls(path, data.text_column)
-        if table.names:
-            require_columns(data, table.names, str(path))
         locations = table.locate_blocks(_ROWS_PER_BLOCK, lambda _: None)
         rows = [row for location in locations for row in table._labelled_rows(table.read_block(location), data)]
         return require_rows(rows, str(path))
@@ -111,7 +112,7 @@ class TableFormat(ABC):
         origin = f"{self.path}{self.before_number}"
         labels = self.column_values(block, data.label_column)
         for number, text, fault, label in zip(block.numbers, block.texts, block.faults, labels, strict=True):
-            if fault and fault != empty_fault(self.text_column):
+            if fault and fault != empty_fault(data.text_column):
                 raise DataError(f"{origin}{number}: {fault}; {self.repair_advice(fault)}")
             yield labelled_row(text, label, data, origin, number)
 

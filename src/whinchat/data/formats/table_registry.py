@@ -77,13 +77,13 @@ def find_table_format(path: Path, name: str = "auto") -> type[TableFormat] | Non
 
 
 def open_table(
-    path: Path, text_column: str, *, format_name: str = "auto", escape_formulas: bool = False
+    path: Path, text_column: str | None, *, format_name: str = "auto", escape_formulas: bool = False
 ) -> TableFormat:
     """Open the table in ``path`` for prediction.
 
     Args:
         path: the file.
-        text_column: name of the column with the texts.
+        text_column: name of the column with the texts; None to look at the other columns.
         format_name: ``data.format`` of the classifier's recipe, for a file whose suffix no format has.
         escape_formulas: see ``TableFormat``.
 
@@ -104,7 +104,7 @@ def read_column_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file is missing, has an unknown format, or its header cannot be read.
     """
-    return open_table(path, "").names
+    return open_table(path, None).names
 
 
 def _load(suffix: str) -> type[TableFormat]:

@@ -115,7 +115,7 @@ class TextFormat(TableFormat):
 
     before_number: ClassVar[str] = ":"
 
-    def __init__(self, path: Path, text_column: str, *, escape_formulas: bool = False) -> None:
+    def __init__(self, path: Path, text_column: str | None, *, escape_formulas: bool = False) -> None:
         self._reader: LineReader | None = None  # of a compressed file, where the last block ended
         self._kept = ExitStack()
         weakref.finalize(self, self._kept.close)
