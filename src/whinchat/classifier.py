@@ -5,43 +5,53 @@ N: texts. K: labels.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
-from whinchat.data.dataset import Corpus, DataReport, Split
-from whinchat.data.estimator_input import ClassLabels, InputError, class_labels, plain_texts, row_weights
-from whinchat.data.splits import carve_splits
-from whinchat.errors import RecipeError
+from whinchat.data.dataset import Split
+from whinchat.data.estimator_input import InputError, class_labels, hold_out, known_labels, plain_texts, row_weights
 from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
-from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
+from whinchat.evaluation.metrics import LabelScores, compute_metrics
+from whinchat.evaluation.reliability import ScoredSplit, cross_fitted, fit_with_threshold
+from whinchat.evaluation.results import Metrics
+from whinchat.evaluation.scoring import label_probabilities
 from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.models.adapters import adapter_layers, adapters_disabled
+from whinchat.models.forward import Engine
 from whinchat.output_files import sweep_drafts, temporary_folder, writing
-from whinchat.recipe.faults import explain_faults
+from whinchat.progress import shown_progress
+from whinchat.recipe.estimator_recipe import SOURCE, TRAIN_KEYS, estimator_recipe
 from whinchat.recipe.loader import differences, without_home
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.locate import find_classifier, model_files
 from whinchat.storage.locking import lock_folder
 
-SOURCE = "texts given to Classifier.fit"
+if TYPE_CHECKING:
+    from whinchat.report.classifier_report import ClassifierReport
+
 _FILE = "classifier.json"
 _VALIDATION = 0.1
-# Parameters that the section ``train`` of a recipe has under the same names.
-_TRAIN_KEYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "loss")
 # Sections of a recipe that ``settings`` can change; the data come from ``fit``.
 _SETTABLE = ("task", "backbone", "adapter", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Metrics on the rows that ``fit`` held out, before and after training."""
+
+    before: Metrics
+    after: Metrics
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -62,7 +72,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             for no calibration.
         random_state: seed of the initial adapter weights, of the order of the rows, and of the choice of validation
             rows; None or a ``RandomState`` draws a new one for each ``fit``.
-        settings: other keys of a recipe by their dotted names, such as ``{"adapter.r": 8}``.
+        settings: other keys of a recipe by their dotted names, such as ``{"adapter.r": 8}``. For LoRA on 4-bit weights
+            (QLoRA): ``{"backbone.load_in": "nf4"}``.
+        verbose: 0 shows nothing; 1 shows the progress of ``fit`` and of answering on standard error.
 
     Attributes:
         classes_: the labels, (K,), in the order of the columns of ``predict_proba``.
@@ -90,6 +102,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         validation_fraction: float = _VALIDATION,
         random_state: int | np.random.RandomState | None = 42,
         settings: Mapping[str, Any] | None = None,
+        verbose: int = 0,
     ) -> None:
         self.model = model
         self.instruction = instruction
@@ -104,6 +117,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.settings = settings
+        self.verbose = verbose
 
     def fit(self, X: Sequence[str], y: Sequence[Any], sample_weight: Sequence[float] | None = None) -> Self:  # noqa: N803
         """Train on N texts and their labels.
@@ -128,35 +142,97 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         labels = class_labels(y, len(texts))
         weights = row_weights(sample_weight, len(texts))
         seed = self._seed()
-        recipe = without_home(self._recipe(labels.names, labels.classes.tolist(), seed))
-        corpus = self._corpus(Split("train", texts, labels.indices, weights), labels, seed)
-        with temporary_folder() as folder:
+        recipe = without_home(
+            estimator_recipe(self.get_params(deep=False), labels.names, labels.classes.tolist(), seed)
+        )
+        corpus = hold_out(
+            Split("train", texts, labels.indices, weights), labels, self.validation_fraction, seed, SOURCE
+        )
+        with shown_progress(self.verbose > 0), temporary_folder() as folder:
             adapter = folder / "adapter"
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.model_copy(update={"task": template.task})
+            untrained = Predictor(
+                recipe, Engine.build(backbone.model, backbone.plan, template), Calibrator(recipe.task.labels)
+            )
+            validation = corpus.validation
+            before = None if validation is None else untrained.score(validation.texts)
             run_trackers = trackers.Trackers(recipe.train.report_to)
             checkpoints = folder / "checkpoints"
             engine, _ = train.train(recipe, corpus, backbone, template, checkpoints, adapter, run_trackers)
             run_trackers.finish()
-            predictor = Predictor(recipe, engine, Calibrator(recipe.task.labels))
-            if corpus.validation is not None:
-                scores = predictor.score(corpus.validation.texts).astype(np.float64)
-                scored = ScoredSplit(corpus.validation, scores)
+            predictor, held_out = replace(untrained, engine=engine), None
+            if validation is not None and before is not None:
+                scored = ScoredSplit(validation, predictor.score(validation.texts).astype(np.float64))
                 calibrator = fit_with_threshold(scored, recipe.task.labels, recipe.evaluate)
                 calibrator.save(adapter)
                 predictor = replace(predictor, calibrator=calibrator)
-            self._set_fitted(labels.classes, recipe, adapter, predictor)
+                # Each row by a calibrator that was fitted without it, so that the report is not flattered.
+                after, _ = cross_fitted(scored, recipe.task.labels, recipe.evaluate)
+                probabilities = (label_probabilities(before), after)
+                held_out = _HeldOut(*(self._metrics(recipe, validation.labels, shares) for shares in probabilities))
+            self._set_fitted(labels.classes, recipe, adapter, predictor, held_out)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
         """Return the calibrated probabilities, (N, K), with columns in the order of ``classes_``."""
         return self._predictions(X).probabilities
 
-    def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
-        """Return the label of each text, (N,): the one with the highest probability."""
-        indices = self._predictions(X).label_indices
-        labels: NDArray[Any] = self.classes_[indices]
-        return labels
+    def predict(self, X: Sequence[str], *, abstain: bool = False) -> NDArray[Any]:  # noqa: N803
+        """Return the label of each text, (N,): the one with the highest probability.
+
+        Args:
+            X: N texts.
+            abstain: whether to return None, in an array of objects, for texts of which the classifier is unsure: their
+                probability lies below the threshold for ``evaluate.wanted_accuracy``.
+
+        Raises:
+            InputError: X holds no texts, or ``abstain`` is true and the classifier has no threshold.
+        """
+        found = self._predictions(X)
+        labels: NDArray[Any] = self.classes_[found.label_indices]
+        if not abstain:
+            return labels
+        if self._predictor.calibrator.threshold is None:
+            raise InputError(
+                "abstain: this classifier has no threshold below which it is unsure: either none was asked for, as "
+                'settings={"evaluate.wanted_accuracy": 0.9} does, or no answers on held-out texts reach that accuracy'
+            )
+        answers = labels.astype(object)
+        answers[found.unsure] = None
+        return answers
+
+    def report(self, X: Sequence[str] | None = None, y: Sequence[Any] | None = None) -> "ClassifierReport":  # noqa: N803
+        """Measure the classifier, and the same model before training, on texts that it was not trained on.
+
+        Args:
+            X: N texts; None for the texts that ``fit`` held out.
+            y: their N labels.
+
+        Returns:
+            A record to print; a notebook shows it with confusion matrices.
+
+        Raises:
+            InputError: X or y do not fit together or hold labels that are not in ``classes_``, or neither is given and
+                no texts were held out.
+        """
+        # Reports import matplotlib; predicting must not wait for it.
+        from whinchat.report.classifier_report import ClassifierReport, held_out_texts
+
+        check_is_fitted(self)
+        if X is None and y is None:
+            if self._held_out is None:
+                raise InputError("report: fit held no texts out, or this classifier was loaded; give texts and labels")
+            held_out = self._held_out
+            return ClassifierReport(held_out_texts(held_out.after.n), held_out.after, held_out.before)
+        texts = plain_texts(X)
+        expected = known_labels(y, len(texts), self.classes_)
+        after = self._metrics(self.recipe_, expected, self._predictions(texts).probabilities)
+        before = None
+        if layers := adapter_layers(self._predictor.engine.model):
+            with adapters_disabled(layers), shown_progress(self.verbose > 0):
+                before = self._metrics(self.recipe_, expected, label_probabilities(self._predictor.score(texts)))
+        return ClassifierReport(f"{len(texts):,} texts", after, before)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write adapter, tokenizer, recipe and calibration to ``folder``.
@@ -235,11 +311,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             metric=recipe.evaluate.metric,
             random_state=train.seed,
             validation_fraction=stored.get("validation_fraction", _VALIDATION),
-            **{key: getattr(train, key) for key in _TRAIN_KEYS},
+            **{key: getattr(train, key) for key in TRAIN_KEYS},
         )
         classifier.settings = classifier._other_settings(recipe)
         classes = np.array(stored.get("classes", recipe.task.labels))
-        classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path))
+        classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path), None)
         return classifier
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -254,17 +330,34 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         tags.input_tags.two_d_array = False
         return tags
 
+    def _repr_html_(self) -> str:
+        """Return the parameters and, after ``fit``, the results on the texts that it held out, for a notebook."""
+        parameters: str = estimator_html_repr(self)
+        has_results = self.__sklearn_is_fitted__() and self._held_out is not None
+        return parameters + (self.report()._repr_html_() if has_results else "")
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the model in memory, which is loaded again at the next prediction."""
         state: dict[str, Any] = super().__getstate__()
         return {key: value for key, value in state.items() if key != "_predictor"}
 
-    def _set_fitted(self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor) -> None:
+    def _set_fitted(
+        self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor, held_out: _HeldOut | None
+    ) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
         # The content of the files, so that a copy or a pickle of the classifier needs no folder.
         self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
         self._predictor = predictor
+        self._held_out = held_out
+
+    @staticmethod
+    def _metrics(recipe: Recipe, expected: Sequence[int], probabilities: NDArray[np.float64]) -> Metrics:
+        """Return the metrics of N answers by their probabilities, (N, K), and their true labels."""
+        with np.errstate(divide="ignore"):
+            scores = LabelScores(np.log(probabilities), probabilities)
+        answers, truth = probabilities.argmax(axis=1), np.array(expected)
+        return compute_metrics("score", recipe.task.labels, truth, answers, recipe.evaluate, scores=scores)
 
     def _saved_files(self) -> dict[str, bytes]:
         """Return the content of the files of ``save_pretrained``, by their names."""
@@ -275,99 +368,22 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _other_settings(self, recipe: Recipe) -> dict[str, Any] | None:
         """Return the keys of ``recipe`` that no other parameter determines, as values of ``settings``."""
         values = recipe.model_dump()
-        own = self._recipe(recipe.task.labels, recipe.task.labels, recipe.train.seed)
+        labels = recipe.task.labels
+        own = estimator_recipe(self.get_params(deep=False), labels, labels, recipe.train.seed)
         keys = [key.split(".") for key in differences(own, recipe)]
         return {f"{key[0]}.{key[1]}": values[key[0]][key[1]] for key in keys if key[0] in _SETTABLE} or None
 
     def _predictions(self, X: Sequence[str]) -> Predictions:  # noqa: N803
         check_is_fitted(self)
         texts = plain_texts(X)
-        if not hasattr(self, "_predictor"):
-            with temporary_folder() as folder:
-                self.save_pretrained(folder)
-                self._predictor = Predictor.load(folder)
-        return self._predictor.predict(texts)
+        with shown_progress(self.verbose > 0):
+            if not hasattr(self, "_predictor"):
+                with temporary_folder() as folder:
+                    self.save_pretrained(folder)
+                    self._predictor = Predictor.load(folder)
+            return self._predictor.predict(texts)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, np.random.RandomState) or self.random_state is None:
             return int(check_random_state(self.random_state).randint(2**31 - 1))
         return self.random_state  # the recipe checks what it is
-
-    def _recipe(self, labels: Sequence[str], classes: Sequence[Any], seed: int) -> Recipe:
-        """Return the recipe of a training.
-
-        Args:
-            labels: the K labels as text.
-            classes: the K labels as the keys of ``answers`` and ``class_weight`` may have them.
-            seed: ``train.seed``.
-        """
-        # The numbers 1 and 1.0 and True are the same key.
-        name_of = {**dict(zip(classes, labels, strict=True)), **{label: label for label in labels}}
-        answers = {name_of.get(label, str(label)): word for label, word in (self.answers or {}).items()}
-        words = ", ".join(f'"{answers.get(label, label)}"' for label in labels)
-        instruction = f"You are a text classifier. Output exactly one of these labels and nothing else: {words}."
-        weights: Any = "none" if self.class_weight is None else self.class_weight
-        if isinstance(weights, Mapping):
-            given = {name_of.get(label, str(label)): weight for label, weight in weights.items()}
-            weights = dict.fromkeys(labels, 1.0) | given
-        train = {key: getattr(self, key) for key in _TRAIN_KEYS}
-        raw: dict[str, Any] = {
-            "name": "classifier",
-            "task": {
-                "name": "text-classification",
-                "labels": list(labels),
-                "instruction": self.instruction or instruction,
-                "answers": answers,
-            },
-            "data": {"source": SOURCE},
-            "backbone": {"model": os.fspath(self.model) if isinstance(self.model, os.PathLike) else self.model},
-            "adapter": {"method": self.method},
-            "train": {**train, "seed": seed, "class_weights": weights},
-            "evaluate": {"metric": self.metric, "generate": False},
-        }
-        for key, value in (self.settings or {}).items():
-            section, _, name = key.partition(".")
-            if not name or not isinstance(raw.get(section), dict):
-                raise RecipeError(
-                    f"settings: {key!r} is no key of a recipe; give a dotted name such as adapter.r or train.optim"
-                )
-            raw[section][name] = value
-        try:
-            return Recipe.model_validate(raw)
-        except ValidationError as faults:
-            raise RecipeError("\n".join(explain_faults("Classifier", faults, Recipe, "classifier"))) from None
-
-    def _corpus(self, rows: Split, labels: ClassLabels, seed: int) -> Corpus:
-        """Return the rows to train on and, for ``validation_fraction``, rows to calibrate on.
-
-        Raises:
-            InputError: a label would have no row to train on.
-            RecipeError: ``validation_fraction`` is not a share that leaves rows to train on.
-        """
-        fraction: Any = self.validation_fraction
-        if isinstance(fraction, bool | str | None) or not 0 <= fraction < 1:
-            raise RecipeError(f"validation_fraction: must lie from 0 to below 1; found {fraction!r}")
-        if rows.weights:
-            rows = rows.take([row for row, weight in enumerate(rows.weights) if weight > 0])
-        train, validation = rows, None
-        # A label with a single row is trained on, not held out.
-        count = Counter(rows.labels)
-        alone = [row for row, label in enumerate(rows.labels) if count[label] == 1]
-        if validation_rows := round(fraction * len(rows)):
-            common = rows.take([row for row, label in enumerate(rows.labels) if count[label] > 1])
-            if validation_rows >= len(common):
-                raise RecipeError(
-                    f"validation_fraction: {fraction} of {len(rows)} rows leaves too few to train on; lower it"
-                )
-            train, carved = carve_splits(common, {"validation": validation_rows}, seed, SOURCE)
-            train, validation = _joined(train, rows.take(alone)), carved["validation"]
-        if lost := sorted(set(range(len(labels.names))) - set(train.labels)):
-            raise InputError(
-                f"y: no row of {labels.names[lost[0]]!r} is left to train on, since rows of weight 0 are left out; "
-                "add rows of it, or raise their weights"
-            )
-        return Corpus(SOURCE, None, train, validation, None, DataReport())
-
-
-def _joined(first: Split, second: Split) -> Split:
-    return Split(first.name, first.texts + second.texts, first.labels + second.labels, first.weights + second.weights)

