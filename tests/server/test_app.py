@@ -281,7 +281,8 @@ def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:
         "/runs/first/figures/..%2Frecipe.yaml",
         "/runs/first/figures/per_label.txt",
         "/runs/first/recipe.yaml",
-        "/docs",
+        "/redoc",
+        "/swagger_ui/README.md",
     ):
         assert client.get(path).status_code == 404, path
 
@@ -297,12 +298,15 @@ def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) ->
 
 
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
-    for path in ("/", "/page.js", "/page.css"):
+    for path in ("/", "/page.js", "/page.css", "/docs", "/docs.js", "/swagger_ui/swagger-ui.css"):
         response = client.get(path)
         assert response.status_code == 200
         assert not re.search(r'(src|href)="(https?:)?//|url\(http|import .*http', response.text)
         policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'")
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == response.headers["content-length"]
 
 
 def test_openapi_has_examples(client: TestClient) -> None:

@@ -17,6 +17,7 @@ from tests.helpers.served import LIMITS, client_of
 from whinchat.errors import ModelError, WhinchatError
 from whinchat.inference.predictor import Predictions
 from whinchat.server.access_rules import AccessRules
+from whinchat.server.api_key import read_api_key
 from whinchat.server.app import create_app
 from whinchat.server.response_watch import SECURITY_HEADERS
 from whinchat.server.served_models import ModelHost, ModelKey
@@ -110,9 +111,9 @@ def test_methods_and_addresses(client: TestClient) -> None:
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"):
         assert refused(client, 405, "/v1/classify", method) == "this address takes POST only"
     assert refused(client, 405, "/health") == "this address takes GET only"
-    for path in ("/docs", "/health/", "/%00", "/..%2f..%2fetc/passwd", "/runs/%ff/card", "/" + "a" * 9000):
+    for path in ("/redoc", "/health/", "/%00", "/..%2f..%2fetc/passwd", "/runs/%ff/card", "/" + "a" * 9000):
         assert refused(client, 404, path, "GET") in (
-            "there is no such address; /openapi.json lists them all",
+            "there is no such address; /docs lists them all",
             "there is no such page",
         )
     got, head = client.get("/v1/model"), client.head("/v1/model")
@@ -167,6 +168,55 @@ def test_allowed_names_and_every_address(host: ModelHost) -> None:
         assert "Origin" in refused(client, 403, content=b"{}", headers=headers)
 
 
+def test_pages_of_allowed_origins(host: ModelHost) -> None:
+    rules = AccessRules.build("127.0.0.1", [], "s3cret", ["https://App.example:443/", "http://localhost:3000"])
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    with client_of(create_app(host.models, host.predict, LIMITS, 4, rules)) as client:
+        for origin in ("https://app.example", "http://localhost:3000"):
+            preflight = client.options("/v1/classify", headers={"Origin": origin, **ask})
+            assert preflight.status_code == 200
+            assert preflight.headers["access-control-allow-origin"] == origin
+            headers = {"Origin": origin, "Authorization": "Bearer s3cret"}
+            good = client.post("/v1/classify", json={"texts": "a"}, headers=headers)
+            assert (good.status_code, good.headers["access-control-allow-origin"]) == (200, origin)
+            # The page can read why it was refused.
+            keyless = client.post("/v1/classify", json={"texts": "a"}, headers={"Origin": origin})
+            assert (keyless.status_code, keyless.headers["access-control-allow-origin"]) == (401, origin)
+        for origin in ("http://app.example", "https://app.example.evil", "https://app.example:8443", "null"):
+            preflight = client.options("/v1/classify", headers={"Origin": origin, **ask})
+            assert preflight.status_code == 400
+            headers = {"Origin": origin, "Authorization": "Bearer s3cret"}
+            detail = refused(client, 403, json={"texts": "a"}, headers=headers)
+            assert detail.endswith("is another site; allow it with --allowed-origin")
+            assert "access-control-allow-origin" not in preflight.headers
+    # Off without the option.
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
+        assert client.options("/v1/classify", headers={"Origin": "https://app.example", **ask}).status_code == 403
+    for wrong in ("app.example", "*", "https://app.example/page", "null", "https://user@app.example", "ftp://a"):
+        with pytest.raises(WhinchatError, match=r"--allowed-origin: .* is no site; give scheme and name"):
+            AccessRules.build("127.0.0.1", [], None, [wrong])
+
+
+def test_where_the_key_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("s3cret\n", encoding="utf-8")
+    assert read_api_key(None, None, {}) is None
+    assert read_api_key(None, None, {"WHINCHAT_API_KEY": "a"}) == "a"
+    assert read_api_key("MY_KEY", None, {"MY_KEY": "b", "WHINCHAT_API_KEY": "a"}) == "b"
+    assert read_api_key(None, file, {"WHINCHAT_API_KEY": "a"}) == "s3cret"
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    refusals: list[tuple[str | None, Path | None, str]] = [
+        ("MY_KEY", None, "MY_KEY: there is no such environment variable"),
+        ("EMPTY", None, "EMPTY: the key is empty"),
+        (None, tmp_path / "none", r"none: the key cannot be read \(No such file"),
+        (None, tmp_path / "bytes", r"bytes: the key cannot be read \(is not UTF-8\)"),
+        ("MY_KEY", file, "exclude each other"),
+    ]
+    for variable, path, words in refusals:
+        with pytest.raises(WhinchatError, match=words):
+            read_api_key(variable, path, {"EMPTY": ""})
+
+
 def test_the_key(host: ModelHost) -> None:
     rules = AccessRules.build("127.0.0.1", [], "s3cret")
     with client_of(create_app(host.models, host.predict, LIMITS, 4, rules)) as client:
@@ -190,7 +240,7 @@ def test_the_key(host: ModelHost) -> None:
         assert client.get("/v1/model", headers={"Authorization": "bearer s3cret"}).status_code == 200
         assert client.get("/", auth=("any", "s3cret")).status_code == 200
     for key in ("", " ", "two words", "\u00e9", "a\nb"):
-        with pytest.raises(WhinchatError, match="WHINCHAT_API_KEY: the key is empty or has characters"):
+        with pytest.raises(WhinchatError, match="api_key: the key is empty or has characters"):
             AccessRules.build("127.0.0.1", [], key)
 
 

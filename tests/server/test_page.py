@@ -281,6 +281,15 @@ def test_figures_and_pages(page: Any, address: str) -> None:
     assert page.locator("img").first.evaluate("one => one.complete && one.naturalWidth > 0")
 
 
+def test_the_api_can_be_tried(page: Any, address: str) -> None:
+    page.click("text=All requests, to try")
+    page.wait_for_url(f"{address}/docs")
+    page.click(".opblock-summary-path >> nth=0")
+    page.click("button.execute")
+    page.wait_for_selector(".live-responses-table .response-col_status >> text=200")
+    assert '"probabilities"' in page.locator(".live-responses-table").inner_text()
+
+
 def test_on_a_phone(browser: Any, address: str) -> None:
     phone = browser.new_page(viewport={"width": 360, "height": 640}, color_scheme="dark", has_touch=True)
     phone.goto(address)

@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whinchat.errors import WhinchatError
+from whinchat.server.api_key import check_api_key
 from whinchat.server.error_responses import error_response, quote
 
 # Orchestrators ask these without a key, and by whatever name they know.
@@ -33,31 +35,34 @@ class AccessRules:
         trusted_hosts: further names, also of pages that may send requests, such as that of a proxy. With ``*``
             the server answers to every name, and still only to its own pages.
         any_address: whether the server also answers to every IP address, for which no name can be made to stand.
+        allowed_origins: sites whose pages may send requests and read the responses (CORS), such as
+            ``https://app.example.com``.
         api_key: the key that every request must have; None for no key.
     """
 
     own_hosts: frozenset[str] = frozenset(_LOOPBACK)
     trusted_hosts: frozenset[str] = frozenset()
     any_address: bool = False
+    allowed_origins: frozenset[str] = frozenset()
     api_key: str | None = None
 
     @classmethod
-    def build(cls, bound_host: str, allowed_hosts: Iterable[str], api_key: str | None) -> Self:
+    def build(
+        cls, bound_host: str, allowed_hosts: Iterable[str], api_key: str | None, allowed_origins: Iterable[str] = ()
+    ) -> Self:
         """Return the rules of a server that listens on ``bound_host``.
 
         Raises:
-            WhinchatError: the key is empty, or cannot be sent in a header.
+            WhinchatError: an origin is none, or the key is empty or cannot be sent in a header.
         """
-        if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise WhinchatError(
-                "WHINCHAT_API_KEY: the key is empty or has characters other than visible ASCII; make one with "
-                '`python -c "import secrets; print(secrets.token_urlsafe())"`'
-            )
+        if api_key is not None:
+            check_api_key(api_key, "api_key")
+        origins = frozenset(map(_origin, allowed_origins))
         own = {*_LOOPBACK, bound_host.lower()}
         if bound_host in _EVERY_ADDRESS:
             own.add(socket.gethostname().lower())
         trusted = frozenset(_host_name(host) for host in allowed_hosts)
-        return cls(frozenset(own), trusted, bound_host in _EVERY_ADDRESS, api_key)
+        return cls(frozenset(own), trusted, bound_host in _EVERY_ADDRESS, origins, api_key)
 
     @property
     def is_public(self) -> bool:
@@ -70,7 +75,7 @@ class AccessRules:
         if host is not None and not self._knows(_host_name(host)):
             return 403, f"Host: {quote(host)} is no name of this server; allow it with --allowed-host"
         if origin is not None and not self._trusts(origin, host or ""):
-            return 403, f"Origin: {quote(origin)} is another site; allow it with --allowed-host"
+            return 403, f"Origin: {quote(origin)} is another site; allow it with --allowed-origin"
         if self.api_key is not None and not self._has_key(headers.get("authorization", "")):
             return 401, "Authorization: has no valid key; send `Bearer KEY`, or the key as the password of any user"
         return None
@@ -80,6 +85,8 @@ class AccessRules:
         return allowed or (self.any_address and _is_address(host))
 
     def _trusts(self, origin: str, host: str) -> bool:
+        if origin.lower() in self.allowed_origins:
+            return True
         scheme, _, netloc = origin.lower().partition("://")
         if scheme not in ("http", "https"):
             return False  # such as "null", of a file or a sandbox
@@ -118,6 +125,17 @@ class AccessControl:
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _origin(origin: str) -> str:
+    """Return an origin as a browser sends it: in lower case, without a slash at the end and the scheme's own port."""
+    found = re.fullmatch(r"(https?)://([^\s/?#@*]+)/?", origin.strip().lower())
+    if not found:
+        raise WhinchatError(
+            f"--allowed-origin: {quote(origin)} is no site; give scheme and name, such as https://app.example.com"
+        )
+    scheme, netloc = found.groups()
+    return f"{scheme}://{netloc.removesuffix(':443' if scheme == 'https' else ':80')}"
 
 
 def _host_name(host: str) -> str:

@@ -170,10 +170,11 @@ def add_api(
     router = APIRouter(route_class=strict_json_route(limits), tags=["classify"])
 
     @router.post("/v1/classify", responses=_REFUSED)
-    async def classify(request: ClassifyRequest) -> ClassifyResponse:
+    async def classify(request: ClassifyRequest, http: Request) -> ClassifyResponse:
         """Predict the label of one text, or of several, with the probability of each label."""
         model = classifiers.find(request.model)
         texts = [request.texts] if isinstance(request.texts, str) else request.texts
+        http.state.texts = len(texts)
         # In a thread, because it takes long texts through the chat template.
         await asyncio.to_thread(classifiers.check_texts, texts, model)
         if request.before and model.adapter is None:
@@ -237,8 +238,10 @@ def add_api(
             raise _busy(busy, classifiers.batcher.reservation_retry_seconds) from None
         upload = await store_upload(request.stream(), wanted, limits, app.state.uploads, cleanup)
         reservation.texts_left = upload.rows
+        request.state.texts = 0
 
         async def predict_piece(texts: list[str]) -> Predictions:
+            request.state.texts += len(texts)
             return await classifiers.predict(ModelKey(served.name), texts, reservation)
 
         events = label_upload(upload, served.predictor.engine.template, predict_piece)

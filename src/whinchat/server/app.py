@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from whinchat.output_files import temporary_folder
 from whinchat.server.access_rules import AccessControl, AccessRules
@@ -54,7 +55,7 @@ def create_app(
         version=version("whinchat"),
         summary="A small chat model as a text classifier",
         lifespan=lifespan,
-        # FastAPI's documentation pages load scripts from other hosts. /openapi.json has the same content.
+        # FastAPI's documentation pages load scripts from other hosts; `add_pages` has one that does not.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -62,7 +63,17 @@ def create_app(
     # The last one added is the outermost.
     add_error_responses(app)
     app.add_middleware(TransferLimits, limits=limits)
-    app.add_middleware(AccessControl, rules=rules or AccessRules())
+    rules = rules or AccessRules()
+    app.add_middleware(AccessControl, rules=rules)
+    if rules.allowed_origins:
+        # Outside of the access control: a browser's preflight has no key, and a page can read why it was refused.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(rules.allowed_origins),
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=("Retry-After",),
+        )
     app.add_middleware(ResponseWatch, metrics=metrics)
     pages = {name: RunPages.read(name, RunFolder(model.path), limits.max_chars) for name, model in models.items()}
     infos = [model_info(model, pages[name]) for name, model in models.items()]

@@ -56,7 +56,7 @@ def add_error_responses(app: FastAPI) -> None:
             return error_response(405, f"this address takes {headers.get('Allow', 'another method')} only", headers)
         detail = error.detail
         if error.status_code == 404 and detail == "Not Found":
-            detail = "there is no such address; /openapi.json lists them all"
+            detail = "there is no such address; /docs lists them all"
         return error_response(error.status_code, detail, headers)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:

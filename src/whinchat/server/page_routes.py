@@ -16,6 +16,7 @@ from whinchat.server.server_metrics import ServerMetrics
 T = TypeVar("T")
 
 _PAGE = Path(__file__).with_name("page")
+_SWAGGER_UI = Path(__file__).with_name("swagger_ui")
 _IMAGE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Not ready, and why"}
@@ -58,14 +59,18 @@ def add_pages(app: FastAPI, pages: Mapping[str, RunPages]) -> None:
     def find(name: str) -> RunPages:
         return _or_404(pages.get(name))
 
-    def file_of(name: str) -> Callable[[], Awaitable[FileResponse]]:
+    def file_of(path: Path) -> Callable[[], Awaitable[FileResponse]]:
         async def send() -> FileResponse:
-            return FileResponse(_PAGE / name)
+            return FileResponse(path)
 
         return send
 
-    for address, name in (("/", "index.html"), ("/page.js", "page.js"), ("/page.css", "page.css")):
-        app.add_api_route(address, file_of(name), include_in_schema=False, response_class=FileResponse)
+    pages_of_server = (("/", "index.html"), ("/page.js", "page.js"), ("/page.css", "page.css"))
+    for address, name in (*pages_of_server, ("/docs", "docs.html"), ("/docs.js", "docs.js")):
+        app.add_api_route(address, file_of(_PAGE / name), include_in_schema=False, response_class=FileResponse)
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        send = file_of(_SWAGGER_UI / name)
+        app.add_api_route(f"/swagger_ui/{name}", send, include_in_schema=False, response_class=FileResponse)
 
     @app.get("/runs/{name}/card", include_in_schema=False)
     async def card(name: str) -> HTMLResponse:

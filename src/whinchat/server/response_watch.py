@@ -1,10 +1,12 @@
-"""What every response has in common: security headers, an entry in the metrics, and HEAD wherever GET is answered."""
+"""What every response has in common: security headers, metrics, access log, and HEAD wherever GET is answered."""
 
 import time
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whinchat.server.access_log import log_request
+from whinchat.server.access_rules import OPEN_PATHS
 from whinchat.server.server_metrics import ServerMetrics
 
 # Content security policy: the page loads its own files and figures, and asks this server; nothing else.
@@ -40,14 +42,15 @@ class ResponseWatch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.setdefault("state", {})  # the routes count their texts there
         is_head = scope["method"] == "HEAD"
         inner = {**scope, "method": "GET"} if is_head else scope
-        status = "none"
+        status: int | None = None
 
         async def watched_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = str(message["status"])
+                status = message["status"]
                 message.setdefault("headers", [])
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
@@ -62,5 +65,8 @@ class ResponseWatch:
         finally:
             # The route, and not the address: clients could make up any number of addresses.
             path = getattr(inner.get("route"), "path", "other")
-            self._metrics.requests.labels(path, status).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.requests.labels(path, "none" if status is None else str(status)).inc()
+            self._metrics.seconds.labels(path).observe(seconds)
+            if scope["path"] not in OPEN_PATHS:
+                log_request(scope, status, seconds)

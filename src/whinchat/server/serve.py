@@ -9,6 +9,7 @@ from typing import cast
 
 import uvicorn
 
+from whinchat.server.access_log import LogFormat, write_access_log
 from whinchat.server.access_rules import AccessRules
 from whinchat.server.api_schema import Limits
 from whinchat.server.app import create_app
@@ -18,7 +19,7 @@ from whinchat.server.served_models import ModelHost, ModelKey
 from whinchat.server.startup import listen
 
 
-def run_server(
+def run_server(  # noqa: PLR0913  # the options of `whinchat serve`
     runs: Mapping[str, Path],
     host: str,
     port: int,
@@ -27,7 +28,9 @@ def run_server(
     on_ready: Callable[[str], object],
     *,
     allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
     api_key: str | None = None,
+    log_format: LogFormat | None = None,
 ) -> None:
     """Serve classifiers over HTTP until the process gets SIGINT or SIGTERM.
 
@@ -38,15 +41,19 @@ def run_server(
         batch_size: maximum number of texts in a batch.
         on_ready: called with the server's URL when it accepts requests.
         allowed_hosts: names of the server besides ``host`` and those of this machine, such as that of a proxy.
+        allowed_origins: sites whose pages may send requests from a browser (CORS), such as https://app.example.com.
         api_key: the key that requests must have; None for no key.
+        log_format: format of the access log on standard error; None for no access log.
 
     Raises:
         RunError: the address cannot be used, a run cannot be read, or the runs have different backbones.
         HubError: the hub has no such classifier, or cannot be reached.
         ModelError: a model cannot be loaded.
-        WhinchatError: the key cannot be sent in a header.
+        WhinchatError: an origin is none, or the key cannot be sent in a header.
     """
-    rules = AccessRules.build(host, allowed_hosts, api_key)
+    rules = AccessRules.build(host, allowed_hosts, api_key, allowed_origins)
+    if log_format is not None:
+        write_access_log(log_format)
     listening = listen(host, port)
     models = ModelHost.load(runs)
     for name in models.models:
@@ -67,6 +74,7 @@ def server_config(app: object, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # any ASGI application
         log_level="warning",
+        log_config=None,  # the program's own
         lifespan="on",
         # uvicorn calls the class, and a call is all that it asks of it.
         http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limits)),

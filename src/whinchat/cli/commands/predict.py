@@ -17,6 +17,7 @@ from whinchat.cli.output import err, print_line, print_result, progress_on_stder
 from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
 from whinchat.data.formats.table_registry import find_table_format
 from whinchat.errors import DataError
+from whinchat.server.api_key import read_api_key
 
 
 def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
@@ -119,13 +120,28 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
             help="A further name of the server in requests, such as that of a proxy; * for any. Repeatable.",
         ),
     ] = None,
-    api_key: Annotated[
+    allowed_origin: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ORIGIN",
+            help="A site whose pages may send requests from a browser (CORS), such as https://app.example.com. "
+            "Repeatable.",
+        ),
+    ] = None,
+    api_key_env: Annotated[
         str | None,
         Option(
-            envvar="WHINCHAT_API_KEY",
-            metavar="KEY",
-            help="Key that every request must have. Others on this machine can see the option, but not the variable.",
+            metavar="NAME",
+            help="Environment variable with the key that every request must have; without the option, "
+            "WHINCHAT_API_KEY if it is set.",
         ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, Option(metavar="FILE", help="File with the key, such as a secret of a container.")
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        Option(help="Log each request to standard error: method, path, status, time and number of texts."),
     ] = None,
     batch_size: Annotated[
         int, Option(min=1, help="Maximum number of texts in a batch; with 1, a text gets the same bytes at any load.")
@@ -146,12 +162,15 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
 
         whinchat serve tweets=runs/demo feelings=runs/five-labels --port 8080
 
+        WHINCHAT_API_KEY=secret whinchat serve runs/demo --host 0.0.0.0 --log-format json
+
         curl -s localhost:8000/v1/classify --json '{"texts": ["what a lovely day", "meh"]}'
 
     Several runs share one backbone in memory. A request chooses one with `"model": "feelings"`; the first run is the
     default. Texts of requests that arrive at the same time are computed in one batch.
 
-    `/openapi.json` describes the API, `/metrics` is for Prometheus, `/health` and `/ready` are for load balancers.
+    `/docs` describes the API and sends requests, `/openapi.json` is its schema, `/metrics` is for Prometheus, `/health`
+    and `/ready` are for load balancers.
 
     With the default --host, only this machine can reach the server. With a key, requests need the header
     `Authorization: Bearer KEY`, and a browser asks for the key as a password; `/health` and `/ready` stay open.
@@ -180,7 +199,9 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
         batch_size,
         print_address,
         allowed_hosts=allowed_host or (),
-        api_key=api_key,
+        allowed_origins=allowed_origin or (),
+        api_key=read_api_key(api_key_env, api_key_file),
+        log_format=log_format,
     )
 
 
