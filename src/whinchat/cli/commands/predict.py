@@ -177,6 +177,7 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     """
     from whinchat.cli.early_checks import check_server  # loads the hub's client
 
+    api_key = read_api_key(api_key_env, api_key_file)
     limits = whinchat.Limits(
         max_chars=max_chars,
         max_texts=max_texts,
@@ -200,7 +201,7 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
         print_address,
         allowed_hosts=allowed_host or (),
         allowed_origins=allowed_origin or (),
-        api_key=read_api_key(api_key_env, api_key_file),
+        api_key=api_key,
         log_format=log_format,
     )
 
