@@ -17,7 +17,7 @@ from tests.helpers import tiny_models
 
 from fuzz.areas import Check, FuzzArea
 from fuzz.odd_values import damaged, odd_value
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.models.adapters import load_adapter
 from whinchat.storage.locate import find_classifier
 from whinchat.storage.run_folder import RunFolder

@@ -14,6 +14,8 @@ Importing whinchat loads neither torch nor numpy: each name is imported from its
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from whinchat.fast_start import no_garbage_collection
+
 if TYPE_CHECKING:
     from whinchat.arena.arena_results import ArenaResults
     from whinchat.arena.run_arena import run_arena, summarize_arena
@@ -101,7 +103,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    with no_garbage_collection():
+        module = import_module(_MODULE_OF[name])
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

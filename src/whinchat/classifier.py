@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from whinchat.data.dataset import Split
 from whinchat.data.estimator_input import InputError, class_labels, hold_out, known_labels, plain_texts, row_weights
-from whinchat.evaluation.calibration import Calibrator
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.reliability import ScoredSplit, cross_fitted, fit_with_threshold
 from whinchat.evaluation.results import Metrics

@@ -121,3 +121,22 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
         assert (case.command, code, heavy) == (case.command, 2, []), printed
         assert case.error in printed, case.command
     assert not (tmp_path / "runs").exists()
+
+
+ONE_TEXT = """
+import sys
+from whinchat.cli import main
+
+sys.argv = ["whinchat", "predict", sys.argv[1], "what a lovely day", "--json"]
+try:
+    main()
+finally:
+    unneeded = {"sklearn", "scipy.stats", "matplotlib", "datasets", "pandas", "fastapi", "torch._inductor.compile_fx"}
+    print(*sorted(unneeded & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_predicting_loads_no_library_of_training_or_reporting(a_run: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ONE_TEXT, str(a_run)], capture_output=True, text=True, check=True)
+    assert '"label":' in done.stdout
+    assert done.stderr.splitlines()[-1] == ""

@@ -18,8 +18,9 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from tests.helpers.label_scores import LABELS, PRIOR, drawn
 from whinchat.data.formats.table_format import Block
 from whinchat.errors import ModelError
-from whinchat.evaluation.calibration import Calibrator, fit_calibrator, fit_temperature
+from whinchat.evaluation.calibration import fit_calibrator, fit_temperature
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.prediction_columns import added_column_types, added_columns
 from whinchat.inference.predictor import Predictions
 from whinchat.recipe.schema import EvaluateConfig, MetricName

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.exports import TEXTS, texts_file
 from whinchat.errors import DataError, ModelError, OutputError, RunError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.export import export_run as exporting
 from whinchat.export import gguf_writer, merged, sequence_classifier
 from whinchat.export.export_run import export_run

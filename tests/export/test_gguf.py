@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.helpers import tiny_models
 from tests.helpers.exports import TEXTS, predictor_of, texts_file
 from whinchat.errors import ModelError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.export import export_run as exporting
 from whinchat.export import gguf_export, gguf_reader
 from whinchat.export.export_run import export_run

@@ -31,8 +31,9 @@ def command_runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     def call(*arguments: str | Path, stdin: bytes | None = None) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["whinchat", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
-        # The program sets this variable for its process, which here is that of all tests.
-        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+        # The program sets these variables for its process, which here is that of all tests.
+        for name, value in (("PYTHONSAFEPATH", "1"), ("OMP_WAIT_POLICY", "PASSIVE"), ("TORCHDYNAMO_DISABLE", "1")):
+            monkeypatch.setenv(name, value)
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import tiny_models
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.predictor import Predictor
 
 TEXTS = list(tiny_models.toy_rows(40, tiny_models.ONE_TOKEN, 11)[0])

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from tests.helpers import finished_runs
 from whinchat.errors import RunError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.inference.predictor import Predictions, Predictor, load_engine
 from whinchat.models.backbone import find_model, load_tokenizer

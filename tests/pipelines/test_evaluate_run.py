@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from tests.helpers import finished_runs, tiny_models
 from whinchat.errors import RecipeError, RunError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.evaluate_run import evaluate_run
 from whinchat.pipelines.run import run, train_run

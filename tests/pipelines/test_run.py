@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from tests.helpers import finished_runs, tiny_models
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, OutputError, RunError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.reliability import ScoredSplit, fit_with_threshold
 from whinchat.evaluation.scoring import score_prompts

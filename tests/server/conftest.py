@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_models
 from tests.helpers.served import LIMITS, client_of
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.pipelines.run import run
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost

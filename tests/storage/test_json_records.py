@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from whinchat.errors import RunError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.label_noise import FoldRecord, Review
 from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
 from whinchat.storage.json_records import read_json_record, to_json, write_json_record

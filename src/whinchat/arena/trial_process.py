@@ -19,7 +19,7 @@ from whinchat.arena.subsets import training_rows
 from whinchat.arena.trials import Cost, TrialJob, TrialRecord, TrialResult
 from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.models.device import installed_versions, processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes

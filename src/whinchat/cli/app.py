@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import signal
@@ -97,6 +99,8 @@ def main() -> None:
     """
     # For the processes that libraries start, such as joblib's: the working folder is not on their paths.
     os.environ["PYTHONSAFEPATH"] = "1"
+    # The end of the process frees all memory at once; Python need not look for garbage in a million objects first.
+    atexit.register(gc.freeze)
     with on_stop_signal(_stop):
         try:
             app()

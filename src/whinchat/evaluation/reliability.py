@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.abstention import coverage_curve, threshold_for
-from whinchat.evaluation.calibration import Calibrator, draw_folds, fit_calibrator
+from whinchat.evaluation.calibration import draw_folds, fit_calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Abstention, ConfidentError, ReliabilityReport
 from whinchat.evaluation.slices import compute_slices

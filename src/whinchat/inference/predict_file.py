@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from whinchat.data.formats.table_format import BlockLocation, TableFormat
 from whinchat.errors import DataError
+from whinchat.fast_start import no_garbage_collection
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import LabelCounts
 from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, finish_job, open_job, plan_jobs, predict_part
@@ -79,10 +80,11 @@ def predict_in_process(run: Path) -> PartWorker:
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:
         if not loaded:
-            # Loads torch: only after everything has been checked that needs no model.
-            from whinchat.inference.predictor import Predictor
+            with no_garbage_collection():
+                # Loads torch: only after everything has been checked that needs no model.
+                from whinchat.inference.predictor import Predictor
 
-            loaded.append(Predictor.load(run))
+                loaded.append(Predictor.load(run))
         for location in locations:
             predict_part(loaded[0], job, table, location, bar)
 

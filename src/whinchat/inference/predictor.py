@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.hub.client import fetch_classifier
 from whinchat.models.adapters import load_adapter

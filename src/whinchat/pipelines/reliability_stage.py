@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Corpus, Split
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport

@@ -20,7 +20,8 @@ from whinchat.data.dataset import Corpus
 from whinchat.data.sources import load_corpus, source_rows
 from whinchat.data.splits import make_folds
 from whinchat.errors import RunError
-from whinchat.evaluation.calibration import Calibrator, fit_temperature
+from whinchat.evaluation.calibration import fit_temperature
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.label_noise import (
     FoldRecord,
     Review,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer

@@ -17,6 +17,7 @@ from whinchat.cli.output import err, print_line, print_result, progress_on_stder
 from whinchat.cli.printing.predictions import print_labelled_files, print_predictions
 from whinchat.data.formats.table_registry import find_table_format
 from whinchat.errors import DataError
+from whinchat.fast_start import no_garbage_collection, skip_compiler, wait_without_spinning
 from whinchat.server.api_key import read_api_key
 
 
@@ -66,7 +67,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     """
     from whinchat.cli.early_checks import check_classifier  # loads the hub's client
 
-    check_classifier(run_folder)
+    saved = check_classifier(run_folder)
     if output is None:
         if texts and texts != ["-"]:
             _check_for_files(texts)
@@ -76,7 +77,12 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
             raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
         if not any(map(str.strip, texts)):
             raise DataError(f"predict: {_EMPTY}; an answer to it would mean nothing")
-        predictor = whinchat.Predictor.load(run_folder)
+        if len(texts) <= _FEW_TEXTS:
+            wait_without_spinning()
+        if saved.recipe.backbone.load_in != "nf4":
+            skip_compiler()
+        with no_garbage_collection():
+            predictor = whinchat.Predictor.load(run_folder)
         faults = [predictor.engine.template.fault(text) if text.strip() else _EMPTY for text in texts]
         if all(faults):
             raise DataError(f"predict: {faults[0]}")
@@ -206,6 +212,8 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     )
 
 
+# Texts that are labelled in less time than it takes to load the classifier.
+_FEW_TEXTS = 32
 _EMPTY = "the text is empty"
 
 
