@@ -54,3 +54,9 @@ def test_dir_lists_the_public_names_and_unknown_names_fail() -> None:
     assert set(whinchat.__all__) <= set(dir(whinchat))
     with pytest.raises(AttributeError, match="module 'whinchat' has no attribute 'nothing'"):
         whinchat.nothing  # noqa: B018  # looking the name up is what raises
+
+
+def test_the_server_without_its_extra() -> None:
+    script = "import sys; sys.modules['uvicorn'] = None; import whinchat; whinchat.run_server"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert "ImportError: whinchat.run_server: needs uvicorn; pip install 'whinchat[serve]'" in done.stderr

@@ -103,8 +103,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with no_garbage_collection():
-        module = import_module(_MODULE_OF[name])
+    try:
+        with no_garbage_collection():
+            module = import_module(_MODULE_OF[name])
+    except ModuleNotFoundError as error:
+        if error.name in {"fastapi", "prometheus_client", "uvicorn"}:
+            raise ImportError(f"whinchat.{name}: needs {error.name}; pip install 'whinchat[serve]'") from error
+        raise
     return getattr(module, name)
 
 

@@ -103,7 +103,8 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             # Packages that are not installed.
             Case("run mine.yaml --set backbone.load_in=nf4", "needs the package bitsandbytes", ("bitsandbytes",)),
             Case("run mine.yaml --set train.report_to=mlflow", "needs the package mlflow", ("mlflow",)),
-            Case(f"export {a_run} --to onnx", "onnx: needs onnxruntime", ("onnxruntime",)),
+            Case(f"export {a_run} --to onnx", "pip install 'whinchat[export]'", ("onnxruntime",)),
+            Case(f"serve {a_run}", "serve: needs uvicorn; pip install 'whinchat[serve]'", ("uvicorn",)),
             Case(f"predict {a_run} {data} --out new.csv --prefix x_ --engine ray", "Ray is not installed", ("ray",)),
         ]  # fmt: skip
         done = subprocess.run(

@@ -26,7 +26,7 @@ from whinchat.output_files import require_writable
 from whinchat.pipelines.output_folder import IfExists, check_run_folder, hold_run_folder
 from whinchat.pipelines.stored_runs import calibration_rows, evaluated_rows, runs_by_name
 from whinchat.recipe.schema import BackboneConfig, MetricName, Recipe
-from whinchat.server.startup import find_runs, listen
+from whinchat.server.startup import find_runs, listen, require_server_packages
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.run_folder import RunFolder
 from whinchat.training.launch import process_rank
@@ -143,7 +143,8 @@ def check_push(run: Path, repo_id: str, *, dry_run: bool) -> None:
 
 
 def check_server(runs: Mapping[str, Path], host: str, port: int) -> None:
-    """Check the address and the runs of ``whinchat serve``."""
+    """Check the packages, the address and the runs of ``whinchat serve``."""
+    require_server_packages()
     listen(host, port).close()
     _, saved = find_runs(runs)
     for classifier in saved.values():

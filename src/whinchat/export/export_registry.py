@@ -57,7 +57,7 @@ def require_format(name: str) -> None:
         choices = ", ".join(_exporters)
         raise RunError(f"export: there is no format {name!r}; choose from {choices}{nearest(name, _exporters)}")
     if missing := [package for package in EXTRA_PACKAGES.get(name, ()) if find_spec(package) is None]:
-        raise ModelError(f"{name}: needs {', '.join(missing)}; pip install 'whinchat[{name}]'")
+        raise ModelError(f"{name}: needs {', '.join(missing)}; pip install 'whinchat[export]'")
 
 
 def find_exporter(name: str) -> Exporter:

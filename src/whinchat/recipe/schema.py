@@ -92,8 +92,8 @@ class BackboneConfig(Section):
     load_in: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
         "auto",
         description="Data type of the frozen weights in memory. auto takes bfloat16 on a machine that multiplies "
-        "bfloat16 fast, and float32 elsewhere; nf4 is the 4-bit type of QLoRA, which needs the extra whinchat[nf4] "
-        "outside Linux.",
+        "bfloat16 fast, and float32 elsewhere; nf4 is the 4-bit type of QLoRA, which needs the extra "
+        "whinchat[nf4].",
     )
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Data type of matrix products; auto follows load_in and the machine."

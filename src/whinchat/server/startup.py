@@ -2,12 +2,25 @@
 
 import socket
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from whinchat.errors import RunError
 from whinchat.hub.client import fetch_classifier
 from whinchat.storage.locate import SavedClassifier, find_classifier
+
+_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
+
+
+def require_server_packages() -> None:
+    """Check that the packages of the extra ``serve`` are installed.
+
+    Raises:
+        RunError: a package is missing.
+    """
+    if missing := [package for package in _PACKAGES if find_spec(package) is None]:
+        raise RunError(f"serve: needs {', '.join(missing)}; pip install 'whinchat[serve]'")
 
 
 def find_runs(runs: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, SavedClassifier]]:

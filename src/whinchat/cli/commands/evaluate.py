@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 import whinchat
+from whinchat.arena.spec import ARENAS, arena_to_yaml
 from whinchat.cli.options import (
     ClassifierArg,
     JsonOption,
@@ -19,7 +20,7 @@ from whinchat.cli.options import (
     parse_existing,
     set_option,
 )
-from whinchat.cli.output import err, print_result, print_shipped, progress_on_stderr
+from whinchat.cli.output import err, print_line, print_result, print_shipped, progress_on_stderr
 from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_review, print_run
 from whinchat.errors import RunError
 from whinchat.recipe.schema import MetricName
@@ -149,6 +150,7 @@ def arena_command(
     listing: Annotated[bool, Option("--list", help="List the arenas that come with whinchat.")] = False,
     retry: Annotated[bool, Option("--retry", help="Run failed trials again.")] = False,
     show: Annotated[bool, Option("--show", help="Print the results so far and run nothing.")] = False,
+    as_yaml: Annotated[bool, Option("--yaml", help="Print the arena itself, to start your own from it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the quality and the cost of methods on the same rows, for several training set sizes and seeds.
@@ -162,6 +164,8 @@ def arena_command(
 
         whinchat arena vader-curve --out runs/arena/vader
 
+        whinchat arena vader-curve --yaml > mine.yaml
+
         whinchat arena tweeteval-small --set data.source=tweets/ --json
     """
     from whinchat.cli.early_checks import check_arena  # loads the hub's client
@@ -174,6 +178,9 @@ def arena_command(
     if show and retry:
         raise RunError("--show and --retry: exclude each other; choose one")
     loaded = whinchat.load_arena(spec, overrides or ())
+    if as_yaml:
+        print_line((arena_to_yaml(loaded) if overrides else ARENAS.text(spec)).rstrip())
+        return
     folder = out_folder or Path("runs") / "arena" / loaded.name
 
     notify = partial(err.print, soft_wrap=True, markup=False)

@@ -51,7 +51,7 @@ def export_command(
 
     **classifier**: for transformers' `pipeline("text-classification", FOLDER)` and any server of such models.
 
-    **onnx**: the classifier as `model.onnx` with its tokenizer, for onnxruntime (`pip install 'whinchat[onnx]'`).
+    **onnx**: the classifier as `model.onnx` with its tokenizer, for onnxruntime (`pip install 'whinchat[export]'`).
 
     **gguf**: for llama.cpp and Ollama, as float16 and Q8_0, with a `Modelfile`. Free generation does not use the
     calibration; `proof.json` counts separately how many labels differ because of that.
