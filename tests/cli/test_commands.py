@@ -22,7 +22,7 @@ from whinchat.storage.run_folder import RunFolder
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
-    "doctor", "push", "runs", "report", "recipes show", "recipes check",
+    "doctor", "push", "runs", "report", "recipes show", "recipes check", "init",
 )  # fmt: skip
 HEAVY = {"torch", "numpy", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 

@@ -79,7 +79,8 @@ def test_rows_without_text_or_label() -> None:
         indices(found, ("nothing", "no", "yes"))
     assert str(hit.value) == (
         "my.csv: 6 rows have no text: my.csv:3, my.csv:4, my.csv:5, my.csv:6, my.csv:7 and 1 more; 1 row is empty: "
-        "my.csv:10; 1 row has no label: my.csv:11; complete or remove such rows"
+        "my.csv:10; 1 row has no label: my.csv:11; complete or remove such rows, or leave them out with "
+        "data.drop_empty: true"
     )
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from typer import Option
 
 from whinchat import __version__
-from whinchat.cli.commands import evaluate, explore, predict, publish, recipes, train
+from whinchat.cli.commands import begin, evaluate, explore, predict, publish, recipes, train
 from whinchat.cli.output import err, out
 from whinchat.errors import WhinchatError
 from whinchat.progress import log_to_stderr
@@ -31,7 +31,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `whinchat run demo`: it needs no access to the Hugging Face hub and takes minutes on two cores.",
 )
-_PANELS = {"Train": train, "Evaluate": evaluate, "Predict": predict, "Publish": publish, "Explore": explore}
+_PANELS = {
+    "Begin": begin,
+    "Train": train,
+    "Evaluate": evaluate,
+    "Predict": predict,
+    "Publish": publish,
+    "Explore": explore,
+}
 for panel, module in _PANELS.items():
     for name, command in module.COMMANDS.items():
         app.command(name, rich_help_panel=panel)(command)

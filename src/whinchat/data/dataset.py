@@ -65,6 +65,7 @@ class DataReport:
         leaked: for each evaluation split, the number of its texts that also occur in train.
         dropped_from_train: training rows that were dropped as leaks or duplicates.
         examples: lines that show a few of the texts found.
+        empty: rows without a text or a label that were left out of all splits.
         doubled_spaces: for each label, the share of its training texts with two or more spaces in a row.
     """
 
@@ -74,6 +75,7 @@ class DataReport:
     dropped_from_train: int = 0
     examples: tuple[str, ...] = ()
     doubled_spaces: dict[str, float] = field(default_factory=dict)
+    empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class Corpus:
             for split in (self.train, self.validation, self.test)
             if split is not None
         ]
+        if self.report.empty:
+            rows.append(f"left out without text or label {self.report.empty:,}")
         return f"Rows of {self.source}: {'; '.join(rows)}"
 
     def split(self, name: str) -> Split:

