@@ -168,7 +168,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 calibrator.save(adapter)
                 predictor = replace(predictor, calibrator=calibrator)
                 # Each row by a calibrator that was fitted without it, so that the report is not flattered.
-                after, _ = cross_fitted(scored, recipe.task.labels, recipe.evaluate)
+                after = cross_fitted(scored, recipe.task.labels, recipe.evaluate).probabilities
                 probabilities = (label_probabilities(before), after)
                 held_out = _HeldOut(*(self._metrics(recipe, validation.labels, shares) for shares in probabilities))
             self._set_fitted(labels.classes, recipe, adapter, predictor, held_out)

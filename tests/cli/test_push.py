@@ -64,7 +64,7 @@ def pushed_files(hub: Hub) -> dict[str, bytes]:
 
 
 def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path: Path) -> None:
-    done = process(hub, tmp_path / "ann", "-m", "whinchat", "push", a_run, REPO, "--base", BASE, "--json")
+    done = process(hub, tmp_path / "ann", "-m", "whinchat", "push", a_run, REPO, "--base", BASE, "--yes", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["url"] == f"{hub.url}/{REPO}"
@@ -136,7 +136,7 @@ def test_a_run_whose_card_the_hub_rejects_is_not_pushed(
     run = shutil.copytree(a_run, tmp_path / "run")
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("language: en", "language: Tweetish"), encoding="utf-8")
-    result = whinchat("push", run, REPO, "--base", BASE)
+    result = whinchat("push", run, REPO, "--base", BASE, "--yes")
     assert result.code == 2
     assert f"{REPO}: not pushed: the hub rejects the metadata of the card" in result.err
     assert "'Tweetish'" in result.err
@@ -148,18 +148,18 @@ def test_a_run_with_a_missing_figure_is_not_pushed(
 ) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
     (run / "figures" / "per_label.png").unlink()
-    result = whinchat("push", run, REPO, "--base", BASE)
+    result = whinchat("push", run, REPO, "--base", BASE, "--yes")
     assert f"{run}/figures/per_label.png: is missing, and the card shows it" in result.err
     assert logged_in.asked == []
 
 
 def test_the_base_model_must_be_on_the_hub(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
-    result = whinchat("push", a_run, REPO)
+    result = whinchat("push", a_run, REPO, "--yes")
     assert (
         "a local folder that nobody else has; if the hub has the same model, name it with --base OWNER/NAME"
         in result.err
     )
-    assert "is not the name of a base model" in whinchat("push", a_run, REPO, "--base", "../tiny").err
+    assert "is not the name of a base model" in whinchat("push", a_run, REPO, "--base", "../tiny", "--yes").err
     assert logged_in.asked == []
 
 
@@ -182,7 +182,7 @@ def test_a_mistyped_path_sends_no_request(
 def test_predict_and_export_take_a_run_from_the_hub(
     whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert whinchat("push", a_run, REPO, "--base", BASE).code == 0
+    assert whinchat("push", a_run, REPO, "--base", BASE, "--yes").code == 0
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.csv").write_text(
         "text\n" + "\n".join(tiny_models.toy_rows(60, seed=8)[0]) + "\n", encoding="utf-8"

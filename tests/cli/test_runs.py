@@ -49,7 +49,7 @@ def test_every_run_is_listed(whinchat: Whinchat, runs: Path) -> None:
     record = RunFolder(runs / "done").read()
     done = run_of["done"]
     assert (done["task"], done["method"], done["rows"]) == ("tiny", "LoRA", record.manifest.splits["train"].rows)
-    assert (done["before"], done["after"]) == (record.before.score.macro_f1, record.after.score.macro_f1)
+    assert (done["before"], done["after"]) == (record.before.score.macro_f1, record.shipped.macro_f1)
     assert done["seconds"] == pytest.approx(sum(record.manifest.timings_seconds.values()))
     assert done["bytes"] == sum(file.stat().st_size for file in (runs / "done").rglob("*") if file.is_file())
     assert done["created"] == record.manifest.created
@@ -63,7 +63,7 @@ def test_the_table_of_runs(whinchat: Whinchat, runs: Path) -> None:
     assert result.code == 0
     record = RunFolder(runs / "done").read()
     line = next(line for line in result.out.splitlines() if " done " in line)
-    for cell in ("tiny", "LoRA", f"{record.before.score.macro_f1:.3f} → {record.after.score.macro_f1:.3f}"):
+    for cell in ("tiny", "LoRA", f"{record.before.score.macro_f1:.3f} → {record.shipped.macro_f1:.3f}"):
         assert cell in line
     # An unfinished run shows its state instead of a time.
     line = next(line for line in result.out.splitlines() if line.startswith("│ trained "))

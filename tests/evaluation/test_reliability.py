@@ -10,7 +10,8 @@ import pytest
 
 from tests.helpers.label_scores import LABELS, drawn
 from whinchat.data.dataset import Split
-from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.calibration import Calibrator
+from whinchat.evaluation.reliability import ScoredSplit, analyze, calibrate_rows, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.recipe.schema import EvaluateConfig
 from whinchat.storage.json_records import from_json, to_json
@@ -35,10 +36,17 @@ def answer(texts: Sequence[str]) -> np.ndarray:
     return known.astype(np.float32)
 
 
+def analyzed(
+    calibrator: Calibrator, validation: ScoredSplit, evaluated: ScoredSplit, settings: EvaluateConfig = SETTINGS
+) -> ReliabilityReport:
+    rows = calibrate_rows(calibrator, validation, evaluated, settings)
+    return analyze(calibrator, validation, evaluated, rows, settings, answer)
+
+
 def test_a_split_of_its_own() -> None:
     validation, evaluated = scored("validation", 2000, 1), scored("test", 400, 2)
     calibrator = fit_with_threshold(validation, LABELS, SETTINGS)
-    found = analyze(calibrator, validation, evaluated, SETTINGS, answer)
+    found = analyzed(calibrator, validation, evaluated)
     assert (found.fitted_on, found.fitted_rows, found.cross_fitted) == ("validation", 2000, False)
     assert found.temperature == pytest.approx(3.0, rel=0.1)
     raw = np.abs(np.exp(evaluated.log_probs).max(axis=1).mean() - found.calibrated.accuracy)
@@ -66,7 +74,7 @@ def test_the_split_it_was_fitted_on_is_measured_by_cross_fitting() -> None:
     )
     settings = SETTINGS.model_copy(update={"metric": "macro_f1", "stress_rows": 0})
     calibrator = fit_with_threshold(noise, LABELS, settings)
-    found = analyze(calibrator, noise, noise, settings, answer)
+    found = analyzed(calibrator, noise, noise, settings)
     assert found.cross_fitted
     assert found.stress == ()
     optimistic = (calibrator.probabilities(noise.log_probs).argmax(axis=1) == noise.expected).mean()
@@ -77,12 +85,12 @@ def test_the_split_it_was_fitted_on_is_measured_by_cross_fitting() -> None:
 def test_hardly_any_rows(rows: int) -> None:
     few = scored("validation", rows, 3)
     calibrator = fit_with_threshold(few, LABELS, SETTINGS)
-    found = analyze(calibrator, few, few, SETTINGS.model_copy(update={"stress_rows": 0}), answer)
+    found = analyzed(calibrator, few, few, SETTINGS.model_copy(update={"stress_rows": 0}))
     assert found.calibrated.n == rows
     assert np.isfinite(found.calibrated.calibration.log_loss)
 
 
 def test_stored_and_read_back() -> None:
     validation, evaluated = scored("validation", 300, 1), scored("test", 200, 2)
-    found = analyze(fit_with_threshold(validation, LABELS, SETTINGS), validation, evaluated, SETTINGS, answer)
+    found = analyzed(fit_with_threshold(validation, LABELS, SETTINGS), validation, evaluated)
     assert from_json(ReliabilityReport, json.loads(json.dumps(to_json(found), allow_nan=False))) == found

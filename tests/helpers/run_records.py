@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from whinchat.evaluation.results import (
     Abstention,
+    Baseline,
+    BaselineName,
     CalibrationMetrics,
     ConfidentError,
     CoveragePoint,
@@ -220,6 +222,10 @@ def run_record(
     if before.generate and after.generate:
         gain = after.generate.macro_f1 - before.generate.macro_f1
         paired.append(PairedTest("generate", 600, 222, 33, 0.0421, gain, Interval(0.2345, 0.5432)))
+    trusted_report = trust(labels, text) if trusted else None
+    if trusted_report is not None:
+        gain = trusted_report.calibrated.macro_f1 - before.score.macro_f1
+        paired.insert(0, PairedTest("calibrated", 600, 214, 32, 1.1e-9, gain, Interval(0.3321, 0.4432)))
     samples = tuple(
         Sample(
             text,
@@ -228,6 +234,7 @@ def run_record(
             labels[0] if generate else None,
             labels[0],
             labels[1],
+            labels[-1] if trusted else None,
         )
         for index in range(4)
     )
@@ -239,8 +246,15 @@ def run_record(
         tuple(paired),
         history(points) if points else (),
         samples,
-        trust(labels, text) if trusted else None,
+        trusted_report,
+        baselines=(baseline("majority", "", labels, 0.15), baseline("tfidf", "C = 3", labels, 0.44)) if trusted else (),
     )
+
+
+def baseline(name: BaselineName, settings: str, labels: tuple[str, ...], right: float) -> Baseline:
+    """A simple method with about that share of right answers."""
+    paired = PairedTest("calibrated", 600, 177, 28, 2.1e-8, 0.7654 - right, Interval(0.6543 - right, 0.8765 - right))
+    return Baseline(name, settings, replace(measured(labels, right, seed=4), calibration=None), paired)
 
 
 def trust(labels: tuple[str, ...] = THREE, text: str = "What a lovely day") -> ReliabilityReport:

@@ -17,8 +17,10 @@ def record_numbers(record: RunRecord) -> set[str]:
     """Return every metric of the record with three decimals, as card and report may show it."""
     modes: tuple[Mode, ...] = ("score", "generate", "generate_first_word")
     evaluations = [side.of_mode(mode) for side in (record.before, record.after) for mode in modes]
-    reliability = record.reliability
-    measured = [metrics for metrics in (*evaluations, reliability and reliability.calibrated) if metrics is not None]
+    reliability, simple = record.reliability, [baseline.metrics for baseline in record.baselines]
+    measured = [
+        metrics for metrics in (*evaluations, *simple, reliability and reliability.calibrated) if metrics is not None
+    ]
     values: list[float] = []
     for metrics in measured:
         values += [*metrics.values.values(), metrics.invalid_rate]
@@ -26,7 +28,7 @@ def record_numbers(record: RunRecord) -> set[str]:
         values += [value for label in metrics.per_label for value in (label.precision, label.recall, label.f1)]
         if (calibration := metrics.calibration) is not None:
             values += [calibration.ece, calibration.brier, calibration.log_loss, calibration.label_mass]
-    for paired in record.paired:
+    for paired in (*record.paired, *(baseline.paired for baseline in record.baselines)):
         values += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
     if reliability is not None:
         values += [reliability.temperature, reliability.tau]

@@ -81,13 +81,14 @@ def test_calibrating_again_equals_a_run_with_these_settings(folder: Path, run_co
     record = calibrate_run(run_copy, "macro_recall", 0.4)
     assert (run_copy / "manifest.json").stat().st_mtime_ns == manifest, "written once"
     assert record == RunFolder(run_copy).read()
-    for name in ("trust.json", "adapter/calibration.json", "recipe.yaml", "adapter/recipe.yaml"):
+    shared = ("trust.json", "paired.json", "samples.json", "adapter/calibration.json", "recipe.yaml")
+    for name in (*shared, "adapter/recipe.yaml", "predictions.parquet"):
         if name.endswith("json"):
             assert read(run_copy / name) == read(tmp_path / "whole" / name), name
         else:
             assert (run_copy / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert "macro recall" in (run_copy / "README.md").read_text(encoding="utf-8")
-    for name in ("adapter/adapter_model.safetensors", "predictions.parquet", "after.json"):
+    for name in ("adapter/adapter_model.safetensors", "after.json"):
         assert (run_copy / name).read_bytes() == (folder / name).read_bytes(), name
 
 

@@ -16,12 +16,13 @@ from tests.helpers.finished_runs import finished_run
 from tests.helpers.run_records import THREE, measured, run_record
 from whinchat.cli.printing.results import print_run
 from whinchat.errors import HubError
-from whinchat.evaluation.results import Metrics
+from whinchat.evaluation.results import Interval, Metrics
 from whinchat.pipelines import push_run as push_module
 from whinchat.recipe.schema import TrainConfig
 from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.card import build_card, eval_results
 from whinchat.report.html import render_report
+from whinchat.report.limitations import limitations
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
@@ -80,13 +81,46 @@ def test_calibrated_answers_worse_than_the_most_frequent_label() -> None:
     assert record.reliability is not None
     poor = measured(THREE, 0.0, mode="calibrated", seed=1)
     values = {**poor.values, "accuracy": 0.1, "macro_f1": 0.05}
-    record = replace(record, reliability=replace(record.reliability, calibrated=replace(poor, values=values)))
-    (warning,) = bad_result_warnings(record)
-    assert warning.startswith("Always answering negative would be better than calibrated")
-    assert warning.endswith("against 0.050.")
+    record = replace(
+        record, reliability=replace(record.reliability, calibrated=replace(poor, values=values)), baselines=()
+    )
+    worse, constant = bad_result_warnings(record)
+    assert worse.startswith("Training made calibrated answers worse: macro-F1 fell from")
+    assert constant.startswith("Always answering negative would be better than calibrated")
+    assert constant.endswith("against 0.050.")
     settings = record.recipe.evaluate.model_copy(update={"metric": "accuracy"})
     record = replace(record, recipe=record.recipe.model_copy(update={"evaluate": settings}))
-    assert [warning.endswith("against 0.100.") for warning in bad_result_warnings(record)] == [False, True]
+    assert [warning.endswith("against 0.100.") for warning in bad_result_warnings(record)] == [False, False, True]
+
+
+def test_no_better_than_tf_idf(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is said first, the terminal does not invite to use the classifier, and equal is not better."""
+    record = run_record()
+    print_run(record, tmp_path)
+    good = capsys.readouterr().out
+    assert "Try it: whinchat predict" in good
+    assert "TF-IDF" in good
+    majority, tfidf = record.baselines
+    for better in (0.0, 0.1):
+        values = {name: value + better for name, value in record.shipped.values.items()}
+        strong = replace(tfidf, metrics=replace(tfidf.metrics, values=values))
+        poor = replace(record, baselines=(majority, strong))
+        (warning,) = bad_result_warnings(poor)
+        assert warning.startswith("TF-IDF + logistic regression, trained on the same texts in seconds, is at least as")
+        assert warning.endswith(
+            f"calibrated answers: macro-F1 {values['macro_f1']:.3f} against {record.shipped.macro_f1:.3f}."
+        )
+        print_run(poor, tmp_path)
+        said = capsys.readouterr().out
+        assert said.startswith(f"warning: {warning}")
+        assert "whinchat predict" not in said
+        card = str(build_card(poor))
+        assert card.index("> **Warning:** TF-IDF") < card.index("Macro-F1 rose")
+    unsure = replace(tfidf, paired=replace(tfidf.paired, macro_f1_gain=0.01, interval=Interval(-0.02, 0.04)))
+    assert any(
+        "not shown that the classifier is better than TF-IDF" in sentence
+        for sentence in limitations(replace(record, baselines=(unsure,)))
+    )
 
 
 def test_warnings_stand_first_in_card_report_and_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -108,6 +142,8 @@ def bad_run(tiny_llama: Path, tmp_path: Path) -> Path:
     record = folder.read()
     assert record.before.score.macro_f1 < record.after.score.macro_f1
     folder.write(replace(record, before=record.after, after=record.before))
+    folder.reliability.unlink()
+    folder.baselines.unlink()
     return path
 
 

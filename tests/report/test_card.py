@@ -33,16 +33,17 @@ def test_model_index_holds_exactly_the_figures_of_the_record() -> None:
     record = run_record()
     name, results = model_index_to_eval_results(card_data(record).to_dict()["model-index"])
     assert name == "SmolLM2-135M-Instruct with DoRA classifies texts by tweet sentiment"
-    measured = [record.after.score, record.after.generate, record.after.generate_first_word]
+    measured = [record.shipped, record.after.score, record.after.generate, record.after.generate_first_word]
     wanted = [value for one in measured if one for value in (one.macro_f1, one.macro_recall, one.accuracy)]
     assert [result.metric_value for result in results] == wanted
-    assert [result.metric_type for result in results] == ["f1", "recall", "accuracy"] * 3
+    assert [result.metric_type for result in results] == ["f1", "recall", "accuracy"] * 4
     assert {result.dataset_split for result in results} == {"validation"}
-    assert "label scoring" in (results[0].metric_name or "")
+    assert results[0].metric_name == "macro-F1, calibrated answers"
 
 
-def test_model_index_without_generation_has_scoring_only() -> None:
-    assert len(card_data(run_record(generate=False)).eval_results or []) == 3
+def test_model_index_without_generation_has_label_scores_and_what_is_made_of_them() -> None:
+    assert len(card_data(run_record(generate=False)).eval_results or []) == 6
+    assert len(card_data(run_record(generate=False, trusted=False)).eval_results or []) == 3
 
 
 def test_hub_data_is_named_with_configuration_and_revision() -> None:

@@ -17,8 +17,14 @@ from whinchat.report.figures.run_figures import kept_step, run_figures, write_co
 from whinchat.report.figures.style import DARK, LIGHT, shorten
 from whinchat.storage.training_result import TrainPoint
 
-ALL = ["per_label", "confusion_score", "confusion_generate", "reliability", "coverage", "training_curve"]
-HEATMAPS = [f"confusion_{mode}_{when}" for mode in ("score", "generate") for when in ("before", "after")]
+ALL = [
+    "per_label", "confusion_calibrated", "confusion_score", "confusion_generate", "reliability", "coverage",
+    "training_curve",
+]  # fmt: skip
+HEATMAPS = [
+    "confusion_calibrated_after",
+    *(f"confusion_{mode}_{when}" for mode in ("score", "generate") for when in ("before", "after")),
+]
 
 
 def is_blank(png: Path) -> bool:

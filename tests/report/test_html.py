@@ -50,7 +50,7 @@ def html() -> str:
 def test_report_needs_no_other_file_and_no_script(html: str) -> None:
     page = Page(html)
     sources = [attrs[key] or "" for _, attrs in page.tags for key in ("src", "srcset") if key in attrs]
-    assert len(sources) == 12
+    assert len(sources) == 14
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     links = {attrs["href"] or "" for attrs in page.all("a")}
     assert {link for link in links if not link.startswith("#")} == {"https://huggingface.co/x/y"}
@@ -74,7 +74,7 @@ def test_every_figure_in_the_report_is_in_the_record(html: str) -> None:
     record = run_record()
     text = Page(html).text
     assert shown_numbers(text.split("The recipe")[0]) <= record_numbers(record)
-    assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval: 0.312 to 0.423)" in text
+    assert f"+{record.paired[0].macro_f1_gain:.3f} (95 % interval: 0.332 to 0.443)" in text
 
 
 def test_hostile_text_stays_text() -> None:
@@ -82,7 +82,7 @@ def test_hostile_text_stays_text() -> None:
     recipe = record.recipe.model_copy(update={"name": "</title><script>1</script>"})
     page = Page(render_report(replace(record, recipe=recipe)))
     assert not page.all("script")
-    assert len(page.all("img")) == 6
+    assert len(page.all("img")) == 7
     assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
     assert "<script>alert(1)</script>" in page.text
 

@@ -29,7 +29,7 @@ def test_limitations_follow_from_the_record() -> None:
 
 
 def test_limitations_name_labels_without_texts() -> None:
-    record = run_record()
+    record = run_record(trusted=False)
     assert not any("no texts in" in note for note in limitations(record))
     first, *others = record.after.score.per_label
     absent = (LabelMetrics(first.label, None, None, None, 0), *others)

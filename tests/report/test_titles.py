@@ -27,7 +27,9 @@ def with_macro_f1(before: float, after: float) -> RunRecord:
         replace(evaluation, score=replace(evaluation.score, values={**evaluation.score.values, "macro_f1": value}))
         for evaluation, value in ((record.before, before), (record.after, after))
     )
-    return replace(record, before=old, after=new)
+    assert record.reliability is not None
+    shipped = replace(record.shipped, values={**record.shipped.values, "macro_f1": after})
+    return replace(record, before=old, after=new, reliability=replace(record.reliability, calibrated=shipped))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_the_title_is_a_sentence_with_model_method_and_task(source: str, commit:
 def test_the_card_begins_with_the_title_and_the_main_result() -> None:
     text = build_card(with_macro_f1(0.2123, 0.7891)).text
     assert text.lstrip().startswith("# SmolLM2-135M-Instruct with DoRA classifies texts by tweet sentiment\n")
-    assert "Macro-F1 rose from 0.21 to 0.79 on 600 validation texts (label scoring)." in text
+    assert "Macro-F1 rose from 0.21 to 0.79 on 600 validation texts (calibrated answers)." in text
 
 
 def test_titles_state_changes_of_the_record() -> None:

@@ -18,7 +18,7 @@ def test_everything_is_published_into_the_run_folder(tmp_path: Path) -> None:
     assert files[-2:] == (folder.card, folder.report)
     card = folder.card.read_text(encoding="utf-8")
     linked = re.findall(r"\]\((figures/[^)]+)\)", card)
-    assert len(linked) == 5
+    assert len(linked) == 6
     assert all((folder.path / name).is_file() for name in linked)
     assert not any(path.name.startswith(".") for path in folder.path.rglob("*")), "no draft is left"
 

@@ -76,6 +76,10 @@ def test_history_part_is_read_alone(tmp_path: Path) -> None:
 
 BEFORE = [Prediction((-9.0, -8.0, -7.5), "A neutral tweet", -1, 1), Prediction((-1.0, -2.0, -3.0), "negative", 0, 0)]
 AFTER = [Prediction((-0.1, -3.0, -4.0), None, None), Prediction((-2000.0, -2001.0, -2000.5), None, None)]
+# As a calibrator answers, which need not be as the highest score says.
+CALIBRATED = [
+    replace(AFTER[0], probabilities=(0.7, 0.2, 0.1)), replace(AFTER[1], probabilities=(0.4, 0.15, 0.45), unsure=True)
+]  # fmt: skip
 
 
 def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
@@ -85,6 +89,18 @@ def test_predictions_come_back_as_they_were(tmp_path: Path) -> None:
     assert (found.labels, found.texts, found.expected) == (THREE, ("one", HOSTILE), (0, 2))
     assert found.before == tuple(BEFORE)
     assert found.after == tuple(AFTER)
+
+
+def test_the_file_holds_what_predict_answers(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, THREE, ["one", HOSTILE], [0, 2], BEFORE, CALIBRATED)
+    assert read_predictions(path).after == tuple(CALIBRATED)
+    table = pq.read_table(path).to_pydict()
+    assert table["answer_label"] == ["negative", "positive"]
+    assert table["after_label"] == ["negative", "negative"]
+    assert table["answer_unsure"] == [False, True]
+    shown = np.array([table[f"answer_prob_{label}"] for label in THREE]).T
+    assert [THREE[best] for best in shown.argmax(axis=1)] == table["answer_label"]
 
 
 def test_prediction_columns_are_named_by_label_and_probabilities_add_up(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ class Calibrator:
         """
         return np.exp(scale_log_probs(log_probs, self.temperature, self.offsets))
 
+    def unsure(self, probabilities: Floats) -> NDArray[np.bool_]:
+        """Return whether the highest of the probabilities (N, K) is below the threshold, (N,)."""
+        below: NDArray[np.bool_] = probabilities.max(axis=1) < (0.0 if self.threshold is None else self.threshold)
+        return below
+
     @property
     def offsets(self) -> Floats:
         """What is added to the divided scores before they are normalized, (K,): the bias less tau log prior."""

@@ -34,6 +34,11 @@ class EvaluationOutcome:
     escaped_texts: int = 0
     note: str | None = None
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether every prediction has the probabilities of a calibrator."""
+        return all(prediction.probabilities is not None for prediction in self.predictions)
+
 
 def evaluate(
     engine: Engine, split: Split, settings: EvaluateConfig, when: Literal["before", "after"]
@@ -112,12 +117,16 @@ def _disagreement(predictions: Sequence[Prediction]) -> float:
 def paired_tests(
     split: Split, before: EvaluationOutcome, after: EvaluationOutcome, settings: EvaluateConfig
 ) -> tuple[PairedTest, ...]:
-    """Test the predictions ``after`` training against those ``before``, for each way of answering."""
+    """Test the predictions ``after`` training against those ``before``, for each way of answering.
+
+    Calibrated answers, which exist only after training, are tested against label scoring before.
+    """
     expected = np.array(split.head(settings.rows).labels)
     size = len(before.evaluation.score.labels)
+    modes = [mode for mode in _LABEL_OF_MODE if mode != "calibrated" or after.is_calibrated]
     tests = []
-    for mode, label_of in _LABEL_OF_MODE.items():
-        old, new = ([label_of(prediction) for prediction in side.predictions] for side in (before, after))
+    for mode in modes:
+        old, new = ([_LABEL_OF_MODE[mode](prediction) for prediction in side.predictions] for side in (before, after))
         # A run that an earlier version began has no first-word labels from before training.
         if None not in old and None not in new:
             tests.append(paired_test(mode, expected, np.array(old), np.array(new), size=size, settings=settings))
@@ -126,6 +135,7 @@ def paired_tests(
 
 # The label that a prediction gives in each way of answering; None where it was not measured.
 _LABEL_OF_MODE: dict[Mode, Callable[[Prediction], int | None]] = {
+    "calibrated": lambda prediction: prediction.answer,
     "score": lambda prediction: prediction.best,
     "generate": lambda prediction: prediction.generated_label,
     "generate_first_word": lambda prediction: prediction.first_word_label,

@@ -48,14 +48,18 @@ def fit_with_threshold(validation: ScoredSplit, labels: tuple[str, ...], setting
     return replace(calibrator, threshold=threshold_for(settings.wanted_accuracy, probabilities.max(axis=1), correct))
 
 
-def analyze(
-    calibrator: Calibrator,
-    validation: ScoredSplit,
-    evaluated: ScoredSplit,
-    settings: EvaluateConfig,
-    answer: Callable[[Sequence[str]], NDArray[np.float32]],
-) -> ReliabilityReport:
-    """Measure the calibrated answers to the rows of ``evaluated``.
+@dataclass(frozen=True)
+class CalibratedRows:
+    """The probabilities that a classifier shows for N rows, (N, K), and whether each row is unsure, (N,)."""
+
+    probabilities: Floats
+    unsure: NDArray[np.bool_]
+
+
+def calibrate_rows(
+    calibrator: Calibrator, validation: ScoredSplit, evaluated: ScoredSplit, settings: EvaluateConfig
+) -> CalibratedRows:
+    """Return the calibrated answers to the rows of ``evaluated``.
 
     When ``evaluated`` is the split of the fit, each row is answered by a calibrator that was fitted on other rows
     (5-fold cross-fitting), so that the report is not flattered.
@@ -63,16 +67,33 @@ def analyze(
     Args:
         calibrator: fitted on ``validation``.
         validation: the rows of the fit.
+        evaluated: the rows to answer, of the same split or another.
+        settings: the recipe's ``evaluate``.
+    """
+    if validation.split.name == evaluated.split.name:
+        return cross_fitted(evaluated, calibrator.labels, settings)
+    return _calibrated(calibrator, evaluated.log_probs)
+
+
+def analyze(
+    calibrator: Calibrator,
+    validation: ScoredSplit,
+    evaluated: ScoredSplit,
+    rows: CalibratedRows,
+    settings: EvaluateConfig,
+    answer: Callable[[Sequence[str]], NDArray[np.float32]],
+) -> ReliabilityReport:
+    """Measure the calibrated answers to the rows of ``evaluated``.
+
+    Args:
+        calibrator: fitted on ``validation``.
+        validation: the rows of the fit.
         evaluated: the rows to measure, of the same split or another.
+        rows: the answers to them, from ``calibrate_rows``.
         settings: the recipe's ``evaluate``.
         answer: returns the scores of texts, (N, K); the stress test calls it on edited texts.
     """
-    same = validation.split.name == evaluated.split.name
-    if same:
-        probabilities, thresholds = cross_fitted(evaluated, calibrator.labels, settings)
-    else:
-        probabilities = calibrator.probabilities(evaluated.log_probs)
-        thresholds = np.full(len(probabilities), np.nan if calibrator.threshold is None else calibrator.threshold)
+    probabilities = rows.probabilities
     texts, expected = evaluated.split.texts, evaluated.expected
     answers, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct = answers == expected
@@ -84,10 +105,10 @@ def analyze(
         tau=calibrator.tau,
         fitted_on=validation.split.name,
         fitted_rows=len(validation.split),
-        cross_fitted=same,
+        cross_fitted=validation.split.name == evaluated.split.name,
         calibrated=compute_metrics("calibrated", calibrator.labels, expected, answers, settings, scores=scores),
         coverage=coverage_curve(confidence, correct),
-        abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, confidence >= thresholds, correct),
+        abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, ~rows.unsure, correct),
         slices=compute_slices(texts, expected, answers, len(calibrator.labels), settings.slices),
         stress=run_stress_test(
             texts[first_rows],
@@ -102,19 +123,22 @@ def analyze(
     )
 
 
-def cross_fitted(scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> tuple[Floats, Floats]:
-    """Return probabilities (N, K) and thresholds (N,), of each row by a calibrator fitted without it."""
-    rows = len(scored.split)
-    fold = draw_folds(rows, settings.seed)
-    probabilities, thresholds = np.empty(scored.log_probs.shape), np.full(rows, np.nan)
+def _calibrated(calibrator: Calibrator, log_probs: Floats) -> CalibratedRows:
+    probabilities = calibrator.probabilities(log_probs)
+    return CalibratedRows(probabilities, calibrator.unsure(probabilities))
+
+
+def cross_fitted(scored: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> CalibratedRows:
+    """Answer each row by a calibrator that was fitted without it."""
+    fold = draw_folds(len(scored.split), settings.seed)
+    probabilities, unsure = np.empty(scored.log_probs.shape), np.empty(len(scored.split), dtype=bool)
     for index in range(int(fold.max()) + 1):
         inside = fold == index
         others = [int(row) for row in np.flatnonzero(~inside)]
         fitted = fit_with_threshold(ScoredSplit(scored.split.take(others), scored.log_probs[others]), labels, settings)
-        probabilities[inside] = fitted.probabilities(scored.log_probs[inside])
-        if fitted.threshold is not None:
-            thresholds[inside] = fitted.threshold
-    return probabilities, thresholds
+        rows = _calibrated(fitted, scored.log_probs[inside])
+        probabilities[inside], unsure[inside] = rows.probabilities, rows.unsure
+    return CalibratedRows(probabilities, unsure)
 
 
 def _abstention(

@@ -15,6 +15,7 @@ from whinchat.recipe.schema import AnswerParser, MetricName
 Mode = Literal["score", "calibrated", "generate", "generate_first_word"]
 # The mode in which each reading of the generated answers is measured.
 GENERATION_MODES: dict[AnswerParser, Mode] = {"exact": "generate", "first_word": "generate_first_word"}
+BaselineName = Literal["majority", "tfidf"]
 # From this share of rows on which scoring and generation disagree, log and report warn.
 _MOST_ROWS = 0.5
 # Files of every version of whinchat call the calibrated answers "decide".
@@ -221,17 +222,45 @@ class Prediction:
             off.
         first_word_label: index of the label that occurs first in ``generated``, -1 for none; None where it was not
             looked for.
+        probabilities: probability of each label as ``whinchat predict`` shows it, (K,); None where no calibrator was
+            fitted, and in files of version 0.1.0.
+        unsure: whether the highest of ``probabilities`` is below the classifier's threshold.
     """
 
     log_probs: tuple[float, ...]
     generated: str | None
     generated_label: int | None
     first_word_label: int | None = None
+    probabilities: tuple[float, ...] | None = None
+    unsure: bool = False
 
     @property
     def best(self) -> int:
         """Index of the label with the highest score; the first of several on a tie."""
         return max(range(len(self.log_probs)), key=self.log_probs.__getitem__)
+
+    @property
+    def answer(self) -> int:
+        """Index of the label that ``whinchat predict`` gives: the highest probability, or score without calibrator."""
+        shown = self.probabilities or self.log_probs
+        return max(range(len(shown)), key=shown.__getitem__)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple method that was fitted on the training rows and measured on the evaluated rows.
+
+    Attributes:
+        name: the method.
+        settings: what the method chose for itself, such as C of a logistic regression.
+        metrics: metrics of its answers.
+        paired: the answers that ``whinchat predict`` gives, tested against those of the method.
+    """
+
+    name: BaselineName
+    settings: str
+    metrics: Metrics
+    paired: PairedTest
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ class Predictions:
     def from_scores(cls, log_probs: NDArray[np.floating[Any]], calibrator: Calibrator) -> Self:
         """Turn the scores of N texts, (N, K), into probabilities."""
         probabilities = calibrator.probabilities(log_probs)
-        threshold = 0.0 if calibrator.threshold is None else calibrator.threshold
-        return cls(calibrator.labels, probabilities, probabilities.max(axis=1) < threshold)
+        return cls(calibrator.labels, probabilities, calibrator.unsure(probabilities))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:

@@ -7,13 +7,14 @@ from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.inference.predictor import load_engine
 from whinchat.output_files import require_writable
+from whinchat.pipelines.record import with_answers
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.stored_runs import calibration_rows
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import MetricName
 from whinchat.report.write import write_report_files
 from whinchat.storage.folder_update import update_folder
-from whinchat.storage.predictions import read_predictions
+from whinchat.storage.predictions import read_predictions, write_predictions
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
@@ -47,15 +48,21 @@ def _calibrate(folder: RunFolder, metric: MetricName | None, wanted_accuracy: fl
     path = folder.path
     record, recipe, corpus, split = calibration_rows(folder, metric, wanted_accuracy)
     _, engine = load_engine(path)
-    after = EvaluationOutcome(record.after, read_predictions(folder.predictions).after)
-    calibrator, reliability = calibrate_and_analyze(recipe, corpus, engine, split, after)
+    stored = read_predictions(folder.predictions)
+    if stored.before is None:
+        raise RunError(f"{folder.predictions}: holds no predictions before training; run again with --overwrite")
+    before, after = EvaluationOutcome(record.before, stored.before), EvaluationOutcome(record.after, stored.after)
+    calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, engine, split, after)
     assert calibrator is not None, "there is a validation split"
-    record = replace(record, recipe=recipe, reliability=reliability)
+    record = with_answers(replace(record, recipe=recipe, reliability=reliability), corpus, split, (before, after))
     # Answers, recipe, figures and report change together.
     with update_folder(path) as changed:
         new = RunFolder(changed)
         calibrator.save(new.adapter, folder.adapter)
         write_recipe(recipe, new.adapter)
         new.write_calibration(record)
+        write_predictions(
+            new.predictions, stored.labels, stored.texts, stored.expected, before.predictions, after.predictions
+        )
         write_report_files(record, new)
     return record

@@ -2,11 +2,14 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import numpy as np
+
 from whinchat.data.dataset import Corpus, Split
+from whinchat.evaluation.baselines import measure_baselines
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
@@ -56,15 +59,34 @@ def make_record(
     }
     memory_notes = filter(None, (before.note, *training.notes, after.note))
     device_notes = tuple(dict.fromkeys((*backbone.plan.notes, *memory_notes)))
-    return RunRecord(
+    record = RunRecord(
         recipe=recipe,
         manifest=_manifest(recipe, corpus, backbone, training, seconds, prompt_notes, device_notes),
         before=before.evaluation,
         after=after.evaluation,
-        paired=paired_tests(split, before, after, recipe.evaluate),
+        paired=(),
         history=training.history,
-        samples=_samples(split, recipe, before, after),
+        samples=(),
         reliability=reliability,
+    )
+    return with_answers(record, corpus, split, outcomes)
+
+
+def with_answers(
+    record: RunRecord, corpus: Corpus, split: Split, outcomes: tuple[EvaluationOutcome, EvaluationOutcome]
+) -> RunRecord:
+    """Return ``record`` with the parts that depend on the answers to single rows: tests, baselines and samples.
+
+    Args:
+        record: a run; its recipe and its reliability report are those of the answers.
+        corpus, split, outcomes: as in ``make_record``.
+    """
+    answers = np.array([prediction.answer for prediction in outcomes[1].predictions])
+    return replace(
+        record,
+        paired=paired_tests(split, *outcomes, record.recipe.evaluate),
+        baselines=measure_baselines(record.recipe, corpus.train, split, answers, record.shipped.mode),
+        samples=_samples(split, record.recipe, *outcomes),
     )
 
 
@@ -106,6 +128,7 @@ def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: Eva
             after=after.predictions[row].generated,
             before_scored=labels[before.predictions[row].best],
             after_scored=labels[after.predictions[row].best],
+            answer=labels[after.predictions[row].answer],
         )
         for row in rows_in_turn[:_SAMPLES]
     )

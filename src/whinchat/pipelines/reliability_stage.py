@@ -4,6 +4,7 @@ N: texts. K: labels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.evaluate import EvaluationOutcome
-from whinchat.evaluation.reliability import ScoredSplit, analyze, fit_with_threshold
+from whinchat.evaluation.reliability import ScoredSplit, analyze, calibrate_rows, fit_with_threshold
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
@@ -22,7 +23,7 @@ from whinchat.report.formatting import decision_sentence
 
 def calibrate_and_analyze(
     recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome
-) -> tuple[Calibrator, ReliabilityReport] | tuple[None, None]:
+) -> tuple[Calibrator | None, ReliabilityReport | None, EvaluationOutcome]:
     """Fit the calibrator on the validation split, and analyze the answers on ``split``.
 
     Args:
@@ -33,10 +34,11 @@ def calibrate_and_analyze(
         after: the evaluation of the trained model on ``split``.
 
     Returns:
-        The calibrator and the reliability report, or None for both for a data set without a validation split.
+        The calibrator and the reliability report, or None for both for a data set without a validation split; and
+        ``after`` with the calibrated answer to each row.
     """
     if corpus.validation is None:
-        return None, None
+        return None, None, after
 
     def score_texts(texts: Sequence[str]) -> NDArray[np.float32]:  # (N, K)
         prompts = engine.template.encode(texts)
@@ -47,6 +49,12 @@ def calibrate_and_analyze(
     if corpus.validation.fingerprint() != split.fingerprint():
         validation = ScoredSplit(corpus.validation, score_texts(corpus.validation.texts).astype(np.float64))
     calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
-    reliability = analyze(calibrator, validation, evaluated, recipe.evaluate, score_texts)
+    rows = calibrate_rows(calibrator, validation, evaluated, recipe.evaluate)
+    reliability = analyze(calibrator, validation, evaluated, rows, recipe.evaluate, score_texts)
     logger.info(decision_sentence(reliability))
-    return calibrator, reliability
+    answers = zip(after.predictions, rows.probabilities.tolist(), rows.unsure.tolist(), strict=True)
+    predictions = tuple(
+        replace(prediction, probabilities=tuple(probabilities), unsure=unsure)
+        for prediction, probabilities, unsure in answers
+    )
+    return calibrator, reliability, replace(after, predictions=predictions)

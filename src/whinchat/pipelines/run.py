@@ -93,7 +93,7 @@ def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord:
     with schedule.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
     with schedule.stage("trust"):
-        calibrator, reliability = calibrate_and_analyze(recipe, corpus, engine, split, after)
+        calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, engine, split, after)
         if calibrator is not None:
             calibrator.save(folder.adapter)
     record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, schedule.seconds)

@@ -1,12 +1,13 @@
 """Say where training did not make a useful classifier; terminal, report and card show the sentences first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Metrics, Mode
-from whinchat.report.formatting import CALIBRATED_NAME, MODE_NAMES, format_number, format_texts
+from whinchat.evaluation.results import Mode
+from whinchat.report.answer_modes import metrics_of_mode
+from whinchat.report.formatting import BASELINE_NAMES, MODE_NAMES, format_number, format_texts
 from whinchat.storage.run_record import RunRecord
 
 
@@ -14,19 +15,23 @@ def bad_result_warnings(record: RunRecord) -> tuple[str, ...]:
     """Return a sentence for each way in which the result of a run is bad; none for a run whose training helped.
 
     A result is bad if macro-F1 is lower than before training, if all texts get the same label, or if the classifier is
-    worse than one that always gives the most frequent label, by macro-F1 or by the metric of the recipe.
+    not better than a simple method: one that always gives the most frequent label, or TF-IDF with logistic regression,
+    by macro-F1 or by the metric of the recipe.
     """
-    return (*_worse_than_before(record), *_one_label(record), *_worse_than_constant(record))
+    return (
+        *_worse_than_before(record), *_one_label(record), *_worse_than_constant(record), *_no_better_than_tfidf(record),
+    )  # fmt: skip
 
 
 def _worse_than_before(record: RunRecord) -> Iterator[str]:
     if record.before.split_fingerprint != record.after.split_fingerprint:
         return
     # loss: choice leaves free generation untrained, so a change of the generated answers says nothing about training.
-    modes: tuple[Mode, ...] = ("score",) if record.recipe.train.loss == "choice" else ("score", "generate")
+    shipped = record.shipped.mode
+    modes: tuple[Mode, ...] = (shipped,) if record.recipe.train.loss == "choice" else (shipped, "generate")
     intervals = {paired.mode: paired.interval for paired in record.paired}
     for mode in modes:
-        before, after = record.before.of_mode(mode), record.after.of_mode(mode)
+        before, after = metrics_of_mode(record, mode)
         if before is None or after is None or after.macro_f1 >= before.macro_f1:
             continue
         change = ""
@@ -40,34 +45,53 @@ def _worse_than_before(record: RunRecord) -> Iterator[str]:
 
 
 def _one_label(record: RunRecord) -> Iterator[str]:
-    for name, metrics in _answers(record).items():
-        predicted = np.array(metrics.confusion).sum(axis=0)  # (K,)
-        true_labels = sum(label.support > 0 for label in metrics.per_label)
-        if true_labels > 1 and np.count_nonzero(predicted) == 1 and not any(metrics.invalid):
-            label = metrics.labels[int(predicted.argmax())]
-            yield f"All {format_texts(metrics.n)} of {record.after.split} get the same label with {name}: {label}."
+    for mode in dict.fromkeys((record.after.score.mode, record.shipped.mode)):
+        _, measured = metrics_of_mode(record, mode)
+        assert measured is not None
+        predicted = np.array(measured.confusion).sum(axis=0)  # (K,)
+        true_labels = sum(label.support > 0 for label in measured.per_label)
+        if true_labels > 1 and np.count_nonzero(predicted) == 1 and not any(measured.invalid):
+            name, label = MODE_NAMES[measured.mode], measured.labels[int(predicted.argmax())]
+            yield f"All {format_texts(measured.n)} of {record.after.split} get the same label with {name}: {label}."
 
 
 def _worse_than_constant(record: RunRecord) -> Iterator[str]:
     """Compare the answers that users get with the most frequent label of the evaluated texts as the only answer."""
-    name, metrics = list(_answers(record).items())[-1]
-    supports = [label.support for label in metrics.per_label]
+    supports = [label.support for label in record.shipped.per_label]
     most_frequent = int(np.argmax(supports))
     matrix = np.zeros((1, len(supports), len(supports) + 1), dtype=np.int64)  # as in ``metric_registry``
     matrix[0, :, most_frequent] = supports
-    for metric in dict.fromkeys(("macro_f1", record.recipe.evaluate.metric)):
-        constant = float(METRICS[metric].function(matrix)[0])
-        # A margin for rounding: one label for all texts is reported as such.
-        if metrics.values[metric] < constant - 1e-9:
+    constant = {name: float(METRICS[name].function(matrix)[0]) for name in _compared_metrics(record)}
+    phrase = f"Always answering {record.shipped.labels[most_frequent]} would be better than"
+    # A margin for rounding: one label for all texts is reported as such.
+    yield from _not_better(record, phrase, constant, 1e-9)
+
+
+def _no_better_than_tfidf(record: RunRecord) -> Iterator[str]:
+    for baseline in record.baselines:
+        if baseline.name == "tfidf":
+            phrase = f"{BASELINE_NAMES['tfidf']}, trained on the same texts in seconds, is at least as good as"
+            yield from _not_better(record, phrase, baseline.metrics.values)
+
+
+def _not_better(record: RunRecord, phrase: str, values: Mapping[str, float], margin: float = 0.0) -> Iterator[str]:
+    """Say by which metrics the answers that users get are not better than a simple method.
+
+    Args:
+        record: the run.
+        phrase: the beginning of the sentence, which names the method.
+        values: metrics of the method.
+        margin: how much higher a metric of the method must be.
+    """
+    shipped = record.shipped
+    for name in _compared_metrics(record):
+        if shipped.values[name] <= values[name] - margin:
             yield (
-                f"Always answering {metrics.labels[most_frequent]} would be better than {name}: "
-                f"{METRICS[metric].title} {format_number(constant)} against {format_number(metrics.values[metric])}."
+                f"{phrase} {MODE_NAMES[shipped.mode]}: {METRICS[name].title} {format_number(values[name])} against "
+                f"{format_number(shipped.values[name])}."
             )
 
 
-def _answers(record: RunRecord) -> dict[str, Metrics]:
-    """The ways of answering with a label for every text, by name; the one that users get comes last."""
-    answers = {MODE_NAMES["score"]: record.after.score}
-    if record.reliability is not None:
-        answers[CALIBRATED_NAME] = record.reliability.calibrated
-    return answers
+def _compared_metrics(record: RunRecord) -> tuple[str, ...]:
+    """Macro-F1, and the metric of the recipe if it is another."""
+    return tuple(dict.fromkeys(("macro_f1", record.recipe.evaluate.metric)))

@@ -13,7 +13,7 @@ from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report import formatting, tables
-from whinchat.report.answer_modes import reported_modes
+from whinchat.report.answer_modes import metrics_of_mode, reported_modes
 from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.card_facts import (
     BASE_PLACEHOLDER,
@@ -68,8 +68,8 @@ def hub_tags(recipe: Recipe, load_in: str, base: str | None) -> list[str]:
 
 
 def eval_results(record: RunRecord) -> list[EvalResult]:
-    """Return the metrics after training, for the model-index of the card."""
-    measured = [metrics for mode in reported_modes(record) if (metrics := record.after.of_mode(mode)) is not None]
+    """Return the metrics after training, for the model-index of the card; first those of ``whinchat predict``."""
+    measured = [metrics for mode in reported_modes(record) if (metrics := metrics_of_mode(record, mode)[1]) is not None]
     return [_eval_result(record, metrics, name) for metrics in measured for name in METRICS if name in metrics.values]
 
 
@@ -125,7 +125,7 @@ def _body(record: RunRecord, repository: str, figures: str, base: str | None) ->
         "card.md.jinja",
         escape,
         title=title,
-        summary=f"{macro_f1_title(record)} (label scoring).",
+        summary=f"{macro_f1_title(record)} ({MODE_NAMES[record.shipped.mode]}).",
         warnings=bad_result_warnings(record),
         record=record,
         formatting=formatting,

@@ -3,17 +3,29 @@
 import math
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Abstention, Interval, Metrics, Mode, PairedTest, ReliabilityReport
+from whinchat.evaluation.results import (
+    Abstention,
+    BaselineName,
+    Interval,
+    Metrics,
+    Mode,
+    PairedTest,
+    ReliabilityReport,
+)
 from whinchat.progress import whole_duration
 
 NOT_MEASURED = "not measured"
-# The modes of both evaluations. Calibrated predictions exist only after training.
+# Calibrated answers exist only after training.
 MODE_NAMES: dict[Mode, str] = {
+    "calibrated": "calibrated answers",
     "score": "label scoring",
     "generate": "free generation",
     "generate_first_word": "free generation (first label word)",
 }
-CALIBRATED_NAME = "calibrated answers"
+BASELINE_NAMES: dict[BaselineName, str] = {
+    "tfidf": "TF-IDF + logistic regression",
+    "majority": "most frequent label",
+}
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

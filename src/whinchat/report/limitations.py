@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from whinchat.data.checks import whitespace_leak_warning
+from whinchat.report.answer_modes import metrics_of_mode
 from whinchat.report.formatting import (
+    BASELINE_NAMES,
     MODE_NAMES,
     NOT_MEASURED,
     absent_sentence,
@@ -11,6 +13,7 @@ from whinchat.report.formatting import (
     format_interval,
     format_number,
     format_percent,
+    format_signed,
     format_texts,
 )
 from whinchat.storage.run_record import RunRecord
@@ -55,7 +58,7 @@ def _selection(record: RunRecord) -> Iterator[str]:
 
 def _precision(record: RunRecord) -> Iterator[str]:
     for mode, mode_name in MODE_NAMES.items():
-        metrics = record.after.of_mode(mode)
+        _, metrics = metrics_of_mode(record, mode)
         interval = None if metrics is None else metrics.intervals.get("macro_f1")
         if metrics is not None and interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
@@ -74,6 +77,13 @@ def _precision(record: RunRecord) -> Iterator[str]:
     for paired in record.paired:
         if paired.interval.low <= 0:
             yield f"A reliable gain in macro-F1 was not shown for {MODE_NAMES[paired.mode]}."
+    for baseline in record.baselines:
+        if baseline.paired.interval.low <= 0 < baseline.paired.macro_f1_gain:
+            yield (
+                f"It was not shown that the classifier is better than {BASELINE_NAMES[baseline.name]}: macro-F1 "
+                f"{format_signed(baseline.paired.macro_f1_gain)} (95 % interval: "
+                f"{format_interval(baseline.paired.interval)})."
+            )
     before, after = record.before.score.calibration, record.after.score.calibration
     if before is not None and after is not None and after.ece > before.ece:
         yield (

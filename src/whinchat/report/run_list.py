@@ -27,7 +27,7 @@ class RunSummary:
         method: name of the fine-tuning method.
         rows: number of training rows.
         before: macro-F1 with label scoring before training.
-        after: macro-F1 with label scoring after training.
+        after: macro-F1 after training of the answers that ``whinchat predict`` gives.
         seconds: time of all stages; None for a resumed run, whose earlier processes were not timed.
         problem: why the run cannot be read.
     """
@@ -79,10 +79,8 @@ def _summarize(folder: RunFolder) -> RunSummary:
     begun = datetime.fromtimestamp(folder.recipe.stat().st_mtime, UTC).isoformat(timespec="seconds")
     try:
         recipe = folder.read_recipe()
-        before, after = (
-            folder.read_evaluation(path).score.macro_f1 if path.is_file() else None
-            for path in (folder.before, folder.after)
-        )
+        before = folder.read_evaluation(folder.before).score.macro_f1 if folder.before.is_file() else None
+        after = folder.read_shipped().macro_f1 if folder.after.is_file() else None
         manifest = folder.read_manifest() if folder.manifest.is_file() else None
     except WhinchatError as error:
         return RunSummary(name, "unreadable", begun, size, problem=str(error))

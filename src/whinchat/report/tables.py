@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Mode, ReliabilityReport, SliceMetrics, StressResult
+from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport, SliceMetrics, StressResult
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
-from whinchat.report.answer_modes import comparable_mode, generation_mode, reported_modes
+from whinchat.report.answer_modes import comparable_mode, generation_mode, metrics_of_mode, reported_modes
 from whinchat.report.formatting import (
+    BASELINE_NAMES,
     MODE_NAMES,
     NOT_MEASURED,
     format_bytes,
@@ -44,29 +45,47 @@ def headline_table(record: RunRecord) -> TextTable:
     reference = record.recipe.reference
     rows: list[tuple[str, ...]] = []
     for mode in reported_modes(record):
-        mode_name, before, after = MODE_NAMES[mode], record.before.of_mode(mode), record.after.of_mode(mode)
+        mode_name, (before, after) = MODE_NAMES[mode], metrics_of_mode(record, mode)
         for name, metric in METRICS.items():
             rows.append((mode_name, metric.heading, format_metric(before, name), format_metric(after, name)))
             if name == "macro_f1" and reference is not None and comparable_mode(reference) == mode:
                 rows.append(published_row(reference))
-        if mode != "score":
+        if mode.startswith("generate"):
             rates = (format_percent(None if metrics is None else metrics.invalid_rate) for metrics in (before, after))
             rows.append((mode_name, "invalid answers", *rates))
-    if (reliability := record.reliability) is not None:
-        mode_name = f"calibrated, for {METRICS[reliability.metric].title}"
-        rows += [
-            (mode_name, metric.heading, NOT_MEASURED, format_metric(reliability.calibrated, name))
-            for name, metric in METRICS.items()
-        ]
     if reference is not None and comparable_mode(reference) not in reported_modes(record):
         rows.append(published_row(reference))
     columns = ("mode", "metric", "before training", "after training")
     return TextTable("Metrics before and after training", columns, tuple(rows), heads=2)
 
 
-def per_label_table(record: RunRecord, mode: Mode = "score") -> TextTable:
-    """Return precision, recall and F1 of each label before and after training; ``mode`` must have been measured."""
-    before, after = record.before.of_mode(mode), record.after.of_mode(mode)
+def baselines_table(record: RunRecord) -> TextTable:
+    """Return the classifier beside simple methods that were fitted on the same training texts."""
+    columns = ("method", *(metric.heading for metric in METRICS.values()), "gain in macro-F1 over the method")
+    rows = [("this classifier", *_metric_cells(record.shipped), "")]
+    for baseline in sorted(record.baselines, key=lambda one: -one.metrics.macro_f1):
+        name = BASELINE_NAMES[baseline.name] + (f" ({baseline.settings})" if baseline.settings else "")
+        paired = baseline.paired
+        gain = f"{format_signed(paired.macro_f1_gain)} ({format_interval(paired.interval)})"
+        rows.append((name, *_metric_cells(baseline.metrics), gain))
+    return TextTable("The classifier beside simple methods", columns, tuple(rows))
+
+
+def _metric_cells(metrics: Metrics) -> list[str]:
+    """One cell for each registered metric, the first with its interval."""
+    first, *others = METRICS
+    return [format_metric(metrics, first), *(format_number(metrics.values.get(name)) for name in others)]
+
+
+def per_label_table(record: RunRecord, mode: Mode | None = None) -> TextTable:
+    """Return precision, recall and F1 of each label before and after training.
+
+    Args:
+        record: the run.
+        mode: a way of answering that was measured; by default that of ``whinchat predict``.
+    """
+    mode = mode or record.shipped.mode
+    before, after = metrics_of_mode(record, mode)
     columns = ["label", "texts"]
     columns += [f"{metric} {when}" for metric in ("precision", "recall", "F1") for when in ("before", "after")]
     rows = []
@@ -248,7 +267,7 @@ def data_checks_table(manifest: Manifest) -> TextTable:
 def samples_table(samples: tuple[Sample, ...]) -> TextTable:
     """Return sample texts with their predictions; a tick or a cross marks each label as correct or wrong."""
     columns = (
-        "text", "true label", "generated before", "generated after", "label scoring before", "label scoring after",
+        "text", "true label", "generated before", "generated after", "label before", "label after",
     )  # fmt: skip
     return TextTable("Sample predictions", columns, tuple(map(_sample_row, samples)), numeric=False)
 
@@ -258,9 +277,8 @@ def _sample_row(sample: Sample) -> tuple[str, ...]:
         NOT_MEASURED if answer is None else _sample_text(answer) or "(empty)"
         for answer in (sample.before, sample.after)
     )
-    scored = (
-        f"{label} {'✓' if label == sample.expected else '✗'}" for label in (sample.before_scored, sample.after_scored)
-    )
+    labels = (sample.before_scored, sample.answer or sample.after_scored)
+    scored = (f"{label} {'✓' if label == sample.expected else '✗'}" for label in labels)
     return _sample_text(sample.text), sample.expected, *generated, *scored
 
 
@@ -285,10 +303,9 @@ def headlines(record: RunRecord) -> tuple[Headline, ...]:
     """Return macro-F1 of each mode before and after training, and its change where that was tested."""
     tests = {paired.mode: paired for paired in record.paired}
     rows = []
-    for mode in ("score", generation_mode(record)):
+    for mode in (record.shipped.mode, generation_mode(record)):
         before, after = (
-            format_number(None if metrics is None else metrics.macro_f1)
-            for metrics in (record.before.of_mode(mode), record.after.of_mode(mode))
+            format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode)
         )
         paired = tests.get(mode)
         gain = NOT_MEASURED if paired is None else format_signed(paired.macro_f1_gain)

@@ -46,8 +46,11 @@ def model_title(recipe: Recipe, load_in: str, base: str) -> str:
 
 
 def macro_f1_title(record: RunRecord) -> str:
-    """Return how macro-F1 of label scoring changed, such as "Macro-F1 rose from 0.21 to 0.79 on 800 test texts"."""
-    return metric_title(record, record.before.score, record.after.score, "macro_f1", "Macro-F1")
+    """Return how macro-F1 changed, such as "Macro-F1 rose from 0.21 to 0.79 on 800 test texts".
+
+    After training, the answers are those of ``whinchat predict``.
+    """
+    return metric_title(record, record.before.score, record.shipped, "macro_f1", "Macro-F1")
 
 
 def accuracy_title(record: RunRecord, mode_name: str, before: Metrics | None, after: Metrics | None) -> str:

@@ -1,14 +1,20 @@
 """The predictions for every evaluated row, before and after training, as one Parquet file.
 
-N: rows. K: labels. Columns: ``row``, ``text``, ``label``; then, with the prefix ``before_`` and ``after_``:
-``label`` (the most probable one), ``log_prob_LABEL`` (natural logarithm, over all strings), ``prob_LABEL`` (normalized
-over the K labels), ``generated``, and two readings of it that are null for an answer that names no label:
-``generated_label`` (the whole answer) and ``first_word_label`` (the label that occurs first in it).
+N: rows. K: labels. Columns:
+
+- ``row``, ``text``, ``label`` (the true one).
+- ``answer_label``, ``answer_prob_LABEL``, ``answer_unsure``: what ``whinchat predict`` answers. The probabilities are
+  calibrated, by cross-fitting where the calibrator was fitted on the same rows. A run without a validation split has
+  no such columns, because it answers by label scoring.
+- With the prefix ``before_`` and ``after_``, label scoring and free generation before and after training: ``label``
+  (the one with the highest score), ``log_prob_LABEL`` (natural logarithm, over all strings), ``prob_LABEL`` (normalized
+  over the K labels), ``generated``, and two readings of it that are null for an answer that names no label:
+  ``generated_label`` (the whole answer) and ``first_word_label`` (the label that occurs first in it).
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +69,8 @@ def write_predictions(
         "text": pa.array(texts, pa.string()),
         "label": pa.array([labels[index] for index in expected], pa.string()),
     }
+    if all(row.probabilities is not None for row in after):
+        columns |= _answer_columns(labels, after)
     for prefix, rows in (("before", before), ("after", after)):
         if rows is None:
             continue
@@ -102,6 +110,15 @@ def read_predictions(path: Path) -> StoredPredictions:
     )
 
 
+def _answer_columns(labels: Sequence[str], rows: Sequence[Prediction]) -> dict[str, Any]:
+    shown = np.array([row.probabilities for row in rows], dtype=np.float64).reshape(len(rows), len(labels))  # (N, K)
+    return {
+        "answer_label": pa.array([labels[row.answer] for row in rows], pa.string()),
+        **{f"answer_prob_{label}": pa.array(shown[:, k]) for k, label in enumerate(labels)},
+        "answer_unsure": pa.array([row.unsure for row in rows], pa.bool_()),
+    }
+
+
 def _columns(path: Path, prefix: str, labels: Sequence[str], rows: Sequence[Prediction]) -> dict[str, Any]:
     widths = {len(row.log_probs) for row in rows} or {len(labels)}
     if widths != {len(labels)}:
@@ -137,7 +154,12 @@ def _rows(content: Any, prefix: str, labels: tuple[str, ...]) -> tuple[Predictio
         [None if answer is None else index_of.get(label, -1) for answer, label in zip(generated, column, strict=True)]
         for column in (content[name].to_pylist() for name in _reading_columns(content, prefix))
     ]
-    return tuple(Prediction(*row) for row in zip(log_probs, generated, *readings, strict=True))
+    rows = tuple(Prediction(*row) for row in zip(log_probs, generated, *readings, strict=True))
+    if prefix == "before" or "answer_label" not in content.column_names:
+        return rows
+    probabilities = zip(*(content[f"answer_prob_{label}"].to_pylist() for label in labels), strict=True)
+    shown = zip(rows, probabilities, content["answer_unsure"].to_pylist(), strict=True)
+    return tuple(replace(row, probabilities=shares, unsure=unsure) for row, shares, unsure in shown)
 
 
 def _reading_columns(content: Any, prefix: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from whinchat.errors import RunError
-from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
+from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.output_files import remove_folder, sweep_drafts, writing
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
@@ -40,6 +40,9 @@ class RunFolder:
         "trust.json",
         "The reliability report: calibrated answers, abstention, slices, stress tests and confident errors.",
     )
+    baselines = FolderEntry(
+        "baselines.json", "The most frequent label and TF-IDF with logistic regression, measured on the same rows."
+    )
     comparison = FolderEntry("comparison.json", "The latest comparison with other runs, by `whinchat compare`.")
     history = FolderEntry("history.json", "The training log.")
     samples = FolderEntry("samples.json", "Some texts with their answers before and after training.")
@@ -66,8 +69,8 @@ class RunFolder:
     def public_files(self) -> tuple[Path, ...]:
         """Files about the run that a push publishes beside adapter and card; the evaluated rows stay private."""
         return (
-            self.manifest, self.before, self.after, self.paired, self.reliability, self.history, self.samples,
-            self.figures, self.report,
+            self.manifest, self.before, self.after, self.paired, self.reliability, self.baselines, self.history,
+            self.samples, self.figures, self.report,
         )  # fmt: skip
 
     @contextmanager
@@ -104,9 +107,7 @@ class RunFolder:
         self.write_calibration(record)
         write_json_record(self.before, record.before)
         write_json_record(self.after, record.after)
-        write_json_record(self.paired, record.paired)
         write_json_record(self.history, record.history)
-        write_json_record(self.samples, record.samples)
         if record.comparison is not None:
             write_json_record(self.comparison, record.comparison)
         else:
@@ -115,8 +116,12 @@ class RunFolder:
         write_json_record(self.manifest, record.manifest)
 
     def write_calibration(self, record: RunRecord) -> None:
-        """Write the parts of ``record`` that a new calibration changes: the recipe and the reliability report."""
+        """Write the parts of ``record`` that a new calibration changes: recipe, answers, and tests of the answers."""
         self.write_recipe(record.recipe)
+        write_json_record(self.paired, record.paired)
+        write_json_record(self.samples, record.samples)
+        if record.baselines:
+            write_json_record(self.baselines, record.baselines)
         if record.reliability is not None:
             write_json_record(self.reliability, record.reliability)
 
@@ -168,6 +173,7 @@ class RunFolder:
             samples=self.read_samples(),
             reliability=self._read(self.reliability, ReliabilityReport) if self.reliability.is_file() else None,
             comparison=self._read(self.comparison, StoredComparison) if self.comparison.is_file() else None,
+            baselines=self._read(self.baselines, tuple[Baseline, ...]) if self.baselines.is_file() else (),
         )
 
     def read_recipe(self) -> Recipe:
@@ -183,6 +189,12 @@ class RunFolder:
     def read_manifest(self) -> Manifest:
         """Read the manifest. Raises RunError as ``read`` does."""
         return self._read(self.manifest, Manifest)
+
+    def read_shipped(self) -> Metrics:
+        """Read the metrics of the answers that ``whinchat predict`` gives. Raises RunError as ``read`` does."""
+        if self.reliability.is_file():
+            return self._read(self.reliability, ReliabilityReport).calibrated
+        return self.read_evaluation(self.after).score
 
     def read_evaluation(self, path: Path) -> Evaluation:
         """Read the evaluation at ``path``: ``self.before`` or ``self.after``. Raises RunError as ``read`` does."""

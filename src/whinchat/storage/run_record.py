@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whinchat.evaluation.results import Evaluation, PairedTest, ReliabilityReport
+from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.training_result import TrainPoint
@@ -94,7 +94,8 @@ class Sample:
     """A text with its true label and the answers before and after training.
 
     ``before`` and ``after`` were freely generated (None when the recipe turns generation off); ``before_scored`` and
-    ``after_scored`` are the labels with the highest score.
+    ``after_scored`` are the labels with the highest score. ``answer`` is the label that ``whinchat predict`` gives;
+    None in records of version 0.1.0.
     """
 
     text: str
@@ -103,6 +104,7 @@ class Sample:
     after: str | None
     before_scored: str
     after_scored: str
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class RunRecord:
     """Everything that a run folder holds.
 
     ``reliability`` is None for a run without a validation split, ``comparison`` for a run that was not compared with
-    another one.
+    another one. ``baselines`` are the simple methods on the same rows; empty in records of version 0.1.0.
     """
 
     recipe: Recipe
@@ -122,3 +124,9 @@ class RunRecord:
     samples: tuple[Sample, ...]
     reliability: ReliabilityReport | None = None
     comparison: StoredComparison | None = None
+    baselines: tuple[Baseline, ...] = ()
+
+    @property
+    def shipped(self) -> Metrics:
+        """Metrics of the answers that ``whinchat predict`` gives: calibrated, or label scoring without a calibrator."""
+        return self.after.score if self.reliability is None else self.reliability.calibrated

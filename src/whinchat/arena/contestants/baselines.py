@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import Pipeline
 
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
+from whinchat.evaluation.baselines import tfidf_features
 from whinchat.evaluation.metric_registry import METRICS
 
 FOLDS = 5
@@ -108,7 +108,4 @@ class TfIdf(Regression):
 
     def steps(self) -> list[tuple[str, Any]]:
         """Return the features, so that each fold has its own vocabulary."""
-        # Single characters and signs are words, too: "u", "?" and ":)" are informative in short texts.
-        words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]+")
-        characters = TfidfVectorizer(sublinear_tf=True, ngram_range=(2, 5), analyzer="char_wb")
-        return [("features", FeatureUnion([("words", words), ("characters", characters)]))]
+        return [("features", tfidf_features())]

@@ -12,9 +12,10 @@ import whinchat
 from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Evaluation, Metrics
+from whinchat.report.answer_modes import metrics_of_mode, reported_modes
 from whinchat.report.comparison_tables import comparison_table, pair_table
 from whinchat.report.formatting import (
-    CALIBRATED_NAME,
+    BASELINE_NAMES,
     MODE_NAMES,
     absent_sentence,
     format_bytes,
@@ -34,19 +35,22 @@ _LABEL_PAIRS = 6
 def print_run(record: whinchat.RunRecord, path: Path) -> None:
     """Print the metrics before and after training, the cost, and where report and model card are."""
     folder, manifest = RunFolder(path), record.manifest
-    before, after, reliability = record.before, record.after, record.reliability
+    before, after = record.before, record.after
     measured = [
-        (name, when, side.of_mode(mode))
-        for mode, name in MODE_NAMES.items()
-        for when, side in (("before", before), ("after", after))
+        (MODE_NAMES[mode], when, metrics)
+        for mode in reported_modes(record)
+        for when, metrics in zip(("before", "after"), metrics_of_mode(record, mode), strict=True)
+        # Before training, there are no calibrated answers to print.
+        if (mode, when) != ("calibrated", "before")
     ]
-    measured.append((CALIBRATED_NAME, "after", reliability.calibrated if reliability else None))
+    measured += [(BASELINE_NAMES[baseline.name], "", baseline.metrics) for baseline in record.baselines]
     rows = [(name, when, *_metric_cells(metrics)) for name, when, metrics in measured if metrics is not None]
     title = Text(f"{presented(record).recipe.name}: {before.split}, {before.score.n:,} texts")
+    warnings = whinchat.bad_result_warnings(record)
+    for warning in warnings:
+        out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     print_grid(("measured by", "", *_metric_columns()), rows, title)
     _print_absent(after)
-    for warning in whinchat.bad_result_warnings(record):
-        out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     if (published := published_figures(record)) is not None:
         print_line(f"{published.title} {published.figures} {published.caveats}")
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
@@ -57,23 +61,22 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
             f"{format_bytes(manifest.peak_memory_bytes)}"
         )
     print_line(f"Report: {folder.report}\nModel card: {folder.card}")
-    print_line(f'Try it: whinchat predict {path} "a text"')
+    if not warnings:
+        print_line(f'Try it: whinchat predict {path} "a text"')
 
 
 def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     """Print the metrics of an evaluation, and those of each label."""
     scored, calibrated = evaluation.evaluation.score, evaluation.calibrated
-    metrics_of = {
-        **{name: evaluation.evaluation.of_mode(mode) for mode, name in MODE_NAMES.items()},
-        CALIBRATED_NAME: calibrated,
-    }
+    metrics_of = {name: evaluation.evaluation.of_mode(mode) for mode, name in MODE_NAMES.items()}
+    metrics_of[MODE_NAMES["calibrated"]] = calibrated
     rows = [(name, *_metric_cells(metrics)) for name, metrics in metrics_of.items() if metrics is not None]
     print_grid(("measured by", *_metric_columns()), rows, Text(f"{evaluation.evaluation.split}, {scored.n:,} texts"))
     label_rows: list[Sequence[str | Text]] = [
         (Text(label.label), *map(format_number, (label.precision, label.recall, label.f1)), format_count(label.support))
         for label in (calibrated or scored).per_label
     ]
-    best = MODE_NAMES["score"] if calibrated is None else CALIBRATED_NAME
+    best = MODE_NAMES[(calibrated or scored).mode]
     print_grid(("label", "precision", "recall", "F1", "rows"), label_rows, f"Each label, {best}")
     _print_absent(evaluation.evaluation)
     if evaluation.in_sample and calibrated is not None:

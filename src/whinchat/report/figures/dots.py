@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from whinchat.evaluation.results import Interval, LabelMetrics, Metrics
 from whinchat.report.comparison import row_groups
 from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
-from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
+from whinchat.report.formatting import MODE_NAMES, format_bytes, format_count, format_duration, format_number
 from whinchat.storage.run_record import RunRecord
 
 ROW_HEIGHT = 0.36  # inches
@@ -33,7 +33,7 @@ def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) ->
     ax.axhline(-0.7, color=theme.line, linewidth=0.8)
     _finish_axes(ax, positions, ["macro-F1 (95 % interval)", *names], theme)
     ax.get_yticklabels()[0].set_fontweight("bold")
-    ax.set_xlabel("F1 with label scoring (beside each label: number of its texts)")
+    ax.set_xlabel(f"F1, after training with {MODE_NAMES[after.mode]} (beside each label: number of its texts)")
     set_title(figure, title)
     return figure
 
@@ -43,7 +43,7 @@ def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
     figure = new_figure(9.2, 1.5 + (ROW_HEIGHT + 0.12) * len(records))
     ax = figure.subplots()
     positions = list(map(float, range(len(records))))
-    pairs = [(_macro_f1(record.before.score), _macro_f1(record.after.score)) for record in records.values()]
+    pairs = [(_macro_f1(record.before.score), _macro_f1(record.shipped)) for record in records.values()]
     columns = {
         "training": [format_duration(record.manifest.timings_seconds.get("train")) for record in records.values()],
         "peak memory": [format_bytes(record.manifest.peak_memory_bytes) for record in records.values()],
@@ -54,7 +54,7 @@ def draw_comparison(records: Mapping[str, RunRecord], theme: Theme) -> Figure:
     names = [shorten(name) + (f" [{groups[name]}]" if several else "") for name in records]
     _finish_axes(ax, positions, names, theme)
     ax.set_xlabel(
-        "macro-F1 with label scoring, and its 95 % interval"
+        "macro-F1 of what `whinchat predict` answers, and its 95 % interval"
         + ("\nRuns with different numbers in brackets were evaluated on different texts." if several else "")
     )
     set_title(figure, "Macro-F1 of each run before and after training")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
-from whinchat.report.answer_modes import generation_mode
+from whinchat.report.answer_modes import generation_mode, metrics_of_mode
 from whinchat.report.figures.confusion import draw_confusion
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS, draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
@@ -59,10 +59,11 @@ def run_figures(record: RunRecord) -> tuple[FigureSpec, ...]:
 
 
 def _per_label_figure(record: RunRecord) -> FigureSpec:
-    before, after, title = record.before.score, record.after.score, macro_f1_title(record)
+    before, after, title = record.before.score, record.shipped, macro_f1_title(record)
+    name = MODE_NAMES[after.mode]
     return FigureSpec(
         "per_label",
-        f"F1 of each label with label scoring, before and after training. Macro-F1: {_change(before, after)}.",
+        f"F1 of each label before training and of {name} after training. Macro-F1: {_change(before, after)}.",
         lambda theme: draw_per_label(before, after, title, theme),
     )
 
@@ -72,24 +73,24 @@ def heatmaps(record: RunRecord) -> tuple[FigureSpec, ...]:
     return tuple(
         _heatmap(record, mode, when, metrics)
         for mode in _confusion_modes(record)
-        for when, metrics in (("before", record.before.of_mode(mode)), ("after", record.after.of_mode(mode)))
-        if metrics is not None
+        for when, metrics in zip(("before", "after"), metrics_of_mode(record, mode), strict=True)
+        if metrics is not None and (mode, when) != ("calibrated", "before")
     )
 
 
 def _confusion_modes(record: RunRecord) -> list[Mode]:
-    """Label scoring, and the reading of generated answers that stands first."""
-    modes: tuple[Mode, ...] = ("score", generation_mode(record))
-    return [mode for mode in modes if record.before.of_mode(mode) or record.after.of_mode(mode)]
+    """What ``whinchat predict`` answers, label scoring, and the reading of generated answers that stands first."""
+    modes = dict.fromkeys((record.shipped.mode, "score", generation_mode(record)))
+    return [mode for mode in modes if any(metrics_of_mode(record, mode))]
 
 
 def _file_name(mode: Mode) -> str:
     """The figure's file name, which does not depend on the reading of generated answers."""
-    return f"confusion_{'score' if mode == 'score' else 'generate'}"
+    return f"confusion_{'generate' if mode.startswith('generate') else mode}"
 
 
 def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
-    before, after = record.before.of_mode(mode), record.after.of_mode(mode)
+    before, after = metrics_of_mode(record, mode)
     evaluations = (("Before training", before), ("After training", after))
     panels = tuple((heading, metrics) for heading, metrics in evaluations if metrics is not None)
     title = accuracy_title(record, MODE_NAMES[mode], before, after)
