@@ -179,7 +179,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
             cells += 1
         elif token.type == "tr_close":
             widths[-1].add(cells)
-    assert len(widths) == 12
+    assert len(widths) == 13
     assert all(len(found) == 1 for found in widths)
     # markdown-it trims surplus cells, so the separators are counted as well.
     for line in text.splitlines():

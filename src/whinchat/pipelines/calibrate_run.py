@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from whinchat.errors import RunError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.inference.predictor import load_engine

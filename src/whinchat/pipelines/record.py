@@ -9,10 +9,10 @@ from importlib.metadata import version
 import numpy as np
 
 from whinchat.data.dataset import Corpus, Split
-from whinchat.evaluation.baselines import measure_baselines
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
+from whinchat.evaluation.simple_methods import measure_baselines
 from whinchat.models.accelerator import accelerator_facts
 from whinchat.models.backbone import Backbone
 from whinchat.models.device import installed_versions, processor_name, usable_cores

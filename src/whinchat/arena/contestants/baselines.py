@@ -16,8 +16,8 @@ from sklearn.pipeline import Pipeline
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
-from whinchat.evaluation.baselines import tfidf_features
 from whinchat.evaluation.metric_registry import METRICS
+from whinchat.evaluation.simple_methods import tfidf_features
 
 FOLDS = 5
 GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
