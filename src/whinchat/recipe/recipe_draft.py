@@ -123,7 +123,6 @@ def _data(facts: DraftFacts) -> list[str]:
         ]
     else:
         lines += ["  # A tenth of the training rows calibrates the probabilities.", "  validation_rows: 0.1"]
-    lines.append("  # train_rows: 500  # for a first, quick run")
     return lines
 
 
@@ -156,6 +155,7 @@ def _train(facts: DraftFacts) -> list[str]:
         "  loss: choice",
         f"  learning_rate: {rate}  # {reason}",
         f"  num_train_epochs: {epochs}  # about {_TRAINED_TEXTS:,} texts in all, in at most {_MOST_EPOCHS} passes",
+        "  # max_steps: 50  # instead of all epochs, for a first, quick run",
         f"  per_device_train_batch_size: {batch}",
         *_class_weights(facts.labels),
         "  # Score up to 200 validation rows four times during training.",
