@@ -63,7 +63,6 @@ def _intended_use(record: RunRecord) -> Iterator[str]:
 
 
 def _out_of_scope_use(record: RunRecord) -> Iterator[str]:
-    task = record.recipe.task
     yield (
         "Other kinds of text and other languages were not measured. A text that fits none of the labels still gets one "
         "of them."
@@ -72,7 +71,7 @@ def _out_of_scope_use(record: RunRecord) -> Iterator[str]:
         f"A prompt is cut after {format_count(record.recipe.backbone.max_prompt_tokens)} tokens, so the end of a long "
         "text is not read."
     )
-    yield f"Decisions about people should not rest on the predicted {task.name.replace('_', ' ')} alone."
+    yield "Decisions about people should not rest on its answers alone."
 
 
 def _data(record: RunRecord) -> Iterator[str]:
