@@ -63,7 +63,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _output_error(path: Path, reason: str, code: int | None) -> OutputError:
-    remedy = "free some space and repeat the command" if code in _NO_SPACE else "mend that, or choose another place"
+    remedy = (
+        "free some space and repeat the command" if code in _NO_SPACE else "remove the cause, or choose another place"
+    )
     return OutputError(f"{path}: cannot be written ({reason}); {remedy}")
 
 

@@ -84,7 +84,7 @@ def test_a_label_without_rows_is_never_answered(spec_file: MakeSpec) -> None:
     scores = contestant.answer(texts)
     assert scores.shape == (60, 3)
     assert 1 not in scores.argmax(axis=1)
-    with pytest.raises(DataError, match="all 2 training rows are fine, so there is nothing to tell apart; raise rows"):
+    with pytest.raises(DataError, match="all 2 training rows are fine, so there is nothing to learn; raise rows"):
         contestant.fit(Split("train", ("a", "b"), (1, 1)))
     contestant.fit(Split("train", ("a", "b", "c"), (0, 0, 1)))
     assert contestant.notes["regression"] == "C = 1, too few rows of a label to choose"

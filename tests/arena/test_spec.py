@@ -84,7 +84,7 @@ def test_no_such_arena() -> None:
             {"methods": [{"name": "lora", "set": ["train.seed=5"]}]},
             "every trial sets train.seed itself; list seeds under",
         ),
-        ({"set": ["backbone.load_in=nf4"]}, "the recipe holds the model in nf4, which makes this another method"),
+        ({"set": ["backbone.load_in=nf4"]}, "the recipe holds the model in nf4, which turns this into another method"),
         (
             {"methods": [{"name": "nf4-head", "kind": "head", "set": ["backbone.load_in=nf4"]}]},
             "kind: head does not train on nf4",

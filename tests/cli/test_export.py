@@ -28,4 +28,4 @@ def test_every_file_of_a_gguf_export_is_printed(whinchat: Whinchat, a_run: Path,
     assert result.code == 0
     assert "tiny-f16.gguf: 0 of 12 labels differ" in result.out
     assert "tiny-q8_0.gguf: " in result.out
-    assert "without calibration.json, as in free generation: " in result.out
+    assert "without calibration, as in free generation: " in result.out

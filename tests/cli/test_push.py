@@ -102,8 +102,10 @@ def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path:
     np.testing.assert_allclose(shares, expected.probabilities, atol=1e-6)
     assert [line["label"] for line in lines] == expected.label_names
 
-    # The code on the card predicts without whinchat.
-    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
+    # The code on the card predicts with whinchat, and without.
+    quick, code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    (bob / "quick.py").write_text(f"{quick}print(list(model.classes_))", encoding="utf-8")
+    assert process(hub, bob, "quick.py", token=None).stdout.strip() == str(list(predictor.recipe.task.labels))
     (bob / "use.py").write_text(code.replace('text = "..."', f"text = {texts[0]!r}"), encoding="utf-8")
     plain = process(hub, bob, "use.py", token=None)
     assert plain.returncode == 0, plain.stderr
@@ -130,7 +132,7 @@ def test_a_dry_run_sends_no_request(whinchat: Whinchat, logged_in: Hub, a_run: P
     assert logged_in.asked == []
 
 
-def test_a_run_whose_card_the_hub_rejects_is_not_pushed(
+def test_a_language_that_the_hub_rejects_is_found_before_the_hub_is_asked(
     whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(a_run, tmp_path / "run")
@@ -138,9 +140,9 @@ def test_a_run_whose_card_the_hub_rejects_is_not_pushed(
     recipe.write_text(recipe.read_text().replace("language: en", "language: Tweetish"), encoding="utf-8")
     result = whinchat("push", run, REPO, "--base", BASE, "--yes")
     assert result.code == 2
-    assert f"{REPO}: not pushed: the hub rejects the metadata of the card" in result.err
+    assert f"{recipe}: task.language: is no language code" in result.err
     assert "'Tweetish'" in result.err
-    assert REPO not in logged_in.repositories
+    assert logged_in.asked == []
 
 
 def test_a_run_with_a_missing_figure_is_not_pushed(

@@ -30,7 +30,7 @@ def test_shards_in_order(tmp_path: Path) -> None:
 def test_competing_files(tmp_path: Path) -> None:
     write_file(tmp_path / "train.csv", "text,label\na,b\n")
     write_file(tmp_path / "train.jsonl", '{"text": "c", "label": "b"}\n')
-    with pytest.raises(DataError, match=r"train\.csv and train\.jsonl compete for one split; keep one, or choose"):
+    with pytest.raises(DataError, match=r"train\.csv and train\.jsonl are files of one split; keep one, or choose"):
         read_split_folder(tmp_path, data_config())
     assert read_split_folder(tmp_path, data_config(format="jsonl"))["train"][0].text == "c"
 

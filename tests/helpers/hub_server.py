@@ -24,7 +24,7 @@ import yaml
 from transformers.utils.hub import hf_api
 
 TOKEN, OWNER = "hf_a-secret-that-nobody-may-see", "ann"
-LANGUAGE = re.compile(r"[a-z]{2,3}")
+LANGUAGE = re.compile(r"[a-z]{2,3}|multilingual")
 
 
 @dataclass

@@ -389,7 +389,10 @@ def test_clean_samples_need_a_list_of_the_language(small: Path) -> None:
 
 def test_pissa_does_not_decay(small: Path) -> None:
     messages = faults(small, "adapter.init=pissa", "train.weight_decay=0.1")
-    assert messages == [f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay"]
+    assert messages == [
+        f"{small}: train.weight_decay: must be 0 with adapter.init: pissa, because weight decay would pull the "
+        "adapter away from its first weights"
+    ]
 
 
 def test_overrides(small: Path) -> None:

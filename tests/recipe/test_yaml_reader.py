@@ -34,18 +34,18 @@ def faults(tmp_path: Path, text: str | bytes, *overrides: str) -> list[str]:
 def test_a_key_twice_is_refused_with_both_lines_beside_every_other_fault(tmp_path: Path) -> None:
     text = SMALL + "train:\n  seed: 1\n  sed: 2\ntrain: {class_weights: {a: 1, a: 2, b: 1}}\n"
     assert faults(tmp_path, text, "data.label_map={x: a, x: b}") == [
-        "train stands there twice (lines 5 and 8); keep one of them",
-        "train.class_weights.a stands there twice (both in line 8); keep one of them",
-        "--set data.label_map={x: a, x: b}: data.label_map.x stands there twice (both in line 1); keep one of them",
+        "train occurs twice (lines 5 and 8); keep one of them",
+        "train.class_weights.a occurs twice (both in line 8); keep one of them",
+        "--set data.label_map={x: a, x: b}: data.label_map.x occurs twice (both in line 1); keep one of them",
     ]
     assert faults(tmp_path, SMALL + "train:\n  seed: 1\n  seed: 1\n  sed: 2\n") == [
-        "train.seed stands there twice (lines 6 and 7); keep one of them",
+        "train.seed occurs twice (lines 6 and 7); keep one of them",
         "train.sed: unknown key; did you mean seed?",
     ]
     # A number and the same number in quotes are the same key to a recipe.
     assert faults(tmp_path, SMALL.replace("folder}\nb", 'folder, label_map: {0: a, "0": b}}\nb')) == [
         'data.label_map: YAML reads the key 0 as a number, not as text; put it in quotes: "0"',
-        "data.label_map.0 stands there twice (both in line 3); keep one of them",
+        "data.label_map.0 occurs twice (both in line 3); keep one of them",
     ]
 
 
@@ -53,7 +53,7 @@ def test_a_key_twice_in_an_arena_and_in_the_catalog(tmp_path: Path, monkeypatch:
     path = tmp_path / "arena.yaml"
     text = "name: x\nrecipe: demo\nrows: [100]\nset_by_rows: {100: [train.seed=1]}\nmethods: [lora]\nrows: [100]\n"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"arena\.yaml: rows stands there twice \(lines 3 and 6\)"):
+    with pytest.raises(RecipeError, match=r"arena\.yaml: rows occurs twice \(lines 3 and 6\)"):
         load_arena(str(path))
     path.write_text(text.replace("rows: [100]\n", "", 1), encoding="utf-8")
     assert load_arena(str(path)).set_by_rows == {100: ("train.seed=1",)}
@@ -61,7 +61,7 @@ def test_a_key_twice_in_an_arena_and_in_the_catalog(tmp_path: Path, monkeypatch:
     (tmp_path / "presets" / "packages.yaml").write_text("a: {}\na: {}\n", encoding="utf-8")
     packages._catalog.cache_clear()
     monkeypatch.setattr(packages.resources, "files", lambda _: tmp_path)
-    with pytest.raises(DataError, match=r"packages\.yaml: a stands there twice \(lines 1 and 2\)"):
+    with pytest.raises(DataError, match=r"packages\.yaml: a occurs twice \(lines 1 and 2\)"):
         packages.catalog_entry("a")
     packages._catalog.cache_clear()
 
@@ -132,8 +132,8 @@ MERGES = "a: &a {x: 1}\n" + "".join(ALIASES.splitlines(keepends=True)[1:]).repla
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ALIASES, "more than 100,000 values, aliases written out"),
-        (MERGES, "more than 100,000 values, aliases written out"),
+        (ALIASES, "more than 100,000 values, counting what aliases repeat"),
+        (MERGES, "more than 100,000 values, counting what aliases repeat"),
         ("a: &a [*a]", "more than 20 levels inside each other"),
         ("a: &a {<<: *a}", "more than 20 levels inside each other"),
         ("a: " + "[" * 100_000, "more than 20 levels inside each other"),

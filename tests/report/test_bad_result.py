@@ -150,11 +150,12 @@ def bad_run(tiny_llama: Path, tmp_path: Path) -> Path:
 def test_a_bad_run_is_pushed_only_after_a_confirmation(
     whinchat: Whinchat, bad_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_anything")  # a missing token is found before the run is looked at
     push = ("push", bad_run, "ann/words", "--base", "ann/tiny")
     refused = whinchat(*push)
     assert refused.code == 2
     assert "the result is bad: Training made label scoring worse" in refused.err
-    assert "To push it all the same, add --yes" in refused.err
+    assert "To push it anyway, add --yes" in refused.err
     listed = json.loads(whinchat(*push, "--dry-run", "--json").out)
     assert listed["warnings"][0].startswith("Training made label scoring worse")
     assert json.loads(whinchat("run", bad_run, "--out", bad_run, "--resume", "--json").out)["warnings"]

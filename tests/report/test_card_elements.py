@@ -217,7 +217,7 @@ def test_the_published_figures_stand_below_those_that_they_compare_with(card: Ca
     section = card.sections["Published figures"]
     assert link in section
     for part in (card.sections[card.title], section):
-        assert f"In the same way, this run has {before.macro_f1:.3f} (" in part
+        assert f"With the same way of answering, this run has {before.macro_f1:.3f} (" in part
         assert f"before and {after.macro_f1:.3f} (" in part
     link = '<a href="https://huggingface.co/x/y">A published card</a> reports a macro-F1 of 0.14'
     assert render_report(record).count(link) == 2
@@ -236,7 +236,7 @@ def test_published_figures_of_an_unknown_kind_stand_alone() -> None:
     metrics, _ = card.sections["Evaluation results"].split("Simple methods")
     rows = [line for line in metrics.splitlines() if line.startswith("|")]
     assert rows[-1].startswith("| published: A published card")
-    assert "Which of the measured figures compares with this is not known." in card.sections["Published figures"]
+    assert "It is not known which of the measured figures compares with this." in card.sections["Published figures"]
 
 
 def test_a_run_with_the_published_settings_is_as_published(card: Card) -> None:

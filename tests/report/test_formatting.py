@@ -101,10 +101,10 @@ def test_the_calibration_is_described_in_words() -> None:
 @pytest.mark.parametrize(
     ("gain", "low", "sentence"),
     [
-        (0.021, 0.004, "by probabilities that favour rare labels, because this changes macro recall on validation by "
+        (0.021, 0.004, "The probabilities favour rare labels, because this changes macro recall on validation by "
          "+0.021 (95 % interval: 0.004 to 0.041)."),
-        (-0.003, -0.02, "; to favour rare labels would change macro recall on validation by -0.003 (95 % interval: "
-         "-0.020 to 0.041), which is no reliable gain."),
+        (-0.003, -0.02, "Favouring rare labels would change macro recall on validation by -0.003 (95 % interval: "
+         "-0.020 to 0.041), which is not a reliable gain."),
     ],
 )  # fmt: skip
 def test_the_decision_is_said_with_its_reason(gain: float, low: float, sentence: str) -> None:
@@ -112,9 +112,9 @@ def test_the_decision_is_said_with_its_reason(gain: float, low: float, sentence:
     assert reliability is not None
     test = DecisionTest("macro_recall", 1.0, gain, Interval(low, 0.041))
     said = decision_sentence(replace(reliability, decision=test, tau=float(test.gains)))
-    assert said == f"The predicted label is the most probable one{' ' if test.gains else ''}{sentence}"
+    assert said == f"The predicted label is the most probable one. {sentence}"
     assert decision_sentence(replace(reliability, tau=0.0)) == "The predicted label is the most probable one."
-    assert "`whinchat calibrate RUN` measures both anew" in decision_sentence(reliability)
+    assert "`whinchat calibrate RUN` measures both again" in decision_sentence(reliability)
 
 
 def test_one_text_is_singular() -> None:

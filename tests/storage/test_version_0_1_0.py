@@ -77,7 +77,7 @@ def test_the_run_is_listed_evaluated_calibrated_and_reported(earlier: Path) -> N
     assert evaluation.evaluation.score.confusion == before.after.score.confusion
     with draw_no_figures():
         card = rebuild_report("run").card.read_text(encoding="utf-8")
-        assert "Version 0.1.0 calibrated this run: for macro-F1, its answers favour rare labels" in card
+        assert "whinchat 0.1.0 calibrated this run for macro-F1. Its answers favour rare labels" in card
         record = calibrate_run("run", "accuracy")
         assert record.reliability is not None
         assert record.reliability.metric == "accuracy"

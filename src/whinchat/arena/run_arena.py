@@ -197,7 +197,7 @@ def _outcome(record: TrialRecord) -> str:
 def _reason(code: int, log: Path) -> str:
     """Return why a trial's process failed, in one line."""
     if code < 0:
-        hint = ", as a machine does that is out of memory" if -code == signal.SIGKILL else ""
+        hint = ", which happens when a machine runs out of memory" if -code == signal.SIGKILL else ""
         return f"its process was ended by signal {-code}{hint}; its log is {log}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), f"exit code {code}; it printed nothing")

@@ -212,7 +212,7 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
         faults.append("set: every trial sets train.seed itself; list seeds under seeds")
     if method.name in _NEEDS_DENSE and recipe.backbone.load_in == "nf4":
         faults.append(
-            "the recipe holds the model in nf4, which makes this another method; "
+            "the recipe holds the model in nf4, which turns this into another method; "
             "set backbone.load_in=auto for the arena and name qlora or qdora for NF4"
         )
     if method.kind in {"head", "full"} and recipe.backbone.load_in == "nf4":

@@ -62,7 +62,7 @@ def plain_texts(X: Any) -> tuple[str, ...]:  # noqa: N803  # scikit-learn's name
             fault = "has no text" if _is_missing(text) else f"is a {type(text).__name__}, not a string"
             raise InputError(f"X: row {row} {fault}; give only strings")
         if not text.strip():
-            raise InputError(f"X: row {row} is empty; leave empty texts out, since an answer to one means nothing")
+            raise InputError(f"X: row {row} is empty; leave empty texts out, since their labels would mean nothing")
         if not text.isascii() and (half := _half_character(text)):
             raise InputError(f"X: row {row} {half}")
     # Strings of numpy become plain ones.

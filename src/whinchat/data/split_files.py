@@ -69,7 +69,7 @@ def find_split_tables(folder: Path, data: DataConfig) -> dict[str, list[tuple[Pa
         match = _SPLIT_FILE.fullmatch(table_stem(path))
         table_format = find_table_format(path)
         if match and table_format and data.format in {"auto", table_format.name}:
-            require_file(path, "mend the link, or remove it")
+            require_file(path, "repair the link, or remove it")
             tables.setdefault(_SPLITS[match[1].lower()], []).append((path, table_format))
     if "train" not in tables:
         first, *others = table_suffixes()
@@ -85,7 +85,7 @@ def _read_shards(shards: list[tuple[Path, type[TableFormat]]], data: DataConfig)
     names = [path.name for path, _ in shards]
     if len({_SHARD.sub("", name) for name in names}) > 1:
         raise DataError(
-            f"{shards[0][0].parent}: {' and '.join(names)} compete for one split; keep one, or choose with data.format"
+            f"{shards[0][0].parent}: {' and '.join(names)} are files of one split; keep one, or choose with data.format"
         )
     return tuple(row for path, table_format in shards for row in table_format.read_labelled_rows(path, data))
 

@@ -177,7 +177,7 @@ class Evaluation:
             return None
         return (
             f"Label scoring and free generation give different labels for {100 * self.disagreement:.0f} % of the texts "
-            f"of {self.split}, so the metrics of the one do not hold for the other. Look at the generated answers in "
+            f"of {self.split}, so the metrics of either do not hold for the other. Look at the generated answers in "
             "the predictions before relying on either."
         )
 

@@ -217,7 +217,7 @@ def _find_tables(folder: Path) -> list[Path]:
                 )
             tables += [path for name in names if find_table_format(path := Path(place, name))]
     for table in tables:
-        require_file(table, "mend the link, or remove it")
+        require_file(table, "repair the link, or remove it")
     return sorted(tables)
 
 

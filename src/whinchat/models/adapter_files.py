@@ -162,7 +162,7 @@ def _matching(pattern: str, names: list[str]) -> set[str] | str:
     if len(pattern) > _LONGEST_PATTERN:
         return f"has {len(pattern)} characters, more than {_LONGEST_PATTERN}"
     if _COUNTED.search(pattern):
-        return "repeats something a number of times, which can take any memory"
+        return "repeats something a number of times, which can take any amount of memory"
     deadline = time.monotonic() + _MATCHING_SECONDS
     try:
         compiled = regex.compile(pattern)

@@ -193,8 +193,8 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
     }
     if head_name in named and head.weight is model.get_input_embeddings().weight:
         raise ModelError(
-            f"adapter.target_modules: {head_name} shares its weight with the input embeddings of this model, so a "
-            "merged adapter would change these, too; leave it out"
+            f"adapter.target_modules: {head_name} shares its weight with the input embeddings of this model, so "
+            "merging the adapter would change the embeddings, too; leave it out"
         )
     return named
 

@@ -77,7 +77,7 @@ def push_run(
     require_repo_id(repo_id)
     warnings = bad_result_warnings(RunFolder(path).read())
     if warnings and not (accept_bad_result or dry_run):
-        raise BadResultError(f"{path}: the result is bad: {' '.join(warnings)} To push it all the same, add --yes")
+        raise BadResultError(f"{path}: the result is bad: {' '.join(warnings)} To push it anyway, add --yes")
     api = None if dry_run else connect_to_hub(repo_id, token)
     repository = repository_of_run(path, repo_id, base_model)
     url = None

@@ -289,9 +289,9 @@ class EvaluateConfig(Section):
     )
     metric: MetricName = Field(
         "macro_f1",
-        description="Metric that predictions serve. For macro_f1 and macro_recall, the probabilities favour rare "
-        "labels if validation rows show that the metric gains from this; the label is the most probable one in any "
-        "case.",
+        description="Metric for which the classifier is calibrated. For macro_f1 and macro_recall, the probabilities "
+        "favour rare labels if validation rows show that the metric gains from this. The predicted label is always the "
+        "most probable one.",
     )
     wanted_accuracy: Real | None = Field(
         None,
@@ -380,7 +380,10 @@ class Recipe(Section):
                 f"{', '.join(PROFANITY_LISTS)}. Set publish.samples to all or none"
             )
         if self.adapter.init == "pissa" and self.train.weight_decay:
-            raise ValueError("train.weight_decay: must be 0 with adapter.init: pissa, whose anchor must not decay")
+            raise ValueError(
+                "train.weight_decay: must be 0 with adapter.init: pissa, because weight decay would pull the adapter "
+                "away from its first weights"
+            )
         return self
 
     def dated(self, day: datetime.date | None) -> Self:

@@ -113,7 +113,7 @@ class _Walk:
     def value(self, node: yaml.Node, path: KeyPath, depth: int) -> Any:
         self._count += 1
         if self._count > _MOST_VALUES:
-            fault = f"more than {_MOST_VALUES:,} values, aliases written out; write fewer"
+            fault = f"more than {_MOST_VALUES:,} values, counting what aliases repeat; write fewer"
             raise yaml.MarkedYAMLError(None, None, fault, node.start_mark)
         if depth > _DEEPEST:
             raise _too_deep(node.start_mark)
@@ -139,7 +139,7 @@ class _Walk:
             key, line = self._key(key_node, path), key_node.start_mark.line + 1
             if key in lines:
                 where = f"lines {lines[key]} and {line}" if lines[key] != line else f"both in line {line}"
-                self.faults.append(f"{dotted((*path, key))} stands there twice ({where}); keep one of them")
+                self.faults.append(f"{dotted((*path, key))} occurs twice ({where}); keep one of them")
             lines.setdefault(key, line)
             own[key] = self.value(value_node, (*path, key), depth + 1)
         return merged | own

@@ -130,20 +130,20 @@ def decision_sentence(reliability: ReliabilityReport) -> str:
         if not reliability.tau:
             return "The predicted label is the most probable one."
         return (
-            f"Version 0.1.0 calibrated this run: for {metric}, its answers favour rare labels without a test that this "
-            "helps, and the calibration figures here are those of probabilities that do not; `whinchat calibrate RUN` "
-            "measures both anew."
+            f"whinchat 0.1.0 calibrated this run for {metric}. Its answers favour rare labels, and whether this helps "
+            "was not tested; the calibration figures here are those of probabilities that do not favour them. "
+            "`whinchat calibrate RUN` measures both again."
         )
     change = f"{format_signed(decision.gain)} (95 % interval: {format_interval(decision.interval)})"
     split = reliability.fitted_on
     if decision.gains:
         return (
-            f"The predicted label is the most probable one by probabilities that favour rare labels, because this "
-            f"changes {metric} on {split} by {change}."
+            f"The predicted label is the most probable one. The probabilities favour rare labels, because this changes "
+            f"{metric} on {split} by {change}."
         )
     return (
-        f"The predicted label is the most probable one; to favour rare labels would change {metric} on {split} by "
-        f"{change}, which is no reliable gain."
+        f"The predicted label is the most probable one. Favouring rare labels would change {metric} on {split} by "
+        f"{change}, which is not a reliable gain."
     )
 
 

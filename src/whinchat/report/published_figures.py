@@ -43,7 +43,7 @@ def published_figures(record: RunRecord) -> PublishedFigures | None:
     before, after = map(format_published, (reference.before_macro_f1, reference.after_macro_f1))
     figures = f"reports a macro-F1 of {before} before and {after} after training"
     if mode is None:
-        figures += ". Which of the measured figures compares with this is not known."
+        figures += ". It is not known which of the measured figures compares with this."
     else:
         figures += f", with {MODE_NAMES[mode]}. {_measured_sentence(record, mode)}"
     caveats = "This run did not measure the published figures, and they may refer to other texts."
@@ -66,7 +66,7 @@ def _measured_sentence(record: RunRecord, mode: Mode) -> str:
     if not any(sides):
         return f"In this run, this was {NOT_MEASURED}."
     before, after = (format_metric(metrics, "macro_f1") for metrics in sides)
-    return f"In the same way, this run has {before} before and {after} after training."
+    return f"With the same way of answering, this run has {before} before and {after} after training."
 
 
 def published_row(reference: Reference) -> tuple[str, ...]:

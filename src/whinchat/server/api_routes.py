@@ -127,7 +127,7 @@ class _Classifiers:
             if count > limits.max_chars:
                 raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
             if fault := text_fault(text, name):
-                raise HTTPException(422, f"{fault}; mend this text, or leave it out")
+                raise HTTPException(422, f"{fault}; repair this text, or leave it out")
             if fault := model.predictor.engine.template.fault(text):
                 raise HTTPException(422, f"{name}: {fault}; leave this text out")
 

@@ -29,9 +29,7 @@ class ClassifyRequest(BaseModel):
 class LabelProbabilities(BaseModel):
     """The predicted label, and the probability of each label."""
 
-    label: str = Field(
-        description="The predicted label. It serves the metric, so it may not be the most probable label."
-    )
+    label: str = Field(description="The predicted label: the most probable one.")
     probabilities: dict[str, float] = Field(
         description="Probability of each label, in the task's order; they add up to 1."
     )
@@ -71,7 +69,7 @@ class ModelInfo(BaseModel):
     labels: list[str]
     base_model: str = Field(description="The chat model below the adapter; empty for merged weights.")
     method: str = Field(description="Method of fine-tuning, such as LoRA.")
-    metric: str = Field(description="The metric that the predicted labels serve.")
+    metric: str = Field(description="The metric for which the classifier was calibrated.")
     calibrated: bool = Field(description="Whether the probabilities are calibrated.")
     threshold: float | None = Field(description="Probability below which a label is unsure; null if no label is.")
     has_before: bool = Field(description="Whether the classifier can also predict as before fine-tuning.")

@@ -25,7 +25,7 @@ def test_labelled_rows(tmp_path: Path) -> None:
         ('{"text": "a", "label"}', r"my\.jsonl:2: not JSON \(Expecting .*; each line must hold one object"),
         ('{"text": "a", "label": ' + "9" * 5000 + "}", r"my\.jsonl:2: not JSON \(Exceeds the limit"),
         ('{"text": "a", "label": "b", "n": NaN}', r"my\.jsonl:2: not JSON \(NaN is no JSON number\); each line"),
-        ('{"text": "a", "text": "b", "label": "c"}', r"my\.jsonl:2: not JSON \(the key 'text' stands twice"),
+        ('{"text": "a", "text": "b", "label": "c"}', r"my\.jsonl:2: not JSON \(the key 'text' occurs twice"),
         ("[1]", r"my\.jsonl:2: not an object \(a list\); each line must hold one object"),
         ("[" * 200_000, r"my\.jsonl:2: not JSON \(nested too deeply\)"),
         ('{"txt": "a", "label": "b"}', r"my\.jsonl:2: no key 'text'; did you mean txt\?"),
@@ -105,7 +105,7 @@ def test_ndjson_is_jsonl(tmp_path: Path, suffix: str) -> None:
         (b'{"text": ' + b"9" * 5000 + b"}", "not JSON (Exceeds the limit"),
         (b"[1]", "not an object (a list)"),
         (b'{"text": "a", "n": Infinity}', "not JSON (Infinity is no JSON number)"),
-        (b'{"text": "a", "n": {"b": 1, "b": 2}}', "not JSON (the key 'b' stands twice in an object)"),
+        (b'{"text": "a", "n": {"b": 1, "b": 2}}', "not JSON (the key 'b' occurs twice in an object)"),
         (b'{"text": "a\x00"}', "not JSON (Invalid control character"),
     ],
 )
@@ -122,4 +122,4 @@ def test_time_to_find_a_key_twice_is_bounded(tmp_path: Path) -> None:
     keys = ",".join(f'"{at}":0' for at in [*range(100_000), 99_999])
     table = open_table(write_file(tmp_path / "in.jsonl", f'{{"text":"a",{keys}}}\n'), "text")
     (place,) = table.locate_blocks(1, lambda count: None)
-    assert "the key '99999' stands twice" in table.read_block(place).faults[0]
+    assert "the key '99999' occurs twice" in table.read_block(place).faults[0]

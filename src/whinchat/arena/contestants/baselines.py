@@ -66,8 +66,8 @@ class Regression(Contestant):
         names, counts = self.recipe.task.labels, Counter(train.labels)
         if len(counts) < 2:
             raise DataError(
-                f"rows: all {len(train)} training rows are {names[train.labels[0]]}, so there is nothing to tell "
-                "apart; raise rows"
+                f"rows: all {len(train)} training rows are {names[train.labels[0]]}, so there is nothing to "
+                "learn; raise rows"
             )
         weights = self.recipe.train.class_weights
         class_weight: dict[int, float] | str | None = "balanced" if weights == "balanced" else None

@@ -76,7 +76,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         if not texts:
             raise DataError("predict: no texts; give them as arguments, or one a line on standard input")
         if not any(map(str.strip, texts)):
-            raise DataError(f"predict: {_EMPTY}; an answer to it would mean nothing")
+            raise DataError(f"predict: {_EMPTY}; its label would mean nothing")
         if len(texts) <= _FEW_TEXTS:
             wait_without_spinning()
         if saved.recipe.backbone.load_in != "nf4":
@@ -150,7 +150,11 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
         Option(help="Log each request to standard error: method, path, status, time and number of texts."),
     ] = None,
     batch_size: Annotated[
-        int, Option(min=1, help="Maximum number of texts in a batch; with 1, a text gets the same bytes at any load.")
+        int,
+        Option(
+            min=1,
+            help="Maximum number of texts in a batch; with 1, a text gets exactly the same probabilities at any load.",
+        ),
     ] = 32,
     max_chars: Annotated[int, Option(min=1, help="Maximum number of characters in a text.")] = 20_000,
     max_texts: Annotated[int, Option(min=1, help="Maximum number of texts in a request.")] = 512,

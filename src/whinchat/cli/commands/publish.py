@@ -80,7 +80,10 @@ def push_command(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="List the files without contacting the hub.")] = False,
     yes: Annotated[
-        bool, Option("--yes", "-y", help="Push a run with a bad result, such as one label for all texts, unasked.")
+        bool,
+        Option(
+            "--yes", "-y", help="Push without asking, even a run with a bad result such as one label for all texts."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

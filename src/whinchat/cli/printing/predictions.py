@@ -84,7 +84,7 @@ def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
             f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
         )
         if file.flipped_uncalibrated is not None:
-            print_line(f"  without calibration.json, as in free generation: {file.flipped_uncalibrated} labels differ")
+            print_line(f"  without calibration, as in free generation: {file.flipped_uncalibrated} labels differ")
     if proof.not_carried:
         print_line(f"The export does not clean its texts; do these steps before it: {', '.join(proof.not_carried)}")
 

@@ -122,7 +122,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, value in pairs:
         if key in cells:
-            raise ValueError(f"the key {key!r} stands twice in an object")
+            raise ValueError(f"the key {key!r} occurs twice in an object")
         cells[key] = value
     return cells
 
