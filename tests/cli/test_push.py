@@ -104,7 +104,7 @@ def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path:
 
     # The code on the card predicts with whinchat, and without.
     quick, code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    (bob / "quick.py").write_text(f"{quick}print(list(model.classes_))", encoding="utf-8")
+    (bob / "quick.py").write_text(f"{quick}print(model.classes_.tolist())", encoding="utf-8")
     assert process(hub, bob, "quick.py", token=None).stdout.strip() == str(list(predictor.recipe.task.labels))
     (bob / "use.py").write_text(code.replace('text = "..."', f"text = {texts[0]!r}"), encoding="utf-8")
     plain = process(hub, bob, "use.py", token=None)
