@@ -5,25 +5,61 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.helpers.run_records import THREE, labels_of, run_record, with_manifest
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Prediction
 from whinchat.report.comparison import compare_records
-from whinchat.report.comparison_tables import comparison_table, pair_table
+from whinchat.report.comparison_tables import comparison_table, pair_table, seeds_table, settings_table
 from whinchat.storage.predictions import StoredPredictions
+from whinchat.storage.run_record import RunRecord
 
 
 def test_rows_hold_the_figures_of_their_records() -> None:
     records = {"full": run_record(), "scored": run_record(generate=False)}
     full, scored = compare_records(records).rows
     assert (full.name, full.method, full.rows) == ("full", "DoRA", 600)
-    assert full.after_macro_f1 == records["full"].after.score.macro_f1
-    assert full.after_interval == records["full"].after.score.intervals["macro_f1"]
+    assert full.after_macro_f1 == records["full"].shipped.macro_f1 != full.score_macro_f1
+    assert full.after_interval == records["full"].shipped.intervals["macro_f1"]
+    assert full.score_macro_f1 == records["full"].after.score.macro_f1
     assert full.train_seconds == 452.0
     assert (scored.generate_macro_f1, scored.invalid_rate) == (None, None)
     assert compare_records(records).notes == ()
+    assert compare_records(records).settings == compare_records(records).seed_groups == ()
+
+
+def with_recipe(name: str, **train: object) -> RunRecord:
+    record = run_record()
+    changes = {"name": name, "train": record.recipe.train.model_copy(update=train)}
+    return replace(record, recipe=record.recipe.model_copy(update=changes))
+
+
+def test_settings_that_differ_are_named_with_their_values() -> None:
+    records = {"a": with_recipe("a"), "b": with_recipe("b", learning_rate=1e-3), "c": with_recipe("c", seed=7)}
+    table = settings_table(compare_records(records))
+    assert table.columns == ("setting", "a", "b", "c")
+    rate = f"{records['a'].recipe.train.learning_rate:g}"
+    assert table.rows == (("train.learning_rate", rate, "0.001", rate), ("train.seed", "42", "42", "7"))
+
+
+def test_seeds_of_one_recipe_are_summed_up() -> None:
+    records = {name: with_recipe(name, seed=seed) for name, seed in (("a", 1), ("b", 2), ("d", 3))}
+    records["c"] = with_recipe("c", learning_rate=1e-3)
+    shipped = records["b"].shipped
+    assert records["b"].reliability is not None
+    better = replace(shipped, values={**shipped.values, "macro_f1": shipped.macro_f1 + 0.03})
+    records["b"] = replace(records["b"], reliability=replace(records["b"].reliability, calibrated=better))
+    (group,) = compare_records(records).seed_groups
+    assert (group.runs, group.seeds) == (("a", "b", "d"), (1, 2, 3))
+    assert group.means["macro_f1"] == pytest.approx(shipped.macro_f1 + 0.01)
+    assert group.deviations["macro_f1"] == pytest.approx(np.std([0, 0.03, 0], ddof=1))
+    (row,) = seeds_table(compare_records(records)).rows
+    assert row[:3] == ("a, b, d", "1, 2, 3", f"{shipped.macro_f1 + 0.01:.3f} ± 0.017")
+    elsewhere = replace(records["d"], after=replace(records["d"].after, split_fingerprint="other"))
+    (group,) = compare_records({**records, "d": elsewhere}).seed_groups
+    assert group.runs == ("a", "b")
 
 
 def test_table_and_json_say_the_same() -> None:
@@ -31,6 +67,7 @@ def test_table_and_json_say_the_same() -> None:
     table = comparison_table(comparison)
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert table.rows[1][10:13] == ("not measured",) * 3
+    assert table.columns[9] == "macro-F1, label scoring"
     assert json.loads(json.dumps(comparison.to_dict()))["rows"][0]["name"] == "full"
 
 
@@ -70,7 +107,19 @@ def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:
     assert first.paired.interval.high < 0
     assert comparison.pairs[1].paired.macro_f1_gain == 0.0
     assert pair_table(comparison).rows[0][:3] == ("a", "b", "-0.250")
-    assert "the 3 paired tests are not corrected" in " ".join(comparison.notes)
+    notes = " ".join(comparison.notes)
+    assert "the 3 paired tests are not corrected" in notes
+    assert "`whinchat arena` compares methods" in notes
+    # The records say that the answers are calibrated, and the files hold label scores alone.
+    assert "store no calibrated answers, because version 0.1.0 calibrated them" in notes
+    assert {pair.paired.mode for pair in comparison.pairs} == {"score"}
+    calibrated = {
+        name: replace(side, after=tuple(replace(one, probabilities=(0.2, 0.1, 0.7)) for one in side.after))
+        for name, side in sides.items()
+    }
+    shipped = compare_records({name: run_record() for name in sides}, calibrated)
+    assert (shipped.pairs[0].paired.mode, shipped.pairs[0].paired.broken) == ("calibrated", 0)
+    assert "label scoring" not in " ".join(shipped.notes)
     other = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
     assert compare_records({"a": run_record(), "b": other}, {"a": sides["a"], "b": sides["b"]}).pairs == ()
 

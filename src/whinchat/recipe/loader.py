@@ -175,7 +175,7 @@ def _from_home(source: str) -> str:
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Return the dotted keys whose values differ between two recipes."""
-    old_values, new_values = _flat(old.model_dump()), _flat(new.model_dump())
+    old_values, new_values = setting_values(old), setting_values(new)
     return sorted(key for key in old_values | new_values if old_values.get(key) != new_values.get(key))
 
 
@@ -190,6 +190,11 @@ def conflicting_keys(old: Recipe, new: Recipe) -> list[str]:
     if "auto" in {old.evaluate.split, new.evaluate.split}:
         exempt |= {"evaluate.split"}
     return [key for key in conflicts if key not in exempt and key.partition(".")[0] not in _REPORTING_SECTIONS]
+
+
+def setting_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the value of each key of a recipe by its dotted name."""
+    return _flat(recipe.model_dump())
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

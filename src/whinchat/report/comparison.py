@@ -6,12 +6,16 @@ from itertools import combinations
 import numpy as np
 
 from whinchat.errors import RunError
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import paired_test
+from whinchat.evaluation.results import Mode
+from whinchat.recipe.loader import conflicting_keys, setting_values
 from whinchat.recipe.method_names import method_name
 from whinchat.report.comparison_tables import other_metrics
 from whinchat.report.formatting import format_count
+from whinchat.report.published_figures import shown_value
 from whinchat.storage.predictions import StoredPredictions
-from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair
+from whinchat.storage.run_comparison import ComparisonRow, DifferingSetting, RunComparison, RunPair, SeedGroup
 from whinchat.storage.run_record import RunRecord
 
 
@@ -36,7 +40,9 @@ def compare_records(
         for first, second in combinations(predictions or {}, 2)
         if predictions and groups[first] == groups[second] and predictions[first].labels == predictions[second].labels
     )
-    return RunComparison(rows, pairs, _notes(records, rows, pairs))
+    return RunComparison(
+        rows, pairs, _notes(records, rows, pairs, predictions or {}), _settings(records), _seed_groups(records, groups)
+    )
 
 
 def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
@@ -47,14 +53,48 @@ def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
 
 def _pair(first: str, second: str, record: RunRecord, sides: tuple[StoredPredictions, StoredPredictions]) -> RunPair:
     """The paired test of two runs whose fingerprints say that they were evaluated on the same rows."""
-    answers = [np.array([prediction.best for prediction in side.after]) for side in sides]
+    answers = [np.array([prediction.answer for prediction in side.after]) for side in sides]
     expected, size = np.array(sides[0].expected), len(sides[0].labels)
-    paired = paired_test("score", expected, *answers, size=size, settings=record.recipe.evaluate)
+    mode: Mode = "calibrated" if any(side.after[0].probabilities for side in sides) else "score"
+    paired = paired_test(mode, expected, *answers, size=size, settings=record.recipe.evaluate)
     return RunPair(first, second, paired)
 
 
+def _settings(records: Mapping[str, RunRecord]) -> tuple[DifferingSetting, ...]:
+    """The keys of the recipes that differ between the runs, but for those that change neither training nor answers."""
+    first, *others = (record.recipe for record in records.values())
+    keys = sorted({key for other in others for key in conflicting_keys(first, other)} - {"name"})
+    values = [setting_values(record.recipe) for record in records.values()]
+    return tuple(DifferingSetting(key, tuple(shown_value(key, known.get(key)) for known in values)) for key in keys)
+
+
+def _seed_groups(records: Mapping[str, RunRecord], groups: Mapping[str, int]) -> tuple[SeedGroup, ...]:
+    """The runs that differ in their seed alone, where there are two or more."""
+    left, found = list(records), []
+    while left:
+        first = left[0]
+        same = [name for name in left if groups[name] == groups[first] and _same_but_seed(records, first, name)]
+        left = [name for name in left if name not in same]
+        seeds = tuple(records[name].recipe.train.seed for name in same)
+        if len(set(seeds)) > 1:
+            values = {
+                metric: [records[name].shipped.values[metric] for name in same]
+                for metric in METRICS
+                if all(metric in records[name].shipped.values for name in same)
+            }
+            means = {metric: float(np.mean(of_runs)) for metric, of_runs in values.items()}
+            deviations = {metric: float(np.std(of_runs, ddof=1)) for metric, of_runs in values.items()}
+            found.append(SeedGroup(tuple(same), seeds, means, deviations))
+    return tuple(found)
+
+
+def _same_but_seed(records: Mapping[str, RunRecord], first: str, second: str) -> bool:
+    keys = conflicting_keys(records[first].recipe, records[second].recipe)
+    return set(keys) <= {"name", "train.seed"}
+
+
 def _row(name: str, record: RunRecord, group: int) -> ComparisonRow:
-    before, after, generate, manifest = record.before.score, record.after.score, record.after.generate, record.manifest
+    before, after, generate, manifest = record.before.score, record.shipped, record.after.generate, record.manifest
     return ComparisonRow(
         name=name,
         measured_on=group,
@@ -76,11 +116,16 @@ def _row(name: str, record: RunRecord, group: int) -> ComparisonRow:
         first_word_macro_f1=None if (first := record.after.generate_first_word) is None else first.macro_f1,
         train_seconds=manifest.timings_seconds.get("train"),
         peak_memory_bytes=manifest.peak_memory_bytes,
+        seed=record.recipe.train.seed,
+        score_macro_f1=record.after.score.macro_f1,
     )
 
 
 def _notes(
-    records: Mapping[str, RunRecord], rows: tuple[ComparisonRow, ...], pairs: tuple[RunPair, ...]
+    records: Mapping[str, RunRecord],
+    rows: tuple[ComparisonRow, ...],
+    pairs: tuple[RunPair, ...],
+    predictions: Mapping[str, StoredPredictions],
 ) -> tuple[str, ...]:
     notes = []
     groups: dict[int, list[str]] = {}
@@ -104,8 +149,19 @@ def _notes(
         notes.append(
             f"The p-values of the {format_count(len(pairs))} paired tests are not corrected for multiple comparisons."
         )
+    scored = [
+        name
+        for name, stored in predictions.items()
+        if records[name].reliability is not None and any(row.probabilities is None for row in stored.after)
+    ]
+    if pairs and scored:
+        notes.append(
+            "These runs store no calibrated answers, because version 0.1.0 calibrated them, so their paired tests "
+            f"compare label scoring: {', '.join(scored)}. `whinchat calibrate RUN` adds the answers."
+        )
     if pairs:
         notes.append(
-            "A difference between two runs does not show which method is better; compare several seeds of each method."
+            "A difference between two runs does not show which method is better. `whinchat arena` compares methods: it "
+            "trains each with several seeds on the same rows."
         )
     return tuple(notes)

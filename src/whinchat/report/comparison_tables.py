@@ -5,6 +5,7 @@ from functools import partial
 
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.report.formatting import (
+    NOT_MEASURED,
     format_bytes,
     format_count,
     format_duration,
@@ -16,7 +17,7 @@ from whinchat.report.formatting import (
     format_signed,
 )
 from whinchat.report.text_table import Columns, TextTable
-from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair, StoredComparison
+from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair, SeedGroup, StoredComparison
 
 
 def comparison_table(comparison: RunComparison) -> TextTable:
@@ -26,11 +27,11 @@ def comparison_table(comparison: RunComparison) -> TextTable:
         "base model": lambda row: row.model,
         "method": lambda row: row.method,
         "train rows": lambda row: format_count(row.train_rows),
-        "learning rate": lambda row: f"{row.learning_rate:g}",
         "trainable parameters": lambda row: format_count(row.trainable_parameters),
         "macro-F1 before": lambda row: format_estimate(row.before_macro_f1, row.before_interval),
         "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
         **{METRICS[name].heading: partial(_format_other_metric, name) for name in other_metrics()},
+        "macro-F1, label scoring": lambda row: format_number(row.score_macro_f1),
         "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
         "invalid answers": lambda row: format_percent(row.invalid_rate),
         "macro-F1, first label word": lambda row: format_number(row.first_word_macro_f1),
@@ -55,6 +56,29 @@ def methods_table(stored: StoredComparison) -> TextTable:
         "training time": lambda row: format_duration(row.train_seconds),
     }
     return TextTable.of("Comparison with other methods", stored.comparison.rows, columns, heads=3)
+
+
+def settings_table(comparison: RunComparison) -> TextTable:
+    """Return the settings that differ between the runs, one row each."""
+    name = _run_name(comparison)
+    rows = tuple((setting.key, *setting.values) for setting in comparison.settings)
+    return TextTable("Settings that differ", ("setting", *map(name, comparison.rows)), rows, numeric=False)
+
+
+def seeds_table(comparison: RunComparison) -> TextTable:
+    """Return the mean and the standard deviation of runs that differ in their seed alone."""
+    columns: Columns[SeedGroup] = {
+        "runs": lambda group: ", ".join(group.runs),
+        "seeds": lambda group: ", ".join(map(str, group.seeds)),
+        **{metric.heading: partial(_format_spread, name) for name, metric in METRICS.items()},
+    }
+    return TextTable.of("Mean ± standard deviation of several seeds", comparison.seed_groups, columns, heads=2)
+
+
+def _format_spread(name: str, group: SeedGroup) -> str:
+    if name not in group.means:
+        return NOT_MEASURED
+    return f"{format_number(group.means[name])} ± {format_number(group.deviations[name])}"
 
 
 def pair_table(comparison: RunComparison, run: str | None = None) -> TextTable:

@@ -104,13 +104,14 @@ def public_name(record: RunRecord, name: str) -> str:
 def _departures_table(found: tuple[Departure, ...]) -> TextTable:
     columns: Columns[Departure] = {
         "setting": lambda departure: departure.key,
-        "published": lambda departure: _shown(departure.key, departure.published),
-        "this run": lambda departure: _shown(departure.key, departure.value),
+        "published": lambda departure: shown_value(departure.key, departure.published),
+        "this run": lambda departure: shown_value(departure.key, departure.value),
     }
     return TextTable.of("Settings that differ from the publication", found, columns, numeric=False)
 
 
-def _shown(key: str, value: Any) -> str:
+def shown_value(key: str, value: Any) -> str:
+    """Return the value of a recipe's key as tables show it."""
     if value is None:
         return "all" if key.endswith("rows") else "none"
     if isinstance(value, tuple):

@@ -8,13 +8,19 @@ from whinchat.evaluation.results import Interval, PairedTest
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """The metrics of one run, with label scoring unless the name says otherwise; None if not measured.
+    """The metrics of one run; None if not measured.
+
+    Before training, they are those of label scoring; after training, those of the answers that ``whinchat predict``
+    gives, unless the name says otherwise.
 
     Attributes:
         measured_on: number of the set of evaluated rows, from 1; only runs with equal numbers compare fairly.
         rows: number of evaluated rows.
         train_rows: number of training rows.
         learning_rate: highest learning rate of the training.
+        seed: ``train.seed``.
+        score_macro_f1: macro-F1 of label scoring after training; None in records of version 0.1.0, whose metrics after
+            training are all those of label scoring.
         other_metrics: every registered metric but macro-F1, after training; in JSON its keys stand one level up.
         generate_macro_f1: macro-F1 with free generation, where the whole answer must be a label.
         invalid_rate: share of generated answers that are not a label.
@@ -41,11 +47,36 @@ class ComparisonRow:
     first_word_macro_f1: float | None
     train_seconds: float | None
     peak_memory_bytes: int
+    seed: int | None = None
+    score_macro_f1: float | None = None
+
+
+@dataclass(frozen=True)
+class DifferingSetting:
+    """A key of the recipe that differs between runs, and its value in each run, in the order of the rows."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs that differ in nothing but ``train.seed`` and their names, measured on the same rows.
+
+    Attributes:
+        runs, seeds: name and seed of each run.
+        means, deviations: mean and sample standard deviation of each registered metric, by name.
+    """
+
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    means: dict[str, float]
+    deviations: dict[str, float]
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """A paired test of two runs on the same rows, ``second`` against ``first``, with label scoring."""
+    """A paired test of the answers of two runs to the same rows, ``second`` against ``first``."""
 
     first: str
     second: str
@@ -60,11 +91,15 @@ class RunComparison:
         rows: one row for each run, in the order of the arguments.
         pairs: the paired tests of all runs that were evaluated on the same rows.
         notes: what a reader must know to compare the runs fairly.
+        settings: the keys of the recipes that differ.
+        seed_groups: runs of one recipe with several seeds.
     """
 
     rows: tuple[ComparisonRow, ...]
     pairs: tuple[RunPair, ...]
     notes: tuple[str, ...]
+    settings: tuple[DifferingSetting, ...] = ()
+    seed_groups: tuple[SeedGroup, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -48,7 +48,8 @@ class RunFolder:
     samples = FolderEntry("samples.json", "Some texts with their answers before and after training.")
     samples_markdown = FolderEntry("samples.md", "The samples as a Markdown table.")
     predictions = FolderEntry(
-        "predictions.parquet", "Every evaluated row with its label, scores and answers before and after training."
+        "predictions.parquet",
+        "Every evaluated row with its label, what `whinchat predict` answers, and scores before and after training.",
     )
     before_predictions = FolderEntry(
         "before.parquet", "The predictions before training, kept until the run is finished."
