@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whinchat.data.sources import load_corpus
+from whinchat.data.sources import load_corpus, source_rows
 from whinchat.errors import DataError
 from whinchat.recipe.schema import Recipe
 
@@ -77,6 +77,20 @@ def test_carving_only_what_is_missing(make_recipe: MakeRecipe, tmp_path: Path) -
     assert corpus.split("validation").counts(LABELS) == dict.fromkeys(LABELS, 2)
     again = load_corpus(make_recipe(tmp_path, validation_rows=6, test_rows=3))
     assert again.train.fingerprint() == corpus.train.fingerprint()
+
+
+def test_rows_without_text_or_label_are_left_out_on_demand(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "my.csv", 9)
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, ",neutral", *rows[:5], "nothing,", *rows[5:], " , "]) + "\n")
+    recipe = make_recipe(path, drop_empty=True, validation_rows=None)
+    corpus = load_corpus(recipe)
+    assert (len(corpus.train), corpus.report.empty) == (9, 3)
+    assert corpus.describe_splits("train").endswith("train 9, measured; left out without text or label 3")
+    # The index of a row in its source counts the rows that were left out.
+    assert source_rows(recipe, corpus.train) == (1, 2, 3, 4, 5, 7, 8, 9, 10)
+    with pytest.raises(DataError, match=r"1 row has no text.*1 row has no label.*1 row is empty"):
+        load_corpus(make_recipe(path))
 
 
 def test_label_without_a_row(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -272,7 +272,10 @@ evaluat: {}
         ("train.early_stopping_patience=2", "train.eval_steps: early_stopping_patience need it"),
         ("train.logit_adjustment=1", "train.logit_adjustment: only loss: choice compares labels"),
         ("train.class_weights={a: 1, b: -1}", "train.class_weights: a weight is below zero"),
-        ("train.class_weights={a: 1}", "train.class_weights: must name each label once; found a, labels are a, b"),
+        (
+            "train.class_weights={a: 1, c: 2}",
+            "train.class_weights: must name each label once; missing: b, unknown: c; labels are a, b",
+        ),
         ("data.label_map={x: c}", "data.label_map: c not in task.labels; labels are a, b"),
     ],
 )

@@ -29,7 +29,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `whinchat run demo`: it needs no access to the Hugging Face hub and takes minutes on two cores.",
+    epilog="Start with `whinchat run demo`, which needs no access to the Hugging Face hub and takes minutes on two "
+    "cores, or with `whinchat init TABLE` for texts and labels of your own.",
 )
 _PANELS = {
     "Begin": begin,

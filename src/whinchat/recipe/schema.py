@@ -370,8 +370,12 @@ class Recipe(Section):
     def _consistent(self) -> Self:
         labels, weights = ", ".join(self.task.labels), self.train.class_weights
         if isinstance(weights, dict) and set(weights) != set(self.task.labels):
-            names = ", ".join(weights)
-            raise ValueError(f"train.class_weights: must name each label once; found {names}, labels are {labels}")
+            missing = ", ".join(label for label in self.task.labels if label not in weights)
+            others = ", ".join(name for name in weights if name not in self.task.labels)
+            raise ValueError(
+                f"train.class_weights: must name each label once; missing: {missing or 'none'}, unknown: "
+                f"{others or 'none'}; labels are {labels}"
+            )
         if unknown := sorted(set(self.data.label_map.values()) - set(self.task.labels)):
             raise ValueError(f"data.label_map: {', '.join(unknown)} not in task.labels; labels are {labels}")
         if self.publish.samples == "clean" and self.task.language not in PROFANITY_LISTS:

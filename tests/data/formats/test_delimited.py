@@ -197,3 +197,14 @@ def test_blocks_are_found_by_their_place_alone(tmp_path: Path) -> None:
     last = locate_all(table, 3)[-1]
     assert (last.number, last.rows) == (3, 1)
     assert open_table(path, "text").read_block(last).texts == ("line\n9",)
+
+
+def test_training_names_all_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text("text,label\n" + "a,b,c\n" * 3 + "good,x\n" + "d\n" * 4, encoding="utf-8")
+    with pytest.raises(DataError) as hit:
+        CsvFormat.read_labelled_rows(path, data_config())
+    assert [line.partition(": ")[0] for line in hit.value.faults] == [
+        f"{path}:2", f"{path}:3", f"{path}:4", f"{path}:6", f"{path}:7", str(path)
+    ]  # fmt: skip
+    assert hit.value.faults[-1] == f"{path}: and 2 more rows that cannot be read"

@@ -10,6 +10,7 @@ from rich.prompt import IntPrompt
 import whinchat
 from whinchat.cli.output import err, out, print_line, print_table
 from whinchat.data.column_guess import ColumnProfile
+from whinchat.errors import WhinchatError
 from whinchat.report.formatting import format_percent
 from whinchat.report.text_table import TextTable
 
@@ -23,7 +24,10 @@ def ask_column(content: str, candidates: Sequence[ColumnProfile]) -> str:
         detail = f"{column.distinct:,} different values, {column.mean_length:.0f} characters on average"
         err.print(f"  {number}. {column.name} ({detail})", soft_wrap=True, markup=False)
     numbers = [str(number) for number in range(1, len(candidates) + 1)]
-    chosen = IntPrompt.ask("Number", console=err, choices=numbers, show_choices=False, default=1)
+    try:
+        chosen = IntPrompt.ask("Number", console=err, choices=numbers, show_choices=False, default=1)
+    except EOFError:
+        raise WhinchatError("no column was chosen; name the columns with --text and --label, or use --yes") from None
     return candidates[chosen - 1].name
 
 

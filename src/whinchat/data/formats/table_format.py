@@ -15,6 +15,8 @@ from whinchat.recipe.schema import DataConfig
 
 # Rows that are read together for training.
 _ROWS_PER_BLOCK = 1000
+# Rows that cannot be read which an error lists.
+_SHOWN_FAULTS = 5
 PREFIX_ADVICE = "choose a prefix for the added columns (--prefix)"
 # What names the column of the texts, for messages.
 TEXT_COLUMN_KEY = "data.text_column (to predict: --text-column)"
@@ -98,23 +100,35 @@ class TableFormat(ABC):
         A row without a text or a label has an empty string there, so that all such rows can be reported together.
 
         Raises:
-            DataError: the file or a row of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
-                or there are no rows. The message names the file and the row.
+            DataError: the file or rows of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
+                or there are no rows. The message names the file and the rows.
         """
         if names := cls(path, None).names:
             require_columns(data, names, str(path))
         table = cls(path, data.text_column)
         locations = table.locate_blocks(_ROWS_PER_BLOCK, lambda _: None)
-        rows = [row for location in locations for row in table._labelled_rows(table.read_block(location), data)]
+        faults: list[str] = []
+        rows = [row for place in locations for row in table._labelled_rows(table.read_block(place), data, faults)]
+        if (more := len(faults) - _SHOWN_FAULTS) > 0:
+            faults[_SHOWN_FAULTS:] = [f"{path}: and {more} more rows that cannot be read"]
+        if faults:
+            raise DataError(*faults)
         return require_rows(rows, str(path))
 
-    def _labelled_rows(self, block: Block, data: DataConfig) -> Iterator[Row]:
+    def _labelled_rows(self, block: Block, data: DataConfig, faults: list[str]) -> Iterator[Row]:
+        """Yield the rows that can be read, and add the faults of the others to ``faults``."""
         origin = f"{self.path}{self.before_number}"
         labels = self.column_values(block, data.label_column)
         for number, text, fault, label in zip(block.numbers, block.texts, block.faults, labels, strict=True):
             if fault and fault != empty_fault(data.text_column):
-                raise DataError(f"{origin}{number}: {fault}; {self.repair_advice(fault)}")
-            yield labelled_row(text, label, data, origin, number)
+                faults.append(f"{origin}{number}: {fault}; {self.repair_advice(fault)}")
+                continue
+            try:
+                row = labelled_row(text, label, data, origin, number)
+            except DataError as error:
+                faults += error.faults
+            else:
+                yield row
 
     def repair_advice(self, fault: str) -> str:
         """Return what to do about the ``fault`` of a row."""
