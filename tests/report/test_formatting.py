@@ -12,6 +12,7 @@ from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import AdapterConfig
 from whinchat.report.formatting import (
     abstention_sentence,
+    baselines_sentence,
     calibrated_sentence,
     decision_sentence,
     format_bytes,
@@ -115,6 +116,15 @@ def test_the_decision_is_said_with_its_reason(gain: float, low: float, sentence:
     assert said == f"The predicted label is the most probable one. {sentence}"
     assert decision_sentence(replace(reliability, tau=0.0)) == "The predicted label is the most probable one."
     assert "`whinchat calibrate RUN` measures both again" in decision_sentence(reliability)
+
+
+def test_simple_methods_are_named_the_best_first() -> None:
+    majority, tfidf = run_record().baselines
+    assert baselines_sentence((majority, tfidf)) == (
+        f"On the same texts, simple methods have a macro-F1 of {tfidf.metrics.macro_f1:.3f} with TF-IDF + logistic "
+        f"regression and {majority.metrics.macro_f1:.3f} with the most frequent label."
+    )
+    assert baselines_sentence(()) == ""
 
 
 def test_one_text_is_singular() -> None:

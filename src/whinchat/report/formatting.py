@@ -1,10 +1,12 @@
 """Put numbers and findings into words: one format for each kind of number, and "not measured" for a missing value."""
 
 import math
+from collections.abc import Sequence
 
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import (
     Abstention,
+    Baseline,
     BaselineName,
     Interval,
     Metrics,
@@ -24,7 +26,7 @@ MODE_NAMES: dict[Mode, str] = {
 }
 BASELINE_NAMES: dict[BaselineName, str] = {
     "tfidf": "TF-IDF + logistic regression",
-    "majority": "most frequent label",
+    "majority": "the most frequent label",
 }
 
 
@@ -161,6 +163,13 @@ def calibrated_sentence(reliability: ReliabilityReport) -> str:
         f"each label, both fitted on {format_texts(reliability.fitted_rows)} of the {reliability.fitted_on} split. "
         f"{decision_sentence(reliability)}{cross_fitting}"
     )
+
+
+def baselines_sentence(baselines: Sequence[Baseline]) -> str:
+    """Say what macro-F1 simple methods reach on the same texts, the best first; empty without any."""
+    best_first = sorted(baselines, key=lambda baseline: -baseline.metrics.macro_f1)
+    reached = [f"{format_number(one.metrics.macro_f1)} with {BASELINE_NAMES[one.name]}" for one in best_first]
+    return f"On the same texts, simple methods have a macro-F1 of {' and '.join(reached)}." if reached else ""
 
 
 def abstention_sentence(abstention: Abstention) -> str:

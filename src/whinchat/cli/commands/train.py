@@ -47,8 +47,10 @@ def run_command(
         record = whinchat.run(loaded, folder, existing)
     content = {
         "run": str(folder),
+        "answers": to_json(record.shipped),
         "before": to_json(record.before),
         "after": to_json(record.after),
+        "baselines": to_json(record.baselines),
         "warnings": list(whinchat.bad_result_warnings(record)),
     }
     print_result(as_json, content, lambda: print_run(record, folder))
