@@ -73,12 +73,7 @@ def test_what_is_installed_exists(instructions: list[tuple[str, str]]) -> None:
     assert installs[0].endswith('--no-deps --index-url "$TORCH_INDEX" -c constraints.txt torch')
     extras = re.search(r'"\.\[([\w,]+)\]"', installs[1])
     assert extras
-    assert set(extras[1].split(",")) <= {"serve", *project["optional-dependencies"]}
-    needed = {"fastapi", "uvicorn", "prometheus-client", "torch", "peft"}
-    everywhere = [*project["dependencies"]]
-    for extra in extras[1].split(","):
-        everywhere += project["optional-dependencies"].get(extra, [])
-    assert needed <= {re.split(r"[>=<;\[ ]", requirement)[0] for requirement in everywhere}
+    assert {"serve"} <= set(extras[1].split(",")) <= set(project["optional-dependencies"])
     base = {argument.partition(" ")[0] for name, argument in instructions if name == "FROM"}
     (image,) = base
     version = re.search(r"python:(\d\.\d+)", image)
