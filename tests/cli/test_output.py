@@ -14,12 +14,15 @@ COLUMNS = ("run", "macro-F1 before", "macro-F1 after", "peak memory")
 ROWS = (("first", "0.212", "0.733 (0.712–0.754)", "5.45 GiB"), ("second [bold]", "0.209", "0.728", "3.1 GiB"))
 
 
-def printed(monkeypatch: pytest.MonkeyPatch, width: int, rows: tuple[tuple[str, ...], ...] = ROWS) -> list[str]:
+def printed(
+    monkeypatch: pytest.MonkeyPatch, width: int, rows: tuple[tuple[str, ...], ...] = ROWS, *, terminal: bool = True
+) -> list[str]:
     file = io.StringIO()
-    monkeypatch.setattr(output, "out", Console(file=file, width=width))
+    console = Console(file=file, width=width, force_terminal=terminal, no_color=True, color_system=None)
+    monkeypatch.setattr(output, "out", console)
     output.print_table(TextTable("Runs", COLUMNS, rows))
     lines = file.getvalue().splitlines()
-    assert all(len(line) <= width for line in lines)
+    assert not terminal or all(len(line) <= width for line in lines)
     return lines
 
 
@@ -36,11 +39,25 @@ def test_a_table_that_is_too_wide_is_transposed(monkeypatch: pytest.MonkeyPatch)
         assert any(all(cell in line for cell in (name, ROWS[0][index], ROWS[1][index])) for line in lines)
 
 
-def test_a_long_table_is_not_transposed_and_keeps_every_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = printed(monkeypatch, 50, ROWS * 5)
+def test_a_long_table_breaks_cells_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, 66, ROWS * 5)
     assert sum(line[1:].lstrip().startswith("first") for line in lines) == 5
-    whole = "".join(lines)
-    assert all(part in whole for part in ("macro-F1", "before", "after", "memory", "0.733", "5.45"))
+    words = [word for line in lines for word in line.split()]
+    assert all(words.count(word) == 5 for word in ("0.733", "(0.712–0.754)", "[bold]", "3.1"))
+    assert "macro-F1" in words
+
+
+def test_a_table_without_room_has_a_block_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, 45, ROWS * 5)
+    for index, name in enumerate(COLUMNS):
+        cells = [line.split("│")[2].strip() for line in lines if line.startswith(f"│ {name} ")]
+        assert cells == [row[index] for row in ROWS * 5]
+
+
+def test_a_pipe_gets_one_line_for_each_row_with_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (*ROWS, ("two\nlines", "a\ttab", "", "end"))
+    lines = printed(monkeypatch, 20, rows, terminal=False)
+    assert [tuple(line.split("\t")) for line in lines] == [COLUMNS, *ROWS, ("two lines", "a tab", "", "end")]
 
 
 def test_a_table_without_rows_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,12 +62,12 @@ def test_the_table_of_runs(whinchat: Whinchat, runs: Path) -> None:
     result = whinchat("runs", runs)
     assert result.code == 0
     record = RunFolder(runs / "done").read()
-    line = next(line for line in result.out.splitlines() if " done " in line)
+    line = next(line for line in result.out.splitlines() if line.startswith("done\t"))
     for cell in ("tiny", "LoRA", f"{record.before.score.macro_f1:.3f} → {record.shipped.macro_f1:.3f}"):
         assert cell in line
     # An unfinished run shows its state instead of a time.
-    line = next(line for line in result.out.splitlines() if line.startswith("│ trained "))
-    assert line.split("│")[6].strip() == "trained"
+    line = next(line for line in result.out.splitlines() if line.startswith("trained\t"))
+    assert line.split("\t")[5] == "trained"
     assert "[broken]" in result.out
     assert f"{runs}/[broken]/manifest.json: not what this version of whinchat writes" in result.out
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Column, Table
@@ -65,39 +67,116 @@ def print_shipped(descriptions: Mapping[str, str], as_json: bool) -> None:
 
 
 def print_grid(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], title: str | Text | None = None) -> None:
-    """Print a table whose cells break where the terminal is too narrow; markup in ``str`` cells takes effect."""
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    """Print a table as ``print_lines`` does; markup in ``str`` cells and in the title takes effect."""
+    lines = [[_marked_up(cell) for cell in line] for line in (columns, *rows)]
+    print_lines(lines, None if title is None else _marked_up(title))
 
 
 def print_table(content: TextTable, title: str | None = None) -> None:
-    """Print a table of text cells without interpreting markup in them; print nothing if it has no rows.
+    """Print a table of text cells without interpreting markup in them; print nothing if it has no rows."""
+    if content.rows:
+        lines = [[*map(Text, line)] for line in (content.columns, *content.rows)]
+        print_lines(lines, None if title is None else Text(title))
 
-    A table that is too wide for the terminal is transposed if that makes it narrower.
+
+def print_facts(facts: Iterable[tuple[str, str]], title: str) -> None:
+    """Print a table of two columns without a heading: names and what is known of each."""
+    print_lines([[Text(name), Text(fact)] for name, fact in facts], Text(title), has_heading=False)
+
+
+def print_lines(lines: Sequence[Sequence[Text]], title: Text | None = None, *, has_heading: bool = True) -> None:
+    """Print a table, whose first line is its heading, in the first of these forms that fits the terminal.
+
+    - a line for each row;
+    - a column for each row, which suits few rows of many columns;
+    - the same two with cells that are broken between words;
+    - a block for each row, with a line for each of its cells.
+
+    Where standard output is no terminal, each row is one line, with tabs between its cells, for grep and cut.
     """
-    if not content.rows:
+    if not out.is_terminal:
+        if not out.quiet:
+            # Not through the console, which turns tabs into spaces.
+            out.file.writelines(_tabbed(line) for line in (lines if title is None else ([title], *lines)))
         return
-    lines = [content.columns, *content.rows]
-    table = _rich_table(lines, title)
-    if _unbroken_width(table) > out.width:
-        transposed = _rich_table(list(zip(*lines, strict=True)), title)
-        table = min(table, transposed, key=_unbroken_width)
-    out.print(table)
+    if not has_heading:
+        out.print(_box(lines, _narrowed(lines), title, has_heading=False))
+        return
+    columns = list(zip(*lines, strict=True))
+    for form, widths in (
+        (lines, _natural_widths(lines)),
+        (columns, _natural_widths(columns)),
+        (lines, _narrowed(lines)),
+        (columns, _narrowed(columns)),
+    ):
+        if widths is not None and sum(widths) <= _room(widths):
+            out.print(_box(form, widths, title))
+            return
+    if title is not None:
+        out.print(title)
+    for line in lines[1:]:
+        block = list(zip(lines[0], line, strict=True))
+        out.print(_box(block, _narrowed(block), None, has_heading=False))
 
 
-def _rich_table(lines: Sequence[Sequence[str]], title: str | None) -> Table:
-    """Return ``lines`` as a table whose first line is the heading."""
-    (first, *others), *rows = lines
-    # The first column names the rows and is never broken.
-    columns = (Column(Text(name), overflow="fold") for name in others)
-    table = Table(Column(Text(first), no_wrap=True), *columns, title=None if title is None else Text(title))
+def fits_terminal(lines: Sequence[Sequence[Text]]) -> bool:
+    """Return whether a table fits the terminal if nothing but its last column is broken."""
+    widths = _natural_widths(lines)
+    return sum(widths[:-1]) + min(widths[-1], _PROSE_WIDTH) <= _room(widths)
+
+
+# Columns of longer texts may be broken anywhere, in lines of at least this many characters.
+_PROSE_WIDTH = 20
+
+
+def _tabbed(line: Sequence[Text]) -> str:
+    """Return the cells of a row with tabs between them; a tab or a line break inside a cell becomes a space."""
+    return "\t".join(visible(re.sub(r"\s", " ", cell.plain)) for cell in line) + "\n"
+
+
+def _room(widths: Sequence[int]) -> int:
+    """Return the terminal's columns for cells: each has a space on both sides and a line to its left."""
+    return out.width - 3 * len(widths) - 1
+
+
+def _natural_widths(lines: Sequence[Sequence[Text]]) -> list[int]:
+    """Return the width of each column if no cell is broken."""
+    return [max(_longest(cell, "\n") for cell in column) for column in zip(*lines, strict=True)]
+
+
+def _narrowed(lines: Sequence[Sequence[Text]]) -> list[int] | None:
+    """Return widths of the columns that fit the terminal and break no word, except in long texts; None if none do."""
+    widths = _natural_widths(lines)
+    words = [max(_longest(cell, None) for cell in column) for column in zip(*lines, strict=True)]
+    least = [_PROSE_WIDTH if width > 2 * _PROSE_WIDTH else word for width, word in zip(widths, words, strict=True)]
+    if sum(least) > _room(widths):
+        return None
+    while sum(widths) > _room(widths):
+        widest = max((width, number) for number, width in enumerate(widths) if width > least[number])[1]
+        widths[widest] -= 1
+    return widths
+
+
+def _longest(cell: Text, separator: str | None) -> int:
+    return max((cell_len(part) for part in cell.plain.split(separator)), default=0)
+
+
+def _marked_up(cell: str | Text) -> Text:
+    return Text.from_markup(cell) if isinstance(cell, str) else cell
+
+
+def _box(
+    lines: Sequence[Sequence[Text]], widths: Sequence[int] | None, title: Text | None, *, has_heading: bool = True
+) -> Table:
+    """Return a table with columns of ``widths``; None for the widths that rich chooses."""
+    names = lines[0] if has_heading else [Text()] * len(lines[0])
+    columns = (
+        Column(name, overflow="fold", width=None if widths is None else widths[number])
+        for number, name in enumerate(names)
+    )
+    rows = lines[has_heading:]
+    table = Table(*columns, title=title, show_header=has_heading)
+    table.show_lines = any("\n" in cell.plain for row in rows for cell in row)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     return table
-
-
-def _unbroken_width(table: Table) -> int:
-    """Return how many terminal columns the table takes if no cell is broken."""
-    return out.measure(table, options=out.options.update(width=10_000)).maximum

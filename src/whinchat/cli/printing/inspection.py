@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Column, Table
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import err, out, print_line, print_table
+from whinchat.cli.output import err, out, print_facts, print_line, print_table
 from whinchat.report.run_list import runs_table
+from whinchat.report.text_table import TextTable
 
 
 def print_example(example: whinchat.InspectedExample) -> None:
@@ -68,9 +68,8 @@ _WAYS = {
 
 def print_model(report: whinchat.ModelReport) -> None:
     """Print how whinchat works with a model, and why it refuses the model where it does."""
-    table = Table(title=Text(report.model), show_header=False)
     share = "unknown" if report.adapted_share is None else f"{report.adapted_share:.1%} of the weights"
-    rows = (
+    facts = (
         ("architecture", report.architecture),
         ("parameters", f"{report.parameters:,}"),
         ("weights as", report.held_as),
@@ -79,9 +78,7 @@ def print_model(report: whinchat.ModelReport) -> None:
         ("memory for training", f"about {report.needed_bytes / 1e9:.1f} GB (LoRA, batches of 16 short texts)"),
         *((f"export {name}", answer) for name, answer in report.exports.items()),
     )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
+    print_facts(facts, report.model)
     for note in report.notes:
         print_line(note)
     for reason in report.refused:
@@ -90,8 +87,7 @@ def print_model(report: whinchat.ModelReport) -> None:
 
 def print_machine(report: whinchat.MachineReport) -> None:
     """Print what this machine can do, and which recipes fit."""
-    table = Table(title="This machine", show_header=False)
-    rows = (
+    facts = (
         ("processor", f"{report.processor}, {report.cores} cores"),
         ("memory", f"{report.memory_bytes / 1e9:.1f} GB, {report.memory_free_bytes / 1e9:.1f} GB free"),
         ("disk free", f"{report.disk_free_bytes / 1e9:.0f} GB"),
@@ -101,16 +97,14 @@ def print_machine(report: whinchat.MachineReport) -> None:
         ("4-bit (NF4)", "works" if report.four_bit else "does not work: no bitsandbytes for this machine is installed"),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
-    name_column = Column("recipe", no_wrap=True)
-    recipes = Table(name_column, "weights as", "tokens", "needs about", "fits", "hub", title="Recipes")
+    print_facts(facts, "This machine")
+    recipes = [("recipe", "weights as", "tokens", "needs about", "fits", "hub")]
     for fit in report.recipes:
         needed = "unknown" if fit.needed_bytes is None else f"{fit.needed_bytes / 1e9:.1f} GB"
         fits = "unknown" if fit.fits is None else "yes" if fit.fits else "no"
-        recipes.add_row(fit.recipe, fit.held_as, str(fit.text_tokens), needed, fits, "yes" if fit.needs_hub else "no")
-    out.print(recipes)
+        hub = "yes" if fit.needs_hub else "no"
+        recipes.append((fit.recipe, fit.held_as, str(fit.text_tokens), needed, fits, hub))
+    print_table(TextTable("", recipes[0], tuple(recipes[1:])), title="Recipes")
     print_line("tokens: the length of the longest texts that the estimate is for; a run measures its own texts.")
     if any(fit.parameters is None for fit in report.recipes):
         print_line("unknown: the model's configuration is not on this machine yet.")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 import whinchat
-from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
+from whinchat.cli.output import emit_json, fits_terminal, out, print_line, print_lines, print_table
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
 from whinchat.report.visible_text import visible_json
@@ -35,17 +35,54 @@ def print_predictions(
             answer = {"error": fault} if row is None else predictions.to_dict(row)
             sys.stdout.write(visible_json({"text": text, **answer}) + "\n")
         return
-    # Brackets in a label or a text must not be read as markup.
-    rows = []
+    lines = [[Text(heading) for heading in ("label", *predictions.labels, "text")]]
     for text, fault, row in zip(texts, faults, rows_of, strict=True):
         if row is None:
-            rows.append((Text("error"), *[Text("")] * len(predictions.labels), Text(f"{text} ({fault})")))
+            lines.append([Text("error"), *[Text("")] * len(predictions.labels), Text(f"{text} ({fault})")])
             continue
-        label, best = predictions.label_names[row], predictions.label_indices[row]
         probabilities = [Text(f"{probability:.3f}") for probability in predictions.probabilities[row]]
-        probabilities[best].style = "bold"
-        rows.append((Text(f"unsure ({label})" if predictions.unsure[row] else label), *probabilities, Text(text)))
-    print_grid(("label", *map(escape, predictions.labels), "text"), rows)
+        probabilities[predictions.label_indices[row]].style = "bold"
+        lines.append([_answer(predictions, row), *probabilities, Text(text)])
+    if out.is_terminal and not fits_terminal(lines):
+        _print_most_probable(texts, faults, rows_of, predictions)
+    else:
+        print_lines(lines)
+
+
+# Labels of each text that are shown where the terminal has no room for all.
+_SHOWN_LABELS = 3
+
+
+def _print_most_probable(
+    texts: Sequence[str], faults: Sequence[str], rows_of: Sequence[int | None], predictions: whinchat.Predictions
+) -> None:
+    """Print the most probable labels of each text, one below the other."""
+    lines = [[Text("label"), Text("p"), Text("text")]]
+    for text, fault, row in zip(texts, faults, rows_of, strict=True):
+        if row is None:
+            lines.append([Text("error"), Text(""), Text(f"{text} ({fault})")])
+            continue
+        probabilities = predictions.probabilities[row]
+        shown = (-probabilities).argsort(kind="stable")[:_SHOWN_LABELS]
+        names = [Text(predictions.labels[label], style="bold" if label == shown[0] else "") for label in shown]
+        numbers = [Text(f"{probabilities[label]:.3f}") for label in shown]
+        if predictions.unsure[row]:
+            names, numbers = [Text("unsure:", style="bold"), *names], [Text(""), *numbers]
+        lines.append([Text("\n").join(names), Text("\n").join(numbers), Text(text)])
+    if fits_terminal(lines):
+        print_lines(lines)
+    else:
+        for label, number, text_cell in lines[1:]:
+            out.print(text_cell)
+            for name, probability in zip(label.split("\n"), number.split("\n"), strict=True):
+                out.print(Text(f"  {probability.plain.ljust(5)}  ") + name)
+    if (hidden := len(predictions.labels) - _SHOWN_LABELS) > 0:
+        print_line(f"…and {hidden} less probable label{'' if hidden == 1 else 's'} of each text; --json prints all.")
+
+
+def _answer(predictions: whinchat.Predictions, row: int) -> Text:
+    label = predictions.label_names[row]
+    return Text(f"unsure ({label})" if predictions.unsure[row] else label, style="bold")
 
 
 def print_labelled_files(
@@ -65,11 +102,12 @@ def print_labelled_files(
     if as_json:
         emit_json({**vars(total), "files": [{"out": path, **vars(count)} for path, count in counts_of.items()]})
         return
-    rows: list[Sequence[str | Text]] = []
+    lines = [[Text(heading) for heading in ("file", *labels, "unsure", "could not be read", "rows")]]
     for name, count in (counts_of | {"all": total} if len(counts) > 1 else counts_of).items():
         cells = (*(count.labels.get(label, 0) for label in labels), count.unsure, count.bad, count.rows)
-        rows.append((Text(name), *(f"{cell:,}" for cell in cells)))
-    print_grid(("", *map(escape, labels), "unsure", "could not be read", "rows"), rows)
+        lines.append([Text(name), *(Text(f"{cell:,}") for cell in cells)])
+    # One file has one label a line.
+    print_lines(lines if len(counts) > 1 else list(zip(*lines, strict=True)))
     if total.bad:
         rows_are = "1 row" if total.bad == 1 else f"{total.bad:,} rows"
         print_line(f"{rows_are} could not be read; the column {error_column} says why.")
