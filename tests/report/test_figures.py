@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,16 @@ def test_the_training_curve_marks_the_checkpoint_that_was_kept(keep: str, scores
     loss, macro_f1 = figure.axes
     assert [list(line.get_xdata()) for line in loss.lines[1:]] == [[step, step]]
     assert [text.get_text() for text in macro_f1.texts] == (["0.900"] if keep == "best" else [])
+
+
+@pytest.mark.parametrize(("number", "fitting"), [(3, 7), (12, 4)])
+def test_figures_for_phones_are_no_wider_than_the_screen(number: int, fitting: int) -> None:
+    figures = [figure for figure in run_figures(run_record(labels_of(number))) if figure.fits_narrow]
+    assert len(figures) == fitting  # matrices of many labels have no version for phones
+    for figure in figures:
+        width = re.search(r'width="([\d.]+)pt"', figure.svg(LIGHT.narrow()))
+        assert width is not None
+        assert float(width[1]) * 96 / 72 <= 375 - 2 * 16, figure.name
 
 
 def test_series_leaves_out_what_was_not_measured_or_is_no_number() -> None:

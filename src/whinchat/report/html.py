@@ -47,11 +47,19 @@ def render_report(record: RunRecord) -> str:
 
 
 def _inline(figure: FigureSpec) -> dict[str, Any]:
-    """A figure in both themes as data URIs, with its size, so that the page does not jump while it loads."""
-    svgs = {"light": figure.svg(LIGHT), "dark": figure.svg(DARK)}
-    width, height = _size(svgs["light"])
-    uris = {name: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for name, svg in svgs.items()}
-    return {**uris, "alt": figure.alt, "width": width, "height": height}
+    """A figure in both themes as data URIs with their sizes, and once more for phones if it is readable there."""
+    pictures = {"light": _picture(figure.svg(LIGHT)), "dark": _picture(figure.svg(DARK)), "alt": figure.alt}
+    if figure.fits_narrow:
+        pictures["narrow"] = _picture(figure.svg(LIGHT.narrow()))
+        pictures["narrow_dark"] = _picture(figure.svg(DARK.narrow()))
+    return pictures
+
+
+def _picture(svg: str) -> dict[str, Any]:
+    """The image as a data URI, with its size, so that the page does not jump while it loads."""
+    width, height = _size(svg)
+    uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return {"uri": uri, "width": width, "height": height}
 
 
 def _size(svg: str) -> tuple[int, int]:

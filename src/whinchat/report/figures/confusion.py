@@ -3,18 +3,22 @@
 K: labels. Rows are true labels, columns predicted labels; a last column counts invalid answers, which are no label.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from whinchat.evaluation.results import Metrics
-from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
+from whinchat.report.figures.style import Theme, new_figure, set_title, shorten, wrap_name
 from whinchat.report.formatting import format_count, format_number
 
 INVALID_GAP = 0.3  # cells between the labels and the invalid column
 SMALLEST_CELL_WITH_COUNT = 0.6  # inches
 SMALLEST_CELL_WITH_SHARE = 0.4
+MOST_LABELS_NARROW = 4
 CHARACTER_WIDTH = 0.085  # inches at the size of a tick label
 
 Shares = NDArray[np.float64]
@@ -31,24 +35,31 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: T
     first = panels[0][1]
     labels = len(first.labels)
     cell = cell_size(labels)
+    name = wrap_name if theme.is_narrow else shorten
     has_invalid = any(sum(metrics.invalid) for _, metrics in panels)
     columns = labels + (1 + INVALID_GAP if has_invalid else 0)
     figure_gap = 0.45 if has_invalid else 0.3
-    names = CHARACTER_WIDTH * max(len(shorten(label)) for label in first.labels)
-    width = len(panels) * columns * cell + names + 2.0
-    figure = new_figure(width, labels * cell + (names if _turned(first, cell) else 0.3) + 1.5, layout="compressed")
+    names = CHARACTER_WIDTH * max(len(line) for label in first.labels for line in name(label).splitlines())
+    height = labels * cell + (names if _turned(first, cell, name) else 0.3)
+    if theme.is_narrow:  # one matrix below the other, each with all names
+        cell = min(cell, (theme.widest - names - 0.6) / columns)
+        figure = new_figure(theme.widest, len(panels) * (height + 0.8) + 0.8, layout="compressed")
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    else:
+        figure = new_figure(len(panels) * columns * cell + names + 2.0, height + 1.5, layout="compressed")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
     # mypy sees the base class of layout engines; the compressed one takes w_pad.
     figure.get_layout_engine().set(w_pad=figure_gap / 2)  # type: ignore[union-attr, call-arg]
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for index, (ax, (heading, metrics)) in enumerate(zip(axes, panels, strict=True)):
-        _draw_matrix(ax, metrics, cell, has_invalid, theme)
+        _draw_matrix(ax, metrics, cell, has_invalid, name, theme)
         ax.set_title(f"{heading}: macro-F1 {format_number(metrics.macro_f1)}")
         ax.set_xlabel("predicted label")
-        if index == 0:
+        if index == 0 or theme.is_narrow:
             ax.set_ylabel("true label · number of texts")
         else:
             ax.set_yticklabels([])
-    bar = figure.colorbar(axes[-1].collections[0], ax=list(axes), shrink=0.7, aspect=26, pad=0.02)
+    place: dict[str, Any] = {"location": "bottom", "shrink": 0.8} if theme.is_narrow else {"shrink": 0.7}
+    bar = figure.colorbar(axes[-1].collections[0], ax=list(axes), aspect=26, pad=0.02, **place)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
     bar.set_label("share of texts in the row", color=theme.muted)
@@ -61,12 +72,20 @@ def cell_size(labels: int) -> float:
     return float(np.clip(3.6 / labels**0.82, 0.24, 1.25))
 
 
-def _turned(metrics: Metrics, cell: float) -> bool:
+def fits_narrow(labels: int) -> bool:
+    """Whether a matrix of so many labels is readable on a phone."""
+    return labels <= MOST_LABELS_NARROW
+
+
+def _turned(metrics: Metrics, cell: float, name: Callable[[str], str]) -> bool:
     """Whether the label names are too wide to be written horizontally below their cells."""
-    return max(len(shorten(label)) for label in metrics.labels) * CHARACTER_WIDTH > cell * 0.95
+    widest = max(len(line) for label in metrics.labels for line in name(label).splitlines())
+    return widest * CHARACTER_WIDTH > cell * 0.95
 
 
-def _draw_matrix(ax: Axes, metrics: Metrics, cell: float, has_invalid: bool, theme: Theme) -> None:
+def _draw_matrix(
+    ax: Axes, metrics: Metrics, cell: float, has_invalid: bool, name: Callable[[str], str], theme: Theme
+) -> None:
     labels = len(metrics.labels)
     support = np.array(metrics.confusion).sum(axis=1) + np.array(metrics.invalid)  # (K,)
     counts = np.column_stack([np.array(metrics.confusion), np.array(metrics.invalid)])  # (K, K + 1)
@@ -88,12 +107,11 @@ def _draw_matrix(ax: Axes, metrics: Metrics, cell: float, has_invalid: bool, the
     shown = labels + int(has_invalid)
     if cell >= SMALLEST_CELL_WITH_SHARE:
         _write_cells(ax, counts[:, :shown], shares[:, :shown], starts, cell, theme)
-    names = [shorten(label) for label in metrics.labels]
+    names = [name(label) for label in metrics.labels]
     ax.set_xticks(starts[:shown] + 0.5, [*names, "invalid"][:shown])
-    ax.set_yticks(
-        np.arange(labels) + 0.5, [f"{name} · {format_count(int(n))}" for name, n in zip(names, support, strict=True)]
-    )
-    if _turned(metrics, cell):
+    counted = [f"{label} · {format_count(int(n))}" for label, n in zip(names, support, strict=True)]
+    ax.set_yticks(np.arange(labels) + 0.5, counted)
+    if _turned(metrics, cell, name):
         steep = labels > 12
         ax.tick_params(axis="x", labelrotation=90 if steep else 40)
         for tick in ax.get_xticklabels():

@@ -41,7 +41,7 @@ def draw_training_curve(history: tuple[TrainPoint, ...], kept_step: int, title: 
     if len(rates[0]):
         panels.append((1.0, lambda ax: _draw_rates(ax, rates, theme)))
     heights = [height for height, _ in panels]
-    figure = new_figure(7.2, 0.9 + sum(heights))
+    figure = new_figure(min(7.2, theme.widest), 0.9 + sum(heights))
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for ax, (_, draw) in zip(axes, panels, strict=True):
         draw(ax)
@@ -51,8 +51,10 @@ def draw_training_curve(history: tuple[TrainPoint, ...], kept_step: int, title: 
         axes[-1].set_xlim(0, 1.03 * max(1, kept_step, *steps))
         for ax in axes:
             ax.axvline(kept_step, color=theme.accent, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-        axes[-1].set_xlabel(f"optimizer step (dashed: checkpoint that was kept, step {format_count(kept_step)})")
-        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        kept = f"dashed: {'' if theme.is_narrow else 'checkpoint that was kept, '}step {format_count(kept_step)}"
+        axes[-1].set_xlabel(f"optimizer step ({kept}{', kept' if theme.is_narrow else ''})")
+        ticks = 5 if theme.is_narrow else "auto"
+        axes[-1].xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     set_title(figure, title)
     return figure
 
@@ -126,7 +128,7 @@ def _draw_rates(ax: Axes, rates: Series, theme: Theme) -> None:
 
 def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> Figure:
     """Draw the accuracy of the most confident predictions against their share of all texts."""
-    figure = new_figure(5.6, 4.2)
+    figure = new_figure(min(5.6, theme.widest), 4.2 if not theme.is_narrow else 3.6)
     ax = figure.subplots()
     points = reliability.coverage
     coverage, accuracy = [point.coverage for point in points], [point.accuracy for point in points]
@@ -141,7 +143,8 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
             (abstention.coverage, abstention.accuracy), xytext=(0, 10), textcoords="offset points", ha="center",
             fontsize=9, color=theme.accent, bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
-    ax.set(xlim=(0, 1.02), xlabel="share of texts answered, most confident first", ylabel="accuracy on these texts")
+    order = "" if theme.is_narrow else ", most confident first"
+    ax.set(xlim=(0, 1.02), xlabel=f"share of texts answered{order}", ylabel="accuracy on these texts")
     ax.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
     ax.margins(y=0.15)
     ax.grid()
@@ -157,7 +160,7 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
         title: the title of the figure.
         theme: the colours.
     """
-    figure = new_figure(5.6, 6.0)
+    figure = new_figure(min(5.6, theme.widest), 6.0 if not theme.is_narrow else 5.4)
     curve_ax, histogram_ax = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     _draw_diagonal(curve_ax, theme)
     colors = [theme.before, theme.after] if len(curves) <= 2 else [theme.before, theme.accent, theme.after]
@@ -168,14 +171,16 @@ def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str
             curve_ax.plot([], [], color=color, label=f"{name}: {NOT_MEASURED}")
             continue
         face = color if index == len(curves) - 1 else theme.paper
-        label = f"{name}: calibration error {format_number(calibration.ece)}"
+        quantity = "error" if theme.is_narrow else "calibration error"
+        label = f"{name}: {quantity} {format_number(calibration.ece)}"
         _draw_reliability_curve(curve_ax, merge_bins(calibration.bins), color, face, label)
         _draw_histogram(histogram_ax, calibration.bins, 0.06 + width * index, width - 0.04, color, face)
     curve_ax.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="accuracy")
     curve_ax.grid()
     # Above the axes, where it never covers a curve.
-    curve_ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0.1)
-    histogram_ax.set(xlabel="confidence (probability of the predicted label)", ylabel="share of texts")
+    curve_ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0.1, handlelength=1.2)
+    confidence = "confidence" if theme.is_narrow else "confidence (probability of the predicted label)"
+    histogram_ax.set(xlabel=confidence, ylabel="share of texts")
     histogram_ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     histogram_ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
     figure.align_ylabels([curve_ax, histogram_ax])

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from whinchat.evaluation.results import Interval, LabelMetrics, Metrics
 from whinchat.report.comparison import row_groups
-from whinchat.report.figures.style import Theme, new_figure, set_title, shorten
+from whinchat.report.figures.style import Theme, new_figure, set_title, shorten, wrap_name
 from whinchat.report.formatting import MODE_NAMES, format_bytes, format_count, format_duration, format_number
 from whinchat.storage.run_record import RunRecord
 
@@ -23,17 +23,21 @@ Pair = tuple[Estimate, Estimate]  # before and after training
 
 def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) -> Figure:
     """Draw F1 of each label before and after training, with macro-F1 and its 95 % intervals on top."""
-    names = [f"{shorten(label.label)} · {format_count(label.support)}" for label in after.per_label]
-    figure = new_figure(7.4, 1.5 + ROW_HEIGHT * (len(names) + 1.6))
+    name = wrap_name if theme.is_narrow else shorten
+    names = [f"{name(label.label)} · {format_count(label.support)}" for label in after.per_label]
+    figure = new_figure(min(7.4, theme.widest), 1.5 + ROW_HEIGHT * (len(names) + 1.6))
     ax = figure.subplots()
     pairs: list[Pair] = [(_macro_f1(before), _macro_f1(after))]
     pairs += [(_f1(old), _f1(new)) for old, new in zip(before.per_label, after.per_label, strict=True)]
     positions = [-1.4, *range(len(names))]
     _draw_rows(ax, positions, pairs, {}, theme)
     ax.axhline(-0.7, color=theme.line, linewidth=0.8)
-    _finish_axes(ax, positions, ["macro-F1 (95 % interval)", *names], theme)
+    _finish_axes(ax, positions, [name("macro-F1 (95 % interval)"), *names], theme)
     ax.get_yticklabels()[0].set_fontweight("bold")
-    ax.set_xlabel(f"F1, after training with {MODE_NAMES[after.mode]} (beside each label: number of its texts)")
+    if theme.is_narrow:
+        ax.set_xlabel("F1 (· number of texts)")
+    else:
+        ax.set_xlabel(f"F1, after training with {MODE_NAMES[after.mode]} (beside each label: number of its texts)")
     set_title(figure, title)
     return figure
 
@@ -75,6 +79,8 @@ def _draw_rows(
     """Dots of each pair; beside the plot their values before and after training, then the further ``columns``."""
     for y, (before, after) in zip(positions, pairs, strict=True):
         _draw_pair(ax, y, before, after, theme)
+    if theme.is_narrow:  # the table beside the figure has the values
+        return
     values = {
         "before": [format_number(before) for (before, _), _ in pairs],
         "after": [format_number(after) for _, (after, _) in pairs],
@@ -135,5 +141,10 @@ def _finish_axes(ax: Axes, positions: list[float], names: list[str], theme: Them
     ):
         ax.plot([], [], "o", markersize=8, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=2, label=name)
     ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.2, borderpad=0.1
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=1 if theme.is_narrow else 2,
+        handletextpad=0.2,
+        columnspacing=1.2,
+        borderpad=0.1,
     )

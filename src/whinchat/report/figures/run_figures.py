@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
 from whinchat.report.answer_modes import generation_mode, metrics_of_mode
-from whinchat.report.figures.confusion import draw_confusion
+from whinchat.report.figures.confusion import draw_confusion, fits_narrow
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS, draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
 from whinchat.report.figures.style import LIGHT, Theme, figure_theme, save_figure, to_svg
@@ -31,11 +31,13 @@ class FigureSpec:
         name: file name without suffix.
         alt: alternative text for readers who cannot see the figure.
         draw: draws the figure in a theme.
+        fits_narrow: whether the figure is readable in the width of a phone.
     """
 
     name: str
     alt: str
     draw: Callable[[Theme], Figure]
+    fits_narrow: bool = True
 
     def svg(self, theme: Theme = LIGHT) -> str:
         """Return the figure as SVG text."""
@@ -98,6 +100,7 @@ def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
         _file_name(mode),
         f"Confusion matrices before and after training, with {MODE_NAMES[mode]}. Macro-F1: {_change(before, after)}.",
         lambda theme: draw_confusion(panels, title, theme),
+        fits_narrow(len(panels[0][1].labels)),
     )
 
 
@@ -109,6 +112,7 @@ def _heatmap(record: RunRecord, mode: Mode, when: str, metrics: Metrics) -> Figu
         f"{_file_name(mode)}_{when}",
         f"Confusion matrix {when} training, with {MODE_NAMES[mode]}. Macro-F1: {format_number(metrics.macro_f1)}.",
         lambda theme: draw_confusion(panels, title, theme),
+        fits_narrow(len(panels[0][1].labels)),
     )
 
 

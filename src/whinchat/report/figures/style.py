@@ -5,10 +5,11 @@ training are always drawn hollow, values after training filled.
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen H
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a theme as hex strings; ``ramp`` runs from a share of 0 to a share of 1."""
+    """The colours of a theme as hex strings, and the width of its figures.
+
+    ``ramp`` runs from a share of 0 to a share of 1. ``widest`` is the most inches that a figure may be wide.
+    """
 
     paper: str
     ink: str
@@ -43,6 +47,16 @@ class Theme:
     after: str
     accent: str
     ramp: tuple[str, ...]
+    widest: float = math.inf
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether figures are drawn for a phone."""
+        return self.widest < math.inf
+
+    def narrow(self) -> "Theme":
+        """Return the theme for a phone: a figure at its natural size fits 343 CSS pixels."""
+        return replace(self, widest=3.35)
 
     @property
     def colormap(self) -> Colormap:
@@ -133,6 +147,11 @@ def shorten(name: str) -> str:
     """Return a name on one line, cut with an ellipsis if it has more than ``LONGEST_NAME`` characters."""
     name = one_line(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip() + "…"
+
+
+def wrap_name(name: str, characters: int = 18) -> str:
+    """Return a shortened name in lines of at most so many characters."""
+    return textwrap.fill(shorten(name), characters)
 
 
 def write_message(ax: Axes, message: str, theme: Theme) -> None:
