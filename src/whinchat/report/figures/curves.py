@@ -53,7 +53,7 @@ def draw_training_curve(history: tuple[TrainPoint, ...], kept_step: int, title: 
             ax.axvline(kept_step, color=theme.accent, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
         kept = f"dashed: {'' if theme.is_narrow else 'checkpoint that was kept, '}step {format_count(kept_step)}"
         axes[-1].set_xlabel(f"optimizer step ({kept}{', kept' if theme.is_narrow else ''})")
-        ticks = 5 if theme.is_narrow else "auto"
+        ticks = 5 if theme.is_narrow else 10
         axes[-1].xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     set_title(figure, title)
     return figure

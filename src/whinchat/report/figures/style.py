@@ -56,7 +56,7 @@ class Theme:
 
     def narrow(self) -> "Theme":
         """Return the theme for a phone: a figure at its natural size fits 343 CSS pixels."""
-        return replace(self, widest=3.35)
+        return replace(self, widest=3.25)
 
     @property
     def colormap(self) -> Colormap:
