@@ -72,7 +72,7 @@ def test_a_file_is_not_overwritten() -> None:
 
 def test_columns_are_told_by_what_they_hold() -> None:
     """An identifier, a date, a number and a person beside texts in two columns and labels."""
-    columns = ("id", "customer_id", "title", "body", "category", "score", "created")
+    columns = ("id", "customer_id", "title", "body", "category", "score", "opened")
     rows = [
         (row, row % 7, f"short title {row}", f"a much longer text with many words in it, number {row}", "xyz"[row % 3],
          row / 7, f"2026-01-{row % 28 + 1:02d}")
@@ -82,7 +82,7 @@ def test_columns_are_told_by_what_they_hold() -> None:
         csv.writer(file).writerows([columns, *rows])
     result = init()
     assert (result.text_column, result.label_column) == ("body", "category")
-    assert result.notes[0] == "Texts are in 'body', the longest; 'title' may hold texts, too (--text)."
+    assert result.notes == ("Texts are in 'body', the longest; 'title' may hold texts, too (--text).",)
     assert init_recipe("t.csv", Path("2.yaml"), text="title", label="customer_id").label_column == "customer_id"
     with pytest.raises(DataError, match=r"t\.csv: no column 'titel'; did you mean title\?.*with --text"):
         init_recipe("t.csv", Path("3.yaml"), text="titel")

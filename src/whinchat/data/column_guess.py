@@ -20,6 +20,7 @@ _SPLITS = {spelling for spellings in SPLIT_NAMES.values() for spelling in spelli
 _IDENTIFIER = re.compile(
     r"(?:^|[_\W])(?:id|ids|uuid|guid|nr|no|number|index|key|date|time|timestamp|created|updated|year|zip|phone|url)$"
 )
+_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)")
 _LABEL_NAMES = {
     "label", "labels", "category", "categories", "class", "target", "topic", "intent", "sentiment", "team", "queue",
     "department", "emotion", "feeling",
@@ -40,6 +41,7 @@ class ColumnProfile:
         is_text: every filled cell is a string that reads as no number.
         can_be_label: every filled cell is one text, number or truth value of at most ``_LONGEST_LABEL`` characters.
         is_number: every filled cell is a number, or reads as one.
+        is_date: every filled cell begins with a date, such as 2026-01-31 or 31.1.2026.
         names_splits: every filled cell is the name of a split, such as "train" or "dev".
     """
 
@@ -52,6 +54,7 @@ class ColumnProfile:
     is_text: bool
     can_be_label: bool
     is_number: bool
+    is_date: bool
     names_splits: bool
 
 
@@ -101,7 +104,7 @@ def has_label_name(column: ColumnProfile) -> bool:
 def _may_be_label(column: ColumnProfile) -> bool:
     return (
         column.can_be_label
-        and not column.names_splits
+        and not (column.names_splits or column.is_date)
         and not (_IDENTIFIER.search(column.name.casefold()) or column.name.endswith(("Id", "ID")))
         and 2 <= column.distinct <= (_MOST_NUMBERS if column.is_number else MOST_LABELS)
         and column.distinct * 2 <= column.filled
@@ -119,7 +122,7 @@ class _Column:
     def __init__(self, name: str) -> None:
         self._name = name
         self._values: Counter[str] = Counter()
-        self._filled = self._characters = self._words = self._numbers = self._strings = 0
+        self._filled = self._characters = self._words = self._numbers = self._dates = self._strings = 0
         self._can_be_label = True
 
     def add(self, value: object) -> None:
@@ -132,6 +135,7 @@ class _Column:
         self._filled += 1
         self._strings += isinstance(value, str)
         self._numbers += _is_number(spelling)
+        self._dates += _DATE.match(spelling) is not None
         self._characters += len(spelling)
         self._words += len(spelling.split())
         self._can_be_label = self._can_be_label and len(spelling) <= _LONGEST_LABEL
@@ -150,6 +154,7 @@ class _Column:
             is_text=self._filled > 0 and self._strings == self._filled and self._numbers < self._filled,
             can_be_label=self._can_be_label,
             is_number=self._filled > 0 and self._numbers == self._filled,
+            is_date=self._filled > 0 and self._dates == self._filled,
             names_splits=bool(self._values) and {value.casefold() for value in self._values} <= _SPLITS,
         )
 
