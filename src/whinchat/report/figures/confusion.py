@@ -52,7 +52,8 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: T
     figure.get_layout_engine().set(w_pad=figure_gap / 2)  # type: ignore[union-attr, call-arg]
     for index, (ax, (heading, metrics)) in enumerate(zip(axes, panels, strict=True)):
         _draw_matrix(ax, metrics, cell, has_invalid, name, theme)
-        ax.set_title(f"{heading}: macro-F1 {format_number(metrics.macro_f1)}")
+        separator = "\n" if theme.is_narrow else ": "
+        ax.set_title(f"{heading}{separator}macro-F1 {format_number(metrics.macro_f1)}")
         ax.set_xlabel("predicted label")
         if index == 0 or theme.is_narrow:
             ax.set_ylabel("true label · number of texts")

@@ -51,8 +51,8 @@ def draw_training_curve(history: tuple[TrainPoint, ...], kept_step: int, title: 
         axes[-1].set_xlim(0, 1.03 * max(1, kept_step, *steps))
         for ax in axes:
             ax.axvline(kept_step, color=theme.accent, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-        kept = f"dashed: {'' if theme.is_narrow else 'checkpoint that was kept, '}step {format_count(kept_step)}"
-        axes[-1].set_xlabel(f"optimizer step ({kept}{', kept' if theme.is_narrow else ''})")
+        kept = "kept" if theme.is_narrow else "checkpoint that was kept, step"
+        axes[-1].set_xlabel(f"optimizer step (dashed: {kept} {format_count(kept_step)})")
         ticks = 5 if theme.is_narrow else 10
         axes[-1].xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     set_title(figure, title)
