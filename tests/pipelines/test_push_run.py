@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.hub_server import OWNER, Hub, in_this_process, serve
 from whinchat.errors import HubError, RunError
 from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.pipelines.push_run import push_run
+from whinchat.storage.run_folder import RunFolder
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
 
@@ -46,6 +48,20 @@ def test_a_dry_run_lists_the_same_files_and_sends_no_request(hub: Hub, run_path:
     assert (result.url, hub.asked) == (None, [])
     assert {"adapter_model.safetensors", "README.md", "report.html"} <= {file.path for file in result.files}
     assert result.quoted_texts > 0
+
+
+def test_texts_that_must_not_be_quoted_are_in_no_pushed_file(run_path: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(run_path, tmp_path / "run")
+    texts = {sample.text for sample in RunFolder(run).read().samples}
+    recipe = run / "recipe.yaml"
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    content["publish"] |= {"samples": "none", "developers": "Ann Lee"}
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    result = push_run(run, REPO, base_model=BASE, dry_run=True)
+    assert result.quoted_texts == 0
+    files = {file.path: file.read() for file in result.files}
+    assert not [name for name, content in files.items() if any(text.encode() in content for text in texts)]
+    assert b"Developed by: Ann Lee" in files["README.md"]
 
 
 def test_a_comparison_is_published_without_paths_of_this_machine(run_path: Path, tmp_path: Path) -> None:
