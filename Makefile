@@ -19,8 +19,8 @@ PYTEST := pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.demo  ## fine-tune SmolLM2-135M on 3,000 tweets and write runs/demo (minutes on two cores)
-	$(RUN) run demo --overwrite
+demo: $(VENV)/.demo  ## fine-tune SmolLM2-135M on 3,000 tweets and write runs/demo (minutes on two cores), or go on with it
+	$(RUN) run demo --resume
 
 test: lint unit  ## everything CI checks
 

@@ -230,7 +230,7 @@ def test_run_prints_nothing_but_json(whinchat: Whinchat, recipe_path: Path, tmp_
     again = whinchat("run", recipe_path, "--out", out, "--set", "train.max_steps=4", "--resume")
     assert again.code == 0
     assert f"Report: {out}/report.html" in again.out
-    assert f'whinchat predict {out} "a text"' in again.out
+    assert f"{out}: is finished, and stays as it is; --overwrite starts anew" in again.err
 
 
 def test_train_prints_the_path_of_the_adapter(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:

@@ -32,12 +32,28 @@ _RECIPE_HELP = "A shipped recipe, a YAML file, or a run folder."
 _CLASSIFIER_HELP = "A run folder, an adapter folder, or OWNER/NAME on the Hugging Face hub."
 RecipeArg = Annotated[str, Argument(help=_RECIPE_HELP, metavar="RECIPE", autocompletion=complete_recipe)]
 SetOption = Annotated[list[str] | None, set_option("Change a key of the recipe, as in train.learning_rate=3e-4.")]
-OutOption = Annotated[Path | None, out_option("Run folder to write to.  [default: runs/NAME]")]
+OutOption = Annotated[
+    Path | None, out_option("Run folder to write to.  [default: runs/NAME, of the recipe or its file]")
+]
 ResumeOption = Annotated[bool, Option("--resume", help="Continue the run in the folder.")]
 OverwriteOption = Annotated[bool, Option("--overwrite", help="Delete the run in the folder and start again.")]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 ClassifierArg = Annotated[Path, Argument(help=_CLASSIFIER_HELP, metavar="RUN")]
 RunArg = Annotated[Path, Argument(help="A run folder.", metavar="RUN")]
+
+
+def run_folder_name(recipe: str, name: str) -> str:
+    """Return the name of the folder in ``runs`` for a run of ``recipe``: that of its file, if it has one.
+
+    So a copy of a shipped recipe does not write to the folder of the shipped one. The name of a file that is called
+    ``recipe.yaml``, as in a run folder, tells nothing, so the name inside it counts. The same holds for arenas.
+
+    Args:
+        recipe: a shipped recipe, a YAML file, or a run folder, as on the command line.
+        name: the name in the recipe.
+    """
+    path = Path(recipe)
+    return path.stem if path.is_file() and path.name not in {"recipe.yaml", "arena.yaml"} else name
 
 
 def parse_existing(resume: bool, overwrite: bool) -> IfExists:

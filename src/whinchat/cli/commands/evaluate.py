@@ -18,6 +18,7 @@ from whinchat.cli.options import (
     SetOption,
     out_option,
     parse_existing,
+    run_folder_name,
     set_option,
 )
 from whinchat.cli.output import err, print_line, print_result, print_shipped, progress_on_stderr
@@ -132,7 +133,7 @@ def review_command(
     from whinchat.cli.early_checks import check_review  # loads the hub's client
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
-    path = out_folder or Path("runs") / f"{loaded.name}-review"
+    path = out_folder or Path("runs") / f"{run_folder_name(recipe, loaded.name)}-review"
     existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
         check_review(loaded, path, folds, existing)
@@ -181,7 +182,7 @@ def arena_command(
     if as_yaml:
         print_line((arena_to_yaml(loaded) if overrides else ARENAS.text(spec)).rstrip())
         return
-    folder = out_folder or Path("runs") / "arena" / loaded.name
+    folder = out_folder or Path("runs") / "arena" / run_folder_name(spec, loaded.name)
 
     notify = partial(err.print, soft_wrap=True, markup=False)
     with progress_on_stderr():

@@ -13,8 +13,9 @@ from whinchat.cli.options import (
     ResumeOption,
     SetOption,
     parse_existing,
+    run_folder_name,
 )
-from whinchat.cli.output import print_line, print_result, progress_on_stderr
+from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
 from whinchat.cli.printing.results import print_run
 from whinchat.storage.json_records import to_json
 
@@ -29,7 +30,8 @@ def run_command(
 ) -> None:
     """Fine-tune a model, measure it before and after, and write adapter, report and model card.
 
-    Everything goes into one run folder. A run that was stopped continues with --resume.
+    Everything goes into one run folder, which has the name of the recipe's file, or of the shipped recipe. A run that
+    was stopped continues with --resume; a finished one stays as it is.
 
     Examples:
 
@@ -40,10 +42,14 @@ def run_command(
     from whinchat.cli.early_checks import check_run  # loads the hub's client
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
-    folder = out_folder or Path("runs") / loaded.name
+    folder = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
         check_run(loaded, folder, existing)
+        if existing == "resume" and whinchat.RunFolder(folder).manifest.is_file():
+            err.print(
+                f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False
+            )
         record = whinchat.run(loaded, folder, existing)
     content = {
         "run": str(folder),
@@ -79,7 +85,7 @@ def train_command(
     from whinchat.cli.early_checks import check_run  # loads the hub's client
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
-    path = out_folder or Path("runs") / loaded.name
+    path = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
         check_run(loaded, path, existing, evaluates=False)
