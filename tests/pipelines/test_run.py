@@ -57,11 +57,12 @@ def test_the_run_folder_holds_exactly_its_documented_files(folder: Path) -> None
     documented = {
         "recipe.yaml", "manifest.json", "before.json", "after.json", "predictions.parquet", "adapter", "figures",
         "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json", "trust.json",
+        "baselines.json",
     }  # fmt: skip
     assert files == documented
     assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {
-        "confusion_score", "confusion_generate", "training_curve", "reliability", "coverage",
+        "confusion_calibrated", "confusion_score", "confusion_generate", "training_curve", "reliability", "coverage",
     }  # fmt: skip
 
 
@@ -90,6 +91,30 @@ def test_metrics_can_be_recomputed_from_the_predictions(folder: Path, when: str,
         for true in tiny_models.ONE_TOKEN
     ]
     assert measured["confusion"] == counted
+
+
+def test_the_file_holds_the_answers_that_the_report_measures(folder: Path) -> None:
+    labels, table, measured = tiny_models.ONE_TOKEN, columns(folder), read(folder / "trust.json")["decided"]
+    counted = [
+        [
+            sum(pair == (true, said) for pair in zip(table["label"], table["answer_label"], strict=True))
+            for said in labels
+        ]
+        for true in labels
+    ]
+    assert measured["confusion"] == counted
+    shown = np.array([table[f"answer_prob_{label}"] for label in labels]).T
+    assert [labels[best] for best in shown.argmax(axis=1)] == table["answer_label"]
+    right = [true == said for true, said in zip(table["label"], table["answer_label"], strict=True)]
+    truth = np.array([[true == label for label in labels] for true in table["label"]])
+    assert measured["accuracy"] == pytest.approx(np.mean(right))
+    assert measured["calibration"]["brier"] == pytest.approx(((shown - truth) ** 2).sum(axis=1).mean())
+    tests = {test["mode"]: test for test in read(folder / "paired.json")}
+    assert tests["decide"]["macro_f1_gain"] == pytest.approx(
+        measured["macro_f1"] - read(folder / "before.json")["score"]["macro_f1"]
+    )
+    methods = {method["name"]: method for method in read(folder / "baselines.json")}
+    assert methods["tfidf"]["metrics"]["n"] == methods["majority"]["metrics"]["n"] == 24
 
 
 def test_the_saved_calibrator_is_fitted_on_the_validation_rows(folder: Path) -> None:
@@ -230,7 +255,7 @@ def test_a_run_without_generation_records_none(tiny_mistral: Path, tmp_path: Pat
     source = finished_runs.write_csv(tmp_path / "texts.csv")
     record = run(finished_runs.recipe_for(tiny_mistral, source, evaluate={"generate": False}), tmp_path / "run")
     assert read(tmp_path / "run" / "after.json")["generate"] is None
-    assert [paired.mode for paired in record.paired] == ["score"]
+    assert [paired.mode for paired in record.paired] == ["calibrated", "score"]
     assert all(sample.after is None for sample in record.samples)
     stored = RunFolder(tmp_path / "run").read()
     assert (stored.before, stored.after, stored.paired) == (record.before, record.after, record.paired)
