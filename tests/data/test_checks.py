@@ -96,3 +96,13 @@ def test_doubled_spaces_that_give_a_label_away() -> None:
     assert whitespace_leak_warning({"plain": 0.25, "odd": 0.4}, ()) is None
     # Runs of earlier versions did not look.
     assert whitespace_leak_warning({}, ()) is None
+
+
+def test_texts_are_compared_as_the_model_reads_them() -> None:
+    train = split("train", ("Tom &amp; Jerry", 0), ("tom & jerry", 1), ("alone", 1))
+    held_out = {"test": split("test", ("Tom &amp;  JERRY", 0))}
+    _, plain = check_corpus(train, held_out, data(), "src")
+    assert (plain.duplicates_in_train, plain.dropped_from_train) == (0, 1)
+    kept, cleaned = check_corpus(train, held_out, data(), "src", ("html_entities",))
+    assert kept.texts == ("alone",)
+    assert (cleaned.duplicates_in_train, cleaned.conflicting_duplicates, cleaned.leaked) == (1, 1, {"test": 1})

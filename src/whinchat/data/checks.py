@@ -5,10 +5,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from whinchat.data.cleaning import clean
 from whinchat.data.dataset import DataReport, Split
 from whinchat.errors import DataError
 from whinchat.recipe.label_block import label_block
 from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.task import Cleaning
 
 # Smallest difference between two labels' shares of texts with doubled spaces that is worth a warning.
 WHITESPACE_LEAK_DIFFERENCE = 0.2
@@ -23,19 +25,21 @@ def normalize_text(text: str) -> str:
 
 
 def check_corpus(
-    train: Split, held_out: Mapping[str, Split], data: DataConfig, source: str
+    train: Split, held_out: Mapping[str, Split], data: DataConfig, source: str, steps: Sequence[Cleaning] = ()
 ) -> tuple[Split, DataReport]:
     """Apply ``data.drop_leaked`` and ``data.drop_duplicates`` to train, and report what was found.
 
     A duplicate is a row whose text occurs earlier in train; the duplicate is in conflict if the first row with the text
-    has another label. A leak is a text of an evaluation split that also occurs in train. All rows of an evaluation
-    split are searched, even those that ``data.*_rows`` will cut off, so that train does not depend on the limit.
+    has another label. A leak is a text of an evaluation split that also occurs in train. Texts are compared as the
+    model reads them, cleaned. All rows of an evaluation split are searched, even those that ``data.*_rows`` will cut
+    off, so that train does not depend on the limit.
 
     Args:
         train: the training rows.
         held_out: the evaluation splits by name.
         data: section of the recipe.
         source: name of the source, for messages.
+        steps: ``task.clean`` of the recipe.
 
     Returns:
         The training rows that are left, and the report.
@@ -43,14 +47,19 @@ def check_corpus(
     Raises:
         DataError: no training rows are left.
     """
-    keys = [normalize_text(text) for text in train.texts]
+    keys = [normalize_text(clean(text, steps)) for text in train.texts]
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         first.setdefault(key, index)
     repeats = [index for index, key in enumerate(keys) if first[key] != index]
     conflicts = [index for index in repeats if train.labels[index] != train.labels[first[keys[index]]]]
-    leaks = {name: [text for text in split.texts if normalize_text(text) in first] for name, split in held_out.items()}
-    leaked_keys = {normalize_text(text) for texts in leaks.values() for text in texts}
+    leaks: dict[str, list[str]] = {name: [] for name in held_out}
+    leaked_keys = set()
+    for name, split in held_out.items():
+        for text in split.texts:
+            if (key := normalize_text(clean(text, steps))) in first:
+                leaks[name].append(text)
+                leaked_keys.add(key)
 
     dropped = set(repeats) if data.drop_duplicates else set()
     if data.drop_leaked:

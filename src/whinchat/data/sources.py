@@ -41,7 +41,7 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
     if wanted := rows_to_carve(data, held_out, len(train)):
         train, carved = carve_splits(train, wanted, data.split_seed, data.source)
         held_out |= carved
-    train, report = check_corpus(train, held_out, data, data.source)
+    train, report = check_corpus(train, held_out, data, data.source, task.clean)
     train = limit_rows(train, data.train_rows, data.source)
     require_every_label(train, task.labels, data.source)
     empty = sum(map(len, raw.splits.values())) - sum(map(len, splits.values()))

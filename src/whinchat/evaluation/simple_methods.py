@@ -12,11 +12,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 
+from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Split
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import compute_metrics, paired_test
 from whinchat.evaluation.results import Baseline, BaselineName, Mode
-from whinchat.prompts.cleaning import clean
 from whinchat.recipe.schema import Recipe
 
 Ints = NDArray[np.int64]

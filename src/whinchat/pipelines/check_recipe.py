@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from whinchat.data.checks import normalize_text, whitespace_leak_warning
+from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Corpus
 from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
 from whinchat.data.rows import HUB_PREFIX
@@ -129,8 +130,8 @@ def _data_warnings(task: Task, data: DataConfig, corpus: Corpus) -> Iterator[str
         done = "the training rows with such a text are dropped" if data.drop_leaked else "set data.drop_leaked: true"
         yield f"The texts of {' and '.join(leaked)} also occur in train: {done}."
     if corpus.validation is not None and corpus.test is not None:
-        known = set(map(normalize_text, corpus.validation.texts))
-        if shared := sum(normalize_text(text) in known for text in corpus.test.texts):
+        known = {normalize_text(clean(text, task.clean)) for text in corpus.validation.texts}
+        if shared := sum(normalize_text(clean(text, task.clean)) in known for text in corpus.test.texts):
             yield f"The texts of {shared} rows of test also occur in validation, on which probabilities are calibrated."
     if report.duplicates_in_train:
         conflicts = report.conflicting_duplicates

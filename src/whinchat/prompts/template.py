@@ -14,10 +14,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from whinchat.data.cleaning import clean
 from whinchat.errors import PromptError
 from whinchat.prompts.chat_format import ChatFormat, with_instruction
 from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
-from whinchat.prompts.cleaning import clean
 from whinchat.prompts.text_guard import TextGuard, control_tokens
 from whinchat.recipe.task import TEXT_SLOT, Task
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from whinchat.arena.contestant_registry import Family
 from whinchat.arena.spec import Method
+from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Split
-from whinchat.prompts.cleaning import clean
 from whinchat.recipe.schema import Recipe
 
 

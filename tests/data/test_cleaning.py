@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import tiny_models
-from whinchat.prompts.cleaning import clean
+from whinchat.data.cleaning import clean
 from whinchat.recipe.task import Cleaning
 
 
