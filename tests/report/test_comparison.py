@@ -120,6 +120,10 @@ def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:
     shipped = compare_records({name: run_record() for name in sides}, calibrated)
     assert (shipped.pairs[0].paired.mode, shipped.pairs[0].paired.broken) == ("calibrated", 0)
     assert "label scoring" not in " ".join(shipped.notes)
+    # A pair of which one run has no answers compares like with like.
+    mixed = compare_records({name: run_record() for name in sides}, {**calibrated, "b": sides["b"]})
+    assert [pair.paired.mode for pair in mixed.pairs] == ["score", "calibrated", "score"]
+    assert mixed.pairs[0].paired.broken == 30
     other = replace(run_record(), after=replace(run_record().after, split_fingerprint="other"))
     assert compare_records({"a": run_record(), "b": other}, {"a": sides["a"], "b": sides["b"]}).pairs == ()
 

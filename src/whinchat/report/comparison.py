@@ -1,6 +1,6 @@
 """Compare several runs, and note differences that make the comparison unfair."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -35,14 +35,20 @@ def compare_records(
         raise RunError("compare: no runs given; name at least one run folder")
     groups = row_groups(records)
     rows = tuple(_row(name, record, groups[name]) for name, record in records.items())
+    without = _without_answers(records, predictions or {})
     pairs = tuple(
-        _pair(first, second, records[first], (predictions[first], predictions[second]))
+        _pair(
+            first,
+            second,
+            records[first],
+            (predictions[first], predictions[second]),
+            by_scores=not without.isdisjoint({first, second}),
+        )
         for first, second in combinations(predictions or {}, 2)
         if predictions and groups[first] == groups[second] and predictions[first].labels == predictions[second].labels
     )
-    return RunComparison(
-        rows, pairs, _notes(records, rows, pairs, predictions or {}), _settings(records), _seed_groups(records, groups)
-    )
+    notes = _notes(records, rows, pairs, without)
+    return RunComparison(rows, pairs, notes, _settings(records), _seed_groups(records, groups))
 
 
 def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
@@ -51,11 +57,32 @@ def row_groups(records: Mapping[str, RunRecord]) -> dict[str, int]:
     return {name: fingerprints.index(record.after.split_fingerprint) + 1 for name, record in records.items()}
 
 
-def _pair(first: str, second: str, record: RunRecord, sides: tuple[StoredPredictions, StoredPredictions]) -> RunPair:
-    """The paired test of two runs whose fingerprints say that they were evaluated on the same rows."""
-    answers = [np.array([prediction.answer for prediction in side.after]) for side in sides]
+def _without_answers(records: Mapping[str, RunRecord], predictions: Mapping[str, StoredPredictions]) -> set[str]:
+    """The calibrated runs whose predictions hold no calibrated answers, as those of version 0.1.0."""
+    return {
+        name
+        for name, stored in predictions.items()
+        if records[name].reliability is not None and any(row.probabilities is None for row in stored.after)
+    }
+
+
+def _pair(
+    first: str,
+    second: str,
+    record: RunRecord,
+    sides: tuple[StoredPredictions, StoredPredictions],
+    *,
+    by_scores: bool,
+) -> RunPair:
+    """The paired test of two runs whose fingerprints say that they were evaluated on the same rows.
+
+    ``by_scores`` compares label scoring, for runs of which one stores no answers.
+    """
+    answers = [
+        np.array([prediction.best if by_scores else prediction.answer for prediction in side.after]) for side in sides
+    ]
     expected, size = np.array(sides[0].expected), len(sides[0].labels)
-    mode: Mode = "calibrated" if any(side.after[0].probabilities for side in sides) else "score"
+    mode: Mode = "score" if by_scores else record.shipped.mode
     paired = paired_test(mode, expected, *answers, size=size, settings=record.recipe.evaluate)
     return RunPair(first, second, paired)
 
@@ -125,7 +152,7 @@ def _notes(
     records: Mapping[str, RunRecord],
     rows: tuple[ComparisonRow, ...],
     pairs: tuple[RunPair, ...],
-    predictions: Mapping[str, StoredPredictions],
+    without_answers: Collection[str],
 ) -> tuple[str, ...]:
     notes = []
     groups: dict[int, list[str]] = {}
@@ -149,15 +176,10 @@ def _notes(
         notes.append(
             f"The p-values of the {format_count(len(pairs))} paired tests are not corrected for multiple comparisons."
         )
-    scored = [
-        name
-        for name, stored in predictions.items()
-        if records[name].reliability is not None and any(row.probabilities is None for row in stored.after)
-    ]
-    if pairs and scored:
+    if pairs and without_answers:
         notes.append(
             "These runs store no calibrated answers, because version 0.1.0 calibrated them, so their paired tests "
-            f"compare label scoring: {', '.join(scored)}. `whinchat calibrate RUN` adds the answers."
+            f"compare label scoring: {', '.join(sorted(without_answers))}. `whinchat calibrate RUN` adds the answers."
         )
     if pairs:
         notes.append(
