@@ -297,6 +297,17 @@ def test_an_adapter_alone_has_no_pages(runs: dict[str, Path], tmp_path: Path) ->
         assert ask(client, texts="a")["model"] == "alone"
 
 
+def test_no_text_of_the_data_is_shown_where_the_recipe_says_so(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "secret"
+    shutil.copytree(runs["first"], folder)
+    for recipe in (folder / "recipe.yaml", folder / "adapter" / "recipe.yaml"):
+        text = recipe.read_text(encoding="utf-8")
+        recipe.write_text(re.sub(r"(publish:\n(?:  .*\n)*?  samples: )\w+", r"\1none", text), encoding="utf-8")
+    host = ModelHost.load({"secret": folder})
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
+        assert client.get("/v1/model").json()["models"][0]["examples"] == []
+
+
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
     for path in ("/", "/page.js", "/page.css", "/docs", "/docs.js", "/swagger_ui/swagger-ui.css"):
         response = client.get(path)

@@ -94,6 +94,7 @@ def test_examples_are_short_and_decent(tmp_path: Path) -> None:
         ("four", "c"),
     ]
     assert examples(*texts) == ("one", "four", "two")
+    assert RunPages.read("run", RunFolder(tmp_path), 500, quotes_texts=False).examples == ()
     # Where no text is short, the shortest ones that the server takes.
     assert examples((longer, "a"), (long, "a"), ("z" * 501, "b")) == (long, longer)
 

@@ -75,7 +75,16 @@ def create_app(
             expose_headers=("Retry-After",),
         )
     app.add_middleware(ResponseWatch, metrics=metrics)
-    pages = {name: RunPages.read(name, RunFolder(model.path), limits.max_chars) for name, model in models.items()}
+    pages = {
+        name: RunPages.read(
+            name,
+            RunFolder(model.path),
+            limits.max_chars,
+            # The recipe may say that no text of its data is to be shown.
+            quotes_texts=model.predictor.recipe.publish.samples != "none",
+        )
+        for name, model in models.items()
+    }
     infos = [model_info(model, pages[name]) for name, model in models.items()]
     add_api(app, models, infos, limits, metrics)
     add_monitoring(app, metrics)

@@ -83,8 +83,11 @@ class RunPages:
     examples: tuple[str, ...]
 
     @classmethod
-    def read(cls, name: str, folder: RunFolder, max_chars: int) -> Self:
-        """Read the pages of the classifier ``name``; an example has at most ``max_chars`` characters."""
+    def read(cls, name: str, folder: RunFolder, max_chars: int, *, quotes_texts: bool = True) -> Self:
+        """Read the pages of the classifier ``name``.
+
+        An example has at most ``max_chars`` characters; there is none without ``quotes_texts``.
+        """
         raw_card = _read_file(folder, folder.card)
         body = None if raw_card is None else _without_front_matter(raw_card.decode("utf-8", "replace"))
         names = [f"{figure}.{suffix}" for figure in FIGURE_CAPTIONS for suffix in ("svg", "png")]
@@ -100,7 +103,7 @@ class RunPages:
                 for figure in FIGURE_CAPTIONS
                 if f"{figure}.svg" in figures
             ),
-            examples=_examples(folder, max_chars),
+            examples=_examples(folder, max_chars) if quotes_texts else (),
         )
 
 
