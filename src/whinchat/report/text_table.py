@@ -8,6 +8,8 @@ from itertools import groupby
 from typing import TypeVar
 
 T = TypeVar("T")
+# Characters. Columns with cells shorter or longer than these are as wide as if their cells had this length.
+SHORT_CELL, LONG_CELL = 36, 72
 # Heading of each column -> the function that turns an item into its cell in that column.
 Columns = Mapping[str, Callable[[T], str]]
 
@@ -44,3 +46,10 @@ class TextTable:
         if self.heads == 1:
             return [[row] for row in self.rows]
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row[0])]
+
+    @property
+    def column_shares(self) -> list[int]:
+        """The width of each column in percent, for a table with texts: long texts get more, no column gets little."""
+        longest = [max(map(len, cells)) for cells in zip(self.columns, *self.rows, strict=True)]
+        weights = [min(max(length, SHORT_CELL), LONG_CELL) for length in longest]
+        return [round(100 * weight / sum(weights)) for weight in weights]
