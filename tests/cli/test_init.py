@@ -82,6 +82,7 @@ def test_a_terminal_is_asked(table: Path) -> None:
     assert "Which column holds the labels?" not in asked  # there is only one
     assert load_recipe("my-tickets.yaml").data.text_column == "subject line"
     assert "texts from 'subject line'" in printed
+    assert "the longest" not in printed
 
 
 def test_the_recipe_of_a_tiny_table_runs(whinchat: Whinchat, table: Path, tiny_llama: Path) -> None:

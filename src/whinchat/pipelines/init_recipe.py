@@ -93,7 +93,7 @@ def init_recipe(
     columns, own_splits = _columns(path, source)
     if columns is not None:
         text, others = _choose_text(columns, source, text, label, ask)
-        if others:
+        if others and not ask:
             notes.append(f"Texts are in {text!r}, the longest; {_quoted(others)} may hold texts, too (--text).")
         label = _choose_label(columns, source, text, label, ask, notes)
         notes += _split_column_notes(columns)
