@@ -21,8 +21,10 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow", "transformer
 LIGHT = (
     "whinchat",
     "whinchat.cli",
+    "whinchat.cli.early_checks",
     "whinchat.evaluation.metric_registry",
     "whinchat.evaluation.results",
+    "whinchat.inference.predict_file",
     "whinchat.recipe.loader",
     "whinchat.report.run_list",
     "whinchat.storage.run_folder",
