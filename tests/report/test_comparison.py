@@ -12,7 +12,7 @@ from tests.helpers.run_records import THREE, labels_of, run_record, with_manifes
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Prediction
 from whinchat.report.comparison import compare_records
-from whinchat.report.comparison_tables import comparison_table, pair_table, seeds_table, settings_table
+from whinchat.report.comparison_tables import comparison_table, differing_settings_table, pair_table, seeds_table
 from whinchat.storage.predictions import StoredPredictions
 from whinchat.storage.run_record import RunRecord
 
@@ -38,7 +38,7 @@ def with_recipe(name: str, **train: object) -> RunRecord:
 
 def test_settings_that_differ_are_named_with_their_values() -> None:
     records = {"a": with_recipe("a"), "b": with_recipe("b", learning_rate=1e-3), "c": with_recipe("c", seed=7)}
-    table = settings_table(compare_records(records))
+    table = differing_settings_table(compare_records(records))
     assert table.columns == ("setting", "a", "b", "c")
     rate = f"{records['a'].recipe.train.learning_rate:g}"
     assert table.rows == (("train.learning_rate", rate, "0.001", rate), ("train.seed", "42", "42", "7"))

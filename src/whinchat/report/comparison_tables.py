@@ -58,7 +58,7 @@ def methods_table(stored: StoredComparison) -> TextTable:
     return TextTable.of("Comparison with other methods", stored.comparison.rows, columns, heads=3)
 
 
-def settings_table(comparison: RunComparison) -> TextTable:
+def differing_settings_table(comparison: RunComparison) -> TextTable:
     """Return the settings that differ between the runs, one row each."""
     name = _run_name(comparison)
     rows = tuple((setting.key, *setting.values) for setting in comparison.settings)

@@ -13,7 +13,7 @@ from whinchat.cli.output import emit_json, out, print_grid, print_line, print_ta
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Evaluation, Metrics
 from whinchat.report.answer_modes import metrics_of_mode, reported_modes
-from whinchat.report.comparison_tables import comparison_table, pair_table, seeds_table, settings_table
+from whinchat.report.comparison_tables import comparison_table, differing_settings_table, pair_table, seeds_table
 from whinchat.report.formatting import (
     BASELINE_NAMES,
     MODE_NAMES,
@@ -89,7 +89,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
 
 def print_comparison(comparison: whinchat.RunComparison, figure: Path) -> None:
     """Print the runs side by side, the settings that differ, the paired tests, and where the figure is."""
-    for build in (comparison_table, settings_table, seeds_table, pair_table):
+    for build in (comparison_table, differing_settings_table, seeds_table, pair_table):
         table = build(comparison)
         print_table(table, title=table.caption)
     for note in comparison.notes:
