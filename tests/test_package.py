@@ -87,10 +87,12 @@ def test_what_the_wheel_says_of_itself(wheel: zipfile.ZipFile) -> None:
 @pytest.mark.slow
 def test_an_empty_environment_runs_the_demo(archives: Path, tmp_path: Path) -> None:
     """``pip install whinchat`` is all that training needs; what needs more names its extra."""
+    # With the path of the sources, pip would find whinchat installed.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     (wheel,) = (archives / "wheel").iterdir()
     install = ["-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel]
-    subprocess.run([tmp_path / "env" / "bin" / "python", *install], check=True)
+    subprocess.run([tmp_path / "env" / "bin" / "python", *install], env=environment, check=True)
     installed = sum(file.lstat().st_size for file in (tmp_path / "env").rglob("*") if file.is_file())
     print(f"\ninstalled: {installed / 1e6:,.0f} MB")
     few = [
@@ -101,7 +103,6 @@ def test_an_empty_environment_runs_the_demo(archives: Path, tmp_path: Path) -> N
         "evaluate.generate=false",
     ]
     run = ["run", "demo", *(word for setting in few for word in ("--set", setting))]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def whinchat(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [tmp_path / "env" / "bin" / "whinchat", *arguments]
