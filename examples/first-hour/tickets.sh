@@ -13,7 +13,7 @@ step whinchat recipes check tickets.yaml
 # shellcheck disable=SC2086  # FEW holds several words
 step whinchat run tickets.yaml ${FEW:-}
 step whinchat predict runs/tickets "I was charged twice for one order"
-cut -d, -f1-3 tickets.csv | head -40 > new.csv
+head -40 tickets.csv > new.csv
 step whinchat predict runs/tickets new.csv --out labelled.csv
 test "$(wc -l < labelled.csv)" = 40
 # Mistakes that people make: each is one clear error, and nothing is lost.
