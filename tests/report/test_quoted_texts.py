@@ -43,8 +43,6 @@ def record_of(samples: Literal["all", "clean", "none"], language: str = "en") ->
 def test_texts_that_must_not_be_quoted_are_left_out(
     samples: Literal["all", "clean", "none"], language: str, kept: tuple[int, int, int]
 ) -> None:
-    if samples == "clean":
-        pytest.importorskip("glin_profanity", reason="an environment of before glin-profanity was a dependency")
     record = record_of(samples, language)
     shown = with_quotable_texts(record)
     assert shown.reliability is not None

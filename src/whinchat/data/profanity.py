@@ -1,24 +1,22 @@
-"""Find texts with profanity, so that none is chosen to stand as an example."""
+"""Find texts with profanity, so that none is quoted or stands as an example."""
 
-import re
+from collections.abc import Callable
+from functools import cache
 
-# Beginnings of English words, with letters that writers hide. For choosing among texts, and no filter for what people
-# may write: a word too many costs nothing but an example.
-_PROFANITY = re.compile(
-    r"""
-    (?<![a-z]) (?:
-        f[u*#@][c*#@]?k | f[*#@]{2,} | sh[i!*1]t | b[i!*1]tch | c[u*]nt | n[i*1]gg | fagg?[oe]t | assh[o0*]le
-        | ass(?:es)?\b
-        | dumbass | jackass | bastard | bollocks | cocks?\b | cocksuck | cum\b | dickhead | dicks?\b | dildo | goddamn
-        | motherf | pussy | piss | porn | prick | rape[ds]?\b | rapist | retard | slut | stfu\b | tits\b | twat | wank
-        | whore | wtf\b
-    )
-    | bullshit | fuck
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+from whinchat.recipe.card_metadata import PROFANITY_LISTS
 
 
-def has_profanity(text: str) -> bool:
-    """Return whether an English text has a word that would offend in an example."""
-    return _PROFANITY.search(text) is not None
+@cache
+def profanity_finder(language: str) -> Callable[[str], bool]:
+    """Return a function that says whether the word list of ``language`` finds profanity in a text.
+
+    Args:
+        language: code of the language, as ``task.language`` has it. Where there is no list, nothing is found.
+    """
+    # The word lists take a moment to load, and few commands need them.
+    from glin_profanity import Filter
+
+    if language not in PROFANITY_LISTS:
+        return lambda text: False
+    found: Callable[[str], bool] = Filter({"languages": [PROFANITY_LISTS[language]]}).is_profane
+    return found

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
-from whinchat.recipe.card_metadata import PROFANITY_LISTS
+from whinchat.data.profanity import profanity_finder
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_record import RunRecord
 
@@ -40,14 +39,5 @@ def _filter(recipe: Recipe) -> Callable[[str | None], bool]:
     """A function that says whether a text may be quoted; a missing text may."""
     if recipe.publish.samples == "none":
         return lambda text: False
-    is_profane = _profanity_filter(PROFANITY_LISTS[recipe.task.language])
+    is_profane = profanity_finder(recipe.task.language)
     return lambda text: text is None or not is_profane(text)
-
-
-@cache
-def _profanity_filter(language: str) -> Callable[[str], bool]:
-    # Only samples: clean pays for the word lists.
-    from glin_profanity import Filter
-
-    is_profane: Callable[[str], bool] = Filter({"languages": [language]}).is_profane
-    return is_profane

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 
-from whinchat.data.profanity import has_profanity
+from whinchat.data.profanity import profanity_finder
 from whinchat.data.rows import text_fault
 from whinchat.errors import RunError
 from whinchat.recipe.method_names import method_name
@@ -83,10 +83,11 @@ class RunPages:
     examples: tuple[str, ...]
 
     @classmethod
-    def read(cls, name: str, folder: RunFolder, max_chars: int, *, quotes_texts: bool = True) -> Self:
+    def read(cls, name: str, folder: RunFolder, max_chars: int, *, language: str = "en", quotes_texts: bool = True) -> Self:
         """Read the pages of the classifier ``name``.
 
-        An example has at most ``max_chars`` characters; there is none without ``quotes_texts``.
+        An example has at most ``max_chars`` characters and no profanity of ``language``; there is none without
+        ``quotes_texts``.
         """
         raw_card = _read_file(folder, folder.card)
         body = None if raw_card is None else _without_front_matter(raw_card.decode("utf-8", "replace"))
@@ -103,7 +104,7 @@ class RunPages:
                 for figure in FIGURE_CAPTIONS
                 if f"{figure}.svg" in figures
             ),
-            examples=_examples(folder, max_chars) if quotes_texts else (),
+            examples=_examples(folder, language, max_chars) if quotes_texts else (),
         )
 
 
@@ -134,16 +135,17 @@ def _without_front_matter(card: str) -> str:
     return card.partition("\n---\n")[2] if card.startswith("---\n") else card
 
 
-def _examples(folder: RunFolder, max_chars: int) -> tuple[str, ...]:
+def _examples(folder: RunFolder, language: str, max_chars: int) -> tuple[str, ...]:
     """Return short samples without profanity: first one of each label, then a second one of each."""
     samples: Sequence[Sample] = ()
     if _read_file(folder, folder.samples) is not None:
         with suppress(RunError):
             samples = folder.read_samples()
+    is_profane = profanity_finder(language)
     usable = {
         sample.text: sample.expected
         for sample in samples
-        if len(sample.text) <= max_chars and not text_fault(sample.text, "text") and not has_profanity(sample.text)
+        if len(sample.text) <= max_chars and not text_fault(sample.text, "text") and not is_profane(sample.text)
     }
     texts = [text for text in usable if len(text) <= _SHORT_CHARS] or sorted(usable, key=len)
     seen = Counter[str]()
