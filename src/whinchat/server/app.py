@@ -82,6 +82,7 @@ def create_app(
             limits.max_chars,
             # The recipe may say that no text of its data is to be shown.
             quotes_texts=model.predictor.recipe.publish.samples != "none",
+            language=model.predictor.recipe.task.language,
         )
         for name, model in models.items()
     }

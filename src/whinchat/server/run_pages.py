@@ -83,7 +83,9 @@ class RunPages:
     examples: tuple[str, ...]
 
     @classmethod
-    def read(cls, name: str, folder: RunFolder, max_chars: int, *, language: str = "en", quotes_texts: bool = True) -> Self:
+    def read(
+        cls, name: str, folder: RunFolder, max_chars: int, *, language: str = "en", quotes_texts: bool = True
+    ) -> Self:
         """Read the pages of the classifier ``name``.
 
         An example has at most ``max_chars`` characters and no profanity of ``language``; there is none without
