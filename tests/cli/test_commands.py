@@ -256,8 +256,7 @@ def test_compare(whinchat: Whinchat, a_run: Path, tmp_path: Path) -> None:
 
 
 def load_after(run: Path) -> float:
-    value: float = json.loads((run / "after.json").read_text(encoding="utf-8"))["score"]["macro_f1"]
-    return value
+    return RunFolder(run).read().shipped.macro_f1
 
 
 def test_doctor_takes_model_sizes_from_configurations(whinchat: Whinchat, monkeypatch: pytest.MonkeyPatch) -> None:

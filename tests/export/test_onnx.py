@@ -45,7 +45,7 @@ def test_onnxruntime_needs_nothing_of_whinchat(trained: Path, tmp_path: Path) ->
 
 def test_what_is_missing_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_registry, "find_spec", lambda name: None if name == "onnxruntime" else object())
-    with pytest.raises(ModelError, match=r"onnx: needs onnxruntime; pip install 'whinchat\[onnx\]'"):
+    with pytest.raises(ModelError, match=r"onnx: needs onnxruntime; pip install 'whinchat\[export\]'"):
         export_run(trained, "onnx", tmp_path / "out", data=texts_file(tmp_path))
     assert not (tmp_path / "out").exists()
 

@@ -177,7 +177,7 @@ def test_a_folder_from_which_a_table_would_be_left_out(trained: Path, tmp_path: 
         target = {"broken link": "nowhere.csv", "link to a folder": ".", "link loop": "a.csv"}[case]
         (folder / "a.csv").symlink_to(folder / target)
     messages = {
-        "broken link": r"a\.csv: a link to .*nowhere\.csv, which is missing; mend the link",
+        "broken link": r"a\.csv: a link to .*nowhere\.csv, which is missing; repair the link",
         "link to a folder": r"a\.csv: is a link to a folder, which is not followed",
         "link loop": r"a\.csv: a link to .*a\.csv, which is missing",
         "pipe": r"a\.csv: is a device or a pipe, where a file should be",

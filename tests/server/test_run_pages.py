@@ -83,7 +83,7 @@ def test_examples_are_short_and_decent(tmp_path: Path) -> None:
         (tmp_path / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
         return RunPages.read("run", RunFolder(tmp_path), 500).examples
 
-    long, longer = "x " * 100, "y " * 120
+    long, longer = "day " * 60, "night " * 50
     texts = [
         ("one", "a"),
         ("two", "a"),

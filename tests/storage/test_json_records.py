@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 # Keys that came after these files. Records are written with every default spelled out.
 NEW_KEYS = {"slices", "stress_edits", "parse", "answered_by", "settings", "generate_first_word", "disagreement"} | {
     "device_notes", "accelerator", "accelerator_memory_bytes", "peak_accelerator_bytes", "adapted_share",
-    "prompt_date", "date", "target_parameters", "decision", "answer",
+    "prompt_date", "date", "target_parameters", "decision", "answer", "drop_empty", "publish",
 }  # fmt: skip
 
 KINDS = {

@@ -8,14 +8,13 @@ same model. A folder of version 0.1 has no such file.
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from zlib import crc32
 
-from safetensors import safe_open
+import torch
 from transformers import PreTrainedModel
 
 from whinchat.errors import ModelError
@@ -23,6 +22,12 @@ from whinchat.models.json_files import JsonFileError, read_json_object
 from whinchat.models.weight_checks import listed
 
 BASE_MODEL_FILE = "base_model.json"
+# Safetensors' names of data types; tensors of other types are passed over.
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
 _MOST_TENSORS = 512
 _NUMBERS_A_TENSOR = 4
 # float16 and bfloat16 keep at least 8 bits of a number, and float16 rounds small ones to multiples of 6e-8.
@@ -51,7 +56,7 @@ class BackboneTraits:
         """Read the traits of a loaded model; of its weights, a few numbers in ``files``.
 
         Raises:
-            SafetensorError, OSError: a file cannot be read.
+            OSError: a file cannot be read.
         """
         settings = {key: value for key, value in model.config.to_dict().items() if _SETTINGS.search(key)}
         return cls(json.loads(json.dumps(settings, default=str)), _sample(files))
@@ -99,23 +104,47 @@ class BackboneTraits:
 
 def _sample(files: Sequence[Path]) -> dict[str, list[float]]:
     """Return numbers at evenly spaced places of up to 512 tensors in ``files``."""
+    entries = {name: (file, entry) for file in files for name, entry in _entries(file)}
     sampled = {}
-    with ExitStack() as stack:
-        shards = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
-        tensors = {name: shard.get_slice(name) for shard in shards for name in shard.keys()}  # noqa: SIM118  # a shard is no mapping
-        # The choice by checksums of the names hardly changes where one copy has a tensor more.
-        for name in sorted(sorted(tensors, key=lambda name: crc32(name.encode()))[:_MOST_TENSORS]):
-            shape = tensors[name].get_shape()
-            if 0 not in shape:
-                sampled[name] = [_number(tensors[name], shape, part) for part in range(_NUMBERS_A_TENSOR)]
+    # The choice by checksums of the names hardly changes where one copy has a tensor more.
+    for name in sorted(sorted(entries, key=lambda name: crc32(name.encode()))[:_MOST_TENSORS]):
+        file, entry = entries[name]
+        with file.open("rb") as content:
+            sampled[name] = [_number(content, entry, part) for part in range(_NUMBERS_A_TENSOR)]
     return sampled
 
 
-def _number(tensor: Any, shape: Sequence[int], part: int) -> float:
+@dataclass(frozen=True)
+class _Entry:
+    """Where a file holds a tensor: the position of its first number, its type and its shape."""
+
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def _entries(file: Path) -> Iterator[tuple[str, _Entry]]:
+    """Yield name and place of each tensor in a safetensors file, whose header the loader has checked.
+
+    safetensors reads a whole tensor for one number of it, or maps the file into memory.
+    """
+    with file.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(length))
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] in _DTYPES and 0 not in entry["shape"]:
+            start = 8 + length + entry["data_offsets"][0]
+            yield name, _Entry(start, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
+
+
+def _number(content: BinaryIO, entry: _Entry, part: int) -> float:
     """Return one number of a tensor in a file, at a place that differs for each ``part``."""
-    places = [(2 * part + 1) * size // (2 * _NUMBERS_A_TENSOR) for size in shape]
-    one = tensor[tuple(slice(place, place + 1) for place in places)] if places else tensor[...]
-    return float(one.float())
+    position = 0
+    for size in entry.shape:
+        position = position * size + (2 * part + 1) * size // (2 * _NUMBERS_A_TENSOR)
+    content.seek(entry.start + position * entry.dtype.itemsize)
+    number = torch.frombuffer(bytearray(content.read(entry.dtype.itemsize)), dtype=entry.dtype)
+    return float(number.float())
 
 
 def _close(found: float, trained: float) -> bool:

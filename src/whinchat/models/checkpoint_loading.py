@@ -150,17 +150,21 @@ def nonfinite_weights(model: nn.Module, files: list[Path], *, quantizes: bool) -
         files: the files that it was loaded from.
         quantizes: whether it was quantized while it was loaded, which can hide NaN; the files are read again then.
     """
-    return [name for name, weight in _weights(model, files, quantizes) if not is_finite(weight)]
+    names = [name for name, weight in _weights(model, files, quantizes) if not is_finite(weight)]
+    if quantizes:
+        give_back_memory()
+    return names
 
 
 def _weights(model: nn.Module, files: list[Path], quantizes: bool) -> Iterator[tuple[str, Any]]:
-    if not quantizes:
-        yield from model.named_parameters()
-        return
-    for file in files:
+    """Yield each weight by name: from the model, and where it was quantized from the files."""
+    plain = {name: weight for name, weight in model.named_parameters() if not quantizes or weight.is_floating_point()}
+    yield from plain.items()
+    for file in files if quantizes else ():
         with safe_open(file, framework="pt", backend="pread") as shard:
             for name in shard.keys():  # noqa: SIM118  # a shard is no mapping
-                yield name, shard.get_tensor(name)
+                if name not in plain:
+                    yield name, shard.get_tensor(name)
 
 
 def _local_folder(path: str, revision: str | None) -> Path:
