@@ -76,9 +76,7 @@ def class_labels(y: Any, rows: int) -> ClassLabels:
         InputError: y has not one label for each text, a row holds no label, labels are of several types, or all labels
             are the same.
     """
-    values = [_label(value, row) for row, value in enumerate(_one_column(y))]
-    if len(values) != rows:
-        raise InputError(f"y: holds {len(values)} labels for {rows} texts; give one label for each text")
+    values = _labels(y, rows)
     first_row = {type(value): row for row, value in reversed(list(enumerate(values)))}
     if len(first_row) > 1 and set(first_row) != {int, float}:
         shown = ", ".join(f"row {row} a {kind.__name__}" for kind, row in sorted(first_row.items(), key=lambda i: i[1]))
@@ -100,16 +98,14 @@ def known_labels(y: Any, rows: int, classes: NDArray[Any]) -> tuple[int, ...]:
     Raises:
         InputError: y has not one label for each text, or a label is not in ``classes``.
     """
-    values = _one_column(y)
-    if len(values) != rows:
-        raise InputError(f"y: holds {len(values)} labels for {rows} texts; give one label for each text")
+    values = _labels(y, rows)
     position = {label: index for index, label in enumerate(classes.tolist())}
     for row, value in enumerate(values):
-        if _label(value, row) not in position:
+        if value not in position:
             raise InputError(
                 f"y: row {row} is {value!r}, which is not among the labels {', '.join(map(str, position))}"
             )
-    return tuple(position[_label(value, row)] for row, value in enumerate(values))
+    return tuple(position[value] for value in values)
 
 
 def hold_out(rows: Split, labels: ClassLabels, fraction: Any, seed: int, source: str) -> Corpus:
@@ -176,6 +172,14 @@ def _joined(first: Split, second: Split) -> Split:
     return Split(first.name, first.texts + second.texts, first.labels + second.labels, first.weights + second.weights)
 
 
+def _labels(y: Any, rows: int) -> list[str | int | float | bool]:
+    """Return the labels of ``rows`` texts as plain values."""
+    values = [_label(value, row) for row, value in enumerate(_one_column(y))]
+    if len(values) != rows:
+        raise InputError(f"y: holds {len(values)} labels for {rows} texts; give one label for each text")
+    return values
+
+
 def _one_column(y: Any) -> list[Any]:
     if y is None:
         raise InputError("y: requires y to be passed, but the target y is None; give one label for each text")
@@ -193,7 +197,7 @@ def _one_column(y: Any) -> list[Any]:
         values = array.tolist() if hasattr(array, "tolist") else list(array)
     if is_column:
         warning = "A column-vector y was passed when a 1d array was expected; give y of the shape (N,)."
-        warnings.warn(warning, DataConversionWarning, stacklevel=4)
+        warnings.warn(warning, DataConversionWarning, stacklevel=5)
         return [value[0] for value in values]
     return values
 

@@ -1,12 +1,14 @@
 """Turn labels as the source spells them into indices into ``task.labels``."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
 from whinchat.errors import DataError, nearest
 from whinchat.recipe.label_block import label_block
+from whinchat.recipe.schema import TrainConfig
 from whinchat.recipe.task import Task
 
 _SHOWN_LABELS = 10
@@ -139,3 +141,21 @@ def _count_places(fault: str, places: Sequence[str]) -> str:
     plural = {"is": "are", "has": "have"}[verb]
     count = f"1 row {fault}" if len(places) == 1 else f"{len(places)} rows {plural} {rest}"
     return f"{count}: {', '.join(places[:_SHOWN_PLACES])}{more}"
+
+
+def class_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int]) -> list[float]:
+    """Return the loss weight of each of the K labels.
+
+    ``class_weights: balanced`` gives n / (K * rows of the label), as scikit-learn's ``class_weight="balanced"`` does.
+
+    Args:
+        train: the recipe's ``train`` section.
+        names: the task's K labels.
+        labels: label indices of the n training rows.
+    """
+    if isinstance(train.class_weights, dict):
+        return [train.class_weights[name] for name in names]
+    if train.class_weights == "none":
+        return [1.0] * len(names)
+    counts = Counter(labels)
+    return [len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))]

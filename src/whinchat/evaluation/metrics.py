@@ -91,9 +91,13 @@ def compute_metrics(
 
 def macro_f1_of_rows(expected: Ints, predicted: Ints, size: int) -> float:
     """Return macro-F1 over the labels that have rows, of true and predicted labels, (N,) each; ``size`` is K."""
+    return float(macro_f1(count_answers(expected, predicted, size)[None])[0])
+
+
+def count_answers(expected: Ints, predicted: Ints, size: int) -> Ints:
+    """Return the confusion matrix, (K, K + 1), of true and predicted labels, (N,) each; ``size`` is K."""
     cells = expected * (size + 1) + np.where(predicted < 0, size, predicted)
-    matrix = np.bincount(cells, minlength=size * (size + 1)).reshape(size, size + 1)
-    return float(macro_f1(matrix[None])[0])
+    return np.bincount(cells, minlength=size * (size + 1)).reshape(size, size + 1)
 
 
 def paired_test(

@@ -14,8 +14,9 @@ from sklearn.pipeline import FeatureUnion
 
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Split
+from whinchat.data.labels import class_weights
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.metrics import compute_metrics, paired_test
+from whinchat.evaluation.metrics import compute_metrics, count_answers, paired_test
 from whinchat.evaluation.results import Baseline, BaselineName, Mode
 from whinchat.recipe.schema import Recipe
 
@@ -82,7 +83,8 @@ def _tfidf(recipe: Recipe, train: Sequence[str], labels: Ints, texts: Sequence[s
     One regression a label, each against all others, takes a sixth of the time of one for all labels. The strength of
     the penalty is the one that is best for the metric of ``recipe`` on every fifth training row of each label.
     """
-    size, weights = len(recipe.task.labels), _label_weights(recipe, labels)[labels]
+    size = len(recipe.task.labels)
+    weights = np.array(class_weights(recipe.train, recipe.task.labels, labels.tolist()))[labels]
     characters = sum(map(len, train)) <= _MOST_CHARACTERS
     held_out = np.zeros(len(labels), dtype=bool)
     shuffled = np.random.default_rng(recipe.train.seed).permutation(len(labels))
@@ -98,7 +100,7 @@ def _tfidf(recipe: Recipe, train: Sequence[str], labels: Ints, texts: Sequence[s
     kept = [text for text, kept in zip(train, held_out, strict=True) if kept]
     if kept and len(set(labels[~held_out].tolist())) > 1:
         metric, truth = METRICS[recipe.evaluate.metric].function, labels[held_out]
-        matrices = [_confusion(truth, predicted, size) for predicted in answer(~held_out, kept, _GRID)]
+        matrices = [count_answers(truth, predicted, size) for predicted in answer(~held_out, kept, _GRID)]
         choice = _GRID[int(metric(np.stack(matrices)).argmax())]
     (predicted,) = answer(np.ones(len(labels), dtype=bool), texts, (choice,))
     return predicted, f"C = {choice:g}" + ("" if characters else ", words only")
@@ -112,22 +114,6 @@ def _one_against_all(fitted: object, labels: Ints, weights: object, read: object
         scores[:, label] = regression.fit(fitted, labels == label, weights).decision_function(read)
     answers: Ints = scores.argmax(axis=1)
     return answers
-
-
-def _confusion(expected: Ints, predicted: Ints, size: int) -> Ints:
-    """Return the confusion matrix, (K, K + 1), as the registered metrics take it."""
-    cells = np.bincount(expected * (size + 1) + predicted, minlength=size * (size + 1))
-    return cells.reshape(size, size + 1)
-
-
-def _label_weights(recipe: Recipe, labels: Ints) -> NDArray[np.float64]:
-    """Return the weight of each label, (K,), as ``train.class_weights`` gives it."""
-    names, weights = recipe.task.labels, recipe.train.class_weights
-    if weights == "balanced":
-        return len(labels) / (len(names) * np.bincount(labels, minlength=len(names)).clip(min=1))
-    if isinstance(weights, str):
-        return np.ones(len(names))
-    return np.array([weights[name] for name in names])
 
 
 def _cleaned(recipe: Recipe, texts: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from whinchat.checksums import write_checksums
 from whinchat.export.exporter import Exporter, ExportJob, FileProof
 from whinchat.inference.predictor import Predictor
-from whinchat.models.adapters import load_adapter, merge_adapter
+from whinchat.models.adapters import load_trained_adapter, merge_adapter
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.task import Cleaning
@@ -59,5 +59,4 @@ def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:
     backbone = load_backbone(saved.recipe.backbone.model_copy(update=full), trained=saved.folder)
     if not saved.has_adapter:
         return backbone.model, backbone
-    backbone.traits.check(saved.folder, backbone.source.name)
-    return merge_adapter(load_adapter(backbone.model, saved.folder)), backbone
+    return merge_adapter(load_trained_adapter(backbone, saved.folder)), backbone

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.hub.client import fetch_classifier
-from whinchat.models.adapters import load_adapter
+from whinchat.models.adapters import load_trained_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
@@ -164,10 +164,7 @@ def load_engine(path: Path) -> tuple[Recipe, Engine]:
     saved = find_classifier(path, to_answer=False)
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     recipe, template = saved_prompts(saved, backbone.tokenizer)
-    model: Any = backbone.model
-    if saved.has_adapter:
-        backbone.traits.check(saved.folder, backbone.source.name)
-        model = load_adapter(model, saved.folder)
+    model = load_trained_adapter(backbone, saved.folder) if saved.has_adapter else backbone.model
     return recipe, Engine.build(model, backbone.plan, template)
 
 

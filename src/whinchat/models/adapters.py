@@ -25,6 +25,7 @@ from whinchat.errors import ModelError
 from whinchat.models.adapter_files import load_whole_adapter
 from whinchat.models.adapter_kinds import read_adapter_config
 from whinchat.models.adapter_targets import lora_layers, plan_adapter
+from whinchat.models.backbone import Backbone
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.packed.dora import use_fast_forward
 from whinchat.models.parameter_count import parameter_size
@@ -84,6 +85,24 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str = "
         )
     use_fast_forward(tuned)
     return tuned.eval()
+
+
+def load_trained_adapter(
+    backbone: Backbone, folder: Path, name: str = "default", model: PeftModel | None = None
+) -> PeftModel:
+    """Load the adapter in ``folder`` onto ``backbone``, on which it must have been trained.
+
+    Args:
+        backbone: the model and what it is recognized by.
+        folder: the folder of the adapter.
+        name: name of the adapter in the model.
+        model: the backbone's model with other adapters on it, where it has any.
+
+    Raises:
+        ModelError: the adapter was trained on another model, or ``load_adapter`` refuses it.
+    """
+    backbone.traits.check(folder, backbone.source.name)
+    return load_adapter(backbone.model if model is None else model, folder, name)
 
 
 def cast_lora_factors(model: nn.Module, dtype: torch.dtype) -> None:

@@ -35,6 +35,7 @@ from whinchat.models.model_class import causal_model_class, fit_attention, fit_f
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.requirements import local_model_folder
 from whinchat.models.tokenizer_loading import read_tokenizer
+from whinchat.models.weight_checks import listed
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.recipe.schema import BackboneConfig
 
@@ -214,8 +215,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTraine
     }
     for fault, names in faults.items():
         if names:
-            first = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ModelError(f"{source.name}: cannot be loaded: {fault} {first}; fetch the model again")
+            raise ModelError(f"{source.name}: cannot be loaded: {fault} {listed(names)}; fetch the model again")
     return model, BackboneTraits.read(model, files)
 
 

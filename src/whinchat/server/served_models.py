@@ -10,7 +10,7 @@ from typing import Any
 
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
-from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_adapter
+from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_trained_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
@@ -75,8 +75,7 @@ class ModelHost:
             if classifier.has_adapter:
                 # PEFT allows no dots in the name of an adapter, so the classifier's own name cannot be used.
                 adapter = f"adapter-{len(models)}"
-                backbone.traits.check(classifier.folder, backbone.source.name)
-                model = load_adapter(model, classifier.folder, adapter)
+                model = load_trained_adapter(backbone, classifier.folder, adapter, model)
             recipe, template = saved_prompts(classifier, load_tokenizer(backbone.source, classifier.folder))
             calibrator = load_calibrator(classifier)
             predictor = Predictor(recipe, Engine.build(model, backbone.plan, template), calibrator)

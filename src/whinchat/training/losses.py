@@ -3,7 +3,6 @@
 The loss of whole conversations is ``models.sequence_loss``.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own documentation impor
 from torch import Tensor
 
 from whinchat.data.dataset import Split
+from whinchat.data.labels import class_weights
 from whinchat.recipe.schema import TrainConfig
 
 # The target that torch's cross entropy ignores and transformers' Trainer does not count.
@@ -57,21 +57,8 @@ def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
 
 
 def label_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int]) -> Tensor:
-    """Return the loss weight of each label, (K,).
-
-    ``class_weights: balanced`` gives n / (K * rows of the label), as scikit-learn's ``class_weight="balanced"`` does.
-
-    Args:
-        train: the recipe's ``train`` section.
-        names: the task's K labels.
-        labels: label indices of the n training rows.
-    """
-    if isinstance(train.class_weights, dict):
-        return torch.tensor([train.class_weights[name] for name in names])
-    if train.class_weights == "none":
-        return torch.ones(len(names))
-    counts = Counter(labels)
-    return torch.tensor([len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))])
+    """Return the loss weight of each label, (K,), as ``class_weights`` computes it from the same arguments."""
+    return torch.tensor(class_weights(train, names, labels))
 
 
 def example_weights(train: TrainConfig, names: Sequence[str], rows: Split) -> list[float]:
