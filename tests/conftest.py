@@ -1,7 +1,10 @@
-"""Tiny model folders, made once a session, and one core a test process."""
+"""Tiny model folders, made once a session, and what all test processes have in common."""
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +18,41 @@ from tests.helpers.crash_lab import CrashLab
 from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.shared_folders import make_once, shared_root
 
-# pytest-xdist gives every core a process; tiny products gain nothing from a second thread.
+# pytest-xdist gives every core a process; tiny products gain nothing from a second thread, here or in a process that
+# a test starts.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell ignores these signals for what it starts in the background or under nohup. Tests send them.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+# Importing makes some million objects, all of which stay. Looking through them for garbage, time and again, would take
+# a third of the tests' time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, but only among what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_figures() -> Iterator[None]:
     """Draw no figures outside tests/report: they take longer than a tiny model's run, and those tests draw them all."""
     with draw_no_figures():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_synchronization() -> Iterator[None]:
+    """Do not wait for the disk: no test survives a power failure, and a finished run waits more than 100 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 
