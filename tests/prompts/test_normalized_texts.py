@@ -92,8 +92,9 @@ def test_a_control_token_of_one_character_is_refused(tmp_path: Path) -> None:
     template = PromptTemplate(tokenizer, tiny_models.tiny_task(), end_ids=[], max_prompt_tokens=400, model="m")
     assert template.fault("a day") == ""
     for text in ("so ¤ bad", "§", "¤§"):
-        assert "holds control tokens or role markers of the chat that cannot be broken up" in template.fault(text)
-        with pytest.raises(PromptError, match=r"text 1 \(.*\): there is no prompt for it: it holds control tokens"):
+        assert "of the chat, which cannot be broken up; remove" in (fault := template.fault(text))
+        assert all((f"{mark!r}" in fault) == (mark in text) for mark in "§¤")
+        with pytest.raises(PromptError, match=r"text 1 \(.*\): there is no prompt for it: it holds"):
             template.encode(["a day", text])
         with pytest.raises(PromptError, match=r"row 0 of train"):
             template.check([text], "train")

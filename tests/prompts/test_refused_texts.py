@@ -129,3 +129,16 @@ def test_a_padding_token_of_one_character_is_ordinary_text(tiny_mistral: Path) -
     tokenizer.pad_token = "!"
     template = PromptTemplate(tokenizer, tiny_models.tiny_task(), end_ids=[], max_prompt_tokens=200, model="m")
     assert tokenizer.pad_token_id in template.encode(["what a good day!"])[0].ids
+
+
+def test_a_text_that_the_tokenizer_gives_up_on_is_named(tmp_path: Path) -> None:
+    # A pattern that needs 2 ** n steps for n times "§", which the trial of a tokenizer does not draw.
+    tokenizer: Any = tiny_models.bpe_tokenizer(
+        ("<s>", "</s>"), bos="<s>", eos="</s>", template=PICKY, words=r"(§+)+$|\w+|\W"
+    )
+    template = PromptTemplate(tokenizer, tiny_models.tiny_task(), end_ids=[], max_prompt_tokens=200, model="m")
+    hard = "§" * 40 + "!"
+    assert "the tokenizer gives up on it" in template.fault(hard)
+    with pytest.raises(PromptError, match=r"row 1 of test \('§{40}…'\): there is no prompt for it: the tokenizer"):
+        template.encode(["fine", hard, "good"], "test")
+    assert template.encode(["fine"])[0].ids, "the tokenizer can be used again"

@@ -29,7 +29,8 @@ from whinchat.errors import ModelError
 from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
 from whinchat.export.merged import merge
 from whinchat.progress import track
-from whinchat.prompts.template import PromptParts, PromptTemplate
+from whinchat.prompts.prompt_parts import PromptParts
+from whinchat.prompts.template import PromptTemplate
 
 # Ridge penalty as a share of the mean square of a hidden state: enough for a stable solution.
 _RIDGE = 1e-6

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 # The largest are the indexes of models with thousands of experts, of some 15 MiB.
-_LARGEST_BYTES = 64 * 2**20
+LARGEST_BYTES = 64 * 2**20
 
 
 class JsonFileError(ValueError):
@@ -20,7 +20,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     try:
         size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= _LARGEST_BYTES else None
+        text = path.read_text(encoding="utf-8") if size <= LARGEST_BYTES else None
     except OSError as error:
         raise JsonFileError(error.strerror or type(error).__name__) from error
     except UnicodeDecodeError as error:

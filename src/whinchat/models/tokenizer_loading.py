@@ -7,8 +7,13 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from whinchat.errors import ModelError
+from whinchat.models.json_files import LARGEST_BYTES
+from whinchat.prompts.trial import tokenizer_fault
 
 _FILE = "tokenizer.json"
+# What else transformers reads of a folder. The largest settings, of models with 6,000 control tokens, have 1.2 MB.
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+_LARGEST_SETTINGS = 16 * 2**20
 
 
 def read_tokenizer(path: str, revision: str, name: str) -> PreTrainedTokenizerFast:
@@ -42,22 +47,29 @@ def read_tokenizer(path: str, revision: str, name: str) -> PreTrainedTokenizerFa
 
 def _read(path: str, revision: str) -> PreTrainedTokenizerFast | None:
     """Return the tokenizer, or None where there is no tokenizer.json."""
-    if not _has_tokenizer_file(path, revision):
+    file = _tokenizer_file(path, revision)
+    if file is None:
         return None
+    for name, largest in {_FILE: LARGEST_BYTES, **dict.fromkeys(_SETTINGS, _LARGEST_SETTINGS)}.items():
+        size = beside.stat().st_size if (beside := file.with_name(name)).is_file() else 0
+        if size > largest:
+            raise ValueError(f"{name} has {size / 2**20:.0f} MiB, and no such file needs more than {largest >> 20}")
+    if fault := tokenizer_fault(file.read_bytes()):
+        raise ValueError(f"{_FILE} is not used: {fault}; choose another copy of the model")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path, revision=revision, trust_remote_code=False)
     if not {"bos_token", "eos_token"} <= tokenizer.init_kwargs.keys():
         _name_special_tokens(tokenizer, path, revision)
     return tokenizer
 
 
-def _has_tokenizer_file(path: str, revision: str) -> bool:
+def _tokenizer_file(path: str, revision: str) -> Path | None:
     if Path(path).is_dir():
-        return (Path(path) / _FILE).is_file()
+        file = Path(path) / _FILE
+        return file if file.is_file() else None
     try:
-        hf_hub_download(path, _FILE, revision=revision)
+        return Path(hf_hub_download(path, _FILE, revision=revision))
     except RemoteEntryNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _name_special_tokens(tokenizer: PreTrainedTokenizerFast, path: str, revision: str) -> None:

@@ -3,18 +3,20 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jinja2 import Environment, meta, nodes
+from jinja2 import Environment, meta
 from jinja2.exceptions import TemplateError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
 from transformers import PreTrainedTokenizerFast
 
 from whinchat.errors import PromptError
+from whinchat.prompts.trial import template_fault
+from whinchat.prompts.trial_script import GenerationTag
 
 Messages = list[dict[str, str]]
 
 # A template can fail with an error of Jinja, its own ``raise_exception`` among them, or with one of Python's.
-_FAULTS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+_FAULTS = (
+    TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError,
+)  # fmt: skip
 # Variables by which templates let a model think before it answers, and the value that makes it answer at once.
 _THINKING = {"enable_thinking": "false", "thinking": "false"}
 
@@ -51,6 +53,15 @@ class ChatTemplate:
             )
         return cls(source, tokenizer, model)
 
+    def check(self) -> None:
+        """Check, in a process of its own, that the template takes little time and memory for some chats.
+
+        Raises:
+            PromptError: it does not.
+        """
+        if fault := template_fault(self.source, self.tokenizer.special_tokens_map):
+            raise PromptError(f"{self.model}: its chat template is not used: {fault}; choose another copy of the model")
+
     def render(self, messages: Messages, *, prompt: bool) -> str:
         """Return ``messages`` as a string, with the generation prompt at the end if ``prompt`` is true.
 
@@ -72,7 +83,7 @@ class ChatTemplate:
             PromptError: the template is not valid.
         """
         try:
-            tree = Environment(extensions=("jinja2.ext.loopcontrols", _GenerationTag)).parse(self.source)
+            tree = Environment(extensions=("jinja2.ext.loopcontrols", GenerationTag)).parse(self.source)
             return meta.find_undeclared_variables(tree)
         except TemplateError as fault:
             raise PromptError(f"{self.model}: its chat template is not valid: {fault}") from None
@@ -82,17 +93,6 @@ class ChatTemplate:
         known = sorted(_THINKING.keys() & self.reads())
         switches = "".join(f"{{% set {name} = {_THINKING[name]} %}}" for name in known)
         return replace(self, source=f"{switches}\n{self.source}") if switches else self
-
-
-class _GenerationTag(Extension):
-    """The tag of transformers around what a model generates; here only its content counts."""
-
-    tags = {"generation"}  # noqa: RUF012  # the attribute of Jinja's class
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return the content of the tag."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def turn(role: str, content: str) -> dict[str, str]:

@@ -4,12 +4,13 @@ A prompt ends where the answer starts. An answer is what the template writes the
 the end of turn. Training supervises the tokens of answers only.
 """
 
-import contextlib
 import copy
-import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice, product
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -18,14 +19,15 @@ from whinchat.data.cleaning import clean
 from whinchat.errors import PromptError
 from whinchat.prompts.chat_format import ChatFormat, with_instruction
 from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
+from whinchat.prompts.prompt_parts import PromptParts
 from whinchat.prompts.text_guard import TextGuard, control_tokens
+from whinchat.prompts.token_ids import token_ids
 from whinchat.recipe.task import TEXT_SLOT, Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
 _SLOT = "whinchat-text-slot"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_HOLDS_MARKS = "it holds control tokens or role markers of the chat that cannot be broken up; remove them"
 _ROLES = ("system", "user", "assistant", "user", "assistant")
 
 
@@ -43,27 +45,6 @@ class Prompt:
     ids: tuple[int, ...]
     truncated_tokens: int = 0
     escaped_control_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class PromptParts:
-    """The strings around the text of a prompt, and what the chat template does to the text.
-
-    Attributes:
-        before: the string before the text.
-        after: the string after the text.
-        strips_left, strips_right: whether white space is stripped from the beginning and from the end of the text.
-    """
-
-    before: str
-    after: str
-    strips_left: bool
-    strips_right: bool
-
-    def prompt(self, text: str) -> str:
-        """Return the prompt for a text that is not blank, cleaned, and with control tokens broken up."""
-        text = text.lstrip() if self.strips_left else text
-        return f"{self.before}{text.rstrip() if self.strips_right else text}{self.after}"
 
 
 class PromptTemplate:
@@ -116,7 +97,9 @@ class PromptTemplate:
         bos = tokenizer.bos_token_id
         self.adds_bos = bos is not None and tokenizer(_PROBE)["input_ids"][:1] == [bos]
         chat = ChatTemplate.of(tokenizer, model)
-        chat = chat.without_thinking() if chat_template is None else replace(chat, source=chat_template)
+        chat = chat if chat_template is None else replace(chat, source=chat_template)
+        chat.check()
+        chat = chat.without_thinking() if chat_template is None else chat
         format = ChatFormat.find(chat, task.date)
         self.chat, self.system_role, self._turn = format.template, format.system_role, format.turn
         self.task = task.model_copy(update={"date": format.day})
@@ -158,28 +141,36 @@ class PromptTemplate:
         """
         fitted, words = self._fit(texts, split), self.task.answer_words
         rendered = [self.render(text, words[label]) for (text, _), label in zip(fitted, labels, strict=True)]
-        batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
+        batch = token_ids(self.tokenizer, rendered)
         return [replace(prompt, ids=tuple(ids)) for (_, prompt), ids in zip(fitted, batch, strict=True)]
 
     def _fit(self, texts: Sequence[str], split: str) -> list[tuple[str, Prompt]]:
         """Return each text, cleaned, escaped and cut to the length limit, with its prompt."""
         safe = [self._safe(text) for text in texts]
         rendered = [self._render_row(row, text, split) for row, (text, _) in enumerate(safe)]
-        batch = self.tokenizer(rendered, add_special_tokens=False)["input_ids"] if rendered else []
+        try:
+            batch = token_ids(self.tokenizer, rendered)
+        except PromptError:
+            batch = []
+            for row, chat in enumerate(rendered):
+                with _named(row, safe[row][0], split):
+                    batch += token_ids(self.tokenizer, [chat])
         prompts = map(self._with_bos, batch)
         fitted = [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
         for row, (text, prompt) in enumerate(fitted):
-            if self._structure is not None and text.strip() and self._controls(prompt.ids) != self._frame_controls:
-                raise PromptError(f"{_place(row, text, split)}: there is no prompt for it: {_HOLDS_MARKS}")
+            with _named(row, text, split):
+                self._check_controls(text, prompt.ids)
         return fitted
 
     def fault(self, text: str) -> str:
         """Return why there is no prompt for ``text``; an empty string where there is one, as nearly always.
 
-        The chat template can refuse a text, and a text can hold control tokens that cannot be broken up.
+        The chat template can refuse a text, the tokenizer can give up on it, and it can hold control tokens that cannot
+        be broken up.
         """
         try:
-            self._render_safe(self._safe(text)[0])
+            safe, _ = self._safe(text)
+            self._check_controls(safe, self._encode_raw(self._render_safe(safe)))
         except PromptError as error:
             return str(error)
         return ""
@@ -231,7 +222,7 @@ class PromptTemplate:
             "'{{ it }}' & <b>\\n</b>\n\nend.",
             "é😀",
         )
-        for strips in itertools.product((False, True), repeat=2):
+        for strips in product((False, True), repeat=2):
             parts = PromptParts(before, after, *strips)
             if all(self.render(text) == parts.prompt(text) for text in texts):
                 return parts
@@ -255,12 +246,8 @@ class PromptTemplate:
         return self.guard.escape(clean(text, self.task.clean))
 
     def _render_row(self, row: int, text: str, split: str) -> str:
-        try:
+        with _named(row, text, split):
             return self._render_safe(text)
-        except PromptError as error:
-            raise PromptError(
-                f"{_place(row, text, split)}: there is no prompt for it: {error}; leave this text out"
-            ) from None
 
     def _render_safe(self, text: str) -> str:
         """Return the prompt of a text with broken up control tokens, as a string.
@@ -269,9 +256,19 @@ class PromptTemplate:
             PromptError: the chat template refuses the text, or the text still holds control tokens or role markers.
         """
         rendered = self.render(text)
-        if self._structure is not None and text.strip() and self.guard.structure(rendered) != self._structure:
-            raise PromptError(_HOLDS_MARKS)
+        if (
+            self._structure is not None
+            and text.strip()
+            and (marks := self.guard.structure(rendered)) != self._structure
+        ):
+            raise _holds(Counter(marks) - Counter(self._structure))
         return rendered
+
+    def _check_controls(self, text: str, ids: Sequence[int]) -> None:
+        """Raise PromptError if ``ids``, the prompt of ``text``, hold control tokens besides those of the chat."""
+        if self._structure is None or not text.strip() or (found := self._controls(ids)) == self._frame_controls:
+            return
+        raise _holds(map(self.tokenizer.convert_ids_to_tokens, Counter(found) - Counter(self._frame_controls)))
 
     def _controls(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control_ids]
@@ -285,7 +282,7 @@ class PromptTemplate:
             self.chat.render([*start, *turns[:2]], prompt=False),
         ]
         # Some templates take one question only; it and its answer are in the chats above.
-        with contextlib.suppress(PromptError):
+        with suppress(PromptError):
             chats.append(self.chat.render([*start, *turns], prompt=False))
         ids = self.end_ids.union(*map(self._encode_raw, chats))
         control = control_tokens(self.tokenizer, self.chat.source, ids)
@@ -321,7 +318,7 @@ class PromptTemplate:
         return len(self._encode_raw(self.render(_PROBE if self.fault("") else "")))
 
     def _encode_raw(self, rendered: str) -> tuple[int, ...]:
-        return self._with_bos(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return self._with_bos(token_ids(self.tokenizer, [rendered])[0])
 
     def _with_bos(self, ids: list[int]) -> tuple[int, ...]:
         # Some chat templates write the BOS, others leave it to the tokenizer; a prompt has exactly one in both cases.
@@ -391,7 +388,17 @@ class PromptTemplate:
         return text, Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
 
 
-def _place(row: int, text: str, split: str) -> str:
-    """Return where a text stands and how it begins."""
-    shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
-    return f"row {row} of {split} ({shown})" if split else f"text {row} ({shown})"
+@contextmanager
+def _named(row: int, text: str, split: str) -> Iterator[None]:
+    """Add to a PromptError where the text stands and how it begins."""
+    try:
+        yield
+    except PromptError as error:
+        shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
+        place = f"row {row} of {split} ({shown})" if split else f"text {row} ({shown})"
+        raise PromptError(f"{place}: there is no prompt for it: {error}; leave this text out") from None
+
+
+def _holds(marks: Iterable[str]) -> PromptError:
+    shown = " and ".join(map(repr, islice(marks, 3)))
+    return PromptError(f"it holds {shown or 'marks'} of the chat, which cannot be broken up; remove them")
