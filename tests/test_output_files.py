@@ -146,6 +146,17 @@ def test_old_temporary_folders_in_use_and_folders_of_users_stay(
         assert set(tmp_path.iterdir()) == {used, *of_users}
 
 
+def test_a_temporary_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match=r"gone: cannot be written \(No such file"), temporary_folder():
+        pass
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    said = r"No usable temporary directory found in .*gone.*; free some space, or set TMPDIR"
+    with pytest.raises(OutputError, match=said), temporary_folder():
+        pass
+
+
 def test_files_that_another_process_renames_meanwhile_do_not_stop_a_synchronization(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,14 +215,22 @@ def temporary_folder() -> Iterator[Path]:
     """Yield a new folder among the system's temporary files, and remove it afterwards.
 
     The folders of processes of this machine that were killed are removed first.
+
+    Raises:
+        OutputError: no folder for temporary files can be written.
     """
-    for path in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
+    try:
+        place = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise OutputError(f"{error.strerror}; free some space, or set TMPDIR to a folder that can be written") from None
+    for path in place.glob(f"{_TEMPORARY_PREFIX}*"):
         # Not by age: a server uses its folder for as long as it runs.
         if _process_has_ended(path.name.removeprefix(_TEMPORARY_PREFIX)):
             _remove(path)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{_TEMPORARY_PREFIX}{_this_host()}-{os.getpid()}-", ignore_cleanup_errors=True
-    ) as name:
+    prefix = f"{_TEMPORARY_PREFIX}{_this_host()}-{os.getpid()}-"
+    with writing(place):
+        temporary = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    with temporary as name:
         yield Path(name)
 
 

@@ -15,7 +15,7 @@ from whinchat.arena.run_arena import run_arena, summarize_arena
 from whinchat.arena.spec import load_arena
 from whinchat.arena.trial_process import run_trial
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
-from whinchat.errors import DataError, RunError
+from whinchat.errors import DataError, OutputError, RunError
 
 
 @pytest.fixture
@@ -111,6 +111,15 @@ def test_a_damaged_record(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial])
     (tmp_path / "out" / "cells" / "majority-20-1.json").write_text("{}")
     with pytest.raises(RunError, match=r"not what this version of whinchat writes \(job: Field required\)"):
         run_arena(spec, tmp_path / "out")
+
+
+def test_a_log_that_cannot_be_written(spec_file: MakeSpec, tmp_path: Path) -> None:
+    spec = load_arena(str(spec_file(methods=["majority"], rows=[20], seeds=[1])))
+    folder = ArenaFolder(tmp_path)
+    folder.open(spec)
+    folder.log(Trial("majority", 20, 1)).mkdir()
+    with pytest.raises(OutputError, match=r"logs/majority-20-1\..*: cannot be written \(Is a directory\)"):
+        run_arena(spec, tmp_path)
 
 
 def test_the_command(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from whinchat.data.packages import fetch_package_file
+from whinchat.errors import OutputError
 from whinchat.models import gguf_import
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.gguf_import import converted_folder
@@ -61,6 +64,20 @@ def test_a_converted_folder_has_the_modes_that_the_umask_gives(tmp_path: Path, m
     made = converted_folder(tmp_path / "model.gguf", tmp_path / "models")
     assert made.stat().st_mode == usual.stat().st_mode
     assert (made / "config.json").stat().st_mode == (usual / "file").stat().st_mode
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(gguf: Path, target: Path) -> None:
+        (target / "config.json").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(gguf_import, "_convert", convert)
+    with pytest.raises(OutputError, match=r"models/model-v\d+: cannot be written \(No space left on device\); free"):
+        converted_folder(tmp_path / "model.gguf", tmp_path / "models")
+    assert not list((tmp_path / "models").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/model-v\d+: cannot be written \(Not a directory"):
+        converted_folder(tmp_path / "model.gguf", tmp_path / "file")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RunError
+from whinchat.output_files import writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
 from whinchat.report.formatting import format_bytes, format_duration, format_number
@@ -120,11 +121,13 @@ def plan_trials(arena: ResolvedArena) -> dict[Trial, TrialJob]:
 def run_trial_job(job: TrialJob, folder: ArenaFolder) -> TrialRecord:
     """Run one trial in a process of its own; where the process fails, write a record that says why."""
     record_path, log = folder.record(job.trial), folder.log(job.trial)
-    # An earlier record must not be taken for the one of this process.
-    record_path.unlink(missing_ok=True)
     # -P: a file in the working folder must not stand in for a library.
     command = [sys.executable, "-P", "-m", "whinchat.arena.trial_process", str(record_path)]
-    with log.open("w", encoding="utf-8") as out:
+    with writing(log):
+        # An earlier record must not be taken for the one of this process.
+        record_path.unlink(missing_ok=True)
+        out = log.open("w", encoding="utf-8")
+    with out:
         done = subprocess.run(command, input=trial_request(job), stdout=out, stderr=out, text=True, check=False)
     if done.returncode == 0 and record_path.is_file():
         return folder.read([job.trial])[job.trial]

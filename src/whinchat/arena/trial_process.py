@@ -96,11 +96,10 @@ def main() -> int:
     try:
         if ":" not in request["kind"]["name"]:
             register_contestant(**request["kind"])
-        record = run_trial(from_json(TrialJob, request["job"]))
+        write_json_record(Path(sys.argv[1]), run_trial(from_json(TrialJob, request["job"])))
     except WhinchatError as fault:
         sys.stderr.write(f"\nerror: {' '.join(str(fault).split())}\n")
         return fault.exit_code
-    write_json_record(Path(sys.argv[1]), record)
     return 0
 
 

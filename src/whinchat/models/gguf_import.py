@@ -11,7 +11,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from whinchat.errors import ModelError
-from whinchat.output_files import draft_path, publish, sweep_drafts
+from whinchat.output_files import draft_path, publish, sweep_drafts, writing
 
 # Raise this number when the conversion changes: folders of another version are left alone, and a new one is made.
 _VERSION = 1
@@ -28,22 +28,23 @@ def converted_folder(gguf: Path, cache: Path) -> Path:
 
     Raises:
         ModelError: the token ids of the file's pre-tokenizer were never compared with llama.cpp's.
+        OutputError: the folder cannot be written.
     """
     target = conversion_target(gguf, cache)
     if (target / "config.json").is_file():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    sweep_drafts(cache)
     work = draft_path(target)
-    work.mkdir()
     try:
-        _convert(gguf, work)
-        try:
-            publish(work, target)
-        except OSError:
-            # Another process was faster and wrote the same folder.
-            if not (target / "config.json").is_file():
-                raise
+        with writing(target):
+            work.mkdir(parents=True)
+            sweep_drafts(cache)
+            _convert(gguf, work)
+            try:
+                publish(work, target)
+            except OSError:
+                # Another process was faster and wrote the same folder.
+                if not (target / "config.json").is_file():
+                    raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target

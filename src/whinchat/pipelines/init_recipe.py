@@ -21,11 +21,12 @@ from whinchat.data.rows import HUB_PREFIX, require_column
 from whinchat.data.sources import read_source
 from whinchat.data.split_files import find_split_tables, is_tweeteval
 from whinchat.errors import DataError, OutputError
-from whinchat.output_files import replace_file, temporary_folder
+from whinchat.output_files import temporary_folder
 from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
 from whinchat.recipe.field_types import LONGEST_NAME, character_fault, name_fault
 from whinchat.recipe.recipe_draft import BUNDLED_MODEL, DraftFacts, write_draft
 from whinchat.recipe.schema import DataConfig
+from whinchat.storage.atomic import write_text
 
 # Asks for one of several columns: what the column holds, the candidates, the likeliest first. Returns its name.
 AskColumn = Callable[[str, Sequence[ColumnProfile]], str]
@@ -104,11 +105,11 @@ def init_recipe(
     recipe_text = write_draft(name, facts)
     with temporary_folder() as folder:
         draft = folder / "recipe.yaml"
-        draft.write_text(recipe_text, encoding="utf-8")
+        write_text(draft, recipe_text)
         check = check_recipe(str(draft))
     if check.errors:
         raise DataError(*(error.replace(str(draft), str(out)) for error in check.errors))
-    replace_file(out, lambda draft: draft.write_text(recipe_text, encoding="utf-8"))
+    write_text(out, recipe_text)
     return InitResult(out, text, label, facts.labels, tuple(notes), check)
 
 
