@@ -41,32 +41,34 @@ def logged_in(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return hub
 
 
-def process(
-    hub: Hub, home: Path, *arguments: str | Path, token: str | None = TOKEN
-) -> subprocess.CompletedProcess[str]:
-    """Run Python in the folder ``home`` in a new process that uses ``hub``."""
+def run_as_another_user(hub: Hub, home: Path, program: str) -> list[str]:
+    """Run Python code in a new process that knows ``hub`` and has no token; return the lines that it prints."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     paths = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
-    home.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env={**kept, "PYTHONPATH": paths, "COLUMNS": "200", **hub.environment(home, token)},
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**kept, "PYTHONPATH": paths, **hub.environment(home, token=None)},
         cwd=home,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def pushed_files(hub: Hub) -> dict[str, bytes]:
     return hub.repositories[REPO].files
 
 
-def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path: Path) -> None:
-    done = process(hub, tmp_path / "ann", "-m", "whinchat", "push", a_run, REPO, "--base", BASE, "--yes", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_a_pushed_run_predicts_for_another_user(
+    whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path
+) -> None:
+    hub, done = logged_in, whinchat("push", a_run, REPO, "--base", BASE, "--yes", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
     assert result["url"] == f"{hub.url}/{REPO}"
     files = pushed_files(hub)
     assert sorted(files) == sorted(file["path"] for file in result["files"])
@@ -79,8 +81,8 @@ def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path:
     for path, content in files.items():
         for secret in (str(a_run.parent.parent), TOKEN):
             assert secret.encode() not in content, path
-    assert TOKEN not in done.stdout + done.stderr
-    assert not any(TOKEN in file.read_text(errors="ignore") for file in (tmp_path / "ann").rglob("*") if file.is_file())
+    assert TOKEN not in done.out + done.err
+    assert not any(TOKEN in file.read_text(errors="ignore") for file in tmp_path.rglob("*") if file.is_file())
     # The figures of the card are uploaded, and the card names the repository.
     card = files["README.md"].decode()
     figures = re.findall(r"!\[.*?\]\((figures/\w+\.png)\)", card)
@@ -90,28 +92,20 @@ def test_a_pushed_run_predicts_for_another_user(hub: Hub, a_run: Path, tmp_path:
     assert f'base, adapter = "{BASE}", "{REPO}"' in card
     assert f"base_model: {BASE}" in card
 
-    # Another user, without a token, with an empty cache and without the run folder, predicts with the repository.
+    # Another user, without a token, with an empty cache and without the run folder, copies the code of the card, which
+    # predicts without whinchat and with it.
     texts = list(tiny_models.toy_rows(8, seed=5)[0])
-    bob = tmp_path / "bob"
-    used = process(hub, bob, "-m", "whinchat", "predict", REPO, *texts, "--json", token=None)
-    assert used.returncode == 0, used.stderr
-    predictor = Predictor.load(a_run)
-    expected = predictor.predict(texts)
-    lines = [json.loads(line) for line in used.stdout.splitlines()]
-    shares = np.array([list(line["probabilities"].values()) for line in lines])
-    np.testing.assert_allclose(shares, expected.probabilities, atol=1e-6)
-    assert [line["label"] for line in lines] == expected.label_names
-
-    # The code on the card predicts with whinchat, and without.
     quick, code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    (bob / "quick.py").write_text(f"{quick}print(model.classes_.tolist())", encoding="utf-8")
-    assert process(hub, bob, "quick.py", token=None).stdout.strip() == str(list(predictor.recipe.task.labels))
-    (bob / "use.py").write_text(code.replace('text = "..."', f"text = {texts[0]!r}"), encoding="utf-8")
-    plain = process(hub, bob, "use.py", token=None)
-    assert plain.returncode == 0, plain.stderr
-    engine = predictor.engine
-    longest = predictor.recipe.evaluate.max_new_tokens
-    assert plain.stdout.strip() == generate(engine, engine.template.encode(texts[:1]), longest, 1)[0].strip()
+    plain = code.replace('text = "..."', f"text = {texts[0]!r}")
+    shares = f"import json\nprint(json.dumps([model.classes_.tolist(), model.predict_proba({texts!r}).tolist()]))\n"
+    *printed, last = run_as_another_user(hub, tmp_path / "bob", f"{plain}\n{quick}\n{shares}")
+    predictor = Predictor.load(a_run)
+    engine, longest = predictor.engine, predictor.recipe.evaluate.max_new_tokens
+    answer = generate(engine, engine.template.encode(texts[:1]), longest, 1)[0]
+    assert "\n".join(printed).strip() == answer.strip()
+    classes, probabilities = json.loads(last)
+    assert classes == list(predictor.recipe.task.labels)
+    np.testing.assert_allclose(probabilities, predictor.predict(texts).probabilities, atol=1e-6)
 
 
 def test_a_dry_run_sends_no_request(whinchat: Whinchat, logged_in: Hub, a_run: Path) -> None:
