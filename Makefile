@@ -13,6 +13,9 @@ PYTHON_NEWEST ?= python3.13
 GUIDED_CASES ?= 10000
 PYTEST := pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
+# Where this variable is set, as in many containers, every process would compile whinchat and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint unit test-slow test-gpu test-oldest test-newest fuzz fuzz-guided audit browser bench bench-full bench-gpu \
 	bench-llama zoo docs format clean help
 
@@ -94,9 +97,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
+# Without --no-compile pip spends a minute and more on modules of which few are imported.
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: pyproject.toml constraints.txt

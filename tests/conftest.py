@@ -84,21 +84,21 @@ def tiny_llama_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_once(folder, lambda path: tiny_models.make_llama(path, hidden=64))
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_mistral"])
+@pytest.fixture(params=tiny_models.BOTH)
 def tiny_model(request: pytest.FixtureRequest) -> Path:
     """Each of the two architectures in turn."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
 
 
-@pytest.fixture(params=["tiny_llama", "tiny_mistral", "tiny_mistral_inst"])
+@pytest.fixture(params=[*tiny_models.BOTH, "tiny_mistral_inst"])
 def any_model(request: pytest.FixtureRequest) -> Path:
     """Each of the three prompt styles in turn."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def crash_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashLab]:
     """Runs commands and kills them at a system call; skipped without Linux and a C compiler."""
     with CrashLab(tmp_path_factory.mktemp("crash-lab")) as lab:

@@ -21,8 +21,8 @@ EVERYWHERE = [
 @pytest.mark.parametrize(
     ("kind", "error", "points"),
     [
-        pytest.param("gguf", 0, 4, id="gguf-killed"),
-        pytest.param("classifier", errno.ENOSPC, 4, id="classifier-full"),
+        pytest.param("gguf", 0, 3, id="gguf-killed"),
+        pytest.param("classifier", errno.ENOSPC, 2, id="classifier-full"),
         *EVERYWHERE,
     ],
 )

@@ -7,6 +7,7 @@ is the exit code on a line of standard output, negative for a signal.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -56,6 +57,9 @@ def run_command(request: dict[str, Any]) -> NoReturn:
 def serve() -> None:
     """Answer requests until standard input ends."""
     torch.set_num_threads(1)
+    # The children look for garbage only among what they make, and share the rest of the memory.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -58,6 +58,9 @@ BRANCHING = ("very bad", "very fine", "very good", "hopeless")
 NESTED = ("good", "good enough", "bad")
 LABEL_SETS = {"one": ONE_TOKEN, "several": SEVERAL_TOKENS, "branching": BRANCHING, "nested": NESTED}
 
+# What the fixture ``tiny_model`` goes through.
+BOTH = ("tiny_llama", "tiny_mistral")
+
 INSTRUCTION = "You rate short texts. Answer with one of the given words."
 
 TEXTS = (

@@ -45,8 +45,8 @@ EVERYWHERE = [
 @pytest.mark.parametrize(
     ("kind", "error", "points"),
     [
-        pytest.param("parquet", 0, 6, id="parquet-killed"),
-        pytest.param("folder", errno.ENOSPC, 4, id="folder-full"),
+        pytest.param("parquet", 0, 4, id="parquet-killed"),
+        pytest.param("folder", errno.ENOSPC, 2, id="folder-full"),
         *EVERYWHERE,
     ],
 )

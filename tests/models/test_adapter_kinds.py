@@ -179,15 +179,27 @@ def test_lora_in_all_its_forms(tiny_llama: Path, tmp_path: Path, name: str) -> N
     assert packable is (name in ("lora", "dora", "patterns", "without some", "one layer"))
 
 
+# One of each way to adapt: a rank that changes, a factor for each feature, norms, tokens, products of small matrices, a
+# rotation, the base's own weight in two parts, matrices that all layers share, a bias alone.
+_QUICK = {"ADALORA", "IA3", "LN_TUNING", "TRAINABLE_TOKENS", "LOKR", "OFT", "OSF", "VERA", "VBLORA", "BEFT"}
+
+
+def _kinds(quick: set[str]) -> list[Any]:
+    """Return ``KINDS``; those that are not ``quick`` are marked slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in KINDS]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", _kinds(_QUICK))
 def test_other_kinds(tiny_llama: Path, tmp_path: Path, name: str) -> None:
     saved_adapter(tiny_llama, KINDS[name], tmp_path)
     assert not same_as_plain_passes(tiny_llama, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["IA3", "OFT", "VERA", "ROAD", "LN_TUNING"])
+@pytest.mark.parametrize(
+    "name", ["IA3", "VERA", *(pytest.param(name, marks=pytest.mark.slow) for name in ("OFT", "ROAD"))]
+)
 def test_other_kinds_on_nf4(tiny_llama_wide: Path, tmp_path: Path, name: str) -> None:
     """PEFT names their layers over NF4 weights Linear4bit, as bitsandbytes names its own."""
     saved_adapter(tiny_llama_wide, KINDS[name], tmp_path)

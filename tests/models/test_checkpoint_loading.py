@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tests.helpers import tiny_models
+from tests.helpers.combinations import half_of
 from whinchat.errors import ModelError
 from whinchat.models.checkpoint_loading import load_streamed
 from whinchat.models.nf4 import FastNF4, quantize_nf4
@@ -79,8 +80,11 @@ def both(folder: Path, chosen: Options) -> tuple[PreTrainedModel, PreTrainedMode
     return loaded[0], AutoModelForCausalLM.from_pretrained(folder, **chosen)
 
 
-@pytest.mark.parametrize("double_quant", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("any_model", "dtype", "double_quant"),
+    half_of(("tiny_llama", "tiny_mistral", "tiny_mistral_inst"), (torch.float32, torch.bfloat16), (False, True)),
+    indirect=["any_model"],
+)
 def test_equals_from_pretrained(any_model: Path, dtype: torch.dtype, double_quant: bool) -> None:
     assert_same_model(*both(any_model, options(dtype, double_quant)))
 

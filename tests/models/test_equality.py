@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import plain_forward, tiny_models
+from tests.helpers.combinations import half_of
 from whinchat.evaluation.scoring import label_logits, label_probabilities, score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
@@ -60,15 +61,10 @@ def plain_loss(model: Any, engine: Engine, loss: str, texts: tuple[str, ...], la
 
 
 @pytest.mark.parametrize(
-    ("labels", "attention"),
-    [
-        ("one", "eager"),
-        ("several", "sdpa"),
-        *((kind, how) for kind in ("branching", "nested") for how in ("eager", "sdpa")),
-    ],
+    ("tiny_model", "labels", "attention", "loss", "method"),
+    half_of(tiny_models.BOTH, tiny_models.LABEL_SETS, ("eager", "sdpa"), ("completion", "choice"), ("lora", "dora")),
+    indirect=["tiny_model"],
 )
-@pytest.mark.parametrize("loss", ["completion", "choice"])
-@pytest.mark.parametrize("method", ["lora", "dora"])
 def test_loss_and_gradients(
     tiny_model: Path, tmp_path: Path, method: str, labels: str, loss: str, attention: str
 ) -> None:
@@ -85,16 +81,19 @@ def test_loss_and_gradients(
     )
 
 
-@pytest.mark.parametrize("loss", ["completion", "choice"])
 @pytest.mark.parametrize(
-    "adapter",
-    [
-        {"method": "rslora"},
-        {"method": "lora", "target_modules": ("k_proj", "v_proj")},
-        {"method": "dora", "target_modules": ("k_proj", "v_proj")},
-        {"method": "dora", "init": "pissa"},
-    ],
-    ids=["rslora", "lora-kv", "dora-kv", "dora-pissa"],
+    ("tiny_model", "adapter", "loss"),
+    half_of(
+        tiny_models.BOTH,
+        (
+            {"method": "rslora"},
+            {"method": "lora", "target_modules": ("k_proj", "v_proj")},
+            {"method": "dora", "target_modules": ("k_proj", "v_proj")},
+            {"method": "dora", "init": "pissa"},
+        ),
+        ("completion", "choice"),
+    ),
+    indirect=["tiny_model"],
 )
 def test_loss_and_gradients_of_other_adapters(
     tiny_model: Path, tmp_path: Path, adapter: dict[str, Any], loss: str
@@ -120,8 +119,11 @@ def test_loss_and_gradients_of_other_adapters(
     plain_forward.assert_same_gradients(found, expected)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("labels", ["one", "several", "branching", "nested"])
+@pytest.mark.parametrize(
+    ("tiny_model", "labels", "attention"),
+    half_of(tiny_models.BOTH, tiny_models.LABEL_SETS, ("eager", "sdpa")),
+    indirect=["tiny_model"],
+)
 def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: str, attention: str) -> None:
     engine = tuned_engine(tiny_model, tiny_models.LABEL_SETS[labels], {"method": "dora"}, attention)
     texts = (*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS)
@@ -132,9 +134,10 @@ def test_label_scores_are_sums_of_log_probabilities(tiny_model: Path, labels: st
     assert np.ptp(found, axis=0).min() > 0.1, "texts make no difference, so comparing proves little"
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("load_in", ["float32", "bfloat16"])
-@pytest.mark.parametrize("labels", tiny_models.LABEL_SETS)
+@pytest.mark.parametrize(
+    ("labels", "load_in", "attention"),
+    half_of(tiny_models.LABEL_SETS, ("float32", "bfloat16"), ("eager", "sdpa")),
+)
 def test_label_logits_are_log_probabilities_up_to_a_constant(
     tiny_llama: Path, labels: str, load_in: str, attention: str
 ) -> None:

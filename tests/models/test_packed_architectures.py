@@ -44,8 +44,13 @@ def unsupported(family: str) -> tuple[dict[str, Any], ...]:
     )
 
 
+# An adapter is the same code in every family; the cached prefix below is compared with DoRA.
 @pytest.mark.parametrize(
-    ("family", "method"), [(family, "lora") for family in SUPPORTED] + [(family, "dora") for family in ONE_OF_EACH]
+    ("family", "method"),
+    [
+        *((family, "lora") for family in SUPPORTED),
+        *(pytest.param(family, "dora", marks=() if family == "gemma3" else pytest.mark.slow) for family in ONE_OF_EACH),
+    ],
 )
 def test_packed_pass_equals_single_passes(tmp_path: Path, family: str, method: str) -> None:
     kind, config = SUPPORTED[family]
@@ -56,7 +61,13 @@ def test_packed_pass_equals_single_passes(tmp_path: Path, family: str, method: s
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-@pytest.mark.parametrize("family", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(one, marks=() if one in ("gemma2", "phi3-longrope", "granite4") else pytest.mark.slow)
+        for one in ONE_OF_EACH
+    ],
+)
 def test_nf4(tmp_path: Path, family: str, method: str) -> None:
     kind, config = SUPPORTED[family]
     folder = random_model(tmp_path, kind, **{**config, "hidden_size": 64})
@@ -64,8 +75,9 @@ def test_nf4(tmp_path: Path, family: str, method: str) -> None:
     assert_exact(engine, engine.model)
 
 
-@pytest.mark.parametrize("labels", [tiny_models.ONE_TOKEN, DEEP], ids=["one token", "deep"])
-@pytest.mark.parametrize("family", ONE_OF_EACH)
+@pytest.mark.parametrize(
+    ("family", "labels"), [("gemma3", tiny_models.ONE_TOKEN), *((family, DEEP) for family in ONE_OF_EACH)]
+)
 def test_cached_prefix_and_few_tokens(tmp_path: Path, family: str, labels: tuple[str, ...]) -> None:
     kind, config = SUPPORTED[family]
     engine = tuned_engine(random_model(tmp_path, kind, **config), "dora", labels)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import SeedOssConfig
 
 from tests.helpers import tiny_models
+from tests.helpers.combinations import half_of
 from tests.helpers.packed_families import random_model
 from whinchat.models import forward as engines
 from whinchat.models.adapter_targets import lora_layers
@@ -139,8 +140,11 @@ def test_adapters(tiny_model: Path, method: str) -> None:
     assert_packed_equals_plain(engine, batch_of(engine, tiny_models.TEXTS), engine.tree)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
-@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "v_proj")])
+@pytest.mark.parametrize(
+    ("tiny_model", "method", "targets"),
+    half_of(tiny_models.BOTH, ("lora", "dora"), ("all-linear", ("q_proj", "v_proj"))),
+    indirect=["tiny_model"],
+)
 def test_nf4(tiny_model: Path, method: str, targets: Any) -> None:
     adapter = {"method": method, "target_modules": targets}
     engine = tuned_engine(tiny_model, adapter=adapter, load_in="nf4", compute_dtype="float32")
@@ -181,8 +185,11 @@ def test_bias(tiny_llama: Path, method: str) -> None:
         torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("labels", tiny_models.LABEL_SETS)
-@pytest.mark.parametrize("texts", [tiny_models.TEXTS[:1], tiny_models.TEXTS])
+@pytest.mark.parametrize(
+    ("tiny_model", "labels", "texts"),
+    half_of(tiny_models.BOTH, tiny_models.LABEL_SETS, (tiny_models.TEXTS[:1], tiny_models.TEXTS)),
+    indirect=["tiny_model"],
+)
 def test_a_cached_prefix(tiny_model: Path, labels: str, texts: tuple[str, ...]) -> None:
     engine = tuned_engine(tiny_model, labels, {"method": "dora"})
     prefix = engine.read_prefix()
@@ -228,8 +235,11 @@ def test_bfloat16_is_as_close_to_float32_as_the_plain_way(tiny_model: Path, meth
     assert error < 1.3 * plain_error
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
-@pytest.mark.parametrize("load_in", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("tiny_model", "method", "load_in"),
+    half_of(tiny_models.BOTH, ("lora", "dora"), ("float32", "bfloat16")),
+    indirect=["tiny_model"],
+)
 def test_the_same_bits_with_gradients_and_without(tiny_model: Path, method: str, load_in: str) -> None:
     engine = tuned_engine(tiny_model, adapter={"method": method}, load_in=load_in)
     batch = batch_of(engine, tiny_models.TEXTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,22 @@ REFUSED = {
     "Mistral 3": "a mistral3 model is no causal language model that transformers can load",
     "RWKV": "transformers rescales its weights",
 }
+# One of each way: packed with windows and two rotary embeddings, packed with soft caps, recurrent layers, experts.
+_QUICK = {"Gemma 3 text", "Gemma 2", "LFM2", "GPT-OSS"}
+# And of each kind of positions, attention, recurrence and experts. The families of the packed way are in
+# test_packed_architectures.py.
+_SCORED_QUICKLY = _QUICK | {
+    "GPT-2", "OPT", "Bloom", "MPT", "Falcon", "GPT-J", "Cohere 2", "Gemma 3n text", "Gemma 4 text", "DeepSeek V3",
+    "DiffLlama", "Mixtral", "Llama 4", "Mamba", "Falcon-H1", "Jamba", "Qwen3-Next", "RecurrentGemma", "DBRX", "xLSTM",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in REFUSED])
+def _architectures(quick: set[str]) -> list[Any]:
+    """Return all architectures that are not refused; those that are not ``quick`` are marked slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in ZOO if name not in REFUSED]
+
+
+@pytest.mark.parametrize("name", _architectures(_SCORED_QUICKLY))
 def test_scores_losses_and_gradients(name: str, tmp_path: Path) -> None:
     folder = ZOO[name].save(tmp_path / "model")
     pair = zoo_checks.tuned_pair(folder, tmp_path / "adapter", tiny_models.load(folder))
@@ -33,14 +47,7 @@ def test_scores_losses_and_gradients(name: str, tmp_path: Path) -> None:
     assert max(errors.values()) <= zoo_checks.TOLERANCE, errors
 
 
-# One of each way: packed with windows and two rotary embeddings, packed with soft caps, recurrent layers, experts.
-_QUICK = {"Gemma 3 text", "Gemma 2", "LFM2", "GPT-OSS"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in ZOO if name not in REFUSED],
-)
+@pytest.mark.parametrize("name", _architectures(_QUICK))
 def test_the_loss_of_whole_conversations(name: str, tmp_path: Path) -> None:
     folder = ZOO[name].save(tmp_path / "model")
     pair = zoo_checks.tuned_pair(folder, tmp_path / "adapter", tiny_models.load(folder))

@@ -27,7 +27,7 @@ from whinchat.storage.run_folder import RunFolder
 from whinchat.training.checkpoints import last_checkpoint
 
 WEIGHTS = "adapter/adapter_model.safetensors"
-STEPS = 140
+STEPS = 240
 
 
 class Command:
