@@ -79,7 +79,7 @@ def test_parameters(tiny_llama: Path) -> None:
 
 def test_pipeline_folds_and_search(tiny_llama: Path) -> None:
     texts, labels = rows(200, seed=2)
-    estimator = classifier(tiny_llama, validation_fraction=0, num_train_epochs=12)
+    estimator = classifier(tiny_llama, validation_fraction=0, num_train_epochs=8)
     steps = Pipeline([("tidy", FunctionTransformer(lambda X: [text.strip() for text in X])), ("model", estimator)])
     search = GridSearchCV(steps, {"model__learning_rate": [1e-6, 1e-2]}, cv=2, scoring="f1_macro", refit=False)
     search.fit(np.array(texts), labels)
