@@ -16,6 +16,7 @@ from tests.helpers.calendars import Calendar
 from tests.helpers.command_line import Whinchat, command_runner
 from tests.helpers.crash_lab import CrashLab
 from tests.helpers.quick_figures import draw_no_figures
+from tests.helpers.quick_trials import try_nothing_out
 from tests.helpers.shared_folders import make_once, shared_root
 
 # pytest-xdist gives every core a process; tiny products gain nothing from a second thread, here or in a process that
@@ -45,6 +46,13 @@ def pytest_collection_finish() -> None:
 def _no_figures() -> Iterator[None]:
     """Draw no figures outside tests/report: they take longer than a tiny model's run, and those tests draw them all."""
     with draw_no_figures():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_trials() -> Iterator[None]:
+    """Try out no tokenizer or chat template outside tests/prompts/test_trial.py: the tests make their own."""
+    with try_nothing_out():
         yield
 
 

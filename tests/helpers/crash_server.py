@@ -25,6 +25,7 @@ import whinchat.pipelines.rebuild_report
 import whinchat.pipelines.review_run
 import whinchat.pipelines.run  # noqa: F401  # imported once here, and not by each command
 from tests.helpers.quick_figures import draw_no_figures
+from tests.helpers.quick_trials import try_nothing_out
 from whinchat.cli import main
 
 
@@ -39,7 +40,7 @@ def run_command(request: dict[str, Any]) -> NoReturn:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     code: Any = 1
     try:
-        with draw_no_figures():
+        with draw_no_figures(), try_nothing_out():
             watch = ctypes.CDLL(os.environ["LD_PRELOAD"]).watch_calls
             watch(request["folder"].encode(), log, ctypes.c_long(request["at"]), request["error"])
             main()

@@ -22,6 +22,7 @@ BACKTRACKING = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Is
 @pytest.fixture(autouse=True)
 def _short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "SECONDS", 1)
+    monkeypatch.setattr(trial, "_passed", set())
 
 
 @pytest.mark.parametrize(
