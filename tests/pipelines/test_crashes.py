@@ -108,11 +108,11 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
 @pytest.mark.parametrize(
     ("command", "fault", "points"),
     [
-        ("run", "kill", 4),
-        ("overwrite", "kill", 2),
-        ("calibrate", "kill", 3),
-        ("run", "full", 2),
-        ("calibrate", "full", 2),
+        ("run", "kill", 6),
+        ("overwrite", "kill", 3),
+        ("calibrate", "kill", 5),
+        ("run", "full", 3),
+        ("calibrate", "full", 3),
     ],
 )
 def test_some_crashes(crash_lab: CrashLab, work: Path, tmp_path: Path, command: str, fault: str, points: int) -> None:
