@@ -87,7 +87,7 @@ def _limit(seconds: int, megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
 
-def main() -> None:
+def try_out() -> None:
     """Read the file, try it out, and print the outcome."""
     kind, seconds, megabytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     _limit(seconds, megabytes)
@@ -108,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try_out()
