@@ -50,6 +50,7 @@ class Overload:
         retry_after: median of the header in refusals, in seconds.
         slowest_health: longest answer of ``/health``, in seconds, asked once a second.
         rss: bytes of the server's memory: at the start, at most, and at the end.
+        answered: texts answered a second, under this load.
     """
 
     capacity: float
@@ -65,6 +66,7 @@ class Overload:
     retry_after: float = 0
     slowest_health: float = 0
     rss: tuple[int, int, int] = (0, 0, 0)
+    answered: float = 0
 
     @property
     def faults(self) -> list[str]:
@@ -164,6 +166,7 @@ async def measure_overload(
             task.add_done_callback(asked.discard)
         while asked:
             await asyncio.wait(asked)
+        found.answered = load.counts["texts"] / (time.perf_counter() - start)
         watch.cancel()
     found.statuses = dict(load.statuses)
     found.texts, found.same_bytes, found.mixed_up = (load.counts[key] for key in ("texts", "same_bytes", "mixed_up"))

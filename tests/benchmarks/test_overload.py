@@ -28,11 +28,12 @@ def test_three_times_the_capacity(tiny_llama: Path) -> None:
     assert set(found.statuses) == {"200", "429"}
     assert found.capacity <= 40
     assert found.statuses["429"] > found.statuses["200"] / 4
-    assert found.texts > 2 * LIMITS.max_waiting
-    # Every text in the queue before a request takes its share, and so do those in the batch that is computed.
-    longest = (LIMITS.max_waiting + 8) / found.capacity
-    assert found.p99 < 3 * longest
-    assert longest / 4 < found.retry_after < 3 * longest
+    assert found.texts > LIMITS.max_waiting
+    # 4/3 of the texts in the queue are computed before a request is answered, and two batches; the rest is for a
+    # machine whose speed varies.
+    queue = LIMITS.max_waiting / found.answered
+    assert found.p99 < 2 * (4 / 3 * queue + 8 / found.answered)
+    assert queue / 4 < found.retry_after < 3 * queue
     assert found.rss[1] - found.rss[0] < 200_000_000
 
 

@@ -76,9 +76,64 @@ def test_a_long_request_does_not_hold_up_a_short_one() -> None:
         assert (await short).label_indices.tolist() == [70, 71]
         assert (await second).label_indices.tolist() == [90]
         assert (await long).label_indices.tolist() == list(range(12))
-        assert numbers.batches[1] == (FIRST, ["70", "71", "4", "5"])
-        # The other classifier has its turn before what is left of the long request.
-        assert [key.name for key, _ in numbers.batches] == ["first", "first", "second", "first", "first"]
+        # The other classifier has its turn, and one of four places goes to the shortest request.
+        texts = [["0", "1", "2", "3"], ["90"], ["4", "5", "6", "70"], ["7", "8", "9", "71"], ["10", "11"]]
+        assert numbers.batches == [(SECOND if part == ["90"] else FIRST, part) for part in texts]
+        await batcher.stop()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_request_waits_for_those_before_it_whatever_comes_after(batch_size: int) -> None:
+    """A queue that is always full, of requests with one to four texts, and sometimes forty."""
+
+    async def story() -> None:
+        computed = 0
+        tasks: list[asyncio.Task[None]] = []
+
+        async def ask(count: int) -> None:
+            start, ahead = computed, batcher.waiting + count
+            await batcher.predict(FIRST, ["1"] * count)
+            waits.append((computed - start - 2 * batch_size) / ahead)
+
+        def refill(size: int) -> None:
+            nonlocal computed
+            computed += size
+            room = 100 - batcher.waiting
+            while room > 0 and len(tasks) < 300:
+                count = 40 if len(tasks) % 50 == 49 else 1 + len(tasks) % 4
+                tasks.append(asyncio.create_task(ask(count)))
+                room -= count
+
+        waits: list[float] = []
+        numbers = Numbers()
+        numbers.go.release(10_000)
+        batcher = Batcher(numbers, batch_size, 200, refill)
+        batcher.start()
+        tasks.extend(asyncio.create_task(ask(1 + number % 4)) for number in range(40))
+        while pending := [task for task in tasks if not task.done()]:
+            await asyncio.wait(pending)
+        await batcher.stop()
+        assert len(waits) == 300
+        assert max(waits) <= 4 / 3
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_many_long_requests_do_not_hold_up_a_short_one(batch_size: int) -> None:
+    async def story() -> None:
+        numbers = Numbers()
+        batcher = Batcher(numbers, batch_size, 1000)
+        batcher.start()
+        long = [asyncio.create_task(batcher.predict(FIRST, ["1"] * 50)) for _ in range(20)]
+        await until(numbers, 1)
+        short = asyncio.create_task(batcher.predict(FIRST, ["2"]))
+        await asyncio.sleep(0)
+        numbers.go.release(10_000)
+        await asyncio.gather(short, *long)
+        assert ["2" in texts for _, texts in numbers.batches].index(True) <= (4 if batch_size == 1 else 1)
         await batcher.stop()
 
     asyncio.run(story())

@@ -27,7 +27,7 @@ from whinchat.server.api_schema import (
     TextResult,
 )
 from whinchat.server.batcher import Batcher, QueueFullError, Reservation
-from whinchat.server.error_responses import quote
+from whinchat.server.error_responses import busy, quote
 from whinchat.server.json_request import strict_json_route
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
@@ -97,7 +97,7 @@ class _Classifiers:
             predictions = await self.batcher.predict(key, texts, reservation=reservation)
         except QueueFullError:
             waiting = f"{self.batcher.waiting:,} texts are waiting"
-            raise _busy(waiting, self.batcher.retry_seconds) from None
+            raise busy(waiting, self.batcher.retry_seconds) from None
         except ModelError as error:
             # The message quotes the text.
             _logger.error(str(error))
@@ -130,12 +130,6 @@ class _Classifiers:
                 raise HTTPException(422, f"{fault}; repair this text, or leave it out")
             if fault := model.predictor.engine.template.fault(text):
                 raise HTTPException(422, f"{name}: {fault}; leave this text out")
-
-
-def _busy(reason: str, seconds: int) -> HTTPException:
-    """Return the refusal of a request that may come again in so many ``seconds``."""
-    fault = f"{reason}; try again in {seconds} {'second' if seconds == 1 else 'seconds'}"
-    return HTTPException(429, fault, {"Retry-After": str(seconds)})
 
 
 async def _cleanup_stack() -> AsyncIterator[ExitStack]:
@@ -235,8 +229,8 @@ def add_api(
         try:
             reservation = cleanup.enter_context(classifiers.reserve())
         except QueueFullError:
-            busy = "as many tables are being labelled, or texts are waiting, as the limits allow"
-            raise _busy(busy, classifiers.batcher.reservation_retry_seconds) from None
+            reason = "as many tables are being labelled, or texts are waiting, as the limits allow"
+            raise busy(reason, classifiers.batcher.reservation_retry_seconds) from None
         upload = await store_upload(request.stream(), wanted, limits, app.state.uploads, cleanup)
         reservation.texts_left = upload.rows
         request.state.texts = 0

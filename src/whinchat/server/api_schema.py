@@ -98,6 +98,7 @@ class Limits(BaseModel):
     max_tables: int = Field(4, gt=0, description="Most tables at a time.")
     max_connections: int = Field(512, gt=0, description="Most connections at a time.")
     head_seconds: float = Field(10, gt=0, description="Time for the head of a request to arrive.")
+    idle_seconds: float = Field(120, gt=0, description="Time that a connection is kept for a next request.")
     transfer_seconds: float = Field(
         20,
         gt=0,

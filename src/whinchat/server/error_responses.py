@@ -21,6 +21,12 @@ def error_response(status: int, detail: str, headers: Mapping[str, str] | None =
     return JSONResponse({"detail": printable(detail)}, status, headers)
 
 
+def busy(reason: str, seconds: int, status: int = 429) -> HTTPException:
+    """Return the refusal of a request that may come again in so many ``seconds``."""
+    fault = f"{reason}; try again in {seconds} {'second' if seconds == 1 else 'seconds'}"
+    return HTTPException(status, fault, {"Retry-After": str(seconds)})
+
+
 def printable(detail: str) -> str:
     """Return a message, cut where it is long, with halves of surrogate pairs, which UTF-8 cannot hold, spelled out."""
     return detail[:_LONGEST_DETAIL].encode("utf-8", "backslashreplace").decode()

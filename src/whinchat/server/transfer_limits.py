@@ -9,14 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whinchat.server.access_rules import OPEN_PATHS
 from whinchat.server.api_schema import Limits
-from whinchat.server.error_responses import error_response
+from whinchat.server.error_responses import busy, error_response
 
 TABLE_PATH = "/v1/table"
 # The key in a request's state under which the protocol marks a connection beyond the limit.
 OVER_CAPACITY = "over_capacity"
 # How many of the largest bodies the server holds at once.
 _HELD_BODIES = 8
-_SOON = {"Retry-After": "1"}
 
 
 class TransferLimits:
@@ -46,7 +45,7 @@ class TransferLimits:
         def hold(count: int) -> None:
             nonlocal held_bytes
             if self._held_bytes + count > _HELD_BODIES * self._limits.max_body_bytes:
-                raise HTTPException(429, "other large requests are being read; try again in a second", _SOON)
+                raise busy("other large requests are being answered", _retry_seconds(scope))
             self._held_bytes += count
             held_bytes += count
 
@@ -60,7 +59,7 @@ class TransferLimits:
         """Refuse a request by its head: there are too many connections, or the body is compressed or too long."""
         if scope.get("state", {}).get(OVER_CAPACITY) and scope["path"] not in OPEN_PATHS:
             count = self._limits.max_connections
-            raise HTTPException(503, f"the server has {count:,} connections already; try again in a second", _SOON)
+            raise busy(f"the server has {count:,} connections already", _retry_seconds(scope), 503)
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise HTTPException(415, "Content-Encoding: is not supported; send the body uncompressed")
@@ -141,6 +140,12 @@ async def _run_until_gone(app: ASGIApp, scope: Scope, body: _Body, send: Send) -
         # The request is cancelled as a whole where the server stops before the response is finished.
         work.cancel()
         gone.cancel()
+
+
+def _retry_seconds(scope: Scope) -> int:
+    """Return the time in which the requests that hold connections and bodies now will be answered."""
+    seconds: int = scope["app"].state.batcher.retry_seconds
+    return seconds
 
 
 def _too_long(max_bytes: int) -> HTTPException:
