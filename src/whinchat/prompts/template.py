@@ -176,11 +176,7 @@ class PromptTemplate:
         return ""
 
     def check(self, texts: Sequence[str], split: str) -> None:
-        """Check that there is a prompt for each of ``texts``, which are those of ``split``.
-
-        Raises:
-            PromptError: the chat template refuses a text. The message names the first one.
-        """
+        """Raise PromptError, which names the text, if the chat template refuses one of ``texts`` of ``split``."""
         for row, text in enumerate(texts):
             self._render_row(row, self._safe(text)[0], split)
 
@@ -394,9 +390,9 @@ def _named(row: int, text: str, split: str) -> Iterator[None]:
     try:
         yield
     except PromptError as error:
+        place = f"row {row} of {split}" if split else f"text {row}"
         shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
-        place = f"row {row} of {split} ({shown})" if split else f"text {row} ({shown})"
-        raise PromptError(f"{place}: there is no prompt for it: {error}; leave this text out") from None
+        raise PromptError(f"{place} ({shown}): there is no prompt for it: {error}; leave this text out") from None
 
 
 def _holds(marks: Iterable[str]) -> PromptError:

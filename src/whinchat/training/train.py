@@ -21,6 +21,7 @@ from whinchat.recipe.schema import Recipe
 from whinchat.storage.training_result import TrainingResult, TrainPoint
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.distributed import wait_for_everyone
+from whinchat.training.flat_loss import FlatLossWarning
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.stop_callback import StopAfterCheckpoint
 from whinchat.training.trackers import Trackers
@@ -60,8 +61,9 @@ def train(
     checkpoints = checkpoints.resolve()
     with writing(checkpoints):
         checkpoints.mkdir(parents=True, exist_ok=True)
-    args, stopping = training_arguments(recipe, backbone.plan, checkpoints), callbacks(recipe.train)
-    trainer = AnswerTrainer(engine, recipe, corpus.train, corpus.validation, args=args, callbacks=stopping)
+    args = training_arguments(recipe, backbone.plan, checkpoints)
+    watching = [*callbacks(recipe.train), FlatLossWarning(recipe, corpus.train, template.answers)]
+    trainer = AnswerTrainer(engine, recipe, corpus.train, corpus.validation, args=args, callbacks=watching)
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
     wait_for_everyone()
     checkpoint = last_checkpoint(checkpoints)

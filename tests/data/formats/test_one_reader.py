@@ -201,11 +201,15 @@ def test_a_chunk_may_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert predicted_rows(path, 2) == [(text, "", number) for text, _, number in expected]
 
 
-def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
-    path = write_file(tmp_path / "in.csv", "text\na\nb\n")
-    table = open_table(path, "text")
-    (location,) = locate_all(table, 5)
-    path.write_text("text\na\n", encoding="utf-8")
+@pytest.mark.parametrize("kept", [b"text\na\n", b"text\na\nb\n"], ids=["within a block", "between blocks"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, suffix: str, kept: bytes) -> None:
+    def written(content: bytes) -> Path:
+        return write_file(tmp_path / f"in.csv{suffix}", gzip.compress(content) if suffix else content)
+
+    table = open_table(written(b"text\na\nb\nc\nd\n"), "text")
+    *_, location = locate_all(table, 2)
+    written(kept)
     with pytest.raises(DataError, match="was changed while it was read"):
         table.read_block(location)
 

@@ -66,9 +66,10 @@ class LineReader:
         return self.end, self.number, self.alone_until
 
     def skip_to(self, position: tuple[int, ...]) -> None:
-        """Read on to the ``position`` of a reader of the same file."""
+        """Read on to the ``position`` of a reader of the same file; without it, the file has become shorter."""
         while self.end < position[0]:
-            next(self)
+            if next(self, None) is None:
+                raise DataError(f"{self._path}: was changed while it was read; start again")
         self.alone_until = position[2]
 
     @property
