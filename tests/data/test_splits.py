@@ -119,6 +119,8 @@ def test_too_few_rows() -> None:
         carve_splits(train, {"validation": 1, "test": 2}, 0, "src")
     with pytest.raises(DataError, match=r"data\.test_rows=1 cannot be met, since equal texts must stay together"):
         carve_splits(corpus(["a", "A", "b", "B"], [0, 0, 1, 1]), {"test": 1}, 0, "src")
+    with pytest.raises(DataError, match=r"data\.test_rows=1 cannot be met, since one row of each label stays in train"):
+        carve_splits(corpus(["a", "b"], [0, 1]), {"test": 1}, 0, "src")
 
 
 def test_no_label_leaves_train_whole() -> None:

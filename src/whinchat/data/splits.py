@@ -79,6 +79,11 @@ def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -
     carved = {}
     for name, rows in wanted.items():
         if not taken[name]:
+            if len(groups) == len(train):
+                raise DataError(
+                    f"{source}: data.{name}_rows={rows} cannot be met, since one row of each label stays in train and "
+                    f"no other row is left; add rows, or set data.{name}_rows to null"
+                )
             raise DataError(
                 f"{source}: data.{name}_rows={rows} cannot be met, since equal texts must stay together, and no set of "
                 "equal texts that train can spare is as small; raise it, or add rows"
