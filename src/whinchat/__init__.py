@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whinchat.fast_start import no_garbage_collection
+from whinchat.server import SERVER_PACKAGES
 
 if TYPE_CHECKING:
     from whinchat.arena.arena_results import ArenaResults
@@ -109,7 +110,7 @@ def __getattr__(name: str) -> Any:
         with no_garbage_collection():
             module = import_module(_MODULE_OF[name])
     except ModuleNotFoundError as error:
-        if error.name in {"fastapi", "prometheus_client", "uvicorn"}:
+        if error.name in SERVER_PACKAGES:
             raise ImportError(f"whinchat.{name}: needs {error.name}; pip install 'whinchat[serve]'") from error
         raise
     return getattr(module, name)

@@ -203,6 +203,11 @@ def draft_path(path: Path) -> Path:
     return path.with_name(f".{_this_host()}-{unique}{_DRAFT_SUFFIX}{path.suffix}")
 
 
+def is_draft(path: Path) -> bool:
+    """Return whether a file or folder has the name of a draft."""
+    return path.name.startswith(".") and _DRAFT_SUFFIX in path.name and bool(_OWNER.match(path.name[1:]))
+
+
 def sweep_drafts(folder: Path) -> None:
     """Remove the drafts, files and folders, that dead processes have left in ``folder``, which may be missing."""
     for path in folder.glob(f".*-*-*{_DRAFT_SUFFIX}*"):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -62,3 +67,49 @@ def test_a_pipe_gets_one_line_for_each_row_with_tabs(monkeypatch: pytest.MonkeyP
 
 def test_a_table_without_rows_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch, 80, ()) == []
+
+
+def whinchat(folder: Path, *arguments: str, output: int, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+    """Run a command that imports little, with standard output of this encoding at a file descriptor."""
+    return subprocess.run(
+        [sys.executable, "-m", "whinchat", *arguments],
+        cwd=folder,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("recipes", "show", "demo"), ("runs", "none", "--json")])
+def test_a_full_disk_below_standard_output_is_an_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "none").mkdir()
+    with Path("/dev/full").open("w") as full:
+        done = whinchat(tmp_path, *arguments, output=full.fileno())
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: cannot be written to (No space left on device)\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = whinchat(tmp_path, "recipes", "show", "demo", output=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_characters_that_the_encoding_does_not_have_are_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "naïve").mkdir()
+    done = whinchat(tmp_path, "runs", "naïve", output=subprocess.PIPE, encoding="ascii")
+    assert done.returncode == 0
+    assert done.stdout.startswith("na\\xefve: no runs;")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    content = {"naïve 🙂": ['"', "\n", "–"]}
+    output.emit_json(content)
+    sys.stdout.flush()
+    assert written.getvalue().isascii()
+    assert json.loads(written.getvalue()) == content

@@ -20,6 +20,7 @@ from whinchat.inference import predict_file, prediction_jobs
 from whinchat.inference.predict_file import predict_in_process, predict_tables
 from whinchat.inference.prediction_jobs import PredictionJob, open_job, plan_jobs
 from whinchat.inference.predictor import Predictor
+from whinchat.output_files import draft_path
 from whinchat.storage.locate import find_classifier
 
 
@@ -120,6 +121,12 @@ def test_a_folder_of_tables(trained: Path, source: Path, tmp_path: Path) -> None
     source.rename(folder / "a.csv")
     (folder / "deep" / "b.NDJSON").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     (folder / "notes.txt").write_text("no table", encoding="utf-8")
+    # What a killed command has left here.
+    draft_path(folder / "a.csv").write_text("text\ncut o", encoding="utf-8")
+    parts = folder / "deep" / "c.csv.parts"
+    parts.mkdir()
+    for name in ("job.json", "00000000.csv"):
+        (parts / name).write_text("text\na\n", encoding="utf-8")
     counts = predict_tables(plan_jobs(trained, folder, tmp_path / "out"), predict_in_process(trained))
     assert list(counts) == [str(tmp_path / "out" / "a.csv"), str(tmp_path / "out" / "deep" / "b.NDJSON")]
     assert [table.rows for table in counts.values()] == [ROWS, 2]

@@ -234,6 +234,8 @@ def test_tables_that_are_refused(client: TestClient) -> None:
         ("t.tsv", b"a\terror\tpredicted_error", ["a", "error", "predicted_error"], None, "predicted2_"),
         ("t.jsonl", b'\n{"text": "a", "p_good": 1}\n{"te', ["text", "p_good"], "text", "predicted_"),
         ("t.jsonl", b"no object\n", [], None, ""),
+        # Longer than a line may be, in the lines of an old Mac.
+        ("t.csv", b"text\r" + b"a b\r" * 20_000, ["text"], "text", ""),
     ],
 )
 def test_columns_of_a_table(

@@ -18,6 +18,7 @@ from typer import Option
 from whinchat import __version__
 from whinchat.cli.commands import begin, evaluate, explore, predict, publish, recipes, train
 from whinchat.cli.output import err, out
+from whinchat.cli.standard_output import check_standard_output
 from whinchat.errors import WhinchatError
 from whinchat.progress import log_to_stderr
 from whinchat.training.launch import process_rank, world_size
@@ -109,9 +110,13 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
     # The end of the process frees all memory at once; Python need not look for garbage in a million objects first.
     atexit.register(gc.freeze)
+    check_standard_output()
     with on_stop_signal(_stop):
         try:
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # what cannot be written is an error, too
         except WhinchatError as fault:
             err.print(f"[bold red]error:[/] {escape(str(fault))}", soft_wrap=True)
             sys.exit(fault.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from whinchat.report.text_table import TextTable
-from whinchat.report.visible_text import visible, visible_json
+from whinchat.report.visible_text import ascii_json, visible, visible_json
 
 
 class VisibleConsole(Console):
@@ -32,10 +33,13 @@ out = VisibleConsole(highlight=False, emoji=False)
 err = VisibleConsole(stderr=True, highlight=False, emoji=False)
 
 
-def emit_json(content: Any) -> None:
-    """Write ``content`` to standard output as one JSON document."""
-    if not out.quiet:
-        sys.stdout.write(visible_json(content, indent=2) + "\n")
+def emit_json(content: Any, indent: int | None = 2) -> None:
+    """Write ``content`` to standard output as one JSON document, in ASCII where the output's encoding is not UTF-8."""
+    if out.quiet:
+        return
+    text = visible_json(content, indent) + "\n"
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    sys.stdout.write(text if is_utf8 else ascii_json(text))
 
 
 def print_result(as_json: bool, content: Any, print_text: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ from whinchat.inference.prediction_columns import (
     readable_texts,
     with_prompt_faults,
 )
-from whinchat.output_files import publish, replace_file, require_writable, sweep_drafts, writing
+from whinchat.output_files import is_draft, publish, replace_file, require_writable, sweep_drafts, writing
 from whinchat.progress import Progress
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import find_classifier
@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 # A small model labels a part in about half a minute on two cores, so a killed job loses little.
 ROWS_PER_PART = 1000
+
+_PARTS_SUFFIX, _PLAN_NAME = ".parts", "job.json"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class PredictionJob:
     @property
     def parts(self) -> Path:
         """Folder of the parts until they are joined."""
-        return Path(f"{self.out}.parts")
+        return Path(f"{self.out}{_PARTS_SUFFIX}")
 
     @property
     def note(self) -> Path:
@@ -99,7 +101,7 @@ class PredictionJob:
     @property
     def plan(self) -> Path:
         """File among the parts that says which job they belong to; the first to be written, the last to be removed."""
-        return self.parts / "job.json"
+        return self.parts / _PLAN_NAME
 
     def part(self, location: BlockLocation) -> Path:
         """File of one part."""
@@ -199,7 +201,7 @@ def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
 
 
 def _find_tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder and in the folders within it, in order.
+    """Return the tables in a folder and in the folders within it, in order, without the parts of unfinished jobs.
 
     Raises:
         DataError: a folder or a table cannot be read, or a link leads to another folder.
@@ -215,10 +217,17 @@ def _find_tables(folder: Path) -> list[Path]:
                 raise DataError(
                     f"{linked}: is a link to a folder, which is not followed; remove it, or label its target"
                 )
-            tables += [path for name in names if find_table_format(path := Path(place, name))]
+            paths = [Path(place, name) for name in names]
+            tables += [path for path in paths if find_table_format(path) and not is_draft(path)]
+            inner[:] = [name for name in inner if not _holds_parts(Path(place, name))]
     for table in tables:
         require_file(table, "repair the link, or remove it")
     return sorted(tables)
+
+
+def _holds_parts(folder: Path) -> bool:
+    """Return whether a folder, which may be a draft, holds the parts of a job."""
+    return is_draft(folder) or (folder.suffix == _PARTS_SUFFIX and (folder / _PLAN_NAME).is_file())
 
 
 def _require_utf8(*paths: Path) -> None:

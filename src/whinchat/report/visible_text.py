@@ -34,3 +34,8 @@ def visible_json(content: Any, indent: int | None = None) -> str:
             f"--json: JSON cannot hold a number that is NaN or infinite ({error}); leave --json away to see the result"
         ) from None
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def ascii_json(text: str) -> str:
+    """Return a JSON document with escapes for the characters that are not ASCII; only strings hold such characters."""
+    return re.sub("[^\x00-\x7f]+", lambda match: json.dumps(match[0])[1:-1], text)

@@ -8,9 +8,8 @@ from typing import Any
 
 from whinchat.errors import RunError
 from whinchat.hub.client import fetch_classifier
+from whinchat.server import SERVER_PACKAGES
 from whinchat.storage.locate import SavedClassifier, find_classifier
-
-_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def require_server_packages() -> None:
@@ -19,7 +18,7 @@ def require_server_packages() -> None:
     Raises:
         RunError: a package is missing.
     """
-    if missing := [package for package in _PACKAGES if find_spec(package) is None]:
+    if missing := [package for package in SERVER_PACKAGES if find_spec(package) is None]:
         raise RunError(f"serve: needs {', '.join(missing)}; pip install 'whinchat[serve]'")
 
 

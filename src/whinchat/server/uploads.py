@@ -1,6 +1,7 @@
 """Label a table from the body of a request, and send it back piece by piece."""
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ from whinchat.server.error_responses import printable
 _ROWS_PER_PIECE = 64
 # JSON takes up to twelve bytes for a character; the other columns of a line may take the rest.
 _BYTES_PER_CHAR, _OTHER_BYTES = 12, 1 << 16
+# The end of the first line, which is that of all lines; of "\r" only the next byte tells whether it is alone.
+_LINE_END = re.compile(rb"\r?\n|\r(?=.)", re.DOTALL)
 # What messages name by a key of a recipe or an option of the command line is a parameter of the request.
 _PARAMETERS = {TEXT_COLUMN_KEY: "`column`", "--prefix": "`prefix`"}
 _ENCODING_ADVICE = "save it as UTF-8 (a spreadsheet calls that CSV UTF-8)"
@@ -155,9 +158,13 @@ async def _store(body: AsyncIterator[bytes], name: str, limits: Limits, folder: 
 async def _write(body: AsyncIterator[bytes], path: Path, name: str, limits: Limits) -> None:
     max_line = limits.max_chars * _BYTES_PER_CHAR + _OTHER_BYTES
     line = 0  # bytes of the last line so far
+    line_end, before = None, b""
     with path.open("wb") as file:
         async for chunk in body:
-            first, *further = map(len, chunk.split(b"\n"))
+            if line_end is None and (found := _LINE_END.search(before + chunk)):
+                line_end = b"\r" if found[0] == b"\r" else b"\n"
+            before = chunk[-1:]
+            first, *further = map(len, chunk.split(line_end or b"\n"))
             if max(line + first, *further, 0) > max_line:
                 raise HTTPException(413, f"{name}: a line is longer than {max_line:,} bytes; leave out other columns")
             line = further[-1] if further else line + first

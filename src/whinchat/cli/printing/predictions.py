@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import whinchat
 from whinchat.cli.output import emit_json, fits_terminal, out, print_line, print_lines, print_table
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
-from whinchat.report.visible_text import visible_json
 
 
 def print_predictions(
@@ -33,7 +31,7 @@ def print_predictions(
     if as_json:
         for text, fault, row in zip(texts, faults, rows_of, strict=True):
             answer = {"error": fault} if row is None else predictions.to_dict(row)
-            sys.stdout.write(visible_json({"text": text, **answer}) + "\n")
+            emit_json({"text": text, **answer}, indent=None)
         return
     lines = [[Text(heading) for heading in ("label", *predictions.labels, "text")]]
     for text, fault, row in zip(texts, faults, rows_of, strict=True):
