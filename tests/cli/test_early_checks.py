@@ -42,6 +42,7 @@ class Case(NamedTuple):
     command: str
     error: str
     hidden: tuple[str, ...] = ()
+    code: int = 2
 
 
 def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tmp_path: Path) -> None:
@@ -61,6 +62,8 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             Case(f"train mine.yaml --out {a_run}", "already holds a run"),
             Case(f"run mine.yaml --out {a_run} --resume --set train.seed=9", "another recipe"),
             Case("run mine.yaml --out table.csv", "is not a run folder"),
+            # A finished run is read, and nothing is loaded to go on with it.
+            *(Case(f"{command} mine.yaml --out {a_run} --resume", str(a_run), code=0) for command in ("run", "train")),
             Case("run mine.yaml --out table.csv/new", "cannot be written"),
             Case(f"review mine.yaml --out {a_run}", "is no review folder"),
             Case(f"arena vader-curve --out {a_run}", "is not an arena's folder"),
@@ -119,7 +122,7 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == len(cases)
     for case, (code, printed, heavy) in zip(cases, results, strict=True):
-        assert (case.command, code, heavy) == (case.command, 2, []), printed
+        assert (case.command, code, heavy) == (case.command, case.code, []), printed
         assert case.error in printed, case.command
     assert not (tmp_path / "runs").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from html import unescape
 from typing import Any
 
 import pytest
@@ -96,6 +97,14 @@ def test_two_splits_of_repeated_texts_share_no_text() -> None:
     sides = [{normalize_text(text) for text in one.texts} for one in (rest, *parts.values())]
     assert sum(len(side) for side in sides) == 50
     assert (len(parts["validation"]), len(parts["test"]), len(rest)) == (20, 30, 50)
+
+
+def test_texts_that_are_equal_once_cleaned_stay_together() -> None:
+    # As they are, "&#98;0" and "b0" differ in their words.
+    texts = [text for i in range(40) for text in (f"&#98;{i}", f"b{i}")]
+    rest, parts = carve_splits(corpus(texts, [0, 1] * 40), {"test": 30}, 0, "src", ("html_entities",))
+    assert {unescape(text) for text in rest.texts}.isdisjoint(map(unescape, parts["test"].texts))
+    assert len(parts["test"]) == 30
 
 
 def test_the_shuffle_is_fixed() -> None:

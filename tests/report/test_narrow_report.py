@@ -27,8 +27,15 @@ TEXT = (
 TEXT_WIDTHS = """() => [...document.querySelectorAll('tbody th, td')]
     .filter(cell => cell.innerText.length > 20).map(cell => cell.getBoundingClientRect().width)"""
 TOO_WIDE = """() => [...document.querySelectorAll('main *, header *')]
-    .filter(part => part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 1 && !part.closest('figure, thead'))
+    .filter(part => part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 1)
+    .filter(part => !part.closest('figure, thead, .matrix'))
     .map(part => part.outerHTML.slice(0, 80))"""
+# Whether the first visible matrix scrolls sideways, and how far its labels have moved after that.
+MATRIX = """() => [...document.querySelectorAll('.matrix')].filter(box => box.clientWidth).slice(0, 1).flatMap(box => {
+    const label = box.querySelector('tbody th'), left = label.getBoundingClientRect().left;
+    box.scrollLeft = 100;
+    return [box.scrollLeft === 100, Math.round(label.getBoundingClientRect().left - left)];
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +57,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.mark.parametrize("width", [320, 375, 800])
 def test_the_report_fits_the_screen(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
+    # A phone shows what the run is good for and how to use it first; the rest is closed.
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = false)")
+    assert page.evaluate("document.querySelector('#use').getBoundingClientRect().bottom + scrollY") < 1600
+    assert page.evaluate("document.documentElement.scrollHeight") < 6500
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(TOO_WIDE) == []
     assert min(page.evaluate(TEXT_WIDTHS)) > 60
+    # The matrix of twelve labels scrolls in a box of its own, beside its labels.
+    assert page.evaluate(MATRIX) == ([] if width > 768 else [True, 0])
     # Each cell of a card says which column it is.
     shown = page.evaluate("getComputedStyle(document.querySelector('.texts td'), '::before').content")
     assert shown == ("none" if width > 768 else '"true label"')

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.spec import ArenaSpec, resolve_arena
@@ -32,6 +33,9 @@ from whinchat.storage.run_folder import RunFolder
 from whinchat.training.launch import process_rank
 from whinchat.training.training_needs import require_trainable
 
+if TYPE_CHECKING:
+    from whinchat.evaluation.label_noise import Review, ReviewedRow
+
 
 def check_run(recipe: Recipe, path: Path, existing: IfExists, *, evaluates: bool = True) -> None:
     """Check the folder, the data and the packages of ``whinchat run``, or of ``train``, which does not evaluate."""
@@ -47,21 +51,26 @@ def check_run(recipe: Recipe, path: Path, existing: IfExists, *, evaluates: bool
         corpus.split(recipe.evaluate.split)
 
 
-def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> None:
-    """Check the folder, the data and the packages of ``whinchat review``."""
+def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> tuple[Review, list[ReviewedRow]] | None:
+    """Check the folder, the data and the packages of ``whinchat review``.
+
+    Returns:
+        A finished review that is only to be resumed, else None.
+    """
     # Loads numpy and pyarrow, which no other command needs so early.
     from whinchat.storage.review_folder import ReviewFolder, check_review_folder
 
     if folds < 2:
-        return  # ``review_run`` says what folds are for, before it does anything
+        return None  # ``review_run`` says what folds are for, before it does anything
     folder = ReviewFolder(path)
     if existing == "resume" and folder.review.is_file():
         check_review_folder(recipe, folds, folder, existing)
-        return
+        return folder.read(), list(folder.read_rows())
     with folder.hold():
         check_review_folder(recipe, folds, folder, existing)
     corpus = _load_trainable(recipe)
-    make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source)
+    make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source, recipe.task.clean)
+    return None
 
 
 def check_arena(spec: ArenaSpec, path: Path, *, show: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from whinchat.errors import DataError
@@ -78,6 +79,13 @@ class DataReport:
     empty: int = 0
 
 
+def evaluated_split(wanted: str, present: Collection[str]) -> str:
+    """Return the split that ``evaluate.split`` means: "auto" is test where that is ``present``, else validation."""
+    if wanted == "auto":
+        return "test" if "test" in present else "validation"
+    return wanted
+
+
 @dataclass(frozen=True)
 class Corpus:
     """The data of a run.
@@ -119,10 +127,10 @@ class Corpus:
             DataError: there is no such split.
         """
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        if name == "auto":
-            name = "validation" if self.test is None else "test"
-        if (split := splits.get(name)) is None:
-            names = ", ".join(key for key, value in splits.items() if value is not None)
+        present = {key: split for key, split in splits.items() if split is not None}
+        name = evaluated_split(name, present)
+        if (split := present.get(name)) is None:
+            names = ", ".join(present)
             raise DataError(
                 f"{self.source}: has no {name} split (it has {names}); "
                 f"set evaluate.split to one it has, or data.{name}_rows to take one from train"

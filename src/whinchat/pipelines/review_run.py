@@ -84,7 +84,9 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
         return folder.read(), list(folder.read_rows())
     corpus = load_corpus(recipe)
     row_numbers = source_rows(recipe, corpus.train)
-    fold_rows = make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source)
+    fold_rows = make_folds(
+        corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source, recipe.task.clean
+    )
     plan, results = _score_folds(recipe, corpus, fold_rows, folder, existing)
     review, reviewed = _review_labels(recipe, corpus, row_numbers, fold_rows, plan, results)
     folder.write(review, reviewed)

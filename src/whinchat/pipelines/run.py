@@ -12,6 +12,7 @@ from whinchat.models.forward import Engine
 from whinchat.pipelines.output_folder import (
     IfExists,
     check_run_folder,
+    finished_record,
     hold_run_folder,
     open_run_folder,
     resumed_recipe,
@@ -55,9 +56,8 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
         OutputError: the run folder cannot be written.
     """
     folder = RunFolder(Path(path))
-    if existing == "resume" and folder.manifest.is_file() and not folder.has_leftovers:
-        # Nothing is written, so the folder need not be held.
-        return check_run_folder(recipe, folder.path, existing).read()
+    if (record := finished_record(recipe, folder.path, existing)) is not None:
+        return record
     recipe = without_home(recipe)
     with hold_run_folder(folder):
         check_run_folder(recipe, folder.path, existing)

@@ -9,6 +9,7 @@ from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import generation_mode
 from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.comparison_tables import methods_table, pair_table
+from whinchat.report.figures.confusion import shows_shares
 from whinchat.report.figures.run_figures import BINS_SENTENCE, FigureSpec, run_figures
 from whinchat.report.figures.style import DARK, LIGHT
 from whinchat.report.key_facts import key_facts_table
@@ -38,6 +39,7 @@ def render_report(record: RunRecord) -> str:
         pair_table=pair_table,
         limitations=limitations(record),
         omission=omission_sentence(record.recipe),
+        confusion_shows_shares=shows_shares(len(record.recipe.task.labels)),
         bins_sentence=BINS_SENTENCE,
         figures={figure.name: _inline(figure) for figure in run_figures(record)},
         recipe_yaml=recipe_to_yaml(record.recipe),

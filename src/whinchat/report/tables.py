@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whinchat.evaluation.metric_registry import METRICS
-from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport, SliceMetrics, StressResult
+from whinchat.evaluation.results import Metrics, Mode, PairedTest, ReliabilityReport, SliceMetrics, StressResult
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report.answer_modes import comparable_mode, generation_mode, metrics_of_mode, reported_modes
@@ -29,6 +29,7 @@ from whinchat.storage.run_record import Manifest, RunRecord, Sample
 
 LONGEST_SAMPLE = 220  # characters
 MOST_LABELS = 20  # listed in a sentence
+MOST_PAIRS = 10  # of labels that are confused
 COVERAGES = (1.0, 0.9, 0.75, 0.5, 0.25)
 STAGES = {
     "load": "loading data and model",
@@ -288,30 +289,78 @@ def _sample_text(text: str) -> str:
     return text if len(text) <= LONGEST_SAMPLE else text[: LONGEST_SAMPLE - 1].rstrip() + "…"
 
 
+def confused_pairs_table(record: RunRecord) -> TextTable:
+    """Return the pairs of true and predicted label with the most texts, by the answers of ``whinchat predict``."""
+    shipped = record.shipped
+    pairs = [
+        (count, true, predicted)
+        for true, row in enumerate(shipped.confusion)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    columns: Columns[tuple[int, int, int]] = {
+        "true label → predicted label": lambda pair: f"{shipped.labels[pair[1]]} → {shipped.labels[pair[2]]}",
+        "texts": lambda pair: format_count(pair[0]),
+        "share of the true label": lambda pair: format_percent(pair[0] / shipped.per_label[pair[1]].support),
+    }
+    most = sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:MOST_PAIRS]
+    return TextTable.of("Labels that are confused most often, after training", most, columns)
+
+
+def confusion_table(record: RunRecord, mode: Mode) -> TextTable:
+    """Return the confusion matrix of a mode after training as whole percentages; a cell without texts is empty."""
+    _, after = metrics_of_mode(record, mode)
+    assert after is not None
+    has_invalid = any(after.invalid)
+    rows = []
+    for label, counts, invalid in zip(after.labels, after.confusion, after.invalid, strict=True):
+        cells = (*counts, invalid) if has_invalid else counts
+        rows.append((label, *(f"{100 * count / (sum(counts) + invalid):.0f}" if count else "" for count in cells)))
+    columns = ("true label", *after.labels, *(["invalid"] if has_invalid else []))
+    caption = f"Predicted labels after training, in percent of the texts of each true label, with {MODE_NAMES[mode]}"
+    return TextTable(caption, columns, tuple(rows))
+
+
 @dataclass(frozen=True)
 class Headline:
-    """Macro-F1 of one mode at the top of the report, as text; ``interval`` is None if the change was not tested."""
+    """A change of macro-F1 at the top of the report, as text.
 
-    mode: str
+    Attributes:
+        title: what changes.
+        before, after: macro-F1, of the classifier before training or of another method, and of the trained classifier.
+        change: the difference and its interval.
+    """
+
+    title: str
     before: str
     after: str
-    gain: str
-    interval: str | None
+    change: str
 
 
 def headlines(record: RunRecord) -> tuple[Headline, ...]:
-    """Return macro-F1 of each mode before and after training, and its change where that was tested."""
+    """Return macro-F1 before and after training, of the best simple method, and of the measured free generation."""
     tests = {paired.mode: paired for paired in record.paired}
-    rows = []
-    for mode in (record.shipped.mode, generation_mode(record)):
-        before, after = (
-            format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode)
-        )
-        paired = tests.get(mode)
-        gain = NOT_MEASURED if paired is None else format_signed(paired.macro_f1_gain)
-        interval = None if paired is None else format_interval(paired.interval)
-        rows.append(Headline(MODE_NAMES[mode], before, after, gain, interval))
+    shipped = record.shipped
+    rows = [_headline(record, shipped.mode, tests.get(shipped.mode))]
+    if record.baselines:
+        best = max(record.baselines, key=lambda baseline: baseline.metrics.macro_f1)
+        values = (format_number(metrics.macro_f1) for metrics in (best.metrics, shipped))
+        change = f"Gain over this simple method: {_gain(best.paired)}"
+        rows.append(Headline(f"Macro-F1 beside {BASELINE_NAMES[best.name]}", *values, change))
+    generation = generation_mode(record)
+    if any(metrics_of_mode(record, generation)):
+        rows.append(_headline(record, generation, tests.get(generation)))
     return tuple(rows)
+
+
+def _headline(record: RunRecord, mode: Mode, paired: PairedTest | None) -> Headline:
+    values = (format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode))
+    change = f"Change by training: {NOT_MEASURED if paired is None else _gain(paired)}"
+    return Headline(f"Macro-F1 with {MODE_NAMES[mode]}", *values, change)
+
+
+def _gain(paired: PairedTest) -> str:
+    return f"{format_signed(paired.macro_f1_gain)} (95 % interval: {format_interval(paired.interval)})"
 
 
 def label_list(recipe: Recipe) -> str:

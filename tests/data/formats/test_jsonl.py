@@ -42,6 +42,11 @@ def test_what_training_refuses(tmp_path: Path, line: str, message: str) -> None:
         JsonlFormat.read_labelled_rows(path, data_config())
 
 
+def test_keys_of_later_rows_are_columns(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "in.jsonl", '{"id": 1}\n[1]\n{"text": "a", "label": "x"}\n{"id": 2, "text": "b"}\n')
+    assert open_table(path, None).names == ("id", "text", "label")
+
+
 def test_jsonl_keeps_what_it_cannot_read(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     lines = [

@@ -136,8 +136,8 @@ def review_command(
     path = out_folder or Path("runs") / f"{run_folder_name(recipe, loaded.name)}-review"
     existing = parse_existing(resume, overwrite)
     with progress_on_stderr():
-        check_review(loaded, path, folds, existing)
-        review, rows = whinchat.review_run(loaded, path, folds, existing)
+        finished = check_review(loaded, path, folds, existing)
+        review, rows = finished or whinchat.review_run(loaded, path, folds, existing)
     content = {"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]}
     print_result(as_json, content, lambda: print_review(review, rows[:top], whinchat.ReviewFolder(path).table))
 

@@ -17,6 +17,7 @@ from whinchat.cli.options import (
 )
 from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
 from whinchat.cli.printing.results import print_run
+from whinchat.pipelines.output_folder import finished_record
 from whinchat.storage.json_records import to_json
 
 
@@ -39,18 +40,17 @@ def run_command(
 
         whinchat run smollm2-lora-tweeteval --set data.source=tweets/ --set data.train_rows=10000
     """
-    from whinchat.cli.early_checks import check_run  # loads the hub's client
-
     loaded = whinchat.load_recipe(recipe, overrides or ())
     folder = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
-    with progress_on_stderr():
-        check_run(loaded, folder, existing)
-        if existing == "resume" and whinchat.RunFolder(folder).manifest.is_file():
-            err.print(
-                f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False
-            )
-        record = whinchat.run(loaded, folder, existing)
+    if existing == "resume" and whinchat.RunFolder(folder).manifest.is_file():
+        err.print(f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False)
+    if (record := finished_record(loaded, folder, existing)) is None:
+        from whinchat.cli.early_checks import check_run  # loads the hub's client
+
+        with progress_on_stderr():
+            check_run(loaded, folder, existing)
+            record = whinchat.run(loaded, folder, existing)
     content = {
         "run": str(folder),
         "answers": to_json(record.shipped),
@@ -82,16 +82,20 @@ def train_command(
 
         accelerate launch --multi_gpu --num_processes 2 -m whinchat train demo --out runs/quick
     """
-    from whinchat.cli.early_checks import check_run  # loads the hub's client
-
     loaded = whinchat.load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
-    with progress_on_stderr():
-        check_run(loaded, path, existing, evaluates=False)
-        folder, training = whinchat.train_run(loaded, path, existing)
-    content = {"run": str(path), "adapter": str(folder.adapter), "steps": training.steps}
-    print_result(as_json, content, lambda: print_line(f"Trained {training.steps} steps; adapter in {folder.adapter}"))
+    if (record := finished_record(loaded, path, existing)) is not None:
+        steps = record.manifest.train_steps
+    else:
+        from whinchat.cli.early_checks import check_run  # loads the hub's client
+
+        with progress_on_stderr():
+            check_run(loaded, path, existing, evaluates=False)
+            steps = whinchat.train_run(loaded, path, existing)[1].steps
+    adapter = whinchat.RunFolder(path).adapter
+    content = {"run": str(path), "adapter": str(adapter), "steps": steps}
+    print_result(as_json, content, lambda: print_line(f"Trained {steps} steps; adapter in {adapter}"))
 
 
 COMMANDS = {"run": run_command, "train": train_command}

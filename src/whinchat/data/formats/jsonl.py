@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +14,8 @@ from whinchat.errors import DataError, nearest
 _NOT_JSON = "not JSON"
 _NO_OBJECT = "not an object"
 _LINE_FAULTS = (_NOT_JSON, _NO_OBJECT)
+# Rows differ in their keys. So many rows, or bytes, at the beginning of a file are searched for keys.
+_MOST_KEY_ROWS, _MOST_KEY_BYTES = 1_000, 1 << 20
 _WHITE_SPACE = b" \t\r\n"
 
 
@@ -40,12 +43,18 @@ class JsonlFormat(TextFormat):
     suffixes = (".jsonl", ".ndjson")
 
     def read_columns(self) -> tuple[str, ...]:
-        """Return the keys of the first row; none where it cannot be read."""
+        """Return the keys of the first rows, in the order in which they occur; rows that cannot be read have none."""
+        names: dict[str, None] = {}
+        seen = 0
         with self.open_lines() as lines:
-            for _, line in self.split_rows(lines):
+            for _, line in islice(self.split_rows(lines), _MOST_KEY_ROWS):
                 row, _, _ = self.read_row(line)
-                return tuple(row.cells) if row.is_object else ()
-        return ()
+                if row.is_object:
+                    names |= dict.fromkeys(row.cells)
+                seen += len(line)
+                if seen > _MOST_KEY_BYTES:
+                    break
+        return tuple(names)
 
     def require_unused(self, columns: Sequence[str]) -> None:
         """Check every row, since rows may differ in their keys; see the base class."""

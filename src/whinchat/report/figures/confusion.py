@@ -78,6 +78,11 @@ def fits_narrow(labels: int) -> bool:
     return labels <= MOST_LABELS_NARROW
 
 
+def shows_shares(labels: int) -> bool:
+    """Whether the cells of a matrix of so many labels are large enough for numbers."""
+    return cell_size(labels) >= SMALLEST_CELL_WITH_SHARE
+
+
 def _turned(metrics: Metrics, cell: float, name: Callable[[str], str]) -> bool:
     """Whether the label names are too wide to be written horizontally below their cells."""
     widest = max(len(line) for label in metrics.labels for line in name(label).splitlines())
