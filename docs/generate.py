@@ -332,7 +332,7 @@ def _help_text(text: str | None) -> str:
     inside = False
     for line in inspect.cleandoc(text or "").splitlines():
         command = line.strip()
-        if line.startswith("    ") and command.startswith(("whinchat", "cat ", "curl ", "accelerate ")):
+        if line.startswith("    ") and command.startswith(("whinchat", "cat ", "curl ", "accelerate ", "WHINCHAT_")):
             lines += [] if inside else ["```bash"]
             inside = True
             lines.append(command)

@@ -163,7 +163,7 @@ def test_a_lost_row_is_noticed(trained: Path, source: Path, tmp_path: Path, monk
 
 def test_a_suffix_that_only_the_recipe_explains(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.txt").write_text("text\na\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"in\.txt: is not a table that whinchat can label"):
+    with pytest.raises(DataError, match=r"in\.txt: is not a table that whinchat can read"):
         label(trained, tmp_path / "in.txt", tmp_path / "out.txt")
     saved = find_classifier(trained)
     data = saved.recipe.data.model_copy(update={"format": "csv"})

@@ -214,7 +214,7 @@ def test_splits_that_the_source_has() -> None:
     [
         ("nowhere.csv", r"nowhere\.csv: no such file or folder"),
         ("hub:owner/name", "init looks at tables and folders on this machine"),
-        ("t.xlsx", r"t\.xlsx: is not a table that whinchat can label; give a \.csv"),
+        ("t.xlsx", r"t\.xlsx: is not a table that whinchat can read; save it as CSV"),
         ("numbers.csv", "no column looks like texts; name it with --text"),
     ],
 )

@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 
 from whinchat.data.formats.table_format import TableFormat
-from whinchat.data.formats.table_registry import find_table_format, table_stem, table_suffixes
+from whinchat.data.formats.table_registry import (
+    find_table_format,
+    spreadsheet_advice,
+    table_stem,
+    table_suffixes,
+)
 from whinchat.data.rows import SPLIT_NAMES, Row, reading, require_file
 from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
@@ -26,7 +31,7 @@ def read_split_file(path: Path, data: DataConfig) -> dict[str, tuple[Row, ...]]:
     """
     table_format = find_table_format(path, data.format)
     if table_format is None:
-        hint = (
+        hint = spreadsheet_advice(path) or (
             "a TweetEval source is a folder"
             if data.format == "tweeteval"
             else "set data.format to csv, jsonl or parquet"

@@ -46,7 +46,8 @@ def test_labelled_rows_of_other_columns(tmp_path: Path) -> None:
          r"Name the right one with data\.text_column"),
         ("text,foo\na,b\n", r"no column 'label'\. Columns found: text, foo\. .* data\.label_column"),
         ("text,label,text\na,b,c\n", r"2 columns are called 'text'; rename all but one"),
-        ("text;label\na;b\n", r"my\.csv:1: the header 'text;label' is not separated by commas"),
+        ("text|label\na|b\n", r"my\.csv:1: the header 'text\|label' is not separated by commas"),
+        ("text;label\na;b\nc, d\n", r"my\.csv:3: 1 fields, the header has 2"),
         ("text,label\na,b\na,b,c\n", r'my\.csv:3: 3 fields, the header has 2: \["c"\]; put a text with'),
         ('text,label\na,b\n"open,b\n', r"my\.csv:3: a quote is opened and not closed .*; put a text with"),
         ('text,label\na,b\n"an "inner" quote",b\n', r"my\.csv:3: a quote is closed before the end of its field; put"),
@@ -77,6 +78,13 @@ def test_csv_comes_back_row_by_row(tmp_path_factory: pytest.TempPathFactory, row
     assert [row[2:] for row in found[1:]] == [
         ["a", "false", "0.25", ""] if text.strip() else ["", "", "", "'text' holds nothing"] for _, text in rows
     ]
+
+
+def test_a_table_with_semicolons_keeps_them(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "in.csv", 'id;text\n1;a, b\n2;"c;d"\n')
+    assert labelled_copy(path).read_text(encoding="utf-8").splitlines() == [
+        ";".join(["id;text", *COLUMN_TYPES]), "1;a, b;a;false;0.25;", '2;"c;d";a;false;0.25;',
+    ]  # fmt: skip
 
 
 def test_broken_csv_rows_keep_their_place(tmp_path: Path) -> None:

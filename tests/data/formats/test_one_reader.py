@@ -26,7 +26,7 @@ from whinchat.errors import DataError
 letters = st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"',;\t\r\n7 =\u2028\ufeff")
 texts = st.text(letters, min_size=1, max_size=12).filter(str.strip)
 tables = st.lists(st.tuples(texts, st.sampled_from(["pos", "neg", "7"])), min_size=1, max_size=8)
-writers = ["csv", "excel", "all quoted", "pandas", "tsv", "jsonl", "json ascii", "parquet"]
+writers = ["csv", "semicolons", "excel", "all quoted", "pandas", "tsv", "jsonl", "json ascii", "parquet"]
 
 
 def write_table(folder: Path, writer: str, rows: list[tuple[str, str]]) -> Path:
@@ -44,7 +44,8 @@ def write_table(folder: Path, writer: str, rows: list[tuple[str, str]]) -> Path:
         return path
     body = io.StringIO(newline="")
     quoting = csv.QUOTE_ALL if writer == "all quoted" else csv.QUOTE_MINIMAL
-    csv.writer(body, quoting=quoting).writerows([("text", "class"), *rows])
+    delimiter = ";" if writer == "semicolons" else ","
+    csv.writer(body, delimiter=delimiter, quoting=quoting).writerows([("text", "class"), *rows])
     mark = b"\xef\xbb\xbf" if writer == "excel" else b""
     return write_file(folder / "in.csv", mark + body.getvalue().encode())
 

@@ -57,8 +57,8 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         whinchat predict runs/demo tweets.csv --out labelled.csv --text-column body
 
     With --json, texts give one JSON object a line, in the order of the texts. An empty text, and a text that the
-    model's chat template refuses, have an error in place of a label. The name of a table that is there is refused as a
-    text: to label the rows of a table, add --out.
+    model's chat template refuses, have an error in place of a label. A text that is the name of an existing
+    table is refused: to label the rows of the table, add --out.
 
     With --out, the labelled table has the rows of the input in their order, and additional columns: label, unsure, the
     probability of each label, and error, which says why a row could not be read. Finished parts are kept: the same

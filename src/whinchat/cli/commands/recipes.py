@@ -57,7 +57,7 @@ def check_recipe(
     no_data: Annotated[bool, Option("--no-data", help="Check the recipe alone, and do not open its data.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a recipe and its data without a model: print everything that is wrong, and exit with code 2 if anything is.
+    """Check a recipe and its data without a model: print everything that is wrong, and exit with code 2 for an error.
 
     Data on the Hugging Face hub, and packages that are not downloaded yet, are not opened.
 

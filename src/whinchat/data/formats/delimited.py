@@ -28,6 +28,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 class CsvFormat(TextFormat):
     """Comma-separated values with the names of the columns in the first line; empty lines are no rows.
 
+    A table whose header has semicolons and no comma is separated by semicolons, as spreadsheets write tables where the
+    comma is the decimal mark. A labelled table is separated like its source.
+
     Quoting is that of RFC 4180: a quoted field may hold delimiters, line breaks and doubled quotes. Where a quote is
     never closed, or is closed elsewhere than at the end of a field, the line alone is a row with a fault: no line is
     swallowed by another. A subclass with another ``delimiter`` is a format of its own.
@@ -35,12 +38,14 @@ class CsvFormat(TextFormat):
 
     name = "csv"
     suffixes = (".csv",)
-    delimiter: ClassVar[str] = ","
-    delimiter_name: ClassVar[str] = "commas (or tabs, in a file called .tsv)"
+    delimiter: str = ","
+    delimiter_name: ClassVar[str] = "commas or semicolons (or tabs, in a file called .tsv)"
 
     def read_columns(self) -> tuple[str, ...]:
-        with self.open_lines() as lines:
-            number, (fields, fault) = next(self.split_rows(lines), (1, ([], "")))
+        number, fields, fault = self._read_header()
+        if self.delimiter == "," and len(fields) == 1 and ";" in fields[0] and self.text_column != fields[0].strip():
+            self.delimiter = ";"
+            number, fields, fault = self._read_header()
         where = f"{self.path}:{number}"
         if not fields:
             raise DataError(f"{self.path}: the file is empty; give one with a header and rows")
@@ -56,6 +61,12 @@ class CsvFormat(TextFormat):
         if self.text_column is not None:
             require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
         return names
+
+    def _read_header(self) -> tuple[int, list[str], str]:
+        """Return line, fields and fault of the first row; no fields for an empty file."""
+        with self.open_lines() as lines:
+            number, (fields, fault) = next(self.split_rows(lines), (1, ([], "")))
+        return number, fields, fault
 
     def column_values(self, block: Block, column: str) -> Sequence[object]:
         index = self.names.index(column)

@@ -17,6 +17,9 @@ _FORMATS: dict[str, type[TableFormat] | str] = {
     ".parquet": "whinchat.data.formats.parquet:ParquetFormat",
 }
 
+# Suffixes of spreadsheets, which no format reads.
+_SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
+
 
 def register_table_format(table_format: type[TableFormat]) -> type[TableFormat]:
     """Let training, prediction and the server read files with the suffixes of ``table_format``.
@@ -94,8 +97,13 @@ def open_table(
     require_file(path, advice)
     table_format = find_table_format(path, format_name)
     if table_format is None:
-        raise DataError(f"{path}: is not a table that whinchat can label; {advice}")
+        raise DataError(f"{path}: is not a table that whinchat can read; {spreadsheet_advice(path) or advice}")
     return table_format(path, text_column, escape_formulas=escape_formulas)
+
+
+def spreadsheet_advice(path: Path) -> str:
+    """Return how to turn a spreadsheet into a table that a format reads; empty for any other file."""
+    return "save it as CSV in UTF-8" if path.suffix.lower() in _SPREADSHEETS else ""
 
 
 def read_column_names(path: Path) -> tuple[str, ...]:
