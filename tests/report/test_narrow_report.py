@@ -49,7 +49,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         opened = browser.new_page()
-        opened.goto(path.as_uri())
+        opened.goto(path.as_uri(), timeout=120_000)
         yield opened
         browser.close()
 

@@ -30,6 +30,8 @@ def test_a_record_comes_back_as_it_was(record: RunRecord, tmp_path: Path) -> Non
     folder.write(record)
     assert folder.read() == record
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
+    with pytest.raises(RunError, match=r"no such run folder; .*; did you mean .*/runs/one\?"):
+        RunFolder(tmp_path / "runs" / "oen").read()
 
 
 def test_missing_folder_and_files_say_what_to_do(tmp_path: Path) -> None:

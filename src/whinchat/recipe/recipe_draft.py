@@ -74,7 +74,7 @@ def _task(name: str, facts: DraftFacts, instruction: str) -> list[str]:
         "task:",
         f"  name: {quote_yaml(name)}",
         "  # In quotes, since YAML takes words such as no, 1.0 and 2024-01-01 for something else than text. Tables and",
-        "  # figures list the labels in this order. Behind each: its rows.",
+        "  # figures list the labels in this order. Behind each stands the number of its rows.",
         "  labels:",
         *(f"    - {quote_yaml(label)}  # {rows:,}" for label, rows in facts.labels.items()),
         "  # What the model is told before each text. Say what a label means where its name does not.",

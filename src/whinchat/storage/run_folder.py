@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from whinchat.errors import RunError
+from whinchat.errors import RunError, nearest
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.output_files import remove_folder, sweep_drafts, writing
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
@@ -216,7 +216,11 @@ class RunFolder:
     def _require(self, path: Path) -> None:
         finish_update(self.path)
         if not self.path.is_dir():
-            raise RunError(f"{self.path}: no such run folder; make one with `whinchat run RECIPE --out {self.path}`")
+            others = (str(run.parent) for run in self.path.parent.glob("*/recipe.yaml"))
+            raise RunError(
+                f"{self.path}: no such run folder; make one with `whinchat run RECIPE --out {self.path}`"
+                f"{nearest(str(self.path), others, 0.8).removesuffix('.')}"
+            )
         if not path.is_file():
             remedy = "name a folder that `whinchat run` made" if path == self.recipe else self._remedy()
             raise RunError(f"{path}: missing, so this run is not finished; {remedy}")

@@ -16,7 +16,9 @@ from whinchat.recipe.recipe_draft import BUNDLED_MODEL
 
 
 def init_command(
-    source: Annotated[str, Argument(help="A table, or a folder with train, validation and test tables.")],
+    source: Annotated[
+        str, Argument(help="A table, or a folder with train, validation and test tables.", metavar="SOURCE")
+    ],
     text: Annotated[str | None, Option("--text", metavar="COLUMN", help="Column with the texts.")] = None,
     label: Annotated[str | None, Option("--label", metavar="COLUMN", help="Column with the labels.")] = None,
     model: Annotated[str, Option("--model", help="The chat model to adapt.")] = BUNDLED_MODEL,

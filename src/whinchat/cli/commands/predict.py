@@ -26,7 +26,8 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     texts: Annotated[
         list[str] | None,
         Argument(
-            help="Texts to label; by default, or for -, each line of standard input. With --out, a table or a folder."
+            help="Texts to label; by default, or for -, each line of standard input. With --out, a table or a folder.",
+            metavar="[TEXTS...]",
         ),
     ] = None,
     output: Annotated[
