@@ -134,3 +134,20 @@ def test_a_closed_terminal_leaves_a_checkpoint(tiny_llama: Path, tmp_path: Path)
     finally:
         process.kill()
     assert last_checkpoint(path / "checkpoints") is not None
+
+
+def test_a_stop_that_python_drops_is_tried_again() -> None:
+    class Doomed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    stops = []
+
+    def stop(received: signal.Signals) -> None:
+        stops.append(received)
+        sys.exit(143)
+
+    with pytest.raises(SystemExit), on_stop_signal(stop):
+        Doomed()
+        time.sleep(60)
+    assert stops == [signal.SIGTERM] * 2

@@ -4,16 +4,20 @@ Reading this module loads no torch, so the command line can use it from its star
 """
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from whinchat.training.launch import world_size
 
 # Windows has no SIGHUP.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Python drops an exception that is raised while it finalizes an object. A stop that was lost so is tried again after this.
+_RETRY_SECONDS = 0.1
 # ``accelerate launch`` passes Ctrl-C on to processes that the terminal has already told.
 _LAUNCHER_DELAY_SECONDS = 2.0
 
@@ -22,6 +26,9 @@ _LAUNCHER_DELAY_SECONDS = 2.0
 def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call ``stop`` at the first stop signal inside the context; a second signal ends the process at once.
 
+    Where ``stop`` raises KeyboardInterrupt or SystemExit, and Python drops the exception because the signal came inside
+    a ``__del__`` or a callback, ``stop`` is called once more a moment later.
+
     Signals that the process ignores, as SIGHUP under ``nohup``, stay ignored. Python delivers signals to the main
     thread alone, so in any other thread this context changes nothing.
     """
@@ -29,17 +36,29 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
         yield
         return
     first: float | None = None
+    last = 0
     patience = _LAUNCHER_DELAY_SECONDS if world_size() > 1 else 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first
+        nonlocal first, last
         if first is None:
-            first = time.monotonic()
+            first, last = time.monotonic(), number
             stop(signal.Signals(number))
         elif time.monotonic() - first >= patience:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
+    def retry(dropped: Any) -> None:
+        nonlocal first
+        if first is None or not isinstance(dropped.exc_value, KeyboardInterrupt | SystemExit):
+            earlier_hook(dropped)
+            return
+        first = None
+        timer = threading.Timer(_RETRY_SECONDS, signal.raise_signal, (last,))
+        timer.daemon = True
+        timer.start()
+
+    earlier_hook, sys.unraisablehook = sys.unraisablehook, retry
     earlier = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     handled = [number for number, handler in earlier.items() if handler not in (signal.SIG_IGN, None)]
     for number in handled:
@@ -47,5 +66,6 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = earlier_hook
         for number in handled:
             signal.signal(number, earlier[number])

@@ -25,15 +25,14 @@ def print_example(example: whinchat.InspectedExample) -> None:
             shown.append("\n")
     out.print(shown, soft_wrap=True)
     supervised_tokens = sum(example.supervised)
-    out.print(
+    print_line(
         f"\nlabel {example.label}; {len(example.tokens) - supervised_tokens} tokens read, "
-        f"{supervised_tokens} supervised (green)",
-        markup=False,
+        f"{supervised_tokens} supervised (green)"
     )
     if example.truncated_tokens:
-        out.print(f"{example.truncated_tokens} tokens of the text were cut to fit backbone.max_prompt_tokens")
+        print_line(f"{example.truncated_tokens} tokens of the text were cut to fit backbone.max_prompt_tokens")
     if example.escaped_control_tokens:
-        out.print(f"{example.escaped_control_tokens} control tokens in the text were broken up")
+        print_line(f"{example.escaped_control_tokens} control tokens in the text were broken up")
 
 
 def print_runs(runs: Sequence[whinchat.RunSummary], folder: Path) -> None:

@@ -54,7 +54,7 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
     if (published := published_figures(record)) is not None:
         print_line(f"{published.title} {published.figures} {published.caveats}")
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
-        out.print(
+        print_line(
             f"Trained {format_count(manifest.trainable_parameters)} of {format_count(manifest.parameters)} parameters "
             f"in {format_duration(train_seconds)}; the whole run took "
             f"{format_duration(sum(manifest.timings_seconds.values()))}, with a peak memory of "
