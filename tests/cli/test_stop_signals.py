@@ -147,7 +147,12 @@ def test_a_stop_that_python_drops_is_tried_again() -> None:
         stops.append(received)
         sys.exit(143)
 
-    with pytest.raises(SystemExit), on_stop_signal(stop):
+    def wait() -> None:
         Doomed()
         time.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(SystemExit), on_stop_signal(stop):
+        wait()
+    assert time.monotonic() - started < 30
     assert stops == [signal.SIGTERM] * 2

@@ -16,7 +16,7 @@ from whinchat.training.launch import world_size
 
 # Windows has no SIGHUP.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-# Python drops an exception that is raised while it finalizes an object. A stop that was lost so is tried again after this.
+# Python drops an exception that is raised while it finalizes an object. A stop that is lost this way is tried again.
 _RETRY_SECONDS = 0.1
 # ``accelerate launch`` passes Ctrl-C on to processes that the terminal has already told.
 _LAUNCHER_DELAY_SECONDS = 2.0
@@ -54,7 +54,7 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
             earlier_hook(dropped)
             return
         first = None
-        timer = threading.Timer(_RETRY_SECONDS, signal.raise_signal, (last,))
+        timer = threading.Timer(_RETRY_SECONDS, _signal_main_thread, (last,))
         timer.daemon = True
         timer.start()
 
@@ -69,3 +69,12 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
         sys.unraisablehook = earlier_hook
         for number in handled:
             signal.signal(number, earlier[number])
+
+
+def _signal_main_thread(number: int) -> None:
+    """Send a signal to the main thread, which it interrupts even in the middle of a wait."""
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):  # Windows has none
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)
