@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from whinchat.data.sources import load_corpus, source_rows
+from whinchat.data.sources import load_corpus, reading_once, source_rows
 from whinchat.errors import DataError
 from whinchat.recipe.schema import Recipe
 
@@ -33,6 +34,16 @@ def test_vader(make_recipe: MakeRecipe) -> None:
     assert [len(parts.split(name)) for name in ("train", "validation", "test")] == [3000, 400, 800]
     assert parts.split("test").counts(LABELS) == {"negative": 207, "neutral": 146, "positive": 447}
     assert parts.report.leaked == {"validation": 0, "test": 0}
+
+
+def test_a_command_reads_the_data_of_a_recipe_once(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(str(write_csv(tmp_path / "my.csv", 60)))
+    with reading_once():
+        corpus = load_corpus(recipe)
+        assert load_corpus(recipe.dated(date(2026, 1, 31))) is corpus
+        assert load_corpus(make_recipe(recipe.data.source, train_rows=30)) is not corpus
+    write_csv(tmp_path / "my.csv", 90)
+    assert len(load_corpus(recipe).train) > len(corpus.train)
 
 
 def test_file_is_one_split(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 The functions of whinchat that the commands call refuse the same, by the same functions, but they import torch,
 transformers, PEFT and scikit-learn first. This module imports none of these, so that a wrong path, a missing column or
-package, or a folder in use costs no waiting. The data of a recipe are read twice, which is nothing beside training.
+package, or a folder in use costs no waiting. Commands that train check and work inside ``reading_once``, so that the
+data of a recipe are read once.
 """
 
 from __future__ import annotations

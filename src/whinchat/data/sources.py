@@ -1,7 +1,9 @@
 """Load the data of a recipe: find the source, read it, map labels, split, check, limit."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,19 @@ from whinchat.errors import DataError
 from whinchat.recipe.schema import DataConfig, Recipe
 from whinchat.recipe.task import Task
 
+# What ``load_corpus`` has read inside ``reading_once``, with what it was read for.
+_corpora: ContextVar[list[tuple[Task, DataConfig, Corpus]] | None] = ContextVar("_corpora", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Inside, ``load_corpus`` reads the data of a recipe once, for a command that checks data before it uses them."""
+    token = _corpora.set([])
+    try:
+        yield
+    finally:
+        _corpora.reset(token)
+
 
 def load_corpus(recipe: Recipe) -> Corpus:
     """Return the splits of a recipe, checked and ready to use.
@@ -28,7 +43,17 @@ def load_corpus(recipe: Recipe) -> Corpus:
     Raises:
         DataError: the source cannot be found or read, or does not fit the task.
     """
-    return read_corpus(recipe.task, recipe.data)
+    read = _corpora.get()
+    if read is None:
+        return read_corpus(recipe.task, recipe.data)
+    # A resumed run gets its date after the check, and data do not depend on the date.
+    task = recipe.task.model_copy(update={"date": None})
+    for known_task, known_data, corpus in read:
+        if (known_task, known_data) == (task, recipe.data):
+            return corpus
+    corpus = read_corpus(recipe.task, recipe.data)
+    read.append((task, recipe.data, corpus))
+    return corpus
 
 
 def read_corpus(task: Task, data: DataConfig) -> Corpus:

@@ -130,12 +130,14 @@ def review_command(
 
         whinchat review demo --folds 3 --top 50
     """
-    from whinchat.cli.early_checks import check_review  # loads the hub's client
+    # Loads the hub's client.
+    from whinchat.cli.early_checks import check_review
+    from whinchat.data.sources import reading_once
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
     path = out_folder or Path("runs") / f"{run_folder_name(recipe, loaded.name)}-review"
     existing = parse_existing(resume, overwrite)
-    with progress_on_stderr():
+    with progress_on_stderr(), reading_once():
         finished = check_review(loaded, path, folds, existing)
         review, rows = finished or whinchat.review_run(loaded, path, folds, existing)
     content = {"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]}

@@ -72,11 +72,14 @@ def inspect_command(
 
         whinchat inspect demo --row 3
     """
-    from whinchat.cli.early_checks import check_example  # loads the hub's client
+    # Loads the hub's client.
+    from whinchat.cli.early_checks import check_example
+    from whinchat.data.sources import reading_once
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
-    check_example(loaded, row)
-    example = whinchat.inspect_example(loaded, row)
+    with reading_once():
+        check_example(loaded, row)
+        example = whinchat.inspect_example(loaded, row)
     print_result(as_json, example.to_dict(), lambda: print_example(example))
 
 

@@ -46,9 +46,11 @@ def run_command(
     if existing == "resume" and whinchat.RunFolder(folder).manifest.is_file():
         err.print(f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False)
     if (record := finished_record(loaded, folder, existing)) is None:
-        from whinchat.cli.early_checks import check_run  # loads the hub's client
+        # Loads the hub's client.
+        from whinchat.cli.early_checks import check_run
+        from whinchat.data.sources import reading_once
 
-        with progress_on_stderr():
+        with progress_on_stderr(), reading_once():
             check_run(loaded, folder, existing)
             record = whinchat.run(loaded, folder, existing)
     content = {
@@ -88,9 +90,11 @@ def train_command(
     if (record := finished_record(loaded, path, existing)) is not None:
         steps = record.manifest.train_steps
     else:
-        from whinchat.cli.early_checks import check_run  # loads the hub's client
+        # Loads the hub's client.
+        from whinchat.cli.early_checks import check_run
+        from whinchat.data.sources import reading_once
 
-        with progress_on_stderr():
+        with progress_on_stderr(), reading_once():
             check_run(loaded, path, existing, evaluates=False)
             steps = whinchat.train_run(loaded, path, existing)[1].steps
     adapter = whinchat.RunFolder(path).adapter
