@@ -11,7 +11,7 @@ step() {
   { time "$@" > >(tee "$lines") 2>&1; } 2> "$cpu" || code=$?
   sleep 0.1 # tee may still be writing
   [ -z "$(tail -c 1 "$lines")" ] || echo
-  awk -v lines="$(wc -l < "$lines")" -v code="$code" \
+  awk -v lines="$(awk 'END { print NR }' "$lines")" -v code="$code" \
     'END { printf "-- %.1f s of CPU, %d lines, exit code %d\n", $1 + $2, lines, code }' "$cpu"
   rm -f "$lines" "$cpu"
   return "$code"

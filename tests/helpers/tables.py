@@ -27,9 +27,9 @@ def write_file(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def read_csv(path: Path) -> list[list[str]]:
+def read_csv(path: Path, delimiter: str = ",") -> list[list[str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
+        return list(csv.reader(file, delimiter=delimiter))
 
 
 def locate_all(table: TableFormat, rows: int) -> list[BlockLocation]:

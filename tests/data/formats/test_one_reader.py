@@ -83,7 +83,8 @@ def test_what_others_write(
     assert [(text, number) for text, _, number in predicted] == [(row.text, row.number) for row in trained]
     labelled = labelled_copy(path, size)
     if path.suffix == ".csv":
-        assert [tuple(row[:2]) for row in read_csv(labelled)[1:]] == rows
+        delimiter = ";" if writer == "semicolons" else ","
+        assert [tuple(row[:2]) for row in read_csv(labelled, delimiter)[1:]] == rows
 
 
 pieces = st.sampled_from(
