@@ -344,9 +344,9 @@ def headlines(record: RunRecord) -> tuple[Headline, ...]:
     rows = [_headline(record, shipped.mode, tests.get(shipped.mode))]
     if record.baselines:
         best = max(record.baselines, key=lambda baseline: baseline.metrics.macro_f1)
-        values = (format_number(metrics.macro_f1) for metrics in (best.metrics, shipped))
+        before, after = format_number(best.metrics.macro_f1), format_number(shipped.macro_f1)
         change = f"Gain over this simple method: {_gain(best.paired)}"
-        rows.append(Headline(f"Macro-F1 beside {BASELINE_NAMES[best.name]}", *values, change))
+        rows.append(Headline(f"Macro-F1 beside {BASELINE_NAMES[best.name]}", before, after, change))
     generation = generation_mode(record)
     if any(metrics_of_mode(record, generation)):
         rows.append(_headline(record, generation, tests.get(generation)))
@@ -354,9 +354,11 @@ def headlines(record: RunRecord) -> tuple[Headline, ...]:
 
 
 def _headline(record: RunRecord, mode: Mode, paired: PairedTest | None) -> Headline:
-    values = (format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode))
+    before, after = (
+        format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode)
+    )
     change = f"Change by training: {NOT_MEASURED if paired is None else _gain(paired)}"
-    return Headline(f"Macro-F1 with {MODE_NAMES[mode]}", *values, change)
+    return Headline(f"Macro-F1 with {MODE_NAMES[mode]}", before, after, change)
 
 
 def _gain(paired: PairedTest) -> str:
