@@ -3,7 +3,7 @@
 ``answer_logits`` takes the packed way where it can (``packed/packed_forward.py``), and for every other model the plain
 way, through the model's own forward pass (``plain_forward.py``).
 
-B: rows. N: answer nodes. V: vocabulary.
+B: rows. N: answer nodes. C: columns of logits that are read. V: vocabulary.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def answer_logits(
     prefix: PrefixCache | None = None,
     vocabulary: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Compute the logits after the prompt and after each answer node.
+    """Compute the logits after the nodes that ``tree`` reads.
 
     Gradients flow to every adapter weight, also through the shared prefix, whose keys and values are computed once and
     used by all B rows.
@@ -92,12 +92,13 @@ def answer_logits(
         model: a causal language model, with or without a PEFT adapter.
         plan: device, data types and attention of the model.
         batch: prompts with answer tokens.
-        tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
+        tree: how the answer tokens attend to each other, and where logits are read; None for a chain, where each
+            follows the one before, and all are read.
         prefix: the cache of ``batch.prefix`` from ``Engine.read_prefix``; None to compute the prefix with the batch.
         vocabulary: token ids to compute logits for; None for the whole vocabulary.
 
     Returns:
-        Logits, float32, (B, 1 + N, V), or (B, 1 + N, len(vocabulary)).
+        Logits, float32, (B, C, V), or (B, C, len(vocabulary)); C is 1 + N without a tree.
     """
     batch = batch.to(torch.device(plan.device))
     if prefix is not None or is_packable(model, plan):

@@ -2,6 +2,7 @@
 
 B: rows of a batch. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. C: chains, the ways
 through the answer tree. D: longest chain. R: sequences given to the model, B * C. S: their length, padding included.
+L: columns of logits that are read.
 
 Every sequence is ``[rest of prompt | answer chain | padding]`` behind the shared prefix. A causal model cannot see the
 padding at the end, and a token's column is its position, so the model needs neither mask nor positions from outside.
@@ -9,7 +10,7 @@ This is right for windows, biases by distance and recurrent states alike. Answer
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -26,7 +27,7 @@ from whinchat.prompts.batching import Batch
 
 
 def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerTree | None) -> Tensor:
-    """Compute the logits after the prompt and after each answer node, by the model's own forward pass.
+    """Compute the logits after the nodes that ``tree`` reads, by the model's own forward pass.
 
     The prefix is computed once where the model continues from a cache of keys and values, and with each sequence
     elsewhere.
@@ -35,16 +36,18 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
         model: a causal language model, with or without a PEFT adapter.
         plan: device, data types and attention of the model.
         batch: prompts with answer tokens, on the model's device.
-        tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
+        tree: how the answer tokens attend to each other, and where logits are read; None for a chain, where each
+            follows the one before, and all are read.
 
     Returns:
-        Logits in the data type of the model's output layer, (B, 1 + N, V).
+        Logits in the data type of the model's output layer, (B, L, V); L is 1 + N without a tree.
 
     Raises:
         ModelError: the model does not call its output layer once a pass, so the logits cannot be told apart.
     """
     chains = tree.chains if tree is not None else (tuple(range(batch.nodes.shape[1])),)
-    sequences, read = _sequences(batch, chains)
+    nodes = range(-1, batch.nodes.shape[1]) if tree is None else tree.reads
+    sequences, read = _sequences(batch, chains, nodes)
     arguments: dict[str, Any] = {"use_cache": False}
     with autocast(plan):
         if len(batch.prefix) and continues_from_cache(model):
@@ -53,8 +56,9 @@ def plain_logits(model: nn.Module, plan: DevicePlan, batch: Batch, tree: AnswerT
         else:
             sequences = torch.cat([batch.prefix.expand(len(sequences), -1), sequences], dim=1)
             read = read + len(batch.prefix)
-        # (B, 1 + N), index of each token that is read in the flattened sequences
-        row = torch.arange(len(batch.rest), device=read.device)[:, None] * len(chains) + _first_chain(batch, chains)
+        # (B, L), index of each token that is read in the flattened sequences
+        first = torch.tensor(_first_chains(chains, nodes), device=read.device)
+        row = torch.arange(len(batch.rest), device=read.device)[:, None] * len(chains) + first
         with _tokens_read(model, row * sequences.shape[1] + read, sequences.shape[1]):
             output = model(input_ids=sequences, **arguments)
     logits: Tensor = output.logits
@@ -76,8 +80,8 @@ def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:
     return torch.autocast(plan.device, dtype=plan.torch_dtype)
 
 
-def _sequences(batch: Batch, chains: tuple[tuple[int, ...], ...]) -> tuple[Tensor, Tensor]:
-    """Return the rests with each chain of answer nodes behind them, (R, T + D), and the columns to read, (B, 1 + N)."""
+def _sequences(batch: Batch, chains: tuple[tuple[int, ...], ...], reads: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the rests with each chain of answer nodes behind them, (R, T + D), and the columns to read, (B, L)."""
     (rows, width), nodes, device = batch.rest.shape, batch.nodes.shape[1], batch.rest.device
     longest = max(map(len, chains))
     padded_chains = [[*chain, *[nodes] * (longest - len(chain))] for chain in chains]  # node N is padding
@@ -85,15 +89,15 @@ def _sequences(batch: Batch, chains: tuple[tuple[int, ...], ...]) -> tuple[Tenso
     answers = F.pad(batch.nodes, (0, 1))[:, index]  # (B, C, D)
     columns = batch.lengths[:, None, None] + torch.arange(longest, device=device).expand(rows, len(chains), -1)
     sequences = F.pad(batch.rest, (0, longest))[:, None].repeat(1, len(chains), 1).scatter(2, columns, answers)
-    depths = {node: depth for chain in chains for depth, node in enumerate(chain, start=1)}
-    after = torch.tensor([0, *(depths[node] for node in range(nodes))], device=device)
+    depths = {-1: 0} | {node: depth for chain in chains for depth, node in enumerate(chain, start=1)}
+    after = torch.tensor([depths[node] for node in reads], device=device)
     return sequences.view(-1, width + longest), batch.lengths[:, None] - 1 + after
 
 
-def _first_chain(batch: Batch, chains: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Return the chain in which the root and each node are read, (1 + N,)."""
-    first = {node: number for number, chain in reversed(tuple(enumerate(chains))) for node in chain}
-    return torch.tensor([0, *(first[node] for node in range(batch.nodes.shape[1]))], device=batch.rest.device)
+def _first_chains(chains: tuple[tuple[int, ...], ...], reads: Sequence[int]) -> list[int]:
+    """Return the first chain that holds each node of ``reads``, (L,); the root, -1, begins them all."""
+    first = {node: number for number, chain in reversed(tuple(enumerate(chains))) for node in (-1, *chain)}
+    return [first[node] for node in reads]
 
 
 class _Request(threading.local):
@@ -118,7 +122,7 @@ def _tokens_read(model: Any, index: Tensor, width: int) -> Iterator[None]:
 
     Args:
         model: the model.
-        index: indices in the flattened sequences (R * S), (B, 1 + N).
+        index: indices in the flattened sequences (R * S), (B, L).
         width: S. Soft prompts may stand before the sequences.
     """
     head = model.get_output_embeddings()
@@ -140,7 +144,7 @@ def _tokens_read(model: Any, index: Tensor, width: int) -> Iterator[None]:
 
 
 def _select_tokens(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Select the hidden states to compute logits for, (B, 1 + N, H), from all of them, (R, S, H)."""
+    """Select the hidden states to compute logits for, (B, L, H), from all of them, (R, S, H)."""
     if _request.head is not head:
         return None
     _request.calls += 1

@@ -1,13 +1,20 @@
 """The answers of all labels as one tree of tokens, so that a single forward pass scores every label.
 
-K: labels. N: nodes of the tree.
+K: labels. N: nodes of the tree. C: columns of logits that are read.
 
 Answers of several tokens may share their first tokens. Each shared beginning becomes one node that is computed once. A
 label's log-probability is the sum over its path from the root, which is the last token of the prompt.
+
+Several questions about one text become one tree as well: what their prompts share ends at the root, and each question's
+own tokens lead to its answers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -17,20 +24,26 @@ class AnswerTree:
     Attributes:
         tokens: token id of each node, (N,). Empty where every answer is one token long.
         parents: parent of each node as an index into ``tokens``, -1 for the root; a parent stands before its children.
+        reads: the nodes after which logits are read, -1 for the root, (C,): one for each column of the logits.
         paths: for each label, pairs of (column, token): the log-probability of ``token`` is read in ``column`` of the
-            logits, where column 0 follows the root and column i + 1 follows node i.
+            logits.
+        sizes: number of labels of each question, in the order of ``paths``.
     """
 
     tokens: tuple[int, ...]
     parents: tuple[int, ...]
+    reads: tuple[int, ...]
     paths: tuple[tuple[tuple[int, int], ...], ...]
+    sizes: tuple[int, ...]
 
-    @property
+    @cached_property
     def label_tokens(self) -> tuple[int, ...] | None:
-        """Token of each label, (K,), where every answer is one token long; otherwise None."""
-        return None if self.tokens else tuple(token for ((_, token),) in self.paths)
+        """The tokens of the labels, each once, where every answer is one token long; otherwise None."""
+        if any(len(path) > 1 for path in self.paths):
+            return None
+        return tuple(dict.fromkeys(token for ((_, token),) in self.paths))
 
-    @property
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Distance of each node from the root, (N,); 1 for the root's children."""
         depths: list[int] = []
@@ -51,14 +64,14 @@ class AnswerTree:
             chains[node] = (*chains[parent], node)
         return tuple(chain for node, chain in chains.items() if node not in self.parents)
 
-    @property
-    def attention_mask(self) -> tuple[tuple[bool, ...], ...]:
-        """``attention_mask[i][j]``: whether node i attends to node j, its ancestor or itself. (N, N)"""
-        rows: list[tuple[bool, ...]] = []
+    @cached_property
+    def attention_mask(self) -> NDArray[np.bool_]:
+        """``attention_mask[i, j]``: whether node i attends to node j, its ancestor or itself. (N, N)"""
+        mask = np.eye(len(self.tokens), dtype=np.bool_)
         for node, parent in enumerate(self.parents):
-            ancestors = rows[parent] if parent >= 0 else (False,) * len(self.tokens)
-            rows.append(tuple(attends or other == node for other, attends in enumerate(ancestors)))
-        return tuple(rows)
+            if parent >= 0:
+                mask[node] |= mask[parent]
+        return mask
 
 
 def answer_tree(answers: Sequence[tuple[int, ...]], end_of_turn: int) -> AnswerTree:
@@ -69,15 +82,42 @@ def answer_tree(answers: Sequence[tuple[int, ...]], end_of_turn: int) -> AnswerT
     would favour some labels.
     """
     nested = any(a != b and b[: len(a)] == a for a in answers for b in answers)
-    scored = [(*answer, end_of_turn) if nested else answer for answer in answers]
-    columns: dict[tuple[int, ...], int] = {(): 0}
-    tokens: list[int] = []
+    return _grow([((), [(*answer, end_of_turn) if nested else answer for answer in answers])])
+
+
+def join_trees(branches: Sequence[tuple[tuple[int, ...], AnswerTree]]) -> AnswerTree:
+    """Build one tree of the answers to several questions about the same text.
+
+    Args:
+        branches: for each question, the tokens of its prompt after what the prompts of all questions share, and the
+            tree of its answers.
+
+    Returns:
+        A tree whose paths are those of all questions, one question after the other.
+    """
+    return _grow([(tokens, [tuple(token for _, token in path) for path in tree.paths]) for tokens, tree in branches])
+
+
+def _grow(branches: Sequence[tuple[tuple[int, ...], Sequence[tuple[int, ...]]]]) -> AnswerTree:
+    """Build the tree of answers that each follow the tokens of their branch."""
+    nodes: dict[tuple[int, ...], int] = {(): -1}
     parents: list[int] = []
-    for answer in scored:
-        for length in range(1, len(answer)):
-            if answer[:length] not in columns:
-                parents.append(columns[answer[: length - 1]] - 1)
-                tokens.append(answer[length - 1])
-                columns[answer[:length]] = len(tokens)
-    paths = tuple(tuple((columns[answer[:depth]], token) for depth, token in enumerate(answer)) for answer in scored)
-    return AnswerTree(tuple(tokens), tuple(parents), paths)
+    reads: dict[int, int] = {}  # node -> column
+
+    def follow(tokens: tuple[int, ...]) -> int:
+        """Return the node that ``tokens`` lead to from the root; make what is missing."""
+        for length in range(1, len(tokens) + 1):
+            if tokens[:length] not in nodes:
+                parents.append(nodes[tokens[: length - 1]])
+                nodes[tokens[:length]] = len(parents) - 1
+        return nodes[tokens]
+
+    paths = []
+    for before, answers in branches:
+        for answer in answers:
+            read = [follow(before + answer[:depth]) for depth in range(len(answer))]
+            steps = zip(read, answer, strict=True)
+            paths.append(tuple((reads.setdefault(node, len(reads)), token) for node, token in steps))
+    tokens = tuple(path[-1] for path in nodes if path)
+    sizes = tuple(len(answers) for _, answers in branches)
+    return AnswerTree(tokens, tuple(parents), tuple(reads), tuple(paths), sizes)

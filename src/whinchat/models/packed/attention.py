@@ -92,8 +92,8 @@ class AttentionPlan:
         Args:
             batch: the packed batch.
             kind: how the layers attend.
-            angles: cos and sin of the positions 0 to P + S - 1, (P + S, R / 2) each.
-            query_scales: factors of queries at these positions, (P + S,); None where positions change no scale.
+            angles: cos and sin of all ``batch.length`` positions, (length, R / 2) each.
+            query_scales: factors of queries at these positions, (length,); None where positions change no scale.
             heads: K and G.
             dtype: data type of the masks.
         """

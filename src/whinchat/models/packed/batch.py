@@ -1,6 +1,7 @@
 """A batch as one sequence of tokens: the shared prefix, then the rows one after the other.
 
 B: rows. P: tokens of the shared prefix. T: longest rest of a prompt. N: answer nodes. S: T + N. M: tokens in all.
+C: columns of logits that are read.
 
 Layers that treat each token alone (linear layers, norms, feed-forward) work on the packed sequence (M, ...), which
 holds the prefix once and hardly any padding. Attention works on the grid (B, S, ...), one line for each row.
@@ -29,11 +30,12 @@ class PackedBatch:
         prefix_tokens: leading entries of ``tokens`` that are the prefix: P, or 0 where its keys and values are cached.
         rows: B.
         width: S.
+        length: number of positions, one more than the highest: of the branches of a tree only the longest counts.
         row_indices: indices in the flattened grid (B * S) of the tokens after the prefix, (M - prefix_tokens,); None
             where these tokens fill the whole grid.
         positions: position in the prompt of each token of the grid, (S,) or (B, S).
         attention_blocked: True where a token of the grid may not attend to a key, (1 or B, S, P + S).
-        read_columns: columns of the grid whose logits are read, (B, 1 + N).
+        read_columns: columns of the grid whose logits are read, (B, C).
     """
 
     tokens: Tensor
@@ -41,6 +43,7 @@ class PackedBatch:
     prefix_tokens: int
     rows: int
     width: int
+    length: int
     row_indices: Tensor | None
     positions: Tensor
     attention_blocked: Tensor
@@ -61,7 +64,7 @@ class PackedBatch:
         return torch.cat([prefix[0], rows])
 
     def read_indices(self) -> Tensor:
-        """Return the indices in the packed sequence of the tokens whose logits are read, (B * (1 + N),)."""
+        """Return the indices in the packed sequence of the tokens whose logits are read, (B * C,)."""
         row = torch.arange(self.rows, device=self.read_columns.device)[:, None]
         indices = (row * self.width + self.read_columns).flatten()
         if self.row_indices is not None:
@@ -79,6 +82,7 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
     """
     (rows, longest), prefix, nodes = batch.rest.shape, len(batch.prefix), batch.nodes.shape[1]
     width, device = longest + nodes, batch.rest.device
+    length = prefix + longest + (nodes if tree is None else max(tree.depths, default=0))
     column = torch.arange(width, device=device)
     node_columns = batch.lengths[:, None] + torch.arange(nodes, device=device)  # (B, N)
     grid = torch.nn.functional.pad(batch.rest, (0, nodes)).scatter(1, node_columns, batch.nodes)
@@ -86,7 +90,8 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
     row_indices = None
     if present.sum() < (1 - TOLERATED_PADDING) * present.numel():
         row_indices = present.flatten().nonzero()[:, 0]
-    positions = prefix + column
+    # The columns of branches and of padding can lie beyond the last position.
+    positions = (prefix + column).clamp_max(length - 1)
     # Padding stands behind everything, so causality alone hides it from every token that is read.
     blocked = torch.arange(prefix + width, device=device) - prefix > column[:, None]  # (S, P + S)
     if tree is not None and tree.has_branches:
@@ -95,6 +100,7 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
         blocked = _block_branches(blocked, batch.lengths, tree, prefix)
     else:
         blocked = blocked[None]
+    reads = torch.arange(-1, nodes, device=device) if tree is None else torch.tensor(tree.reads, device=device)
     row_tokens = grid.flatten() if row_indices is None else grid.flatten()[row_indices]
     prefix_tokens = 0 if prefix_cached else prefix
     return PackedBatch(
@@ -103,16 +109,17 @@ def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) 
         prefix_tokens=prefix_tokens,
         rows=rows,
         width=width,
+        length=length,
         row_indices=row_indices,
         positions=positions,
         attention_blocked=blocked,
-        read_columns=batch.lengths[:, None] - 1 + torch.arange(nodes + 1, device=device),
+        read_columns=batch.lengths[:, None] + reads,
     )
 
 
 def _block_branches(blocked: Tensor, lengths: Tensor, tree: AnswerTree, prefix: int) -> Tensor:
     """Return ``blocked`` (S, P + S) for every row, (B, S, P + S), with each answer node blocked from other branches."""
-    attends = torch.tensor(tree.attention_mask, device=blocked.device)  # (N, N)
+    attends = torch.from_numpy(tree.attention_mask).to(blocked.device)  # (N, N)
     node = torch.arange(len(blocked), device=blocked.device) - lengths[:, None]  # (B, S), which node a column holds
     is_node = (node >= 0) & (node < len(attends))
     node = node.clamp(0, len(attends) - 1)

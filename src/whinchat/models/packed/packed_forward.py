@@ -1,7 +1,8 @@
 """The packed forward pass: many short texts under one instruction, with the instruction computed once.
 
 B: rows. P: tokens of the shared prefix. N: answer nodes. S: longest rest of a prompt with its nodes. M: tokens in all.
-H: width of the model. K: key heads. G: query heads for each key head. D: width of a head. V: vocabulary.
+C: columns of logits that are read. H: width of the model. K: key heads. G: query heads for each key head. D: width of a
+head. V: vocabulary.
 
 Prefix and rows form one packed sequence of M tokens. Every layer but attention works on that sequence, so the prefix is
 computed once and there is hardly any padding. For attention the rows become a grid (B, S). The last layer computes only
@@ -77,17 +78,18 @@ def packed_logits(
     prefix: PrefixCache | None = None,
     vocabulary: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Compute the logits after the prompt and after each answer node.
+    """Compute the logits after the nodes that ``tree`` reads.
 
     Args:
         model: a causal language model for which ``is_packable`` is true.
         batch: prompts with answer tokens.
-        tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
+        tree: how the answer tokens attend to each other, and where logits are read; None for a chain, where each
+            follows the one before, and all are read.
         prefix: the cache of ``batch.prefix``; None to compute the prefix with the batch.
         vocabulary: token ids to compute logits for; None for the whole vocabulary.
 
     Returns:
-        Logits, (B, 1 + N, V), or (B, 1 + N, len(vocabulary)).
+        Logits, (B, C, V), or (B, C, len(vocabulary)); C is 1 + N without a tree.
     """
     forward, x = _PackedForward.start(model, pack(batch, tree, prefix_cached=prefix is not None))
     architecture, core, rows = forward.architecture, forward.core, forward.batch.rows
@@ -95,7 +97,7 @@ def packed_logits(
     *layers, last_layer = zip(architecture.decoder(core).layers, forward.plans, cached, strict=True)
     for layer in layers:
         x, _, _ = forward.decoder_layer(x, *layer)
-    hidden = architecture.final_norm(core, forward.last_layer(x, *last_layer))  # (B * (1 + N), H)
+    hidden = architecture.final_norm(core, forward.last_layer(x, *last_layer))  # (B * C, H)
     return architecture.final_logits(
         core, read_logits(core.lm_head, hidden.view(rows, -1, hidden.shape[-1]), vocabulary)
     )
@@ -158,7 +160,7 @@ class _PackedForward:
         assert architecture is not None, f"{type(core).__name__} is not packable"
         decoder = architecture.decoder(core)
         x = architecture.embed(core, batch.tokens)
-        length, key_heads = batch.prefix_length + batch.width, decoder.config.num_key_value_heads
+        length, key_heads = batch.length, decoder.config.num_key_value_heads
         heads = key_heads, decoder.config.num_attention_heads // key_heads
         positions = torch.arange(length, device=x.device)
         kinds = [architecture.attention_kind(layer).within(length) for layer in decoder.layers]
@@ -190,7 +192,7 @@ class _PackedForward:
         return self._add_outputs(x, layer, mixed), keys, values
 
     def last_layer(self, x: Tensor, layer: Any, plan: AttentionPlan, cached: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Compute the last decoder layer for ``x``, (M, H), at the tokens whose logits are read, (B * (1 + N), H)."""
+        """Compute the last decoder layer for ``x``, (M, H), at the tokens whose logits are read, (B * C, H)."""
         h = self.architecture.attention_input(layer, x)
         _, _, keys, values = self._after_prefix(plan, *self.architecture.keys_and_values(layer, h), cached)
         read_indices = self.batch.read_indices()

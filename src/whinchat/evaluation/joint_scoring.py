@@ -1,0 +1,195 @@
+"""Score several questions about the same texts; what the prompts of a text share is computed once.
+
+Q: questions. R: texts. K: labels of a question.
+
+The prompts of one text are compared token by token. What they share stands once in a batch, and each question's own
+tokens are a branch behind it, which sees the shared tokens and itself alone. So a question's scores are those of its
+own prompt, whatever else is asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.evaluation.scoring import (
+    bar_for,
+    batch_shares,
+    check_scores,
+    continues,
+    score_batch,
+    score_in_batches,
+    score_prompts,
+)
+from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import PrefixCache
+from whinchat.progress import Progress
+from whinchat.prompts.answer_tree import AnswerTree, join_trees
+from whinchat.prompts.batching import by_length, collate, shared_prefix
+from whinchat.prompts.template import Prompt
+
+# Most tokens of branches behind a text. Attention compares every one with every other, so more questions take several
+# passes.
+MOST_NODES = 256
+
+
+@dataclass(frozen=True)
+class JointPass:
+    """Texts whose questions are asked in one pass.
+
+    Attributes:
+        questions: indices of the questions.
+        tree: their branches and answers.
+        rows: indices of the texts, all with the same branches.
+        shared: for each of ``rows``, the token ids that its prompts share.
+    """
+
+    questions: tuple[int, ...]
+    tree: AnswerTree
+    rows: tuple[int, ...]
+    shared: tuple[tuple[int, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens to compute, apart from padding and from what the texts of a batch share."""
+        return sum(map(len, self.shared)) + len(self.rows) * len(self.tree.tokens)
+
+
+def score_questions(
+    engines: Sequence[Engine],
+    prompts: Sequence[Sequence[Prompt]],
+    batch_size: int,
+    title: str = "Scoring",
+    *,
+    deterministic: bool = False,
+    bar: Progress | None = None,
+    prefixes: Sequence[PrefixCache | None] = (),
+    labels_only: bool = False,
+) -> list[NDArray[np.float32]]:
+    """Score every label of every question for every text.
+
+    Args:
+        engines: one for each of Q questions, all with the same model.
+        prompts: for each question the prompts of the R texts.
+        batch_size: largest number of prompts of a batch.
+        title, deterministic, labels_only: as for ``score_prompts``.
+        bar: a bar that the caller closes, advanced by one for each answer to a question; None to show one.
+        prefixes: for each question the cache of a prefix that most of its prompts share; empty for none.
+
+    Returns:
+        For each question the log-probabilities of its labels, (R, K).
+
+    Raises:
+        ModelError: as ``score_prompts`` raises it.
+    """
+    passes = plan_passes(engines, prompts)
+    with bar_for(title, sum(map(len, prompts)), bar, "answers") as shown:
+        if _tokens_apart(prompts) <= sum(one.tokens for one in passes):
+            caches = prefixes or [None] * len(engines)
+            return [
+                score_prompts(
+                    engine, own, batch_size, title,
+                    deterministic=deterministic, bar=shown, prefix=cache, labels_only=labels_only,
+                )
+                for engine, own, cache in zip(engines, prompts, caches, strict=True)
+            ]  # fmt: skip
+        scores = [
+            np.full((len(own), len(engine.tree.paths)), np.nan, np.float32)
+            for engine, own in zip(engines, prompts, strict=True)
+        ]
+        for one in passes:
+            found = _score_pass(
+                engines, one, batch_size, title, shown, prefixes, deterministic=deterministic, labels_only=labels_only
+            )
+            for question, part in zip(one.questions, _parts(found, one.tree), strict=True):
+                scores[question][list(one.rows)] = part
+    return scores
+
+
+def plan_passes(engines: Sequence[Engine], prompts: Sequence[Sequence[Prompt]]) -> list[JointPass]:
+    """Return the passes that ask every question about every text; arguments as for ``score_questions``.
+
+    Texts whose prompts go on alike after what they share go through the model together: nearly always all of them,
+    since a chat template writes the same behind every text.
+    """
+    alike: dict[tuple[tuple[int, ...], ...], tuple[list[int], list[tuple[int, ...]]]] = {}
+    for row, own in enumerate(zip(*prompts, strict=True)):
+        ids = [prompt.ids for prompt in own]
+        cut = shared_prefix(ids)
+        rows, shared = alike.setdefault(tuple(tokens[cut:] for tokens in ids), ([], []))
+        rows.append(row)
+        shared.append(ids[0][:cut])
+    return [
+        JointPass(
+            questions,
+            join_trees([(branches[question], engines[question].tree) for question in questions]),
+            tuple(rows),
+            tuple(shared),
+        )
+        for branches, (rows, shared) in alike.items()
+        for questions in _chunks(engines, branches)
+    ]
+
+
+def _chunks(engines: Sequence[Engine], branches: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Cut the questions into groups whose branches have ``MOST_NODES`` tokens at most; a single one may have more."""
+    chunks: list[list[int]] = [[]]
+    nodes = 0
+    for question, (engine, branch) in enumerate(zip(engines, branches, strict=True)):
+        size = len(branch) + len(engine.tree.tokens)
+        if chunks[-1] and nodes + size > MOST_NODES:
+            chunks.append([])
+            nodes = 0
+        chunks[-1].append(question)
+        nodes += size
+    return [tuple(chunk) for chunk in chunks]
+
+
+def _tokens_apart(prompts: Sequence[Sequence[Prompt]]) -> int:
+    """Return the number of tokens to compute where each question is asked in passes of its own."""
+    tokens = 0
+    for own in prompts:
+        ids = [prompt.ids for prompt in own]
+        cut = shared_prefix(ids) if len(ids) > 1 else 0
+        tokens += cut + sum(len(prompt) - cut for prompt in ids)
+    return tokens
+
+
+def _score_pass(
+    engines: Sequence[Engine],
+    one: JointPass,
+    batch_size: int,
+    title: str,
+    shown: Progress,
+    prefixes: Sequence[PrefixCache | None],
+    *,
+    deterministic: bool,
+    labels_only: bool,
+) -> NDArray[np.float32]:
+    """Score all labels of the questions of a pass, (rows, labels); arguments as for ``score_questions``."""
+    engine, asked = engines[0], len(one.questions)
+    prefix = next((cache for cache in prefixes if cache is not None), None)
+
+    def score_rows(rows: list[int]) -> NDArray[np.float32]:
+        shared = [one.shared[row] for row in rows]
+        cached = prefix if prefix is not None and all(continues(ids, prefix.ids) for ids in shared) else None
+        batch = collate(shared, [one.tree.tokens] * len(rows), None if cached is None else len(cached.ids))
+        return score_batch(engine, batch, one.tree, cached, labels_only=labels_only)
+
+    def check(row: int, scores: NDArray[np.float32]) -> None:
+        for question, part in zip(one.questions, _parts(scores, one.tree), strict=True):
+            name = f"{title}: text {one.rows[row] + 1}, question {question + 1}"
+            check_scores(engines[question], part, one.shared[row], name)
+
+    shares = batch_shares(engine, len(one.rows) * asked, deterministic)
+    batches = by_length([len(ids) for ids in one.shared], max(1, batch_size // asked), shares)
+    shape = len(one.rows), len(one.tree.paths)
+    return score_in_batches(
+        engine, batches, shape, score_rows, check, lambda rows: shown.update(rows * asked), deterministic=deterministic
+    )
+
+
+def _parts(scores: NDArray[np.float32], tree: AnswerTree) -> list[NDArray[np.float32]]:
+    """Cut scores (..., K of all questions) into those of each question."""
+    return np.split(scores, np.cumsum(tree.sizes)[:-1], axis=-1)
