@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from whinchat.models import forward as engines
 from whinchat.models.adapter_targets import lora_layers
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
-from whinchat.models.packed.batch import PackedBatch, pack, round_up
+from whinchat.models.packed.batch import pack
 from whinchat.models.packed.linear import project
 from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.models.plain_forward import plain_logits
@@ -303,29 +302,3 @@ def test_weights_that_train_go_the_plain_way(tiny_model: Path) -> None:
     assert is_packable(tuned.model, tuned.plan), "an adapter's weights may train"
     tuned.model.get_base_model().get_input_embeddings().weight.requires_grad_(True)
     assert not is_packable(tuned.model, tuned.plan)
-
-
-@pytest.mark.parametrize("labels", ["one", "branching"])
-def test_batches_of_many_lengths_have_few_shapes(
-    tiny_llama: Path, labels: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = tuned_engine(tiny_llama, labels)
-    draw = random.Random(5)
-    batches = [drawn_batch(engine, [draw.randint(1, 60) for _ in range(4)]) for _ in range(40)]
-    packed = [pack(batch, engine.tree, few_shapes=True) for batch in batches]
-    assert len({len(one.tokens) for one in packed}) <= 24 < len({len(pack(one, engine.tree).tokens) for one in batches})
-    assert len({one.width for one in packed}) <= 24
-    for one, batch in zip(packed, batches, strict=True):
-        assert len(one.tokens) <= 1.07 * len(pack(batch, engine.tree).tokens) + 1
-
-    def pack_for_onednn(*args: Any, **options: Any) -> PackedBatch:
-        return pack(*args, **{**options, "few_shapes": True})
-
-    monkeypatch.setattr("whinchat.models.packed.packed_forward.pack", pack_for_onednn)
-    assert_packed_equals_plain(engine, batches[0], engine.tree)
-
-
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 31, 33, 100, 1000, 4097])
-def test_a_length_is_rounded_up_by_a_sixteenth_at_most(count: int) -> None:
-    assert count <= round_up(count) <= count + count / 16
-    assert round_up(round_up(count)) == round_up(count)

@@ -10,7 +10,6 @@ holds the prefix once and hardly any padding. Attention works on the grid (B, S,
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the name that PyTorch code uses
 from torch import Tensor
 
 from whinchat.models.packed.autograd import GatherRows, ScatterRows
@@ -19,8 +18,6 @@ from whinchat.prompts.batching import Batch
 
 # A packed sequence keeps its padding up to this share: moving rows out of the grid and back would cost more time.
 TOLERATED_PADDING = 0.05
-# Lengths that ``round_up`` returns between one power of two and the next.
-_LENGTHS_AN_OCTAVE = 16
 
 
 @dataclass(frozen=True)
@@ -75,39 +72,24 @@ class PackedBatch:
         return self.prefix_tokens + indices
 
 
-def round_up(count: int) -> int:
-    """Return ``count`` or a little more, at most a sixteenth, so that few different values are returned."""
-    step = max(1, (1 << max(0, count.bit_length() - 1)) // _LENGTHS_AN_OCTAVE)
-    return -(-count // step) * step
-
-
-def pack(
-    batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False, few_shapes: bool = False
-) -> PackedBatch:
+def pack(batch: Batch, tree: AnswerTree | None, *, prefix_cached: bool = False) -> PackedBatch:
     """Pack a batch, with the answer nodes of each row right behind its rest.
 
     Args:
         batch: prompts with answer tokens.
         tree: how the answer tokens attend to each other; None for a chain, where each follows the one before.
         prefix_cached: leave the prefix's tokens out, since its keys and values are cached.
-        few_shapes: keep or add a little padding, so that batches of many lengths have few different shapes. For
-            bfloat16 products on a CPU, oneDNN compiles and keeps code for every shape that it meets, which costs more
-            time than the padding, and memory that grows with the shapes.
     """
     (rows, longest), prefix, nodes = batch.rest.shape, len(batch.prefix), batch.nodes.shape[1]
-    width, device = (round_up(longest) if few_shapes else longest) + nodes, batch.rest.device
+    width, device = longest + nodes, batch.rest.device
     length = prefix + longest + (nodes if tree is None else max(tree.depths, default=0))
     column = torch.arange(width, device=device)
     node_columns = batch.lengths[:, None] + torch.arange(nodes, device=device)  # (B, N)
-    grid = F.pad(batch.rest, (0, width - longest)).scatter(1, node_columns, batch.nodes)
-    present = (column < batch.lengths[:, None] + nodes).flatten()  # (B * S,)
-    prefix_tokens = 0 if prefix_cached else prefix
+    grid = torch.nn.functional.pad(batch.rest, (0, nodes)).scatter(1, node_columns, batch.nodes)
+    present = column < batch.lengths[:, None] + nodes  # (B, S)
     row_indices = None
-    if (count := int(present.sum())) < (1 - TOLERATED_PADDING) * len(present):
-        if few_shapes:
-            padding = (~present).nonzero()[:, 0]
-            present[padding[: round_up(prefix_tokens + count) - prefix_tokens - count]] = True
-        row_indices = present.nonzero()[:, 0]
+    if present.sum() < (1 - TOLERATED_PADDING) * present.numel():
+        row_indices = present.flatten().nonzero()[:, 0]
     # The columns of branches and of padding can lie beyond the last position.
     positions = (prefix + column).clamp_max(length - 1)
     # Padding stands behind everything, so causality alone hides it from every token that is read.
@@ -120,6 +102,7 @@ def pack(
         blocked = blocked[None]
     reads = torch.arange(-1, nodes, device=device) if tree is None else torch.tensor(tree.reads, device=device)
     row_tokens = grid.flatten() if row_indices is None else grid.flatten()[row_indices]
+    prefix_tokens = 0 if prefix_cached else prefix
     return PackedBatch(
         tokens=torch.cat([batch.prefix[:prefix_tokens], row_tokens]),
         prefix_length=prefix,
@@ -141,4 +124,4 @@ def _block_branches(blocked: Tensor, lengths: Tensor, tree: AnswerTree, prefix: 
     is_node = (node >= 0) & (node < len(attends))
     node = node.clamp(0, len(attends) - 1)
     other_branch = is_node[:, :, None] & is_node[:, None, :] & ~attends[node[:, :, None], node[:, None, :]]  # (B, S, S)
-    return blocked | F.pad(other_branch, (prefix, 0))
+    return blocked | torch.nn.functional.pad(other_branch, (prefix, 0))

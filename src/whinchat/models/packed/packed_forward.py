@@ -91,7 +91,7 @@ def packed_logits(
     Returns:
         Logits, (B, C, V), or (B, C, len(vocabulary)); C is 1 + N without a tree.
     """
-    forward, x = _PackedForward.start(model, batch, tree, prefix_cached=prefix is not None)
+    forward, x = _PackedForward.start(model, pack(batch, tree, prefix_cached=prefix is not None))
     architecture, core, rows = forward.architecture, forward.core, forward.batch.rows
     cached = [None] * len(forward.plans) if prefix is None else prefix.layers
     *layers, last_layer = zip(architecture.decoder(core).layers, forward.plans, cached, strict=True)
@@ -111,7 +111,7 @@ def read_prefix(model: nn.Module, ids: tuple[int, ...], device: torch.device) ->
         ids: token ids of the prefix.
         device: the device of the model.
     """
-    forward, x = _PackedForward.start(model, collate([ids], [()]).to(device))
+    forward, x = _PackedForward.start(model, pack(collate([ids], [()]).to(device), None))
     layers = []
     for layer, plan in zip(forward.architecture.decoder(forward.core).layers, forward.plans, strict=True):
         x, keys, values = forward.decoder_layer(x, layer, plan)
@@ -129,7 +129,7 @@ def packed_states(model: nn.Module, batch: Batch) -> tuple[Tensor, PackedBatch]:
     Returns:
         The states, (M, H), and the packed batch, which says to which token each belongs.
     """
-    forward, x = _PackedForward.start(model, batch)
+    forward, x = _PackedForward.start(model, pack(batch, None))
     for layer, plan in zip(forward.architecture.decoder(forward.core).layers, forward.plans, strict=True):
         x, _, _ = forward.decoder_layer(x, layer, plan)
     return forward.architecture.final_norm(forward.core, x), forward.batch
@@ -153,17 +153,12 @@ class _PackedForward:
     plans: tuple[AttentionPlan, ...]
 
     @classmethod
-    def start(
-        cls, model: nn.Module, prompts: Batch, tree: AnswerTree | None = None, *, prefix_cached: bool = False
-    ) -> tuple[Self, Tensor]:
-        """Return the pass and the input of its first layer, (M, H); arguments as for ``pack``."""
+    def start(cls, model: nn.Module, batch: PackedBatch) -> tuple[Self, Tensor]:
+        """Return the pass and the input of its first layer, (M, H)."""
         core = _without_peft(model)
         architecture = packed_architecture_of(core)
         assert architecture is not None, f"{type(core).__name__} is not packable"
         decoder = architecture.decoder(core)
-        weight = decoder.embed_tokens.weight
-        few_shapes = weight.device.type == "cpu" and weight.dtype != torch.float32
-        batch = pack(prompts, tree, prefix_cached=prefix_cached, few_shapes=few_shapes)
         x = architecture.embed(core, batch.tokens)
         length, key_heads = batch.length, decoder.config.num_key_value_heads
         heads = key_heads, decoder.config.num_attention_heads // key_heads
