@@ -30,7 +30,7 @@ from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.json_files import JsonFileError, read_json_object
 from whinchat.models.lm_head import FloatHead
-from whinchat.models.memory import reuse_freed_memory
+from whinchat.models.memory import bound_onednn_cache, reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.requirements import local_model_folder
@@ -172,6 +172,7 @@ def load_backbone(backbone: BackboneConfig, source: ModelSource | None = None, t
         plan = replace(plan, notes=(*plan.notes, *nf4_notes(model, source.name)))
     if plan.device == "cpu":
         reuse_freed_memory()
+        bound_onednn_cache()
     model.requires_grad_(False)
     _keep_nf4_layout(model)
     if plan.compute_dtype != "float32":

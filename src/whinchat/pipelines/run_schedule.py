@@ -16,6 +16,7 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
+from whinchat.models.memory import give_back_memory
 from whinchat.progress import logger, stage, whole_duration
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
@@ -93,6 +94,8 @@ class RunSchedule:
         started = time.perf_counter()
         with stage(planned.title[0].upper() + planned.title[1:]):
             yield
+        # The next stage needs blocks of other sizes, between which those of this one would stay as gaps.
+        give_back_memory()
         seconds = self.seconds[name] = time.perf_counter() - started
         if name == "before":
             # The trained model will be evaluated on the same texts.

@@ -16,6 +16,8 @@ from whinchat.training.micro_batch import Collator, make_examples, row_losses, t
 
 # Bytes of optimizer state for each trainable parameter: the two float32 moments of Adam.
 _OPTIMIZER_BYTES = 8
+# What the code of oneDNN's products takes on a CPU once many shapes of batches have been met (docs/decisions.md).
+_COMPILED_BYTES = 250_000_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
             # The first pass pays for everything that is loaded or compiled once.
             seconds = [_seconds(timed, recipe, rows, limit) for rows in (median, longest, median)]
             memory = _peak_bytes(plan.device) + _OPTIMIZER_BYTES * trainable
+            if plan.device == "cpu" and plan.compute_dtype != "float32":
+                memory += _COMPILED_BYTES
         finally:
             tuned.unload().train(training)
     return TrainingCost(len(seconds), _mean_seconds(train, (median, seconds[2]), (longest, seconds[1])), memory)
