@@ -40,6 +40,8 @@ def emit_json(content: Any, indent: int | None = 2) -> None:
     text = visible_json(content, indent) + "\n"
     is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
     sys.stdout.write(text if is_utf8 else ascii_json(text))
+    # A program that reads from a pipe waits for it, for instance for the address of a server.
+    sys.stdout.flush()
 
 
 def print_result(as_json: bool, content: Any, print_text: Callable[[], None]) -> None:
