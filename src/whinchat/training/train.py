@@ -23,6 +23,7 @@ from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.distributed import wait_for_everyone
 from whinchat.training.flat_loss import FlatLossWarning
 from whinchat.training.launch import process_rank, world_size
+from whinchat.training.memory_callback import GiveBackMemory
 from whinchat.training.stop_callback import StopAfterCheckpoint
 from whinchat.training.trackers import Trackers
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -114,6 +115,8 @@ def _run_trainer(trainer: AnswerTrainer, checkpoint: Path | None, trackers: Trac
     with StopAfterCheckpoint() as stop, closing(TrainingProgress()) as shown:
         trainer.add_callback(shown)
         trainer.add_callback(stop)
+        if trainer.engine.plan.device == "cpu":
+            trainer.add_callback(GiveBackMemory())
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return result.metrics.get("train_runtime", 0.0), trainer.state
 
