@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 
+import psutil
 import torch
 
 from whinchat.data.dataset import Split
@@ -18,6 +19,8 @@ from whinchat.training.micro_batch import Collator, make_examples, row_losses, t
 _OPTIMIZER_BYTES = 8
 # What the code of oneDNN's products takes on a CPU once many shapes of batches have been met (docs/decisions.md).
 _COMPILED_BYTES = 250_000_000
+# On a CPU, what gaps between the blocks of unlike batches take, as a share of what a batch takes (docs/decisions.md).
+_GAPS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
     longest, median = train.take(order[len(order) - size :]), train.take(order[middle : middle + size])
     training = engine.model.training
     limit = BatchLimit("training")
+    loaded = psutil.Process().memory_info().rss
     with torch.random.fork_rng():
         tuned = attach_adapter(engine.model, settings, recipe.train.seed).train()
         try:
@@ -63,8 +67,9 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
             # The first pass pays for everything that is loaded or compiled once.
             seconds = [_seconds(timed, recipe, rows, limit) for rows in (median, longest, median)]
             memory = _peak_bytes(plan.device) + _OPTIMIZER_BYTES * trainable
-            if plan.device == "cpu" and plan.compute_dtype != "float32":
-                memory += _COMPILED_BYTES
+            if plan.device == "cpu":
+                memory += int(_GAPS * max(0, peak_memory_bytes() - loaded))
+                memory += 0 if plan.compute_dtype == "float32" else _COMPILED_BYTES
         finally:
             tuned.unload().train(training)
     return TrainingCost(len(seconds), _mean_seconds(train, (median, seconds[2]), (longest, seconds[1])), memory)
