@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.helpers import finished_runs
-from whinchat.cli import main
+from tests.helpers.command_line import Whinchat
 from whinchat.pipelines.run import run, train_run
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
 from whinchat.recipe.schema import Recipe
@@ -73,21 +73,16 @@ def recipe_file(folder: Path, model: Path, **train: Any) -> str:
     return str(path)
 
 
-def test_sigkill_and_resume_end_in_the_same_bits(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sigkill_and_resume_end_in_the_same_bits(tiny_llama: Path, tmp_path: Path, whinchat: Whinchat) -> None:
     recipe, path = recipe_file(tmp_path, tiny_llama), tmp_path / "run"
     Command("run", recipe, "--out", str(path)).kill_when(lambda: step_in(path) > 0)
     check_unfinished(path)
     before = (path / "before.json").read_bytes()
     whole, _ = train_run(load_recipe(recipe), tmp_path / "whole")
-    capsys.readouterr()
     # The same command with --resume runs in this process, which saves the start of a new process.
-    monkeypatch.setattr(sys, "argv", ["whinchat", "run", recipe, "--out", str(path), "--resume", "--json"])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == 0
-    output = json.loads(capsys.readouterr().out)
+    resumed = whinchat("run", recipe, "--out", path, "--resume", "--json")
+    assert resumed.code == 0
+    output = json.loads(resumed.out)
     assert (path / WEIGHTS).read_bytes() == (whole.path / WEIGHTS).read_bytes()
     assert (path / "before.json").read_bytes() == before
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
