@@ -61,8 +61,8 @@ def label_logits(
     logits = answer_logits(engine.model, engine.plan, batch, tree, prefix, vocabulary)
     if vocabulary is None:
         return label_log_probs(logits, tree)
-    columns, tokens = zip(*(path[0] for path in tree.paths), strict=True)
-    scores = logits[:, columns, [vocabulary.index(token) for token in tokens]]
+    columns, places = tree.label_places
+    scores = logits[:, columns, places]
     return torch.cat([part.log_softmax(dim=-1) for part in scores.split(tree.sizes, dim=1)], dim=1)
 
 

@@ -44,6 +44,12 @@ class AnswerTree:
         return tuple(dict.fromkeys(token for ((_, token),) in self.paths))
 
     @cached_property
+    def label_places(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Column of the logits and index in ``label_tokens`` of each label, where every answer is one token long."""
+        index = {token: place for place, token in enumerate(self.label_tokens or ())}
+        return tuple(path[0][0] for path in self.paths), tuple(index[path[0][1]] for path in self.paths)
+
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Distance of each node from the root, (N,); 1 for the root's children."""
         depths: list[int] = []
@@ -51,12 +57,12 @@ class AnswerTree:
             depths.append(1 if parent < 0 else depths[parent] + 1)
         return tuple(depths)
 
-    @property
+    @cached_property
     def has_branches(self) -> bool:
         """Whether some node does not follow the node before it, so that plain causal attention would be wrong."""
         return any(parent != node - 1 for node, parent in enumerate(self.parents))
 
-    @property
+    @cached_property
     def chains(self) -> tuple[tuple[int, ...], ...]:
         """The nodes from the root's child to each leaf; a single empty chain where there are no nodes."""
         chains: dict[int, tuple[int, ...]] = {-1: ()}

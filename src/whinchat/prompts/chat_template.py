@@ -9,14 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 from whinchat.errors import PromptError
 from whinchat.prompts.trial import template_fault
-from whinchat.prompts.trial_script import GenerationTag
+from whinchat.prompts.trial_script import TEMPLATE_FAULTS, GenerationTag
 
 Messages = list[dict[str, str]]
 
-# A template can fail with an error of Jinja, its own ``raise_exception`` among them, or with one of Python's.
-_FAULTS = (
-    TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError,
-)  # fmt: skip
+_FAULTS = (*TEMPLATE_FAULTS, RecursionError, MemoryError)
 # Variables by which templates let a model think before it answers, and the value that makes it answer at once.
 _THINKING = {"enable_thinking": "false", "thinking": "false"}
 

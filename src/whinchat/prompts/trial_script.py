@@ -17,6 +17,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 PASSED = "passed"
+# A template can refuse a chat by an error of Jinja, its own ``raise_exception`` among them, or by one of Python's.
+TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 # Characters of a chat around texts of 2,000 characters; chat templates write some hundred.
 _LONGEST_CHAT = 1_000_000
 # Texts on which a pattern that backtracks takes long: runs of one kind of character, with another one behind them.
@@ -61,7 +63,7 @@ def try_template(source: str, variables: dict[str, Any]) -> None:
         for asks in (True, False):
             try:
                 chat = template.render(messages=turns[first:last], add_generation_prompt=asks, **variables)
-            except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
+            except TEMPLATE_FAULTS:
                 continue
             if len(chat) > _LONGEST_CHAT:
                 raise ValueError(f"it writes {len(chat):,} characters for a chat of {len(turns)} turns")

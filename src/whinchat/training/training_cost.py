@@ -66,9 +66,10 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
             timed = replace(engine, model=tuned)
             # The first pass pays for everything that is loaded or compiled once.
             seconds = [_seconds(timed, recipe, rows, limit) for rows in (median, longest, median)]
-            memory = _peak_bytes(plan.device) + _OPTIMIZER_BYTES * trainable
+            peak = _peak_bytes(plan.device)
+            memory = peak + _OPTIMIZER_BYTES * trainable
             if plan.device == "cpu":
-                memory += int(_GAPS * max(0, peak_memory_bytes() - loaded))
+                memory += int(_GAPS * max(0, peak - loaded))
                 memory += 0 if plan.compute_dtype == "float32" else _COMPILED_BYTES
         finally:
             tuned.unload().train(training)
