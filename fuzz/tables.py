@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fuzz.areas import Check, FuzzArea
 from fuzz.odd_values import ODD_TEXTS, damaged, odd_text
 from whinchat.data.formats.table_registry import find_table_format, open_table
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 _PIECES = (
     *(text.encode("utf-8", "surrogatepass") for text in ODD_TEXTS),

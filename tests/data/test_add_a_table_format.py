@@ -23,7 +23,7 @@ from whinchat.data.sources import load_corpus, read_source
 from whinchat.errors import DataError
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 from whinchat.server.api_schema import Limits
 from whinchat.server.uploads import TableRequest, label_upload, store_upload
 

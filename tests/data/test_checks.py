@@ -15,7 +15,7 @@ from whinchat.data.checks import (
 )
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 
 def split(name: str, *rows: tuple[str, int]) -> Split:

@@ -9,7 +9,7 @@ import pytest
 
 from whinchat.data.hub_dataset import read_hub
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

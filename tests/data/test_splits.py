@@ -15,7 +15,7 @@ from whinchat.data.checks import normalize_text
 from whinchat.data.dataset import Split
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 PINNED = ("text 8", "text 3", "text 10", "text 7")
 

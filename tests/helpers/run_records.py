@@ -23,7 +23,8 @@ from whinchat.evaluation.results import (
     SliceMetrics,
     StressResult,
 )
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig, DataConfig, Recipe, Reference
+from whinchat.recipe.data_config import DataConfig
+from whinchat.recipe.schema import AdapterConfig, BackboneConfig, Recipe, Reference
 from whinchat.recipe.task import Task
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.storage.training_result import TrainPoint

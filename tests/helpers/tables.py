@@ -8,7 +8,7 @@ from typing import Any
 
 from whinchat.data.formats.table_format import Block, BlockLocation, TableFormat
 from whinchat.data.formats.table_registry import open_table
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 # Rows of the table that the tests of tests/inference label.
 ROWS = 23

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.helpers.run_records import labels_of, run_record, with_manifest
 from whinchat.evaluation.results import LabelMetrics, SliceMetrics, StressResult
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 from whinchat.report.figures.dots import draw_per_label
 from whinchat.report.figures.style import LIGHT
 from whinchat.report.formatting import format_number

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import DataReport, Split
 from whinchat.errors import DataError
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.label_block import label_block
-from whinchat.recipe.schema import DataConfig
 from whinchat.recipe.task import Cleaning
 
 # Smallest difference between two labels' shares of texts with doubled spaces that is worth a warning.

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from whinchat.errors import DataError
+
+T = TypeVar("T")
+
+# The answer to one decision about a text: the index of its label, the share of each label, or None where it is missing.
+Answer = int | tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -17,14 +23,19 @@ class Split:
     Attributes:
         name: train, validation or test.
         texts: the texts.
-        labels: the label of each text, as an index into ``task.labels``.
+        labels: the label of each text, as an index into ``task.labels``. In a task with questions, the answer to its
+            first decision, with one more index for a missing one: by these labels rows are divided among splits.
         weights: the weight of each text in the training loss; empty for equal weights.
+        answers: in a task with questions, the answers to all decisions about each text; otherwise empty.
+        shares: the share of each label for each text, where labels are not certain; otherwise empty.
     """
 
     name: str
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     weights: tuple[float, ...] = ()
+    answers: tuple[tuple[Answer, ...], ...] = ()
+    shares: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -35,12 +46,30 @@ class Split:
 
     def head(self, rows: int | None) -> Split:
         """Return the first ``rows`` rows; None returns all."""
-        return Split(self.name, self.texts[:rows], self.labels[:rows], self.weights[:rows])
+        return self.take(range(len(self))[:rows])
 
-    def take(self, indices: list[int]) -> Split:
+    def take(self, indices: Sequence[int]) -> Split:
         """Return the rows at ``indices``, in that order."""
-        weights = tuple(self.weights[i] for i in indices) if self.weights else ()
-        return Split(self.name, tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices), weights)
+        return Split(
+            self.name,
+            _at(self.texts, indices),
+            _at(self.labels, indices),
+            _at(self.weights, indices),
+            _at(self.answers, indices),
+            _at(self.shares, indices),
+        )
+
+    def of_decision(self, decision: int) -> Split:
+        """Return the rows with an answer to a decision, by its index, with that answer as their label.
+
+        Where the answer is a share of each label, the label with the largest share counts.
+        """
+        rows = [row for row, answers in enumerate(self.answers) if answers[decision] is not None]
+        found = [self.answers[row][decision] for row in rows]
+        labels = tuple(one if isinstance(one, int) else one.index(max(one)) for one in found if one is not None)
+        soft = any(isinstance(one, tuple) for one in found)
+        shares = tuple(one for one in found if isinstance(one, tuple)) if soft else ()
+        return Split(self.name, _at(self.texts, rows), labels, _at(self.weights, rows), shares=shares)
 
     def counts(self, labels: tuple[str, ...]) -> dict[str, int]:
         """Return the number of rows of each label, in the order of ``labels``."""
@@ -48,12 +77,19 @@ class Split:
         return {label: counts[index] for index, label in enumerate(labels)}
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of all texts and labels in order, which is equal for equal rows only."""
+        """Return the SHA-256 of all texts, labels and answers in order, which is equal for equal rows only."""
         digest = hashlib.sha256()
         for text, label in zip(self.texts, self.labels, strict=True):
             raw = text.encode()
             digest.update(f"{label}:{len(raw)}:".encode() + raw)
+        for further in (self.answers, self.shares):
+            digest.update(repr(further).encode() if further else b"")
         return digest.hexdigest()
+
+
+def _at(column: tuple[T, ...], rows: Sequence[int]) -> tuple[T, ...]:
+    """Return the cells of a column at ``rows``; a column that a split does not have stays empty."""
+    return tuple(column[row] for row in rows) if column else ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from whinchat.data.rows import (
     require_columns,
 )
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 _HUB_TIMEOUT_SECONDS = 10.0
 _OFFLINE = "to stay offline, use a local folder with --set data.source=FOLDER, or the demo recipe"

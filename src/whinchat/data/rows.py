@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from whinchat.errors import DataError, nearest
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 BOM = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

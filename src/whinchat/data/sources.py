@@ -17,7 +17,8 @@ from whinchat.data.split_files import read_split_file, read_split_folder
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig, Recipe
+from whinchat.recipe.data_config import DataConfig
+from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Task
 
 # What ``load_corpus`` has read inside ``reading_once``, with what it was read for.

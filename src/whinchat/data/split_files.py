@@ -13,7 +13,7 @@ from whinchat.data.formats.table_registry import (
 from whinchat.data.rows import SPLIT_NAMES, Row, reading, require_file
 from whinchat.data.tweeteval import read_tweeteval
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 # How a file's name begins -> split.
 _SPLITS = {spelling: name for name, spellings in SPLIT_NAMES.items() for spelling in spellings}

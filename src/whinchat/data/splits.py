@@ -11,7 +11,7 @@ from whinchat.data.checks import normalize_text
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.task import Cleaning
 
 _WORD = re.compile(r"\w+")

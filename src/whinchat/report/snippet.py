@@ -1,7 +1,7 @@
 """The Python code of the card: use the adapter with transformers and PEFT alone."""
 
+from whinchat.recipe.question import TEXT_SLOT
 from whinchat.recipe.schema import Recipe
-from whinchat.recipe.task import TEXT_SLOT
 from whinchat.report.visible_text import visible_json
 
 

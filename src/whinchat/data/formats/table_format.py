@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from whinchat.data.rows import NAME_COLUMNS, Row, empty_fault, labelled_row, require_columns, require_rows
 from whinchat.errors import DataError
-from whinchat.recipe.schema import DataConfig
+from whinchat.recipe.data_config import DataConfig
 
 # Rows that are read together for training.
 _ROWS_PER_BLOCK = 1000
