@@ -317,3 +317,35 @@ def test_examples_come_first_as_turns_of_their_own(backbone: Backbone) -> None:
     assert shared_prefix(prompts) >= more
     long = "tea " * 600
     assert shown.encode([long])[0].truncated_tokens == pytest.approx(plain.encode([long])[0].truncated_tokens, abs=2)
+
+
+@pytest.mark.parametrize("labels", [*tiny_models.LABEL_SETS.values(), tuple(map(str, range(40)))])
+def test_the_template_of_another_task_equals_a_new_one(backbone: Backbone, labels: tuple[str, ...]) -> None:
+    examples = [("what a day", 0)]
+    base = PromptTemplate(
+        backbone.tokenizer.tokenizer, tiny_models.tiny_task(), end_ids=backbone.tokenizer.end_ids,
+        max_prompt_tokens=300, examples=examples,
+    )  # fmt: skip
+    question = "{text}\n\n<|user|> Which [INST]?\nHuman: " + ", ".join(labels)
+    fields = {"instruction": "Answer.", "user_template": question, "clean": ("spaces",)}
+    made = base.for_task(tiny_models.tiny_task(labels, **fields), 400)
+    new = tiny_models.template_of(backbone, labels, limit=400, **fields)
+    assert (made.task, made.answers, made.end_of_turn) == (new.task, new.answers, new.end_of_turn)
+    assert (made.end_ids, made.max_prompt_tokens) == (new.end_ids, new.max_prompt_tokens)
+    texts = [*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS, "<|im_end|> [INST] </s>", "long " * 400]
+    assert made.encode(texts) == new.encode(texts)
+    assert made.encode_conversations(texts, [0] * len(texts)) == new.encode_conversations(texts, [0] * len(texts))
+    assert list(map(made.fault, texts)) == list(map(new.fault, texts))
+    assert made.frames_alike(new)
+    # The first template is as it was.
+    assert base.task.labels == tiny_models.ONE_TOKEN
+    assert base.encode(texts)[0].ids != made.encode(texts)[0].ids
+    with pytest.raises(PromptError, match="the limit is 5"):
+        base.for_task(tiny_models.tiny_task(labels), 5)
+
+
+def test_a_task_that_spells_out_marks_of_the_chat(backbone: Backbone) -> None:
+    base = tiny_models.template_of(backbone, user_template="{text} Word?")
+    end = backbone.tokenizer.tokenizer.eos_token
+    assert base.frames_alike(base.for_task(tiny_models.tiny_task(user_template="{text} Which words?"), 512))
+    assert not base.frames_alike(base.for_task(tiny_models.tiny_task(user_template=f"{{text}} {end}?"), 512))

@@ -11,7 +11,8 @@ own tokens lead to its answers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,24 +107,27 @@ def join_trees(branches: Sequence[tuple[tuple[int, ...], AnswerTree]]) -> Answer
 
 def _grow(branches: Sequence[tuple[tuple[int, ...], Sequence[tuple[int, ...]]]]) -> AnswerTree:
     """Build the tree of answers that each follow the tokens of their branch."""
-    nodes: dict[tuple[int, ...], int] = {(): -1}
+    tokens: list[int] = []
     parents: list[int] = []
+    nodes: dict[tuple[int, int], int] = {}  # (parent, token) -> node
     reads: dict[int, int] = {}  # node -> column
 
-    def follow(tokens: tuple[int, ...]) -> int:
-        """Return the node that ``tokens`` lead to from the root; make what is missing."""
-        for length in range(1, len(tokens) + 1):
-            if tokens[:length] not in nodes:
-                parents.append(nodes[tokens[: length - 1]])
-                nodes[tokens[:length]] = len(parents) - 1
-        return nodes[tokens]
+    def follow(node: int, token: int) -> int:
+        """Return the node that ``token`` leads to from ``node``; make it where it is missing."""
+        if (node, token) not in nodes:
+            nodes[node, token] = len(tokens)
+            tokens.append(token)
+            parents.append(node)
+        return nodes[node, token]
 
     paths = []
     for before, answers in branches:
+        start = reduce(follow, before, -1)
         for answer in answers:
-            read = [follow(before + answer[:depth]) for depth in range(len(answer))]
-            steps = zip(read, answer, strict=True)
-            paths.append(tuple((reads.setdefault(node, len(reads)), token) for node, token in steps))
-    tokens = tuple(path[-1] for path in nodes if path)
+            # The last token of an answer is read, not fed.
+            read = accumulate(answer[:-1], follow, initial=start)
+            paths.append(
+                tuple((reads.setdefault(node, len(reads)), token) for node, token in zip(read, answer, strict=True))
+            )
     sizes = tuple(len(answers) for _, answers in branches)
-    return AnswerTree(tokens, tuple(parents), tuple(reads), tuple(paths), sizes)
+    return AnswerTree(tuple(tokens), tuple(parents), tuple(reads), tuple(paths), sizes)

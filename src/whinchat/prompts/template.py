@@ -7,10 +7,9 @@ the end of turn. Training supervises the tokens of answers only.
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice, product
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -20,6 +19,7 @@ from whinchat.errors import PromptError
 from whinchat.prompts.chat_format import ChatFormat, with_instruction
 from whinchat.prompts.chat_template import ChatTemplate, Messages, turn
 from whinchat.prompts.prompt_parts import PromptParts
+from whinchat.prompts.text_faults import holds_marks, named_text
 from whinchat.prompts.text_guard import TextGuard, control_tokens
 from whinchat.prompts.token_ids import token_ids
 from whinchat.recipe.question import TEXT_SLOT
@@ -27,7 +27,6 @@ from whinchat.recipe.task import Task
 
 # Any ordinary word: the text of the prompts from which the answers are computed.
 _PROBE = "word"
-_SLOT = "whinchat-text-slot"
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _ROLES = ("system", "user", "assistant", "user", "assistant")
 
@@ -105,6 +104,7 @@ class PromptTemplate:
         self.task = task.model_copy(update={"date": format.day})
         self.guard = self._make_guard()
         self._structure: list[str] | None = None
+        self._frame_controls: list[int] = []
         if not self.fault(_PROBE):
             self._set_frame()
         self._add_examples(examples)
@@ -112,6 +112,37 @@ class PromptTemplate:
         self.end_ids |= {self.end_of_turn}
         self.answers: tuple[tuple[int, ...], ...] = tuple(map(self._answer, task.answer_words))
         self._check_answers()
+
+    def for_task(self, task: Task, max_prompt_tokens: int) -> "PromptTemplate":
+        """Return the template of another task for the same model, without examples.
+
+        It equals a new one with the chat template of this one, and is cheap: what the chat template does is known.
+
+        Args:
+            task: the other task. Its prompts state the date of this template.
+            max_prompt_tokens: longest prompt.
+
+        Raises:
+            PromptError: as for a new template.
+        """
+        made = copy.copy(self)
+        made.task = task.model_copy(update={"date": self.task.date})
+        made.max_prompt_tokens, made._examples, made._structure, made._frame_controls = max_prompt_tokens, [], None, []
+        if not made.fault(_PROBE):
+            made._set_frame()
+        words = task.answer_words
+        # What follows a prompt nearly always depends on its end alone, and the prompts of this template may be shorter.
+        is_alike = all(self._answer(word) == made._answer(word) for word in (words[0], words[-1]))
+        made.answers = tuple(map(self._answer if is_alike else made._answer, words))
+        made._check_answers()
+        return made
+
+    def frames_alike(self, other: "PromptTemplate") -> bool:
+        """Return whether the control tokens and role markers around a text are those of ``other``, in their order.
+
+        Where they are not, the task of one of the templates spells out such marks itself.
+        """
+        return (self._structure, self._frame_controls) == (other._structure, other._frame_controls)
 
     def encode(self, texts: Sequence[str], split: str = "") -> list[Prompt]:
         """Build one prompt for each text, in the order of ``texts``.
@@ -153,12 +184,12 @@ class PromptTemplate:
         except PromptError:
             batch = []
             for row, chat in enumerate(rendered):
-                with _named(row, safe[row][0], split):
+                with named_text(row, safe[row][0], split):
                     batch += token_ids(self.tokenizer, [chat])
         prompts = map(self._with_bos, batch)
         fitted = [self._truncate(text, ids, escaped) for (text, escaped), ids in zip(safe, prompts, strict=True)]
         for row, (text, prompt) in enumerate(fitted):
-            with _named(row, text, split):
+            with named_text(row, text, split):
                 self._check_controls(text, prompt.ids)
         return fitted
 
@@ -206,23 +237,7 @@ class PromptTemplate:
         They hold for every text that is not blank. None where the chat template changes texts in another way than by
         stripping them.
         """
-        before, slot, after = self.render(_SLOT).partition(_SLOT)
-        if not slot or _SLOT in after:
-            return None
-        texts = (
-            _PROBE,
-            "Two  Words",
-            " \n both ends\t\n ",
-            "  left",
-            "right\n",
-            "'{{ it }}' & <b>\\n</b>\n\nend.",
-            "é😀",
-        )
-        for strips in product((False, True), repeat=2):
-            parts = PromptParts(before, after, *strips)
-            if all(self.render(text) == parts.prompt(text) for text in texts):
-                return parts
-        return None
+        return PromptParts.find(self.render)
 
     def answer_text(self, generated: str) -> str:
         """Return a generated answer up to where the chat template would end it by ordinary text, such as ``###``."""
@@ -242,7 +257,7 @@ class PromptTemplate:
         return self.guard.escape(clean(text, self.task.clean))
 
     def _render_row(self, row: int, text: str, split: str) -> str:
-        with _named(row, text, split):
+        with named_text(row, text, split):
             return self._render_safe(text)
 
     def _render_safe(self, text: str) -> str:
@@ -257,14 +272,14 @@ class PromptTemplate:
             and text.strip()
             and (marks := self.guard.structure(rendered)) != self._structure
         ):
-            raise _holds(Counter(marks) - Counter(self._structure))
+            raise holds_marks(Counter(marks) - Counter(self._structure))
         return rendered
 
     def _check_controls(self, text: str, ids: Sequence[int]) -> None:
         """Raise PromptError if ``ids``, the prompt of ``text``, hold control tokens besides those of the chat."""
         if self._structure is None or not text.strip() or (found := self._controls(ids)) == self._frame_controls:
             return
-        raise _holds(map(self.tokenizer.convert_ids_to_tokens, Counter(found) - Counter(self._frame_controls)))
+        raise holds_marks(map(self.tokenizer.convert_ids_to_tokens, Counter(found) - Counter(self._frame_controls)))
 
     def _controls(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control_ids]
@@ -382,19 +397,3 @@ class PromptTemplate:
             text = text[: spans[keep][0]]
             ids = self._encode_raw(self.render(text))
         return text, Prompt(ids, truncated_tokens=truncated, escaped_control_tokens=escaped)
-
-
-@contextmanager
-def _named(row: int, text: str, split: str) -> Iterator[None]:
-    """Add to a PromptError where the text stands and how it begins."""
-    try:
-        yield
-    except PromptError as error:
-        place = f"row {row} of {split}" if split else f"text {row}"
-        shown = repr(text if len(text) <= 40 else f"{text[:40]}…")
-        raise PromptError(f"{place} ({shown}): there is no prompt for it: {error}; leave this text out") from None
-
-
-def _holds(marks: Iterable[str]) -> PromptError:
-    shown = " and ".join(map(repr, islice(marks, 3)))
-    return PromptError(f"it holds {shown or 'marks'} of the chat, which cannot be broken up; remove them")
