@@ -25,6 +25,7 @@ LIGHT = (
     "whinchat.inference.predict_file",
     "whinchat.recipe.loader",
     "whinchat.report.run_list",
+    "whinchat.storage.questions_record",
     "whinchat.storage.run_folder",
     "whinchat.storage.run_record",
 )

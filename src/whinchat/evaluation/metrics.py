@@ -3,6 +3,7 @@
 K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,17 @@ def paired_gain(
         size: K.
         settings: the recipe's ``evaluate``, for the bootstrap.
     """
+    return paired_difference(METRICS[metric].function, expected, before, after, size=size, settings=settings)
+
+
+def paired_difference(
+    measure: Callable[..., Any], expected: Ints, before: Ints, after: Ints, *, size: int, settings: EvaluateConfig
+) -> tuple[float, Interval]:
+    """Return what ``paired_gain`` returns, for a function of confusion matrices (R, K, K + 1) that returns (R,).
+
+    Resamples where the function is NaN, because it is not defined there, are left out; without any other the gain and
+    both ends of the interval are NaN.
+    """
     # Rows that agree in truth and both answers are interchangeable, so resampling their counts resamples the rows.
     cells, counts = np.unique(np.stack([expected, before, after]), axis=1, return_counts=True)
     shares = counts.astype(np.float64)
@@ -139,11 +151,10 @@ def paired_gain(
         shares, counts = np.concatenate([shares, shares * 0.5 / len(expected)]), np.concatenate([counts, 0 * counts])
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
     drawn = _draw(shares, len(expected), settings)  # (R, cells)
-    measure = METRICS[metric].function
     # The rows as they are come first, the resamples after them.
     counted = np.concatenate([counts[None, :], drawn])
     gains = measure(_fold(counted, truth, new, size)) - measure(_fold(counted, truth, old, size))
-    return float(gains[0]), _interval(gains[1:])
+    return float(gains[0]), interval_of(gains[1:])
 
 
 def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetrics:
@@ -179,8 +190,7 @@ def _values_and_intervals(
     Metrics of the confusion matrix (K, K + 1) or of predictions share one set of resampled matrices; a metric of
     probabilities resamples the rows themselves.
     """
-    size = len(matrix)
-    drawn = _draw(_cell_shares(matrix).ravel(), len(expected), settings).reshape(-1, size, size + 1)
+    drawn = resample_matrix(matrix, settings)
     values, intervals = {}, {}
     for name, metric in METRICS.items():
         if metric.needs == "confusion":
@@ -196,8 +206,13 @@ def _values_and_intervals(
         finite = np.asarray(samples, dtype=np.float64)
         finite = finite[np.isfinite(finite)]
         if np.isfinite(value) and len(finite):
-            values[name], intervals[name] = float(value), _interval(finite)
+            values[name], intervals[name] = float(value), interval_of(finite)
     return values, intervals
+
+
+def resample_matrix(matrix: Ints, settings: EvaluateConfig) -> Ints:
+    """Return confusion matrices of bootstrap resamples, (R, K, K + 1), of the rows behind ``matrix`` (K, K + 1)."""
+    return _draw(_cell_shares(matrix).ravel(), int(matrix.sum()), settings).reshape(-1, *matrix.shape)
 
 
 def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
@@ -244,6 +259,8 @@ def _fold(drawn: Ints, truth: Ints, answer: Ints, size: int) -> Ints:
     return matrices.reshape(len(drawn), size, size + 1)
 
 
-def _interval(values: Floats) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
+def interval_of(values: Floats) -> Interval:
+    """Return the middle 95 % of the values that are not NaN; NaN to NaN if there are none."""
+    known = values[~np.isnan(values)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return Interval(float(low), float(high))

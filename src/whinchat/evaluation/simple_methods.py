@@ -5,6 +5,7 @@ N: texts. K: labels. A classifier that does not beat them is not worth its cost.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,31 @@ def tfidf_features(*, characters: bool = True) -> FeatureUnion:
     return FeatureUnion([("words", words), *([("characters", runs)] if characters else [])])
 
 
+@dataclass(frozen=True)
+class SimpleAnswers:
+    """What a simple method answers: label indices, (N,), the settings that it chose, and seconds of fit and answers."""
+
+    name: BaselineName
+    settings: str
+    answers: Ints
+    seconds: float = 0.0
+
+
+def answer_simply(recipe: Recipe, train: Split, texts: Sequence[str]) -> tuple[SimpleAnswers, ...]:
+    """Fit the simple methods on ``train``, and return their answers to ``texts``, N.
+
+    TF-IDF is left out where ``train`` has one label only, or no words.
+    """
+    majority = np.full(len(texts), np.bincount(train.labels).argmax())
+    found = [SimpleAnswers("majority", "", majority)]
+    started = time.perf_counter()
+    cleaned, train_texts = (_cleaned(recipe, part) for part in (texts, train.texts))
+    if len(set(train.labels)) > 1 and any(text.strip() for text in train_texts):
+        predicted, settings = _tfidf(recipe, train_texts, np.array(train.labels), cleaned)
+        found.append(SimpleAnswers("tfidf", settings, predicted, time.perf_counter() - started))
+    return tuple(found)
+
+
 def measure_baselines(
     recipe: Recipe, train: Split, evaluated: Split, answers: Ints, mode: Mode
 ) -> tuple[Baseline, ...]:
@@ -50,31 +76,23 @@ def measure_baselines(
         answers: indices of the labels that the classifier answers with, (N,).
         mode: its way of answering.
     """
-    majority = np.full(len(evaluated), np.bincount(train.labels).argmax())
-    measured = [_measure("majority", "", majority, recipe, evaluated, answers, mode)]
-    started = time.perf_counter()
-    texts, train_texts = (_cleaned(recipe, split.texts) for split in (evaluated, train))
-    if len(set(train.labels)) > 1 and any(text.strip() for text in train_texts):
-        predicted, settings = _tfidf(recipe, train_texts, np.array(train.labels), texts)
-        seconds = time.perf_counter() - started
-        measured.append(_measure("tfidf", settings, predicted, recipe, evaluated, answers, mode, seconds))
-    return tuple(measured)
+    return measure_simple_answers(answer_simply(recipe, train, evaluated.texts), recipe, evaluated, answers, mode)
 
 
-def _measure(  # what the record holds
-    name: BaselineName,
-    settings: str,
-    predicted: Ints,
-    recipe: Recipe,
-    evaluated: Split,
-    answers: Ints,
-    mode: Mode,
-    seconds: float = 0.0,
-) -> Baseline:
-    labels, expected = recipe.task.labels, np.array(evaluated.labels)
-    metrics = compute_metrics("score", labels, expected, predicted, recipe.evaluate, seconds=seconds)
-    paired = paired_test(mode, expected, predicted, answers, size=len(labels), settings=recipe.evaluate)
-    return Baseline(name, settings, metrics, paired)
+def measure_simple_answers(
+    simple: Sequence[SimpleAnswers], recipe: Recipe, evaluated: Split, answers: Ints, mode: Mode
+) -> tuple[Baseline, ...]:
+    """Measure what simple methods answer to ``evaluated``; the other arguments are those of ``measure_baselines``."""
+    labels, expected, settings = recipe.task.labels, np.array(evaluated.labels), recipe.evaluate
+    return tuple(
+        Baseline(
+            method.name,
+            method.settings,
+            compute_metrics("score", labels, expected, method.answers, settings, seconds=method.seconds),
+            paired_test(mode, expected, method.answers, answers, size=len(labels), settings=settings),
+        )
+        for method in simple
+    )
 
 
 def _tfidf(recipe: Recipe, train: Sequence[str], labels: Ints, texts: Sequence[str]) -> tuple[Ints, str]:

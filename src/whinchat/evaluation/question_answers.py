@@ -1,0 +1,119 @@
+"""The answers to one decision of a question, as arrays: what ``question_metrics`` measures.
+
+N: rows of the evaluated split that have an answer to the decision. K: labels of the decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.data.dataset import Answer, Split
+from whinchat.evaluation.calibrator import Calibrator
+from whinchat.evaluation.evaluate import EvaluationOutcome
+from whinchat.evaluation.metrics import LabelScores
+from whinchat.evaluation.results import Prediction
+from whinchat.evaluation.scoring import label_probabilities
+from whinchat.evaluation.simple_methods import SimpleAnswers
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DecisionAnswers:
+    """How one decision is answered, before and after training, on the N evaluated rows whose truth is known.
+
+    Attributes:
+        rows: indices of these rows in the evaluated split, rising, (N,).
+        expected: true labels, (N,); of shares the label with the largest.
+        before, after: uncalibrated scores before and after training.
+        calibrated: scores with calibrated probabilities; None without a calibrator.
+        unsure: whether each calibrated answer is below the threshold of the calibrator, (N,); None where there is no
+            threshold.
+        shares: the true share of each label, (N, K); None where the truth is single labels.
+        calibrator: the calibrator that is saved with the adapter; None for data without a validation split.
+        fitted_on: split on which the calibrator was fitted; None without a calibrator.
+        simple: the answers of simple methods.
+    """
+
+    rows: Ints
+    expected: Ints
+    before: LabelScores
+    after: LabelScores
+    calibrated: LabelScores | None = None
+    unsure: NDArray[np.bool_] | None = None
+    shares: Floats | None = None
+    calibrator: Calibrator | None = None
+    fitted_on: str | None = None
+    simple: tuple[SimpleAnswers, ...] = ()
+
+    @property
+    def shipped(self) -> LabelScores:
+        """Scores whose most probable label ``whinchat predict`` answers with."""
+        return self.calibrated or self.after
+
+
+def decision_answers(
+    split: Split,
+    decision: int,
+    outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
+    calibrator: Calibrator | None,
+    fitted_on: str | None,
+    simple: Sequence[SimpleAnswers] = (),
+) -> DecisionAnswers:
+    """Gather the answers to one decision.
+
+    Args:
+        split: the evaluated rows with the answers to all decisions.
+        decision: index of the decision in ``Task.decisions``.
+        outcomes: the evaluations of ``split.of_decision(decision)`` before and after training; that after training has
+            the calibrated probabilities which ``calibrate_and_analyze`` adds.
+        calibrator: what that function returns.
+        fitted_on: ``fitted_on`` of the reliability report that it returns; None without a report.
+        simple: what ``answer_simply`` answers to the texts of ``split.of_decision(decision)``.
+
+    Raises:
+        ValueError: the evaluations have another number of rows than the split has answers to the decision.
+    """
+    found = [(row, answers[decision]) for row, answers in enumerate(split.answers) if answers[decision] is not None]
+    before, after = outcomes
+    if not len(found) == len(before.predictions) == len(after.predictions):
+        raise ValueError(
+            f"decision {decision}: {len(found)} rows of {split.name} have an answer, but {len(before.predictions)} "
+            f"were evaluated before training and {len(after.predictions)} after"
+        )
+    old, new = (_scores(outcome.predictions) for outcome in outcomes)
+    calibrated = unsure = None
+    if calibrator is not None:
+        probabilities = np.array([prediction.probabilities for prediction in after.predictions], dtype=np.float64)
+        calibrated = LabelScores(new.log_probs, probabilities)
+        if calibrator.threshold is not None:
+            unsure = np.array([prediction.unsure for prediction in after.predictions])
+    truth = [answer for _, answer in found]
+    return DecisionAnswers(
+        rows=np.array([row for row, _ in found], dtype=np.int64),
+        expected=np.array(split.of_decision(decision).labels, dtype=np.int64),
+        before=old,
+        after=new,
+        calibrated=calibrated,
+        unsure=unsure,
+        shares=_shares(truth, old.probabilities.shape[1]),
+        calibrator=calibrator,
+        fitted_on=fitted_on,
+        simple=tuple(simple),
+    )
+
+
+def _scores(predictions: Sequence[Prediction]) -> LabelScores:
+    log_probs = np.array([prediction.log_probs for prediction in predictions])
+    return LabelScores(log_probs, label_probabilities(log_probs))
+
+
+def _shares(truth: Sequence[Answer], size: int) -> Floats | None:
+    """The share of each label, (N, K); None where the truth is single labels."""
+    if not any(isinstance(answer, tuple) for answer in truth):
+        return None
+    certain = np.eye(size)
+    return np.array([answer if isinstance(answer, tuple) else certain[answer] for answer in truth], dtype=np.float64)
