@@ -51,6 +51,10 @@ def plain_scores(engine: Engine, prompts: Sequence[Prompt]) -> NDArray[np.float3
     return plain_forward.label_scores(engine.model, engine.template, ids).numpy()
 
 
+def ids_of(prompts: Sequence[Sequence[Prompt]]) -> list[list[tuple[int, ...]]]:
+    return [[prompt.ids for prompt in own] for own in prompts]
+
+
 def assert_scores(found: NDArray[np.float32], wanted: NDArray[np.float32], *, labels_only: bool = False) -> None:
     if labels_only:
         found, wanted = (scores - scores.max(axis=1, keepdims=True) for scores in (found, wanted))
@@ -63,7 +67,7 @@ def assert_scores(found: NDArray[np.float32], wanted: NDArray[np.float32], *, la
 def test_scores_equal_plain_passes_of_each_question(tiny_model: Path, batch_size: int, labels_only: bool) -> None:
     engines = engines_of(tiny_models.load(tiny_model))
     prompts = encode(engines)
-    assert max(len(one.questions) for one in plan_passes(engines, prompts)) == len(engines)
+    assert max(len(one.questions) for one in plan_passes(engines, ids_of(prompts))) == len(engines)
     found = score_questions(engines, prompts, batch_size, labels_only=labels_only)
     for engine, own, scores in zip(engines, prompts, found, strict=True):
         assert_scores(scores, plain_scores(engine, own), labels_only=labels_only)
@@ -101,7 +105,7 @@ def test_other_questions_their_order_and_the_number_of_passes_change_nothing(
     turned = score_questions(engines[::-1], prompts[::-1], 16)[::-1]
     alone = [score_questions([engine], [own], 16)[0] for engine, own in zip(engines, prompts, strict=True)]
     monkeypatch.setattr(joint_scoring, "MOST_NODES", 40)
-    assert len({one.questions for one in plan_passes(engines, prompts)}) > 1
+    assert len({one.questions for one in plan_passes(engines, ids_of(prompts))}) > 1
     chunked = score_questions(engines, prompts, 16)
     for variant in (turned, alone, chunked):
         for scores, wanted in zip(variant, together, strict=True):
@@ -115,19 +119,19 @@ def test_texts_that_questions_cut_at_different_places(tiny_mistral: Path) -> Non
     prompts = encode(engines)
     cut = [[prompt.truncated_tokens for prompt in own] for own in prompts]
     assert any(len(set(row)) > 1 for row in zip(*cut, strict=True))
-    assert len({one.tree for one in plan_passes(engines, prompts)}) > 1
+    assert len({one.tree for one in plan_passes(engines, ids_of(prompts))}) > 1
     for engine, own, scores in zip(engines, prompts, score_questions(engines, prompts, 16), strict=True):
         assert_scores(scores, plain_scores(engine, own))
 
 
-def test_questions_before_the_text_are_asked_apart(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_before_the_text_are_asked_apart(tiny_llama: Path) -> None:
     backbone = tiny_models.load(tiny_llama)
     engines = [
         tiny_models.engine_of(backbone, tiny_models.LABEL_SETS[name], instruction=f"Question: how {name} is the text?")
         for name in ("one", "branching")
     ]
     prompts = encode(engines)
-    monkeypatch.setattr(joint_scoring, "_score_pass", None)
+    assert [one.questions for one in plan_passes(engines, ids_of(prompts))] == [(0,), (1,)]
     for engine, own, scores in zip(engines, prompts, score_questions(engines, prompts, 16), strict=True):
         assert_scores(scores, plain_scores(engine, own))
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from tests.helpers.tiny_training import make, recipe_for, split
 from whinchat.errors import ModelError
-from whinchat.training import trainer as trainer_module
+from whinchat.training import objective as objective_module
 from whinchat.training.checkpoints import checkpoint_step
 from whinchat.training.divergence import MOST_SKIPPED, WINDOW, LossWatch
 from whinchat.training.trainer import AnswerTrainer
@@ -68,9 +68,9 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_llama: Path, tmp_path: P
 def test_a_loss_that_explodes_ends_training(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the sixth step on, every loss is ten times as large."""
     trainer = trainer_that_breaks(tiny_llama, tmp_path, "nothing", 0)
-    row_losses = trainer_module.row_losses
+    row_losses = objective_module.row_losses
     monkeypatch.setattr(
-        trainer_module,
+        objective_module,
         "row_losses",
         lambda *arguments: row_losses(*arguments) * (10 if trainer.state.global_step >= 5 else 1),
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers import tiny_models
 from tests.helpers.tiny_training import make, recipe_for, split
 from whinchat.training import flat_loss
-from whinchat.training.flat_loss import FlatLossWarning, constant_loss, flat_level
+from whinchat.training.flat_loss import constant_loss, flat_level
 
 GOLDEN = Path(__file__).parents[1] / "storage" / "golden" / "history.json"
 
@@ -62,11 +62,9 @@ def test_training_says_it_once(
     monkeypatch.setattr(flat_loss, "_SPAN", 3)
     settings = {"learning_rate": 1e-12, "loss": loss, "max_steps": 8, "per_device_train_batch_size": 3}
     recipe, rows = recipe_for(tiny_llama, settings), split(3)
-    answers = tiny_models.template_of(tiny_models.load(tiny_llama)).answers
-    assert {len(answer) for answer in answers} == {1}
-    watch = FlatLossWarning(recipe, rows, answers)
+    assert {len(answer) for answer in tiny_models.template_of(tiny_models.load(tiny_llama)).answers} == {1}
     with caplog.at_level(logging.WARNING, "whinchat"):
-        make(recipe, tmp_path, rows, extra=(watch,)).train()
+        make(recipe, tmp_path, rows).train()
     said = [record.getMessage() for record in caplog.records if "flat" in record.getMessage()]
     assert len(said) == 1
     assert said[0].startswith("The training loss has been flat for 6 of 8 steps: ")

@@ -19,7 +19,7 @@ from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.batch_limit import BatchLimit, is_out_of_memory
 from whinchat.pipelines.run import run
-from whinchat.training import trainer as trainer_module
+from whinchat.training import objective as objective_module
 from whinchat.training.trainer import AnswerTrainer
 
 CPU_MESSAGE = (
@@ -44,7 +44,7 @@ def test_errors_that_mean_too_little_memory(error: Exception) -> None:
 def fail_above(rows: int, trainer: AnswerTrainer, monkeypatch: pytest.MonkeyPatch, amid: str) -> list[int]:
     """Let micro-batches of more than ``rows`` rows fail in the forward pass, or amid the backward pass."""
     tried: list[int] = []
-    row_losses = trainer_module.row_losses
+    row_losses = objective_module.row_losses
     first = next(weight for weight in trainer.engine.model.parameters() if weight.requires_grad)
 
     def check(_: Any) -> None:
@@ -58,7 +58,7 @@ def fail_above(rows: int, trainer: AnswerTrainer, monkeypatch: pytest.MonkeyPatc
             check(None)
         return row_losses(engine, loss, inputs, offsets)
 
-    monkeypatch.setattr(trainer_module, "row_losses", losses)
+    monkeypatch.setattr(objective_module, "row_losses", losses)
     if amid == "backward":
         first.register_hook(check)
     return tried
@@ -172,14 +172,14 @@ def test_scoring_and_generation_halve(
 def test_the_record_says_that_batches_were_halved(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row_losses = trainer_module.row_losses
+    row_losses = objective_module.row_losses
 
     def limited(engine: Any, loss: str, inputs: Any, offsets: Any) -> Any:
         if len(inputs["rest"]) > 2:
             raise MemoryError
         return row_losses(engine, loss, inputs, offsets)
 
-    monkeypatch.setattr(trainer_module, "row_losses", limited)
+    monkeypatch.setattr(objective_module, "row_losses", limited)
     source = finished_runs.write_csv(tmp_path / "texts.csv")
     record = run(finished_runs.recipe_for(tiny_llama, source, train={"max_steps": 2}), tmp_path / "run")
     (note,) = record.manifest.device_notes

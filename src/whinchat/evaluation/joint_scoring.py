@@ -9,6 +9,7 @@ own prompt, whatever else is asked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from whinchat.evaluation.scoring import (
     continues,
     score_batch,
     score_in_batches,
-    score_prompts,
 )
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
@@ -28,6 +28,7 @@ from whinchat.progress import Progress
 from whinchat.prompts.answer_tree import AnswerTree, join_trees
 from whinchat.prompts.batching import by_length, collate, shared_prefix
 from whinchat.prompts.template import Prompt
+from whinchat.recipe.task import Task
 
 # Most tokens of branches behind a text. Attention compares every one with every other, so more questions take several
 # passes.
@@ -49,11 +50,6 @@ class JointPass:
     tree: AnswerTree
     rows: tuple[int, ...]
     shared: tuple[tuple[int, ...], ...]
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens to compute, apart from padding and from what the texts of a batch share."""
-        return sum(map(len, self.shared)) + len(self.rows) * len(self.tree.tokens)
 
 
 def score_questions(
@@ -83,22 +79,12 @@ def score_questions(
     Raises:
         ModelError: as ``score_prompts`` raises it.
     """
-    passes = plan_passes(engines, prompts)
+    scores = [
+        np.full((len(own), len(engine.tree.paths)), np.nan, np.float32)
+        for engine, own in zip(engines, prompts, strict=True)
+    ]
     with bar_for(title, sum(map(len, prompts)), bar, "answers") as shown:
-        if _tokens_apart(prompts) <= sum(one.tokens for one in passes):
-            caches = prefixes or [None] * len(engines)
-            return [
-                score_prompts(
-                    engine, own, batch_size, title,
-                    deterministic=deterministic, bar=shown, prefix=cache, labels_only=labels_only,
-                )
-                for engine, own, cache in zip(engines, prompts, caches, strict=True)
-            ]  # fmt: skip
-        scores = [
-            np.full((len(own), len(engine.tree.paths)), np.nan, np.float32)
-            for engine, own in zip(engines, prompts, strict=True)
-        ]
-        for one in passes:
+        for one in plan_passes(engines, [[prompt.ids for prompt in own] for own in prompts]):
             found = _score_pass(
                 engines, one, batch_size, title, shown, prefixes, deterministic=deterministic, labels_only=labels_only
             )
@@ -107,29 +93,53 @@ def score_questions(
     return scores
 
 
-def plan_passes(engines: Sequence[Engine], prompts: Sequence[Sequence[Prompt]]) -> list[JointPass]:
-    """Return the passes that ask every question about every text; arguments as for ``score_questions``.
+def decision_engines(engine: Engine, task: Task) -> list[Engine]:
+    """Return an engine for each decision of ``task``, all with the model of ``engine`` and its chat template."""
+    return [engine.for_task(task.of_decision(decision)) for decision in task.decisions]
 
-    Texts whose prompts go on alike after what they share go through the model together: nearly always all of them,
-    since a chat template writes the same behind every text.
+
+def plan_passes(engines: Sequence[Engine], prompts: Sequence[Sequence[tuple[int, ...]]]) -> list[JointPass]:
+    """Return the passes that ask every question about every text with the fewest tokens.
+
+    Either the questions about a text are branches behind what its prompts share, or each question is asked by itself,
+    behind what its prompts about all texts share. Texts whose prompts go on alike after what they share go through the
+    model together: nearly always all of them, since a chat template writes the same behind every text.
+
+    Args:
+        engines: one for each of Q questions, all with the same model.
+        prompts: for each question the token ids of the prompts of the R texts.
     """
-    alike: dict[tuple[tuple[int, ...], ...], tuple[list[int], list[tuple[int, ...]]]] = {}
+    of_branches: dict[tuple[tuple[int, ...], ...], tuple[list[int], list[tuple[int, ...]]]] = {}
     for row, own in enumerate(zip(*prompts, strict=True)):
-        ids = [prompt.ids for prompt in own]
-        cut = shared_prefix(ids)
-        rows, shared = alike.setdefault(tuple(tokens[cut:] for tokens in ids), ([], []))
+        cut = shared_prefix(own)
+        rows, shared = of_branches.setdefault(tuple(tokens[cut:] for tokens in own), ([], []))
         rows.append(row)
-        shared.append(ids[0][:cut])
+        shared.append(own[0][:cut])
+    chunks = {branches: _chunks(engines, branches) for branches in of_branches}
+    together = sum(
+        len(chunks[branches]) * _tokens(shared) + len(rows) * sum(map(len, branches))
+        for branches, (rows, shared) in of_branches.items()
+    )
+    if len(engines) == 1 or sum(map(_tokens, prompts)) <= together:
+        every = tuple(range(len(prompts[0])))
+        return [
+            JointPass((question,), engine.tree, every, tuple(own))
+            for question, (engine, own) in enumerate(zip(engines, prompts, strict=True))
+        ]
     return [
         JointPass(
             questions,
-            join_trees([(branches[question], engines[question].tree) for question in questions]),
+            _joined(tuple((branches[question], engines[question].tree) for question in questions)),
             tuple(rows),
             tuple(shared),
         )
-        for branches, (rows, shared) in alike.items()
-        for questions in _chunks(engines, branches)
+        for branches, (rows, shared) in of_branches.items()
+        for questions in chunks[branches]
     ]
+
+
+# Training plans the passes of every batch anew, and they have the same branches nearly always.
+_joined = lru_cache(maxsize=64)(join_trees)
 
 
 def _chunks(engines: Sequence[Engine], branches: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -146,14 +156,10 @@ def _chunks(engines: Sequence[Engine], branches: Sequence[tuple[int, ...]]) -> l
     return [tuple(chunk) for chunk in chunks]
 
 
-def _tokens_apart(prompts: Sequence[Sequence[Prompt]]) -> int:
-    """Return the number of tokens to compute where each question is asked in passes of its own."""
-    tokens = 0
-    for own in prompts:
-        ids = [prompt.ids for prompt in own]
-        cut = shared_prefix(ids) if len(ids) > 1 else 0
-        tokens += cut + sum(len(prompt) - cut for prompt in ids)
-    return tokens
+def _tokens(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Return the number of tokens to compute where what all ``prompts`` share is computed once."""
+    cut = shared_prefix(prompts) if len(prompts) > 1 else 0
+    return cut + sum(len(prompt) - cut for prompt in prompts)
 
 
 def _score_pass(
@@ -169,7 +175,8 @@ def _score_pass(
 ) -> NDArray[np.float32]:
     """Score all labels of the questions of a pass, (rows, labels); arguments as for ``score_questions``."""
     engine, asked = engines[0], len(one.questions)
-    prefix = next((cache for cache in prefixes if cache is not None), None)
+    caches = (prefixes[question] for question in one.questions) if prefixes else ()
+    prefix = next((cache for cache in caches if cache is not None), None)
 
     def score_rows(rows: list[int]) -> NDArray[np.float32]:
         shared = [one.shared[row] for row in rows]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from whinchat.models.plain_forward import autocast, plain_logits
 from whinchat.prompts.answer_tree import AnswerTree, answer_tree
 from whinchat.prompts.batching import Batch, shared_prefix
 from whinchat.prompts.template import PromptTemplate
+from whinchat.recipe.task import Task
 
 # Texts that share no beginning. In common chat templates none of them merges with the text before it into one token.
 _PROBE_TEXTS = ("a", "The", "@user", "#1", '"', "2")
@@ -53,11 +54,20 @@ class Engine:
         Raises:
             ModelError: the longest prompt exceeds the model's positions, or the model is not causal.
         """
-        tree = answer_tree(template.answers, template.end_of_turn)
-        check_length(model, template.max_prompt_tokens, max(len(tree.tokens), *map(len, template.answers)))
+        tree = _checked_tree(model, template)
         with inference(model), autocast(plan):
             check_causal(model)
         return cls(model, plan, template, tree)
+
+    def for_task(self, task: Task) -> Engine:
+        """Return an engine of the same model that asks for another task.
+
+        Raises:
+            PromptError: see ``PromptTemplate``.
+            ModelError: the longest prompt exceeds the model's positions.
+        """
+        template = self.template.for_task(task, self.template.max_prompt_tokens)
+        return replace(self, template=template, tree=_checked_tree(self.model, template))
 
     def read_prefix(self) -> PrefixCache | None:
         """Compute keys and values of the prefix that nearly all prompts share.
@@ -73,6 +83,13 @@ class Engine:
             return None
         with inference(self.model):
             return read_prefix(self.model, prompts[0][:cut], torch.device(self.plan.device))
+
+
+def _checked_tree(model: nn.Module, template: PromptTemplate) -> AnswerTree:
+    """Return the answer tree of ``template``, whose longest prompt must fit into the positions of ``model``."""
+    tree = answer_tree(template.answers, template.end_of_turn)
+    check_length(model, template.max_prompt_tokens, max(len(tree.tokens), *map(len, template.answers)))
+    return tree
 
 
 def answer_logits(

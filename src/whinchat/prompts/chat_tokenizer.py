@@ -19,10 +19,15 @@ class ChatTokenizer:
     def template(
         self, recipe: Recipe, examples: Sequence[tuple[str, int]] = (), chat_template: str | None = None
     ) -> PromptTemplate:
-        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``."""
+        """Build the prompt template of ``recipe``; arguments and errors are those of ``PromptTemplate``.
+
+        For a recipe with questions, the template is that of their first decision, and ``PromptTemplate.for_task`` makes
+        those of the others.
+        """
+        task = recipe.task
         return PromptTemplate(
             self.tokenizer,
-            recipe.task,
+            task.of_decision(task.decisions[0]) if task.questions else task,
             end_ids=self.end_ids,
             max_prompt_tokens=recipe.backbone.max_prompt_tokens,
             model=recipe.backbone.model,

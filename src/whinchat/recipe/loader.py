@@ -137,7 +137,7 @@ def _read_file(name_or_path: str) -> SettingsFile:
 
 def _quoted_labels(name: str, document: YamlDocument) -> list[str]:
     """Return the labels of a recipe in quotes, as one more line of an error, where a label is not read as text."""
-    spelled = {path[2]: spelling.text for path, spelling in document.spellings.items() if path[:2] == _LABELS}
+    spelled = {path[2]: one.text for path, one in document.spellings.items() if path[:2] == _LABELS and path[2:]}
     if not spelled or not isinstance(labels := document.values["task"]["labels"], list):
         return []
     quoted = [spelled.get(position, str(label)) for position, label in enumerate(labels)]

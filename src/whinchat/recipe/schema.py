@@ -22,6 +22,7 @@ from whinchat.recipe.field_types import (
     Seed,
     Text,
 )
+from whinchat.recipe.question import Decision
 from whinchat.recipe.question_checks import QUESTION_DEFAULTS, check_questions
 from whinchat.recipe.setting_values import checked_value
 from whinchat.recipe.task import Task
@@ -358,6 +359,24 @@ class Recipe(Section):
                 "away from its first weights"
             )
         return self
+
+    def of_decision(self, decision: Decision) -> Self:
+        """Return a recipe with labels that asks for ``decision`` alone, by which a decision is evaluated.
+
+        A mapping of class weights gives the weight of each label, or for an option of a multi question that of yes.
+        """
+        question = self.task.questions[decision.question]
+        weights = question.class_weights if question.class_weights is not None else self.train.class_weights
+        if isinstance(weights, dict) and decision.option is not None:
+            weights = {"no": 1.0, "yes": weights[decision.option]}
+        data = self.data.model_copy(update={"answers": {}, "answer_map": {}})
+        return self.model_copy(
+            update={
+                "task": self.task.of_decision(decision),
+                "data": data,
+                "train": self.train.model_copy(update={"class_weights": weights}),
+            }
+        )
 
     def dated(self, day: datetime.date | None) -> Self:
         """Return the recipe with ``day`` as ``task.date``, unless the recipe has a date of its own."""

@@ -7,10 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from whinchat.data.dataset import Split
-from whinchat.recipe.schema import Recipe
 from whinchat.training.launch import process_rank
-from whinchat.training.losses import example_weights
 
 # Two spans of optimizer steps are compared, after this share of the training and not before both are over.
 _SPAN = 50
@@ -58,27 +55,18 @@ def flat_level(losses: Sequence[tuple[int, float]], constant: float, steps: int)
 class FlatLossWarning(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Log one warning when the loss has stayed flat.
 
-    Nothing is said of ``train.loss: full``, which predicts texts as well, and of logit adjustment, whose offsets change
-    the loss of constant answers.
-
     Args:
-        recipe: the settings.
-        train: the training rows.
-        answers: token ids of each label's answer, in label order.
+        constant: the lowest loss of answers that do not depend on the text; None to say nothing.
+        learning_rate: ``train.learning_rate`` of the recipe.
     """
 
-    def __init__(self, recipe: Recipe, train: Split, answers: Sequence[Sequence[int]]) -> None:
-        settings = recipe.train
-        self._watches = settings.loss != "full" and not settings.logit_adjustment
-        of_labels = constant_loss(train.labels, example_weights(settings, recipe.task.labels, train))
-        # A completion loss is that of all tokens of an answer and its end of turn, divided by their number.
-        tokens = [len(answers[label]) + 1 for label in train.labels]
-        self._constant = of_labels * len(tokens) / sum(tokens) if settings.loss == "completion" else of_labels
-        self._rate = settings.learning_rate
+    def __init__(self, constant: float | None, learning_rate: float) -> None:
+        self._constant, self._rate = constant, learning_rate
+        self._watches = constant is not None
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at all losses that were logged, also before a checkpoint from which training goes on."""
-        if not self._watches or process_rank() != 0:
+        if not self._watches or self._constant is None or process_rank() != 0:
             return
         losses = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
         level = flat_level(losses, self._constant, state.max_steps)

@@ -5,6 +5,7 @@ B: rows of a batch. N: answer nodes. K: labels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,9 +76,10 @@ class Collator:
         }  # fmt: skip
 
 
-def take_rows(inputs: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    """Return some rows of the tensors of ``Collator``; the shared prefix stays whole."""
-    return {name: tensor if name == "prefix" else tensor[rows] for name, tensor in inputs.items()}
+def take_rows(part: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Return some rows of the tensors of a part of a batch; the shared prefix, and what is no tensor, stay whole."""
+    whole = {name for name, value in part.items() if name == "prefix" or not isinstance(value, Tensor)}
+    return {name: value if name in whole else value[rows] for name, value in part.items()}
 
 
 def _pad_targets(rows: Sequence[Sequence[int]]) -> Tensor:

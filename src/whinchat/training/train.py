@@ -21,7 +21,6 @@ from whinchat.recipe.schema import Recipe
 from whinchat.storage.training_result import TrainingResult, TrainPoint
 from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.distributed import wait_for_everyone
-from whinchat.training.flat_loss import FlatLossWarning
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.memory_callback import GiveBackMemory
 from whinchat.training.stop_callback import StopAfterCheckpoint
@@ -63,8 +62,9 @@ def train(
     with writing(checkpoints):
         checkpoints.mkdir(parents=True, exist_ok=True)
     args = training_arguments(recipe, backbone.plan, checkpoints)
-    watching = [*callbacks(recipe.train), FlatLossWarning(recipe, corpus.train, template.answers)]
-    trainer = AnswerTrainer(engine, recipe, corpus.train, corpus.validation, args=args, callbacks=watching)
+    trainer = AnswerTrainer(
+        engine, recipe, corpus.train, corpus.validation, args=args, callbacks=callbacks(recipe.train)
+    )
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
     wait_for_everyone()
     checkpoint = last_checkpoint(checkpoints)
@@ -93,7 +93,7 @@ def train(
     rows_a_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()
     all_rows = round(len(corpus.train) * recipe.train.num_train_epochs)
     seen = min((state.global_step - first_step) * rows_a_step, all_rows)
-    prompts = [example.prompt for example in trainer.train_dataset]
+    prompts = trainer.objective.prompts
     return engine, TrainingResult(
         steps=state.global_step,
         examples_per_second=seen / seconds if seconds and seen else None,

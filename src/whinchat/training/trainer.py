@@ -5,13 +5,12 @@ B: rows of a batch. N: answer nodes. K: labels.
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import gather_object
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -21,10 +20,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
-from whinchat.evaluation.metrics import macro_f1_of_rows
-from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.batch_limit import BatchLimit
-from whinchat.models.capabilities import check_length
 from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine
 from whinchat.output_files import synchronize, writing
@@ -39,14 +35,11 @@ from whinchat.training.divergence import (
     last_good_checkpoint,
     not_finite,
 )
+from whinchat.training.flat_loss import FlatLossWarning
 from whinchat.training.launch import process_rank, world_size
-from whinchat.training.losses import (
-    IGNORED,
-    example_weights,
-    label_offsets,
-    weighted_mean,
-)
-from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses, take_rows
+from whinchat.training.losses import IGNORED, weighted_mean
+from whinchat.training.micro_batch import take_rows
+from whinchat.training.question_objective import make_objective
 
 # Keys of the recipe's ``train`` section that ``TrainingArguments`` has under the same names.
 _SHARED_KEYS = {
@@ -85,30 +78,23 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None, **kwargs: Any) -> None:
         self.engine, self.recipe = engine, recipe
-        weights = example_weights(recipe.train, recipe.task.labels, train)
-        examples = make_examples(engine.template, recipe.train.loss, train, weights)
-        if recipe.train.loss == "full":
-            limit = engine.template.max_prompt_tokens
-            # What a conversation has behind the longest prompt: answer, end of turn and the template's own ending.
-            beyond = max(len(example.prompt.ids) for example in examples) - limit
-            check_length(engine.model, limit, max(0, beyond))
         scored = None
         if validation is not None and recipe.train.eval_steps is not None:
             scored = validation.head(recipe.train.eval_rows)
-        self._validation = scored
-        self._validation_prompts = engine.template.encode(scored.texts, scored.name) if scored else []
-        self._offsets = label_offsets(recipe.train.logit_adjustment, len(recipe.task.labels), train.labels)
+        objective = self.objective = make_objective(engine, recipe, train, scored)
         super().__init__(
             model=engine.model,
-            train_dataset=examples,
-            eval_dataset=self._validation_prompts or None,
-            data_collator=Collator(engine, recipe.train.loss),
+            train_dataset=objective.examples,
+            # Trainer wants a data set wherever it is to evaluate; ``evaluate`` does not look at it.
+            eval_dataset=[scored] if scored else None,
+            data_collator=objective.collate,
             **kwargs,
         )
         self.batch_limit = BatchLimit("training")
-        self._watch = LossWatch(len(recipe.task.labels))
+        self._watch = LossWatch(objective.classes)
         self._step_loss, self._step_rows, self._skipped_steps = 0.0, list[int](), 0
         self.add_callback(_WatchNumbers(self))
+        self.add_callback(FlatLossWarning(objective.constant_loss, recipe.train.learning_rate))
         self._scales_gradients = engine.plan.compute_dtype == "float16" and engine.plan.device == "cpu"
         # It prints raw numbers, which TrainingProgress shows as well.
         self.remove_callback(PrinterCallback)
@@ -116,10 +102,9 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = False
 
-    def get_train_dataloader(self) -> DataLoader[Example]:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches of similar length, in an order that depends only on the seed and the epoch."""
-        lengths = [len(example.prompt.ids) for example in self.train_dataset]
-        return length_grouped_loader(self, lengths, self.recipe.train)
+        return length_grouped_loader(self, self.objective.lengths, self.recipe.train)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Return Trainer's optimizer, or PEFT's for LoRA+ if ``train.loraplus_lr_ratio`` is not 1.
@@ -147,7 +132,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             synchronize(folder / f"checkpoint-{self.state.global_step}")
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Add the gradients of one micro-batch to those of the adapter's weights, and return its loss.
 
@@ -156,22 +141,24 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """
         # The halves of a batch are divided by the items of the whole.
         items = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
-        parts = self.batch_limit.compute(
-            len(inputs["rest"]),
-            lambda rows: self._add_gradients(model, take_rows(inputs, rows), items),
-            can_split=world_size() == 1,
-        )
-        loss = torch.stack(parts).sum()
+        losses: list[Tensor] = []
+        for part in self.objective.parts(inputs):
+            losses += self.batch_limit.compute(
+                len(part["rest"]),
+                partial(self._add_gradients, model, part, items),
+                can_split=world_size() == 1,
+            )
+        loss = torch.stack(losses).sum()
         self._step_loss += float(loss)
         self._step_rows += inputs["indices"].tolist()
         return loss
 
-    def _add_gradients(self, model: nn.Module, inputs: dict[str, Tensor], items: Tensor | int) -> Tensor:
+    def _add_gradients(self, model: nn.Module, part: dict[str, Tensor], items: Tensor | int, rows: slice) -> Tensor:
         """Add the gradients of some rows, or none at all where memory is too small for them; return their loss."""
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         earlier = [None if weight.grad is None else weight.grad.clone() for weight in trained]
         try:
-            return self._backward(model, inputs, items)
+            return self._backward(model, take_rows(part, rows), items)
         except (RuntimeError, MemoryError):
             for weight, gradient in zip(trained, earlier, strict=True):
                 weight.grad = gradient
@@ -207,12 +194,11 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         Raises:
             ModelError: the loss is not finite. Trainer would skip its steps or go on with broken weights, unsaid.
         """
-        engine, loss_name, labels = self.engine, self.recipe.train.loss, inputs["labels"]
-        losses = distributed.call_as_forward(model, lambda: row_losses(engine, loss_name, inputs, self._offsets))
+        losses = distributed.call_as_forward(model, lambda: self.objective.losses(inputs))
         if not losses.isfinite().all():
             broken = inputs["indices"][~losses.isfinite()].tolist()
             raise self.divergence("the training loss is not a finite number", broken)
-        items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
+        items = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != IGNORED).sum()
         loss: Tensor = weighted_mean(losses, inputs["weights"], items) * self.accelerator.num_processes
         if self._scales_gradients:
             loss = _ScaledGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch has no types for it
@@ -259,19 +245,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return macro-F1 and loss on the validation rows, by the label scores that every evaluation uses."""
-        assert self._validation is not None
         started = time.perf_counter()
-        batch_size, processes = self.recipe.evaluate.per_device_eval_batch_size, world_size()
-        own_prompts = self._validation_prompts[process_rank() :: processes]
-        own_scores = score_prompts(self.engine, own_prompts, batch_size, "Validating", labels_only=True)
-        log_probs = np.empty((len(self._validation), own_scores.shape[1]), own_scores.dtype)  # (rows, K)
-        for process, scores in enumerate(gather_object([own_scores])):
-            log_probs[process::processes] = scores
-        expected = np.array(self._validation.labels)
-        chosen = label_probabilities(log_probs)[np.arange(len(expected)), expected]
-        macro_f1 = macro_f1_of_rows(expected, log_probs.argmax(axis=1), log_probs.shape[1])
+        loss, macro_f1 = self.objective.validate()
         metrics = {
-            f"{metric_key_prefix}_loss": float(-np.log(np.maximum(chosen, 1e-300)).mean()),
+            f"{metric_key_prefix}_loss": loss,
             f"{metric_key_prefix}_macro_f1": macro_f1,
             f"{metric_key_prefix}_runtime": time.perf_counter() - started,
         }

@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psutil
 import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
 
 from whinchat.data.dataset import Split
 from whinchat.models.adapters import attach_adapter, count_parameters
@@ -12,8 +15,8 @@ from whinchat.models.batch_limit import BatchLimit
 from whinchat.models.forward import Engine
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.recipe.schema import Recipe
-from whinchat.training.losses import label_offsets
-from whinchat.training.micro_batch import Collator, make_examples, row_losses, take_rows
+from whinchat.training.micro_batch import take_rows
+from whinchat.training.question_objective import make_objective
 
 # Bytes of optimizer state for each trainable parameter: the two float32 moments of Adam.
 _OPTIMIZER_BYTES = 8
@@ -77,17 +80,17 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
 
 
 def _seconds(engine: Engine, recipe: Recipe, rows: Split, limit: BatchLimit) -> float:
-    """Return the seconds of the forward and backward pass of ``rows``, as one micro-batch or as its halves."""
-    train, device = recipe.train, torch.device(engine.plan.device)
-    examples = make_examples(engine.template, train.loss, rows)
-    inputs = {name: tensor.to(device) for name, tensor in Collator(engine, train.loss)(examples).items()}
-    offsets = label_offsets(train.logit_adjustment, len(recipe.task.labels), rows.labels)
+    """Return the seconds of the forward and backward pass of ``rows``, as one micro-batch or as its parts."""
+    device = torch.device(engine.plan.device)
+    objective = make_objective(engine, recipe, rows)
+    inputs = send_to_device(objective.collate(objective.examples), device)
 
-    def add_gradients(part: slice) -> None:
-        row_losses(engine, train.loss, take_rows(inputs, part), offsets).mean().backward()
+    def add_gradients(part: dict[str, Tensor], some: slice) -> None:
+        objective.losses(take_rows(part, some)).mean().backward()
 
     started = time.perf_counter()
-    limit.compute(len(rows), add_gradients)
+    for part in objective.parts(inputs):
+        limit.compute(len(part["rest"]), partial(add_gradients, part))
     if device.type != "cpu":
         torch.accelerator.synchronize()
     return time.perf_counter() - started

@@ -1,0 +1,222 @@
+"""The loss of a task with questions: cross entropy of each question, on one adapter for all of them.
+
+B: rows of a part. D: decisions of the task; a question is one, or for ``multi`` one for each option. Q: questions.
+K: labels of all decisions of a part.
+
+A text with its prompts for all decisions is one example. What the prompts share is computed once, forward and backward.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax, xlogy
+from torch import Tensor
+
+from whinchat.data.dataset import Answer, Split
+from whinchat.data.labels import class_weights
+from whinchat.evaluation.joint_scoring import JointPass, decision_engines, plan_passes, score_questions
+from whinchat.evaluation.scoring import label_logits
+from whinchat.models.forward import Engine
+from whinchat.prompts.batching import Batch, collate
+from whinchat.prompts.template import Prompt
+from whinchat.recipe.question import Decision
+from whinchat.recipe.schema import Recipe
+from whinchat.training.distributed import largest_of_processes
+from whinchat.training.launch import process_rank, world_size
+from whinchat.training.losses import IGNORED, label_offsets
+from whinchat.training.objective import LabelObjective, Objective, gather_rows, validation_metrics
+
+# The weight of each label of a decision in the loss.
+Weights = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class QuestionExample:
+    """A training text with the prompts and the answers of its decisions.
+
+    Attributes:
+        prompts: token ids of the prompt of each decision, D of them.
+        targets: for each decision the weight of each label in the loss; all zero where the answer is missing.
+        questions: for each question whether it has an answer.
+        row: index of the training row.
+    """
+
+    prompts: tuple[tuple[int, ...], ...]
+    targets: tuple[Weights, ...]
+    questions: tuple[bool, ...]
+    row: int
+
+
+def make_objective(engine: Engine, recipe: Recipe, train: Split, validation: Split | None = None) -> Objective:
+    """Return the objective of a recipe; the arguments are those of ``LabelObjective`` and ``QuestionObjective``."""
+    kind = QuestionObjective if recipe.task.questions else LabelObjective
+    return kind(engine, recipe, train, validation)
+
+
+class QuestionObjective:
+    """The loss of a task with questions; see ``Objective``.
+
+    The loss of a text is the sum over its answered questions; Trainer divides by their number in the whole batch, so
+    that every question counts alike. A question with one decision has the cross entropy of its labels, against the
+    shares where an answer is a share of each label. A ``multi`` question has the mean over its options of the binary
+    cross entropy of yes and no.
+
+    Args:
+        engine: the model, with the prompts of any decision of the task.
+        recipe: the settings, with questions.
+        train: the training rows, with answers.
+        validation: the rows to score during training; None for none.
+    """
+
+    def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None = None) -> None:
+        decisions = recipe.task.decisions
+        self.engines = decision_engines(engine, recipe.task)
+        self._names = list(recipe.task.questions)
+        self._question_of = [self._names.index(decision.question) for decision in decisions]
+        self.classes = max(len(decision.labels) for decision in decisions)
+        splits = [train.of_decision(index) for index in range(len(decisions))]
+        targets = [
+            _targets(recipe, decision, own, [answers[index] for answers in train.answers])
+            for index, (decision, own) in enumerate(zip(decisions, splits, strict=True))
+        ]
+        encoded = [own.template.encode(train.texts, train.name) for own in self.engines]
+        self.prompts: Sequence[Prompt] = [
+            max(row, key=lambda prompt: prompt.truncated_tokens) for row in zip(*encoded, strict=True)
+        ]
+        ids = zip(*([prompt.ids for prompt in own] for own in encoded), strict=True)
+        self.examples: Sequence[QuestionExample] = [
+            QuestionExample(prompts, row_targets, self._answered(train.answers[row]), row)
+            for row, (prompts, row_targets) in enumerate(zip(ids, zip(*targets, strict=True), strict=True))
+        ]
+        self.lengths: Sequence[int] = [max(map(len, example.prompts)) for example in self.examples]
+        strength = recipe.train.logit_adjustment
+        self._offsets = [
+            label_offsets(strength, len(decision.labels), own.labels)
+            for decision, own in zip(decisions, splits, strict=True)
+        ]
+        answered = sum(sum(example.questions) for example in self.examples)
+        self.constant_loss: float | None = None if strength else _constant_loss(targets, answered)
+        self._validation, self._batch_size = validation, recipe.evaluate.per_device_eval_batch_size
+        self._validation_prompts = (
+            [own.template.encode(validation.texts, validation.name) for own in self.engines] if validation else []
+        )
+
+    def _answered(self, answers: Sequence[Answer]) -> tuple[bool, ...]:
+        given = {self._question_of[index] for index, answer in enumerate(answers) if answer is not None}
+        return tuple(question in given for question in range(len(self._names)))
+
+    def collate(self, examples: Sequence[QuestionExample]) -> dict[str, Any]:
+        """Return the parts of a batch, and ``labels`` (B, Q), ``IGNORED`` where a question has no answer."""
+        passes = plan_passes(self.engines, list(zip(*(example.prompts for example in examples), strict=True)))
+        answered = torch.tensor([example.questions for example in examples])
+        return {
+            "indices": torch.tensor([example.row for example in examples]),
+            "labels": torch.where(answered, 0, IGNORED),
+            "passes": [part for one in passes if (part := self._part(one, examples)) is not None],
+        }
+
+    def _part(self, one: JointPass, examples: Sequence[QuestionExample]) -> dict[str, Any] | None:
+        """Return the tensors of a pass, without the texts that have no answer in it; None where no text has one."""
+        targets = {
+            place: [weight for decision in one.questions for weight in examples[row].targets[decision]]
+            for place, row in enumerate(one.rows)
+        }
+        places = [place for place, weights in targets.items() if any(weights)]
+        if not places:
+            return None
+        batch = collate([one.shared[place] for place in places], [one.tree.tokens] * len(places))
+        return {
+            "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
+            "labels": torch.tensor([targets[place] for place in places]),
+            "weights": torch.ones(len(places)),
+            "indices": torch.tensor([examples[one.rows[place]].row for place in places]),
+            "tree": one.tree, "decisions": one.questions,
+        }  # fmt: skip
+
+    def parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the passes of a batch; as many in every process, each of which waits for the others."""
+        passes: list[dict[str, Any]] = inputs["passes"]
+        last = passes[-1]
+        idle = last | {"labels": torch.zeros_like(last["labels"])}
+        return passes + [idle] * (largest_of_processes(len(passes)) - len(passes))
+
+    def losses(self, part: dict[str, Any]) -> Tensor:
+        """Return the loss of each text of a part, summed over its questions, (B,)."""
+        tree = part["tree"]
+        batch = Batch(part["prefix"], part["rest"], part["lengths"], part["nodes"])
+        scores = label_logits(self.engines[0], batch, tree=tree)  # (B, K)
+        offsets = torch.cat([self._offsets[decision] for decision in part["decisions"]]).to(scores)
+        log_probs = torch.cat([own.log_softmax(dim=1) for own in (scores + offsets).split(tree.sizes, dim=1)], dim=1)
+        losses: Tensor = -(part["labels"].to(log_probs) * log_probs).sum(dim=1)
+        return losses
+
+    def validate(self) -> tuple[float, float]:
+        """Return loss and macro-F1 of the validation rows, both as means over the questions."""
+        assert self._validation is not None
+        own = [prompts[process_rank() :: world_size()] for prompts in self._validation_prompts]
+        scored = score_questions(self.engines, own, self._batch_size, "Validating", labels_only=True)
+        found: dict[int, list[tuple[float, float]]] = {}
+        for index, scores in enumerate(scored):
+            log_probs = gather_rows(scores, len(self._validation))
+            rows = [row for row, answers in enumerate(self._validation.answers) if answers[index] is not None]
+            if rows:
+                expected = np.array(self._validation.of_decision(index).labels)
+                found.setdefault(self._question_of[index], []).append(validation_metrics(log_probs[rows], expected))
+        means = np.array([np.mean(metrics, axis=0) for metrics in found.values()]).mean(axis=0)
+        return float(means[0]), float(means[1])
+
+
+def _targets(recipe: Recipe, decision: Decision, answered: Split, answers: Sequence[Answer]) -> Sequence[Weights]:
+    """Return for each training row the weight of each label of a decision in the loss.
+
+    Args:
+        recipe: the recipe with the questions.
+        decision: the decision.
+        answered: the training rows with an answer to it.
+        answers: the answer to it of each training row.
+    """
+    question, size = recipe.task.questions[decision.question], len(decision.labels)
+    weights = class_weights(recipe.of_decision(decision).train, decision.labels, answered.labels)
+    part = 1 / len(question.options) if question.type == "multi" else 1.0
+    shares = near_shares(size, question.near_levels)
+    targets: list[Weights] = []
+    for answer in answers:
+        if answer is None:
+            targets.append((0.0,) * size)
+        elif isinstance(answer, int):
+            targets.append(tuple(part * weights[answer] * share for share in shares[answer]))
+        else:
+            targets.append(tuple(part * weight * share for weight, share in zip(weights, answer, strict=True)))
+    return targets
+
+
+def _constant_loss(targets: Sequence[Sequence[Weights]], answered: int) -> float:
+    """Return the lowest mean loss of answers that do not depend on the text.
+
+    Args:
+        targets: weights of the labels in the loss, by decision and row.
+        answered: number of questions that are answered, over all rows.
+    """
+    totals = [np.sum(rows, axis=0) for rows in targets]  # of each decision, (K,)
+    losses = [-xlogy(total, total / max(total.sum(), 1e-300)).sum() for total in totals]
+    return float(sum(losses)) / max(1, answered)
+
+
+def near_shares(size: int, near_levels: str) -> NDArray[np.float64]:
+    """Return the share of each label for each true label, (K, K): all of the true one, or some of the near levels.
+
+    Args:
+        size: K.
+        near_levels: ``near_levels`` of the question.
+
+    Source: Diaz and Marathe 2019, Soft Labels for Ordinal Regression, equation 1 (CVPR 2019).
+    """
+    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(float)
+    if near_levels == "none":
+        return np.eye(size)
+    shares: NDArray[np.float64] = softmax(-(distance**2 if near_levels == "squared" else distance), axis=1)
+    return shares
