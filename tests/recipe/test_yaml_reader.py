@@ -88,6 +88,7 @@ def test_a_key_twice_in_an_arena_and_in_the_catalog(tmp_path: Path, monkeypatch:
         ("back", "train:\nback", "train: input should be a section, a mapping of keys to values; found nothing"),
         ("back", "train: [1]\nback", "train: input should be a section, a mapping of keys to values; found [1]"),
         ("[a, b]", "a", "task.labels: input should be a list; found 'a'"),
+        ("[a, b]", "1", "task.labels: input should be a list; found 1"),
         ("{name", "{date: 20240101, name", "task.date: input should be a day such as 2026-01-31; found 20240101"),
         ("{name", "{date: 2024-02-30, name", "task.date: input should be a day such as 2026-01-31; found '2024-02-30'"),
     ],
