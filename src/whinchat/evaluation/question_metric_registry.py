@@ -18,6 +18,7 @@ class QuestionMetric:
     Attributes:
         name: key in JSON files.
         title: name in tables and sentences.
+        short_title: name in figures and narrow columns; by default ``title``.
         higher_is_better: False for an error.
         hub_id: id of the metric on the Hugging Face hub, for the card's model-index; by default ``name``.
         hub_arguments: arguments that tell variants of ``hub_id`` apart, such as ``{"average": "macro"}``.
@@ -25,9 +26,15 @@ class QuestionMetric:
 
     name: str
     title: str
+    short_title: str = ""
     higher_is_better: bool = True
     hub_id: str = ""
     hub_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The short title."""
+        return self.short_title or self.title
 
     @property
     def heading(self) -> str:
@@ -51,24 +58,25 @@ QUESTION_METRICS: Mapping[QuestionType, Mapping[str, QuestionMetric]] = {
     ),
     "yes_no": _by_name(
         QuestionMetric("f1", "F1 of yes", hub_arguments={"average": "binary", "pos_label": "yes"}),
-        QuestionMetric("auc_pr", "AUC-PR (average precision)", hub_id="average_precision"),
+        QuestionMetric("auc_pr", "AUC-PR (average precision)", "AUC-PR", hub_id="average_precision"),
         QuestionMetric("auc_roc", "AUC-ROC", hub_id="roc_auc"),
         _ACCURACY,
     ),
     "score": _by_name(
-        QuestionMetric("qwk", "quadratic weighted kappa", hub_id="cohen_kappa",
+        QuestionMetric("qwk", "quadratic weighted kappa (QWK)", "QWK", hub_id="cohen_kappa",
                        hub_arguments={"weights": "quadratic"}),
-        QuestionMetric("mae", "mean error in levels, most probable level", higher_is_better=False,
+        QuestionMetric("mae", "mean error in levels of the most probable level", "MAE", higher_is_better=False,
                        hub_arguments={"answer": "most probable level"}),
-        QuestionMetric("mae_expected", "mean error in levels, expected level", higher_is_better=False, hub_id="mae",
-                       hub_arguments={"answer": "expected level"}),
+        QuestionMetric("mae_expected", "mean error in levels of the expected level", "MAE of expected level",
+                       higher_is_better=False, hub_id="mae", hub_arguments={"answer": "expected level"}),
         _ACCURACY,
-        QuestionMetric("within_one", "accuracy within one level", hub_id="accuracy",
+        QuestionMetric("within_one", "accuracy within one level", "within one level", hub_id="accuracy",
                        hub_arguments={"tolerance": "one level"}),
         _MACRO_F1,
     ),
     "multi": _by_name(
-        QuestionMetric("macro_f1", "macro-F1 over options", hub_id="f1", hub_arguments={"average": "macro"}),
+        QuestionMetric("macro_f1", "macro-F1 over options", "macro-F1", hub_id="f1",
+                       hub_arguments={"average": "macro"}),
         QuestionMetric("micro_f1", "micro-F1", hub_id="f1", hub_arguments={"average": "micro"}),
         QuestionMetric("subset_accuracy", "subset accuracy", hub_id="accuracy",
                        hub_arguments={"averaged_over": "sets of options"}),

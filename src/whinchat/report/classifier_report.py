@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
-from whinchat.report.figures.confusion import draw_confusion
+from whinchat.report.figures.confusion import ConfusionPanel, draw_confusion
 from whinchat.report.figures.style import LIGHT, figure_theme, to_svg
 from whinchat.report.formatting import format_count, format_metric, format_number, format_texts
 from whinchat.report.text_table import TextTable
@@ -33,7 +33,7 @@ class ClassifierReport:
     def _repr_html_(self) -> str:
         """Return confusion matrices before and after training, and the tables, for a notebook."""
         measured = (("Before training", self.before), ("After training", self.after))
-        panels = tuple((heading, metrics) for heading, metrics in measured if metrics is not None)
+        panels = tuple(ConfusionPanel.of(heading, metrics) for heading, metrics in measured if metrics is not None)
         title = f"Accuracy {format_number(self.after.accuracy)} on {self.texts}"
         with figure_theme(LIGHT):
             figure = to_svg(draw_confusion(panels, title, LIGHT))

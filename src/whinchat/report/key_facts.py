@@ -11,10 +11,10 @@ from whinchat.report.formatting import (
     format_texts,
 )
 from whinchat.report.text_table import TextTable
-from whinchat.storage.run_record import Manifest, RunRecord
+from whinchat.storage.run_record import Manifest, TrainedRecord
 
 
-def key_facts_table(record: RunRecord, base: str | None = None) -> TextTable:
+def key_facts_table(record: TrainedRecord, base: str | None = None) -> TextTable:
     """Return the facts that a reader looks for first; ``base`` is the hub id of the base model, if it has one."""
     recipe, manifest = record.recipe, record.manifest
     seconds = manifest.timings_seconds.get("train")

@@ -25,7 +25,7 @@ from whinchat.report.formatting import (
 from whinchat.report.published_figures import published_row
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.report.visible_text import one_line
-from whinchat.storage.run_record import Manifest, RunRecord, Sample
+from whinchat.storage.run_record import Manifest, RunRecord, Sample, TrainedRecord
 
 LONGEST_SAMPLE = 220  # characters
 MOST_LABELS = 20  # listed in a sentence
@@ -164,7 +164,7 @@ def errors_table(reliability: ReliabilityReport) -> TextTable:
     return TextTable("Wrong predictions with the highest confidence", columns, rows, numeric=False)
 
 
-def settings_table(record: RunRecord) -> TextTable:
+def settings_table(record: TrainedRecord) -> TextTable:
     """Return the hyperparameters of the training."""
     adapter, train, manifest = record.recipe.adapter, record.recipe.train, record.manifest
     targets = adapter.target_modules if isinstance(adapter.target_modules, str) else ", ".join(adapter.target_modules)

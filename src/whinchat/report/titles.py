@@ -9,7 +9,7 @@ from whinchat.hub.client import HUB_ID
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report.formatting import format_count, format_number
-from whinchat.storage.run_record import Manifest, RunRecord
+from whinchat.storage.run_record import Manifest, RunRecord, TrainedRecord
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 TITLE_DIGITS = 2
@@ -27,7 +27,7 @@ def hub_model(manifest: Manifest) -> str | None:
     return source if is_hub_id else None
 
 
-def run_title(record: RunRecord, base: str | None = None) -> str:
+def run_title(record: TrainedRecord, base: str | None = None) -> str:
     """Return the title of card and report, such as "Llama-3.2-1B with LoRA classifies texts by tweet sentiment".
 
     Args:
@@ -95,7 +95,7 @@ def coverage_title(reliability: ReliabilityReport) -> str:
     )
 
 
-def training_title(record: RunRecord) -> str:
+def training_title(record: TrainedRecord) -> str:
     """Return how the logged training loss changed."""
     losses = [point.loss for point in record.history if point.loss is not None and math.isfinite(point.loss)]
     if len(losses) < 2:

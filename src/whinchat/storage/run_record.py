@@ -5,7 +5,7 @@ Figures, report and card are pure functions of this record. A field that is None
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
@@ -105,6 +105,22 @@ class Sample:
     before_scored: str
     after_scored: str
     answer: str | None = None
+
+
+class TrainedRecord(Protocol):
+    """What the record of every run has, whether its task has labels or questions."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Where the numbers come from."""
+
+    @property
+    def history(self) -> tuple[TrainPoint, ...]:
+        """The training log."""
 
 
 @dataclass(frozen=True)

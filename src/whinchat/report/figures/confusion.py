@@ -4,7 +4,8 @@ K: labels. Rows are true labels, columns predicted labels; a last column counts 
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,19 +25,44 @@ CHARACTER_WIDTH = 0.085  # inches at the size of a tick label
 Shares = NDArray[np.float64]
 
 
-def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: Theme) -> Figure:
+@dataclass(frozen=True)
+class ConfusionPanel:
+    """One confusion matrix of a figure.
+
+    Attributes:
+        heading: whose answers the matrix counts.
+        measure: a metric and its value, beside or below the heading.
+        labels: K names.
+        confusion: ``confusion[t][p]`` counts rows of true label t answered with label p.
+        invalid: rows of each true label whose answer was no label.
+    """
+
+    heading: str
+    measure: str
+    labels: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    invalid: tuple[int, ...]
+
+    @classmethod
+    def of(cls, heading: str, metrics: Metrics) -> Self:
+        """Return the panel of a way of answering, with its macro-F1."""
+        measure = f"macro-F1 {format_number(metrics.macro_f1)}"
+        return cls(heading, measure, metrics.labels, metrics.confusion, metrics.invalid)
+
+
+def draw_confusion(panels: tuple[ConfusionPanel, ...], title: str, theme: Theme) -> Figure:
     """Draw one confusion matrix for each panel.
 
     Args:
-        panels: the heading and the metrics of each panel; all have the same labels and the same mode.
+        panels: matrices of the same labels and the same mode.
         title: the title of the figure.
         theme: the colours.
     """
-    first = panels[0][1]
+    first = panels[0]
     labels = len(first.labels)
     cell = cell_size(labels)
     name = wrap_name if theme.is_narrow else shorten
-    has_invalid = any(sum(metrics.invalid) for _, metrics in panels)
+    has_invalid = any(sum(panel.invalid) for panel in panels)
     columns = labels + (1 + INVALID_GAP if has_invalid else 0)
     figure_gap = 0.45 if has_invalid else 0.3
     names = CHARACTER_WIDTH * max(len(line) for label in first.labels for line in name(label).splitlines())
@@ -50,10 +76,10 @@ def draw_confusion(panels: tuple[tuple[str, Metrics], ...], title: str, theme: T
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
     # mypy sees the base class of layout engines; the compressed one takes w_pad.
     figure.get_layout_engine().set(w_pad=figure_gap / 2)  # type: ignore[union-attr, call-arg]
-    for index, (ax, (heading, metrics)) in enumerate(zip(axes, panels, strict=True)):
-        _draw_matrix(ax, metrics, cell, has_invalid, name, theme)
+    for index, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        _draw_matrix(ax, panel, cell, has_invalid, name, theme)
         separator = "\n" if theme.is_narrow else ": "
-        ax.set_title(f"{heading}{separator}macro-F1 {format_number(metrics.macro_f1)}")
+        ax.set_title(f"{panel.heading}{separator}{panel.measure}")
         ax.set_xlabel("predicted label")
         if index == 0 or theme.is_narrow:
             ax.set_ylabel("true label · number of texts")
@@ -83,18 +109,18 @@ def shows_shares(labels: int) -> bool:
     return cell_size(labels) >= SMALLEST_CELL_WITH_SHARE
 
 
-def _turned(metrics: Metrics, cell: float, name: Callable[[str], str]) -> bool:
+def _turned(panel: ConfusionPanel, cell: float, name: Callable[[str], str]) -> bool:
     """Whether the label names are too wide to be written horizontally below their cells."""
-    widest = max(len(line) for label in metrics.labels for line in name(label).splitlines())
+    widest = max(len(line) for label in panel.labels for line in name(label).splitlines())
     return widest * CHARACTER_WIDTH > cell * 0.95
 
 
 def _draw_matrix(
-    ax: Axes, metrics: Metrics, cell: float, has_invalid: bool, name: Callable[[str], str], theme: Theme
+    ax: Axes, panel: ConfusionPanel, cell: float, has_invalid: bool, name: Callable[[str], str], theme: Theme
 ) -> None:
-    labels = len(metrics.labels)
-    support = np.array(metrics.confusion).sum(axis=1) + np.array(metrics.invalid)  # (K,)
-    counts = np.column_stack([np.array(metrics.confusion), np.array(metrics.invalid)])  # (K, K + 1)
+    labels = len(panel.labels)
+    support = np.array(panel.confusion).sum(axis=1) + np.array(panel.invalid)  # (K,)
+    counts = np.column_stack([np.array(panel.confusion), np.array(panel.invalid)])  # (K, K + 1)
     with np.errstate(invalid="ignore"):
         shares: Shares = counts / support[:, None]  # NaN where the split has no text with this label
     starts = np.append(np.arange(labels), labels + INVALID_GAP)
@@ -113,11 +139,11 @@ def _draw_matrix(
     shown = labels + int(has_invalid)
     if cell >= SMALLEST_CELL_WITH_SHARE:
         _write_cells(ax, counts[:, :shown], shares[:, :shown], starts, cell, theme)
-    names = [name(label) for label in metrics.labels]
+    names = [name(label) for label in panel.labels]
     ax.set_xticks(starts[:shown] + 0.5, [*names, "invalid"][:shown])
     counted = [f"{label} · {format_count(int(n))}" for label, n in zip(names, support, strict=True)]
     ax.set_yticks(np.arange(labels) + 0.5, counted)
-    if _turned(metrics, cell, name):
+    if _turned(panel, cell, name):
         steep = labels > 12
         ax.tick_params(axis="x", labelrotation=90 if steep else 40)
         for tick in ax.get_xticklabels():

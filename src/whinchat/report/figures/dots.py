@@ -1,7 +1,7 @@
 """Dot plots of values before and after training: for each label of a run, and for each of several runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,21 +23,47 @@ Pair = tuple[Estimate, Estimate]  # before and after training
 
 def draw_per_label(before: Metrics, after: Metrics, title: str, theme: Theme) -> Figure:
     """Draw F1 of each label before and after training, with macro-F1 and its 95 % intervals on top."""
+    rows = [
+        (new.label, format_count(new.support), (_f1(old), _f1(new)))
+        for old, new in zip(before.per_label, after.per_label, strict=True)
+    ]
+    beside = f", after training with {MODE_NAMES[after.mode]} (beside each label: number of its texts)"
+    axis = "F1 (· number of texts)" if theme.is_narrow else f"F1{beside}"
+    return draw_estimates(rows, axis, title, theme, ("macro-F1 (95 % interval)", (_macro_f1(before), _macro_f1(after))))
+
+
+def draw_estimates(
+    rows: Sequence[tuple[str, str, Pair]],
+    axis: str,
+    title: str,
+    theme: Theme,
+    summary: tuple[str, Pair] | None = None,
+) -> Figure:
+    """Draw values before and after training, with the 95 % interval of each value that has one.
+
+    Args:
+        rows: for each row a name, a note beside the name, which may be empty, and the values.
+        axis: what the horizontal axis shows.
+        title: the title of the figure.
+        theme: the colours.
+        summary: name and values of a row above the others, apart from them.
+    """
     name = wrap_name if theme.is_narrow else shorten
-    names = [f"{name(label.label)} · {format_count(label.support)}" for label in after.per_label]
-    figure = new_figure(min(7.4, theme.widest), 1.5 + ROW_HEIGHT * (len(names) + 1.6))
+    names = [f"{name(label)} · {note}" if note else name(label) for label, note, _ in rows]
+    positions, pairs = list(map(float, range(len(rows)))), [pair for _, _, pair in rows]
+    if summary is not None:
+        names, positions, pairs = [name(summary[0]), *names], [-1.4, *positions], [summary[1], *pairs]
+    figure = new_figure(min(7.4, theme.widest), 1.5 + ROW_HEIGHT * (len(rows) + (0 if summary is None else 1.6)))
     ax = figure.subplots()
-    pairs: list[Pair] = [(_macro_f1(before), _macro_f1(after))]
-    pairs += [(_f1(old), _f1(new)) for old, new in zip(before.per_label, after.per_label, strict=True)]
-    positions = [-1.4, *range(len(names))]
     _draw_rows(ax, positions, pairs, {}, theme)
-    ax.axhline(-0.7, color=theme.line, linewidth=0.8)
-    _finish_axes(ax, positions, [name("macro-F1 (95 % interval)"), *names], theme)
-    ax.get_yticklabels()[0].set_fontweight("bold")
-    if theme.is_narrow:
-        ax.set_xlabel("F1 (· number of texts)")
-    else:
-        ax.set_xlabel(f"F1, after training with {MODE_NAMES[after.mode]} (beside each label: number of its texts)")
+    _finish_axes(ax, positions, names, theme)
+    if summary is not None:
+        ax.axhline(-0.7, color=theme.line, linewidth=0.8)
+        ax.get_yticklabels()[0].set_fontweight("bold")
+    lowest = min((value for pair in pairs for value, _ in pair if not math.isnan(value)), default=0.0)
+    if lowest < 0:  # a kappa worse than chance
+        ax.set_xlim(left=lowest - 0.05)
+    ax.set_xlabel(axis)
     set_title(figure, title)
     return figure
 

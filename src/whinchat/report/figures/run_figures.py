@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
 from whinchat.report.answer_modes import generation_mode, metrics_of_mode
-from whinchat.report.figures.confusion import draw_confusion, fits_narrow
+from whinchat.report.figures.confusion import ConfusionPanel, draw_confusion, fits_narrow
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS, draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
 from whinchat.report.figures.style import LIGHT, Theme, figure_theme, save_figure, to_svg
 from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_count, format_number
 from whinchat.report.titles import accuracy_title, coverage_title, macro_f1_title, reliability_title, training_title
-from whinchat.storage.run_record import RunRecord
+from whinchat.storage.run_record import RunRecord, TrainedRecord
 
 BINS_SENTENCE = (
     f"Each point of the reliability diagram stands for at least {FEWEST_BIN_TEXTS} texts: neighbouring bins with fewer "
@@ -94,25 +94,25 @@ def _file_name(mode: Mode) -> str:
 def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
     before, after = metrics_of_mode(record, mode)
     evaluations = (("Before training", before), ("After training", after))
-    panels = tuple((heading, metrics) for heading, metrics in evaluations if metrics is not None)
+    panels = tuple(ConfusionPanel.of(heading, metrics) for heading, metrics in evaluations if metrics is not None)
     title = accuracy_title(record, MODE_NAMES[mode], before, after)
     return FigureSpec(
         _file_name(mode),
         f"Confusion matrices before and after training, with {MODE_NAMES[mode]}. Macro-F1: {_change(before, after)}.",
         lambda theme: draw_confusion(panels, title, theme),
-        fits_narrow(len(panels[0][1].labels)),
+        fits_narrow(len(panels[0].labels)),
     )
 
 
 def _heatmap(record: RunRecord, mode: Mode, when: str, metrics: Metrics) -> FigureSpec:
     sides = (metrics, None) if when == "before" else (None, metrics)
     title = accuracy_title(record, MODE_NAMES[mode], *sides)
-    panels = ((f"{when.capitalize()} training", metrics),)
+    panels = (ConfusionPanel.of(f"{when.capitalize()} training", metrics),)
     return FigureSpec(
         f"{_file_name(mode)}_{when}",
         f"Confusion matrix {when} training, with {MODE_NAMES[mode]}. Macro-F1: {format_number(metrics.macro_f1)}.",
         lambda theme: draw_confusion(panels, title, theme),
-        fits_narrow(len(panels[0][1].labels)),
+        fits_narrow(len(panels[0].labels)),
     )
 
 
@@ -142,17 +142,21 @@ def _coverage_figure(reliability: ReliabilityReport) -> FigureSpec:
 
 
 def _training_figure(record: RunRecord) -> FigureSpec:
-    losses = [point.loss for point in record.history if point.loss is not None]
-    loss = f"from {format_number(losses[0])} to {format_number(losses[-1])}" if losses else NOT_MEASURED
     title, step = training_title(record), kept_step(record)
     return FigureSpec(
         "training_curve",
-        f"Training loss over steps: {loss}. The checkpoint of step {format_count(step)} was kept.",
+        f"Training loss over steps: {loss_range(record)}. The checkpoint of step {format_count(step)} was kept.",
         lambda theme: draw_training_curve(record.history, step, title, theme),
     )
 
 
-def kept_step(record: RunRecord) -> int:
+def loss_range(record: TrainedRecord) -> str:
+    """Return the first and the last logged training loss, such as "from 1.234 to 0.456"."""
+    losses = [point.loss for point in record.history if point.loss is not None]
+    return f"from {format_number(losses[0])} to {format_number(losses[-1])}" if losses else NOT_MEASURED
+
+
+def kept_step(record: TrainedRecord) -> int:
     """Return the step of the checkpoint that was kept: the last one, or the first with the best macro-F1 on validation.
 
     The trainer keeps an earlier checkpoint until a later one is better.
