@@ -20,6 +20,7 @@ from whinchat.data.formats import table_registry
 from whinchat.data.formats.delimited import CsvFormat
 from whinchat.data.formats.table_registry import find_table_format, register_table_format, table_suffixes
 from whinchat.data.sources import load_corpus, read_source
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictions, Predictor
@@ -80,7 +81,7 @@ def test_an_upload(tmp_path: Path) -> None:
         async def answer(texts: list[str]) -> Predictions:
             return Predictions(("a", "b"), np.full((2, 2), 0.5), np.zeros(2, bool))
 
-        request = TableRequest(name, "text", "", ("a", "b"))
+        request = TableRequest(name, TextColumns(("text",)), "", ("a", "b"))
         template: Any = SimpleNamespace(fault=lambda text: "")
         with ExitStack() as cleanup:
             upload = await store_upload(body(), request, Limits(), tmp_path, cleanup)

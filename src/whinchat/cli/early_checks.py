@@ -20,6 +20,7 @@ from whinchat.data.formats.table_registry import open_table
 from whinchat.data.packages import PACKAGE_PREFIX
 from whinchat.data.sources import load_corpus, require_row
 from whinchat.data.splits import make_folds
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
 from whinchat.export.export_registry import PROOF_FILE, require_format
 from whinchat.hub.client import connect_to_hub, fetch_classifier, require_repo_id
@@ -136,7 +137,7 @@ def check_export(run: Path, kind: str, out: Path, data: Path | None) -> None:
         raise RunError(f"{out}: exists already; delete it, or choose another --out")
     saved = check_classifier(run)
     if data is not None:
-        open_table(data, saved.recipe.data.text_column)
+        open_table(data, TextColumns.of(saved.recipe.data))
         return
     try:
         load_corpus(saved.recipe)

@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from whinchat.data.cleaning import clean
-from whinchat.data.dataset import DataReport, Split
+from whinchat.data.dataset import DataReport, Split, certain_answer
 from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.label_block import label_block
-from whinchat.recipe.task import Cleaning
+from whinchat.recipe.task import Cleaning, Task
 
 # Smallest difference between two labels' shares of texts with doubled spaces that is worth a warning.
 WHITESPACE_LEAK_DIFFERENCE = 0.2
+# Training rows below which an answer to a question is worth a warning.
+FEW_TRAINING_ROWS = 10
+# What stands for rows without an answer among the counts of answers.
+MISSING = "(missing)"
 _DOUBLED_SPACE = re.compile(r"\s\s")
 _EXAMPLES_PER_KIND = 2
 _EXAMPLE_CHARS = 60
@@ -30,9 +34,9 @@ def check_corpus(
     """Apply ``data.drop_leaked`` and ``data.drop_duplicates`` to train, and report what was found.
 
     A duplicate is a row whose text occurs earlier in train; the duplicate is in conflict if the first row with the text
-    has another label. A leak is a text of an evaluation split that also occurs in train. Texts are compared as the
-    model reads them, cleaned. All rows of an evaluation split are searched, even those that ``data.*_rows`` will cut
-    off, so that train does not depend on the limit.
+    has another label or, with questions, another answer to a decision. A leak is a text of an evaluation split that
+    also occurs in train. Texts are compared as the model reads them, cleaned. All rows of an evaluation split are
+    searched, even those that ``data.*_rows`` will cut off, so that train does not depend on the limit.
 
     Args:
         train: the training rows.
@@ -52,7 +56,7 @@ def check_corpus(
     for index, key in enumerate(keys):
         first.setdefault(key, index)
     repeats = [index for index, key in enumerate(keys) if first[key] != index]
-    conflicts = [index for index in repeats if train.labels[index] != train.labels[first[keys[index]]]]
+    conflicts = [index for index in repeats if _in_conflict(train, index, first[keys[index]])]
     leaks: dict[str, list[str]] = {name: [] for name in held_out}
     leaked_keys = set()
     for name, split in held_out.items():
@@ -78,6 +82,14 @@ def check_corpus(
         examples=_examples(train, repeats, conflicts, leaks),
     )
     return kept, report
+
+
+def _in_conflict(train: Split, row: int, other: int) -> bool:
+    """Return whether two rows have different labels or, with questions, answer a decision differently."""
+    if not train.answers:
+        return train.labels[row] != train.labels[other]
+    pairs = zip(map(certain_answer, train.answers[row]), map(certain_answer, train.answers[other]), strict=True)
+    return any(one is not None and another is not None and one != another for one, another in pairs)
 
 
 def doubled_space_shares(train: Split, labels: Sequence[str]) -> dict[str, float]:
@@ -142,3 +154,47 @@ def require_every_label(train: Split, labels: tuple[str, ...], source: str) -> N
             "add some, take more rows (data.train_rows), or take the label out of task.labels, which leaves:\n"
             + label_block(label for label, rows in counts.items() if rows)
         )
+
+
+def answer_counts(split: Split, task: Task) -> dict[str, dict[str, int]]:
+    """Return for each decision of ``task``, by its title, the rows of each label and, under "(missing)", of none."""
+    counts = {}
+    for index, decision in enumerate(task.decisions):
+        answered = split.of_decision(index)
+        counts[decision.title] = answered.counts(decision.labels) | {MISSING: len(split) - len(answered)}
+    return counts
+
+
+def require_every_answer(train: Split, task: Task, source: str) -> None:
+    """Check that each option of each question has a training row.
+
+    Raises:
+        DataError: an option has no row; the message names the question and gives the rows of each of its options.
+    """
+    faults = []
+    for index, decision in enumerate(task.decisions):
+        counts = train.of_decision(index).counts(decision.labels)
+        if missing := [label for label, rows in counts.items() if not rows]:
+            counted = ", ".join(f"{label} {rows}" for label, rows in counts.items())
+            out = f"option {decision.option}" if decision.option is not None else "option"
+            faults.append(
+                f"{source}: {decision.title}: no training row is answered {' or '.join(missing)} (rows used: "
+                f"{counted}); add some, take more rows (data.train_rows), or take the {out} out of the question"
+            )
+    if faults:
+        raise DataError(*faults)
+
+
+def rare_answer_warnings(train: Split, task: Task) -> list[str]:
+    """Return a warning for each question with answers that few training rows have."""
+    rare: dict[str, list[str]] = {}
+    for index, decision in enumerate(task.decisions):
+        for label, rows in train.of_decision(index).counts(decision.labels).items():
+            if rows < FEW_TRAINING_ROWS:
+                name = label if decision.option is None else f"{decision.option} ({label})"
+                rare.setdefault(decision.question, []).append(f"{name} {rows}")
+    return [
+        f"Question {question}: fewer than {FEW_TRAINING_ROWS} training rows have the answer {', '.join(answers)}, from "
+        "which a model learns little. Add such rows, or join or remove these options."
+        for question, answers in rare.items()
+    ]

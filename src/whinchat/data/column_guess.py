@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whinchat.data.formats.table_registry import open_table
-from whinchat.data.rows import SPLIT_NAMES, label_fault, label_spelling
+from whinchat.data.rows import SPLIT_NAMES, label_fault
+from whinchat.data.text_columns import cell_spelling
 
 # Rows that are looked at, and distinct values of a column that are counted.
 _MOST_ROWS, _MOST_VALUES = 20_000, 1_000
@@ -130,7 +131,7 @@ class _Column:
             self._can_be_label = False
             self._filled += 1
             return
-        if not (spelling := label_spelling(value).strip()):
+        if not (spelling := cell_spelling(value).strip()):
             return
         self._filled += 1
         self._strings += isinstance(value, str)

@@ -66,10 +66,13 @@ class Split:
         """
         rows = [row for row, answers in enumerate(self.answers) if answers[decision] is not None]
         found = [self.answers[row][decision] for row in rows]
-        labels = tuple(one if isinstance(one, int) else one.index(max(one)) for one in found if one is not None)
-        soft = any(isinstance(one, tuple) for one in found)
-        shares = tuple(one for one in found if isinstance(one, tuple)) if soft else ()
-        return Split(self.name, _at(self.texts, rows), labels, _at(self.weights, rows), shares=shares)
+        labels = tuple(label for one in found if (label := certain_answer(one)) is not None)
+        size = max((len(one) for one in found if isinstance(one, tuple)), default=0)
+        shares = tuple(
+            one if isinstance(one, tuple) else tuple(float(label == other) for other in range(size))
+            for one, label in zip(found, labels, strict=True)
+        )
+        return Split(self.name, _at(self.texts, rows), labels, _at(self.weights, rows), shares=shares if size else ())
 
     def counts(self, labels: tuple[str, ...]) -> dict[str, int]:
         """Return the number of rows of each label, in the order of ``labels``."""
@@ -85,6 +88,11 @@ class Split:
         for further in (self.answers, self.shares):
             digest.update(repr(further).encode() if further else b"")
         return digest.hexdigest()
+
+
+def certain_answer(answer: Answer) -> int | None:
+    """Return the label of an answer, that with the largest share where it has shares; None for a missing answer."""
+    return answer.index(max(answer)) if isinstance(answer, tuple) else answer
 
 
 def _at(column: tuple[T, ...], rows: Sequence[int]) -> tuple[T, ...]:

@@ -107,19 +107,26 @@ def _cached_commit(loaded: Any, data: DataConfig) -> str | None:
     return commit
 
 
-def _class_names(table: Any, data: DataConfig) -> list[str]:
-    return list(getattr(table.features.get(data.label_column), "names", None) or ())
+def _class_names(feature: Any) -> list[str]:
+    return list(getattr(feature, "names", None) or ())
 
 
 def _is_unlabelled(table: Any, data: DataConfig) -> bool:
-    """Return whether a ClassLabel column holds -1 in every row, as in GLUE's test splits, whose labels are secret."""
-    return bool(_class_names(table, data)) and len(table) > 0 and set(table[data.label_column]) == {-1}
+    """Return whether ClassLabel columns hold -1 in every row, as in GLUE's test splits, whose labels are secret."""
+    return len(table) > 0 and all(
+        _class_names(table.features.get(column)) and set(table[column]) == {-1} for column in data.label_columns
+    )
 
 
 def _hub_rows(table: Any, data: DataConfig, title: str) -> tuple[Row, ...]:
     require_columns(data, table.column_names, title)
-    texts, labels = list(table[data.text_column]), list(table[data.label_column])
-    return labelled_rows(texts, class_names_for(labels, _class_names(table, data)), data, title)
+    columns = {column: list(table[column]) for column in data.text_columns}
+    for column in data.label_columns:
+        feature = table.features.get(column)
+        items = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+        names = _class_names(feature) or _class_names(items)
+        columns[column] = class_names_for(list(table[column]), names)
+    return labelled_rows(columns, data, title)
 
 
 def _one_line(fault: Exception) -> str:

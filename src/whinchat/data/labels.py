@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from whinchat.data.dataset import Split
 from whinchat.data.rows import Row
@@ -40,8 +40,8 @@ def label_splits(
     Raises:
         DataError: there are rows without a text or a label, or unknown labels; the message names them.
     """
-    exact, folded = _label_indices(task.labels, label_map)
-    faults = _empty_rows(splits, source, empty_is_label="" in exact)
+    exact, folded = label_indices(task.labels, label_map)
+    faults = empty_rows_fault(splits, source, lambda row: "" in exact or bool(row.label.strip()), "label")
     unknown: dict[str, list[Row]] = {}  # rows of each spelling that is no label
     labelled = {}
     used: set[int] = set()
@@ -80,7 +80,7 @@ def complete_rows(rows: Sequence[Row], label_map: Mapping[str, str]) -> list[int
     ]
 
 
-def _label_indices(labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
+def label_indices(labels: Sequence[str], label_map: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the index of the label that a spelling means: by the exact spelling, and by the case-folded spelling."""
     index = {label: position for position, label in enumerate(labels)}
     mapped = {key.strip(): index[label] for key, label in label_map.items()}
@@ -95,17 +95,29 @@ def _without_case(indices: Mapping[str, int]) -> dict[str, int]:
     return {key: next(iter(meant)) for key, meant in meanings.items() if len(meant) == 1}
 
 
-def _explain(
-    unknown: Mapping[str, Sequence[Row]], labels: Sequence[str], label_map: Mapping[str, str], source: str
-) -> str:
+def list_spellings(unknown: Mapping[str, Sequence[Row]], names: Sequence[str], question: str) -> str:
+    """List spellings that are none of ``names``, with rows, first place and the name that is spelled most like them.
+
+    Args:
+        unknown: rows of each spelling.
+        names: names of the labels or options.
+        question: what to ask where there are so many that the column may be the wrong one.
+    """
     shown = []
     for spelling, rows in list(unknown.items())[:_SHOWN_LABELS]:
         # A stricter cutoff than elsewhere: a wrong guess ("anger" for "neutral") could end up in a label map.
-        guess = nearest(spelling, labels, cutoff=0.6).removeprefix("; ").removesuffix(".")
+        guess = nearest(spelling, names, cutoff=0.6).removeprefix("; ").removesuffix(".")
         count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
         shown.append(f"{spelling[:60]!r} ({count}, first {rows[0].where}{'; ' + guess if guess else ''})")
     if len(unknown) > _SHOWN_LABELS:
-        shown.append(f"and {len(unknown) - _SHOWN_LABELS} more: is data.label_column the right column")
+        shown.append(f"and {len(unknown) - _SHOWN_LABELS} more: {question}")
+    return "; ".join(shown)
+
+
+def _explain(
+    unknown: Mapping[str, Sequence[Row]], labels: Sequence[str], label_map: Mapping[str, str], source: str
+) -> str:
+    shown = list_spellings(unknown, labels, "is data.label_column the right column")
     advice = "map each with data.label_map"
     if label_map:
         advice += f" (which has {', '.join(label_map)})"
@@ -113,23 +125,25 @@ def _explain(
         advice = f"whinchat does not guess which number is which label: {advice}"
     example = ", ".join(f"{json.dumps(spelling, ensure_ascii=False)}: LABEL" for spelling in list(unknown)[:2])
     return (
-        f"{source}: labels that are not in task.labels ({', '.join(labels)}): {'; '.join(shown)}; "
+        f"{source}: labels that are not in task.labels ({', '.join(labels)}): {shown}; "
         f"{advice}, such as --set 'data.label_map={{{example}}}'"
     )
 
 
-def _empty_rows(splits: Mapping[str, Sequence[Row]], source: str, empty_is_label: bool) -> list[str]:
-    """Return the fault of rows without a text or a label, unless ``data.label_map`` gives an empty label a meaning.
+def empty_rows_fault(
+    splits: Mapping[str, Sequence[Row]], source: str, has_label: Callable[[Row], bool], noun: str
+) -> list[str]:
+    """Return the fault of rows without a text or without a label, which ``noun`` names; an empty list for none.
 
     Dropping empty texts would lose rows silently, and an answer to an empty text means nothing.
     """
     found: dict[str, list[str]] = {}
     for row in (row for rows in splits.values() for row in rows):
-        without_label = not empty_is_label and not row.label.strip()
+        labelled = has_label(row)
         if not row.text.strip():
-            found.setdefault("is empty" if without_label else "has no text", []).append(row.where)
-        elif without_label:
-            found.setdefault("has no label", []).append(row.where)
+            found.setdefault("has no text" if labelled else "is empty", []).append(row.where)
+        elif not labelled:
+            found.setdefault(f"has no {noun}", []).append(row.where)
     listed = "; ".join(_count_places(fault, places) for fault, places in found.items())
     advice = "complete or remove such rows, or leave them out with data.drop_empty: true"
     return [f"{source}: {listed}; {advice}"] if found else []

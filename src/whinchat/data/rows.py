@@ -4,7 +4,7 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +12,7 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import NamedTuple
 
+from whinchat.data.text_columns import TextColumns, cell_spelling, surrogate_fault
 from whinchat.errors import DataError, nearest
 from whinchat.recipe.data_config import DataConfig
 
@@ -19,7 +20,7 @@ BOM = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # The prefix of a ``data.source`` that names a data set on the hub.
 HUB_PREFIX = "hub:"
-NAME_COLUMNS = "the right columns with data.text_column and data.label_column"
+NAME_COLUMNS = "the right columns with data.text_column and data.label_column (with questions: data.answers)"
 # Split -> the names that files and hub data sets give it.
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
@@ -32,12 +33,14 @@ class Row(NamedTuple):
         label: the label, before ``data.label_map`` applies.
         origin: the source, up to the number of the row, such as ``my.csv:`` or ``my.parquet row ``.
         number: line or row in the source, from 1, a header line included.
+        cells: in a recipe with questions, which has no label, the cells of ``data.label_columns``.
     """
 
     text: str
     label: str
     origin: str
     number: int
+    cells: tuple[object, ...] = ()
 
     @property
     def where(self) -> str:
@@ -144,9 +147,12 @@ def require_column(column: str, columns: Sequence[str], key: str, where: str) ->
 
 
 def require_columns(data: DataConfig, columns: Sequence[str], where: str) -> None:
-    """Check ``data.text_column`` and ``data.label_column`` as ``require_column`` does, and report both."""
-    wanted = {"data.text_column": data.text_column, "data.label_column": data.label_column}
-    found = (_column_fault(column, columns, key) for key, column in wanted.items())
+    """Check the columns of the texts and of the labels or answers as ``require_column`` does, and report all."""
+    text_key = "data.text_column" if data.text is None else "data.text"
+    label_key = "data.answers" if data.answers else "data.label_column"
+    wanted = [(column, text_key) for column in data.text_columns]
+    wanted += [(column, label_key) for column in data.label_columns]
+    found = (_column_fault(column, columns, key) for column, key in wanted)
     if faults := [f"{where}: {fault}" for fault in found if fault]:
         raise DataError(*faults)
 
@@ -170,89 +176,70 @@ def require_rows(rows: Sequence[Row], where: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def labelled_rows(texts: Sequence[object], labels: Sequence[object], data: DataConfig, where: str) -> tuple[Row, ...]:
-    """Return the rows of a table, whose name is ``where``, from its columns of texts and labels.
+def labelled_rows(columns: Mapping[str, Sequence[object]], data: DataConfig, where: str) -> tuple[Row, ...]:
+    """Return the rows of a table, whose name is ``where``, from the columns that ``data`` names.
 
     Raises:
         DataError: there is a cell of the wrong kind, or no row.
     """
-    cells = enumerate(zip(texts, labels, strict=True), 1)
-    return require_rows([labelled_row(*pair, data, f"{where} row ", number) for number, pair in cells], where)
+    text = TextColumns.of(data)
+    parts = zip(*(columns[name] for name in text.names), strict=True)
+    labels = zip(*(columns[name] for name in data.label_columns), strict=True)
+    rows = [
+        labelled_row(*text.read(cells), answers, data, f"{where} row ", number)
+        for number, (cells, answers) in enumerate(zip(parts, labels, strict=True), 1)
+    ]
+    return require_rows(rows, where)
 
 
 def class_names_for(labels: Sequence[object], names: Sequence[str]) -> list[object]:
-    """Return ``labels`` with the ``names`` of a ClassLabel column of ``datasets`` in place of integers from 0 on."""
-    known = dict(enumerate(names))
-    return [known.get(label, label) if isinstance(label, int) else label for label in labels]
+    """Return ``labels`` with the ``names`` of a ClassLabel column of ``datasets`` in place of integers from 0 on.
+
+    A column of lists of such integers gives lists of names.
+    """
+    known: dict[object, object] = dict(enumerate(names))
+
+    def named(label: object) -> object:
+        if isinstance(label, list):
+            return [named(item) for item in label]
+        return known.get(label, label) if isinstance(label, int) else label
+
+    return list(map(named, labels))
 
 
-def labelled_row(text: object, label: object, data: DataConfig, origin: str, number: int) -> Row:
-    """Return the row with the cells ``text`` and ``label``.
+def labelled_row(text: str, fault: str, cells: Sequence[object], data: DataConfig, origin: str, number: int) -> Row:
+    """Return the row with ``text`` and the ``cells`` of ``data.label_columns``.
 
-    A cell without a text or a label becomes an empty string, so that ``label_splits`` can report all such rows at once.
+    A row without a text or a label has an empty string there, so that ``label_splits`` can report all such rows at
+    once.
+
+    Args:
+        text, fault: what ``TextColumns.read`` returns.
+        cells: the label, or with questions the answers.
+        data: section of the recipe.
+        origin, number: where the row is, as ``Row`` has them.
 
     Raises:
         DataError: a cell is of the wrong kind.
     """
-    fault = text_fault(text, data.text_column)
-    if fault == empty_fault(data.text_column):
-        fault, text = "", ""
-    if fault := fault or label_fault(label, data.label_column):
+    if fault == TextColumns.of(data).empty_fault:
+        fault = ""
+    if not data.answers:
+        fault = fault or label_fault(cells[0], data.label_column)
+    if fault:
         raise DataError(f"{origin}{number}: {fault}; repair or remove that row, or name {NAME_COLUMNS}")
-    return Row(str(text), label_spelling(label), origin, number)
+    if data.answers:
+        return Row(text, "", origin, number, tuple(cells))
+    return Row(text, cell_spelling(cells[0]), origin, number)
 
 
-def read_text_cell(value: object, column: str) -> tuple[str, str]:
-    """Return the text of a cell and its fault, one of which is empty."""
-    fault = text_fault(value, column)
-    return ("", fault) if fault else (str(value), "")
-
-
-def empty_fault(column: str) -> str:
-    """Return the fault of a cell without a text."""
-    return f"{column!r} holds nothing"
-
-
-def text_fault(value: object, column: str) -> str:
-    """Return why a model cannot read a cell as text; empty where it can.
-
-    A blank cell holds nothing: an answer to an empty text means nothing.
-    """
-    if value is None:
-        return empty_fault(column)
-    if not isinstance(value, str):
-        return f"{column!r} holds a {type(value).__name__}, not text"
-    if not value.strip():
-        return empty_fault(column)
-    return _surrogate_fault(value, column)
-
-
-def label_fault(value: object, column: str) -> str:
-    """Return why a cell cannot be a label; empty where it can, also for a cell without a value."""
+def label_fault(value: object, column: str, noun: str = "label") -> str:
+    """Return why a cell cannot be a label, or the ``noun``; empty where it can, also for a cell without a value."""
     if isinstance(value, str):
-        return _surrogate_fault(value, column)
+        return surrogate_fault(value, column)
     if value is None or isinstance(value, (bool, int, Decimal)):
         return ""
     if isinstance(value, float):
-        return f"{column!r} holds {value}, which is no label" if math.isinf(value) else ""
-    return f"{column!r} holds a {type(value).__name__}; a label is one text, number or truth value"
-
-
-def label_spelling(value: object) -> str:
-    """Return a label cell as the string that is looked up in ``data.label_map`` and ``task.labels``.
-
-    A missing value (None, or NaN, with which pandas fills gaps among numbers) gives an empty string.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"  # as YAML and JSON spell it
-    return str(value)
-
-
-def _surrogate_fault(value: str, column: str) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return f"{column!r} holds half of a surrogate pair, which is no character (often an emoji cut in two)"
-    return ""
+        return f"{column!r} holds {value}, which is no {noun}" if math.isinf(value) else ""
+    article = "an" if noun.startswith("a") else "a"
+    return f"{column!r} holds a {type(value).__name__}; {article} {noun} is one text, number or truth value"

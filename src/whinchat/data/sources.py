@@ -7,13 +7,14 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
-from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_label
+from whinchat.data.answers import AnswerReader, answer_splits
+from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_answer, require_every_label
 from whinchat.data.dataset import Corpus, Split, evaluated_split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import complete_rows, label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import HUB_PREFIX, RawSource, Row, reading, require_file
-from whinchat.data.split_files import read_split_file, read_split_folder
+from whinchat.data.split_files import read_split_file, read_split_folder, require_one_label
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
 from whinchat.errors import DataError
@@ -59,9 +60,10 @@ def load_corpus(recipe: Recipe) -> Corpus:
 
 def read_corpus(task: Task, data: DataConfig) -> Corpus:
     """Return the splits of two sections of a recipe; see ``load_corpus``."""
+    data = data.for_questions(task.questions)
     raw = read_source(data)
-    splits = _without_empty(raw.splits, data)
-    held_out = label_splits(splits, task, data.label_map, data.source)
+    splits = _without_empty(raw.splits, task, data)
+    held_out = _labelled(splits, task, data)
     train = held_out.pop("train")
     limits = {"validation": data.validation_rows, "test": data.test_rows}
     if wanted := rows_to_carve(data, held_out, len(train)):
@@ -69,7 +71,10 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
         held_out |= carved
     train, report = check_corpus(train, held_out, data, data.source, task.clean)
     train = limit_rows(train, data.train_rows, data.source)
-    require_every_label(train, task.labels, data.source)
+    if task.questions:
+        require_every_answer(train, task, data.source)
+    else:
+        require_every_label(train, task.labels, data.source)
     empty = sum(map(len, raw.splits.values())) - sum(map(len, splits.values()))
     report = replace(report, doubled_spaces=doubled_space_shares(train, task.labels), empty=empty)
     # A carved split has its size already, or a little less where equal texts stay together; see carve_splits.
@@ -89,9 +94,9 @@ def load_split(recipe: Recipe) -> Split:
     Raises:
         DataError: the source cannot be found or read, does not fit the task, or has other splits only.
     """
-    data = recipe.data
-    rows = _without_empty(read_source(data).splits, data)
-    splits = label_splits(rows, recipe.task, data.label_map, data.source, can_relabel=False)
+    data = recipe.data.for_questions(recipe.task.questions)
+    rows = _without_empty(read_source(data).splits, recipe.task, data)
+    splits = _labelled(rows, recipe.task, data, can_relabel=False)
     wanted = evaluated_split(recipe.evaluate.split, splits)
     if wanted not in splits and len(splits) > 1:
         raise DataError(f"{data.source}: has no {wanted} split (it has {', '.join(splits)}); set evaluate.split")
@@ -116,23 +121,37 @@ def source_rows(recipe: Recipe, train: Split) -> tuple[int, ...]:
     Raises:
         DataError: the source cannot be read again.
     """
-    data = recipe.data
+    data = recipe.data.for_questions(recipe.task.questions)
     rows = read_source(data).splits["train"]
-    kept = complete_rows(rows, data.label_map) if data.drop_empty else range(len(rows))
-    splits = {"train": [rows[index] for index in kept]}
-    whole = label_splits(splits, recipe.task, data.label_map, data.source)["train"]
+    kept = _kept_rows(rows, recipe.task, data) if data.drop_empty else range(len(rows))
+    whole = _labelled({"train": [rows[index] for index in kept]}, recipe.task, data)["train"]
     return tuple(kept[index] for index in source_indices(train, whole))
 
 
-def _without_empty(splits: Mapping[str, Sequence[Row]], data: DataConfig) -> Mapping[str, Sequence[Row]]:
-    """Return the rows to use: all, or with ``data.drop_empty`` those with a text and a label."""
+def _labelled(
+    splits: Mapping[str, Sequence[Row]], task: Task, data: DataConfig, *, can_relabel: bool = True
+) -> dict[str, Split]:
+    """Return splits with labels, or with the answers to questions; see ``label_splits`` and ``answer_splits``."""
+    if task.questions:
+        return answer_splits(splits, task, data)
+    return label_splits(splits, task, data.label_map, data.source, can_relabel=can_relabel)
+
+
+def _without_empty(splits: Mapping[str, Sequence[Row]], task: Task, data: DataConfig) -> Mapping[str, Sequence[Row]]:
+    """Return the rows to use: all, or with ``data.drop_empty`` those with a text and a label or an answer."""
     if not data.drop_empty:
         return splits
-    return {name: [rows[index] for index in complete_rows(rows, data.label_map)] for name, rows in splits.items()}
+    return {name: [rows[index] for index in _kept_rows(rows, task, data)] for name, rows in splits.items()}
+
+
+def _kept_rows(rows: Sequence[Row], task: Task, data: DataConfig) -> list[int]:
+    return AnswerReader(task, data).complete_rows(rows) if task.questions else complete_rows(rows, data.label_map)
 
 
 def read_source(data: DataConfig) -> RawSource:
     """Read the rows of every split of ``data.source``, with labels as the source spells them.
+
+    For a recipe with questions, ``data`` is what ``DataConfig.for_questions`` returns.
 
     Raises:
         DataError: the source cannot be found or read.
@@ -163,6 +182,7 @@ def _read_package(data: DataConfig) -> RawSource:
     if entry.reader is None:
         raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_source_kinds()}")
     _require_format(data, None)
+    require_one_label(data, "this package")
     return RawSource({"train": read_vader(fetch_package_file(entry.name))}, entry.revision)
 
 

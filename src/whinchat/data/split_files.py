@@ -52,8 +52,23 @@ def read_split_folder(folder: Path, data: DataConfig) -> dict[str, tuple[Row, ..
         DataError: no train split, several tables for one split, or a file that cannot be read.
     """
     if data.format == "tweeteval" or (data.format == "auto" and is_tweeteval(folder)):
+        require_one_label(data, "a TweetEval folder")
         return read_tweeteval(folder)
     return {name: _read_shards(shards, data) for name, shards in find_split_tables(folder, data).items()}
+
+
+def require_one_label(data: DataConfig, kind: str) -> None:
+    """Check that a recipe does not ask for columns of a source, the ``kind`` of which has one text and one label a row.
+
+    Raises:
+        DataError: the recipe has questions, or makes its texts of columns.
+    """
+    if data.answers or data.text is not None:
+        wants = "task.questions needs a column for each question" if data.answers else "data.text names columns"
+        raise DataError(
+            f"{data.source}: {kind} has one text and one label a row, and {wants}; write the rows as a table with such "
+            "columns (CSV, TSV, JSON Lines or Parquet)"
+        )
 
 
 def is_tweeteval(folder: Path) -> bool:

@@ -3,13 +3,13 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from whinchat.data.checks import normalize_text
 from whinchat.data.cleaning import clean
-from whinchat.data.dataset import Split
+from whinchat.data.dataset import Answer, Split, certain_answer
 from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.task import Cleaning
@@ -31,10 +31,12 @@ class _Group:
     Attributes:
         indices: the rows, as indices into train.
         labels: number of rows of each label.
+        answers: the labels of the rows; with questions the answers to each decision, as (decision, label).
     """
 
     indices: tuple[int, ...]
     labels: Counter[int]
+    answers: frozenset[tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,7 +52,8 @@ def carve_splits(
     texts are different, each split has exactly the rows asked for, and the label proportions of train to within one row
     a label. Where equal texts form groups, a split takes the groups that fit the proportions first and then any that
     fit its size. A split may then be short by fewer rows than the smallest group that is left has. Where a label would
-    have no row left in train, one group of each label stays in train, and the splits may be short by as many rows.
+    have no row left in train, one group of each label stays in train, and the splits may be short by as many rows; with
+    questions, a group of each answer to each decision.
 
     Args:
         train: rows to split.
@@ -75,8 +78,8 @@ def carve_splits(
     groups = _group_equal_texts(train, _digests(train, f"{seed}"), steps)
     label_rows = Counter(train.labels)
     taken, rest = _divide(groups, label_rows, wanted)
-    if {label for group in rest for label in group.labels} != set(label_rows):
-        last_group = {label: position for position, group in enumerate(groups) for label in group.labels}
+    if frozenset().union(*(group.answers for group in rest)) != frozenset().union(*(group.answers for group in groups)):
+        last_group = {answer: position for position, group in enumerate(groups) for answer in group.answers}
         kept = set(last_group.values())
         free = [group for position, group in enumerate(groups) if position not in kept]
         taken, rest = _divide(free, label_rows, wanted)
@@ -94,7 +97,7 @@ def carve_splits(
                 "equal texts that train can spare is as small; raise it, or add rows"
             )
         part = train.take(_shuffle_rows(train, taken[name], f"{seed} {name}"))
-        carved[name] = Split(name, part.texts, part.labels)
+        carved[name] = replace(part, name=name, weights=())
     return train.take(_shuffle_rows(train, rest, f"{seed} train")), carved
 
 
@@ -197,12 +200,16 @@ def make_folds(
 def source_indices(part: Split, whole: Split) -> list[int]:
     """Return the index in ``whole`` of each row of ``part``, which was taken from ``whole`` in any order.
 
-    Rows that are equal in text and label are matched in the order of ``whole``.
+    Rows that are equal in text and label, or in all answers, are matched in the order of ``whole``.
     """
-    indices: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for index in reversed(range(len(whole))):
-        indices[whole.texts[index], whole.labels[index]].append(index)
-    return [indices[row].pop() for row in zip(part.texts, part.labels, strict=True)]
+    indices: dict[tuple[str, int, tuple[Answer, ...]], list[int]] = defaultdict(list)
+    for index, row in reversed(list(enumerate(_rows_of(whole)))):
+        indices[row].append(index)
+    return [indices[row].pop() for row in _rows_of(part)]
+
+
+def _rows_of(split: Split) -> Iterator[tuple[str, int, tuple[Answer, ...]]]:
+    return zip(split.texts, split.labels, split.answers or ((),) * len(split), strict=True)
 
 
 def _text_key(text: str) -> str:
@@ -227,7 +234,21 @@ def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[C
     for index, text in enumerate(train.texts):
         members[_text_key(clean(text, steps))].append(index)
     shuffled = sorted(members.values(), key=lambda indices: min(digests[index] for index in indices))
-    return [_Group(tuple(indices), Counter(train.labels[index] for index in indices)) for indices in shuffled]
+    return [
+        _Group(
+            tuple(indices),
+            Counter(train.labels[index] for index in indices),
+            frozenset(answer for index in indices for answer in _row_answers(train, index)),
+        )
+        for indices in shuffled
+    ]
+
+
+def _row_answers(train: Split, row: int) -> list[tuple[int, int]]:
+    """Return the label of a row, or its answer to each decision that it answers, as (decision, label)."""
+    answers: tuple[Answer, ...] = train.answers[row] if train.answers else (train.labels[row],)
+    labels = ((decision, certain_answer(answer)) for decision, answer in enumerate(answers))
+    return [(decision, label) for decision, label in labels if label is not None]
 
 
 def _shuffle_rows(train: Split, groups: Iterable[_Group], seed: str) -> list[int]:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.sources import load_corpus
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, ModelError, RunError, WhinchatError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, PROOF_FILE, find_exporter
 from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, ExportProof
@@ -169,7 +170,7 @@ def _proof_texts(saved: SavedClassifier, data: str | Path | None) -> Sequence[st
         except DataError as fault:
             raise DataError(f"{fault}; or give a table of texts for the proof with --data") from None
         return (corpus.validation or corpus.train).texts
-    table = open_table(Path(data), saved.recipe.data.text_column)
+    table = open_table(Path(data), TextColumns.of(saved.recipe.data))
     first = next(iter(table.locate_blocks(PROOF_ROWS + MORE_ROWS, lambda _: None)), None)
     if first is None or not (texts := readable_texts(table.read_block(first))):
         raise DataError(f"{data}: holds no texts for the proof; give another table with --data")

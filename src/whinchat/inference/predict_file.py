@@ -44,7 +44,8 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
         source: a table in one of the formats of ``whinchat.data.formats.table_registry``, or a folder of tables.
         out: path of the labelled table, with the suffix of the source, or a folder. For a folder of tables, the folder
             that receives the labelled tables under the same names.
-        text_column: name of the column with the texts; by default the recipe's ``data.text_column``.
+        text_column: name of the column with the texts; by default the column, or the columns, that the recipe
+            names with ``data.text_column`` or ``data.text``.
         prefix: prefix of the names of the added columns.
         engine: "local" labels in this process; "ray" in several processes, on the Ray cluster that ``RAY_ADDRESS``
             names or on a cluster started on this machine. All machines must see the files under the same paths.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import open_table
+from whinchat.data.text_columns import TextColumns
 
 if TYPE_CHECKING:  # both load torch, and a table is checked before that
     from whinchat.inference.predictor import Predictions
@@ -28,7 +29,7 @@ def added_column_types(labels: Sequence[str], prefix: str = "") -> ColumnTypes:
 
 def open_unlabeled(
     path: Path,
-    text_column: str,
+    text: TextColumns,
     column_types: ColumnTypes,
     *,
     format_name: str = "auto",
@@ -41,7 +42,7 @@ def open_unlabeled(
     Raises:
         DataError: the table cannot be read, or a column of that name is there already.
     """
-    table = open_table(path, text_column, format_name=format_name, escape_formulas=escape_formulas)
+    table = open_table(path, text, format_name=format_name, escape_formulas=escape_formulas)
     table.require_unused(tuple(column_types))
     return table
 

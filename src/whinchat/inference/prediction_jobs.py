@@ -19,6 +19,7 @@ from whinchat.checksums import file_sha256
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import find_table_format, table_suffix, table_suffixes
 from whinchat.data.rows import reading, require_file
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, OutputError, RunError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -51,7 +52,7 @@ class PredictionJob:
     Attributes:
         source: path of the table.
         out: path of the labelled table.
-        column: name of the column with the texts.
+        column: name of the column with the texts; empty where ``template`` makes them.
         prefix: prefix of the names of the added columns.
         rows_per_part: how many rows are labelled and written together.
         classifier: fingerprint of the adapter, its recipe and its calibration.
@@ -60,6 +61,7 @@ class PredictionJob:
         modified: time of the source's last change, in nanoseconds since the epoch.
         format: ``data.format`` of the classifier's recipe, for a source whose suffix no format has; "auto" elsewhere.
         safe_csv: whether an apostrophe is put before cells of CSV and TSV that spreadsheets take for formulas.
+        template: ``data.text`` of the classifier's recipe, which makes the texts of columns; None for ``column``.
     """
 
     source: str
@@ -73,6 +75,12 @@ class PredictionJob:
     modified: int
     format: str = "auto"
     safe_csv: bool = False
+    template: str | None = None
+
+    @property
+    def text(self) -> TextColumns:
+        """The columns with the texts."""
+        return TextColumns((self.column,)) if self.template is None else TextColumns.of_template(self.template)
 
     @property
     def parts(self) -> Path:
@@ -96,7 +104,7 @@ class PredictionJob:
             DataError: the source cannot be read, or has a column with the name of an added column.
         """
         path, added = Path(self.source), self.column_types
-        return open_unlabeled(path, self.column, added, format_name=self.format, escape_formulas=self.safe_csv)
+        return open_unlabeled(path, self.text, added, format_name=self.format, escape_formulas=self.safe_csv)
 
     @property
     def plan(self) -> Path:
@@ -166,7 +174,8 @@ def plan_jobs(
     """
     classifier = find_classifier(run)
     recipe, fingerprint = classifier.recipe, classifier_fingerprint(classifier.folder)
-    column = text_column or recipe.data.text_column
+    text = TextColumns.of(recipe.data, text_column or None)
+    column = text.names[0] if text.template is None else ""
     jobs = []
     for table, labelled in _pair_tables(source, out):
         _require_utf8(table, labelled)
@@ -180,7 +189,8 @@ def plan_jobs(
         size, modified = source_state(table)
         settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)
         format_name = "auto" if find_table_format(table) else recipe.data.format
-        jobs.append(PredictionJob(str(table), str(labelled), *settings, size, modified, format_name, safe_csv))
+        state = (size, modified, format_name, safe_csv, text.template)
+        jobs.append(PredictionJob(str(table), str(labelled), *settings, *state))
     return jobs
 
 

@@ -41,8 +41,8 @@ class RayPartWorker:
                     # Loads torch, which the process that checks the tables and distributes the parts does not need.
                     from whinchat.inference.predictor import Predictor
 
-                    path, column = Path(self._job.source), self._job.column
-                    table = self._table_format(path, column, escape_formulas=self._job.safe_csv)
+                    path, text = Path(self._job.source), self._job.text
+                    table = self._table_format(path, text, escape_formulas=self._job.safe_csv)
                     self._loaded = Predictor.load(Path(self._run)), table
                 predictor, table = self._loaded
                 predict_part(predictor, self._job, table, location, Progress())

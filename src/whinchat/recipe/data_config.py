@@ -1,5 +1,6 @@
 """The section ``data`` of a recipe: where the labelled texts come from, and how they are split."""
 
+from collections.abc import Iterable
 from string import Formatter
 from typing import Literal, Self
 
@@ -46,7 +47,9 @@ class DataConfig(Section):
         description="What separates the options in a cell of a multi question; cells may also hold a JSON list.",
     )
     drop_empty: bool = Field(
-        False, description="Leave out rows without a text or a label, and count them; false refuses such rows."
+        False,
+        description="Leave out rows without a text, a label or any answer to a question, and count them; false refuses "
+        "such rows.",
     )
     train_rows: Rows = Field(
         None, description="Use only the first N training rows, or this share of them below 1; null for all."
@@ -93,8 +96,25 @@ class DataConfig(Section):
         """The columns of which the text is made, each once."""
         if self.text is None:
             return (self.text_column,)
-        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.text) if name))
+        return template_columns(self.text)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns with the label, or with the answers to the questions that ``answers`` lists, each once."""
+        if not self.answers:
+            return (self.label_column,)
+        listed = (columns if isinstance(columns, dict) else {"": columns} for columns in self.answers.values())
+        return tuple(dict.fromkeys(column for columns in listed for column in columns.values()))
+
+    def for_questions(self, questions: Iterable[str]) -> Self:
+        """Return the section whose ``answers`` list every question, as readers of sources need them."""
+        return self.model_copy(update={"answers": {name: self.answer_columns(name) for name in questions}})
 
     def answer_columns(self, question: str) -> dict[str, str] | str:
         """Return the column that holds the answers to ``question``, or option -> column with the share of each."""
         return self.answers.get(question, question)
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """Return the columns that a template of texts names, each once."""
+    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(template) if name))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 
-from whinchat.data.rows import text_fault
+from whinchat.data.text_columns import TextColumns, text_fault
 from whinchat.errors import ModelError
 from whinchat.inference.predictor import Predictions
 from whinchat.server.api_schema import (
@@ -225,7 +225,7 @@ def add_api(
         """
         served = classifiers.find(model)
         recipe = served.predictor.recipe
-        wanted = TableRequest(name, column or recipe.data.text_column, prefix, recipe.task.labels)
+        wanted = TableRequest(name, TextColumns.of(recipe.data, column or None), prefix, recipe.task.labels)
         try:
             reservation = cleanup.enter_context(classifiers.reserve())
         except QueueFullError:

@@ -18,7 +18,7 @@ from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 
 from whinchat.data.profanity import profanity_finder
-from whinchat.data.rows import text_fault
+from whinchat.data.text_columns import text_fault
 from whinchat.errors import RunError
 from whinchat.recipe.method_names import method_name
 from whinchat.server.api_schema import FigureLink, ModelInfo

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
-from whinchat.data.formats.table_format import TEXT_COLUMN_KEY, Block, BlockLocation, ColumnTypes
+from whinchat.data.formats.table_format import Block, BlockLocation, ColumnTypes
 from whinchat.data.formats.table_registry import find_table_format, read_column_names, table_suffixes
 from whinchat.data.formats.text_format import TextFormat
 from whinchat.data.rows import encoding_advice
+from whinchat.data.text_columns import TEXT_COLUMN_KEY, TEXT_TEMPLATE_KEY, TextColumns
 from whinchat.errors import DataError
 from whinchat.inference.prediction_columns import (
     LabelCounts,
@@ -36,7 +37,7 @@ _BYTES_PER_CHAR, _OTHER_BYTES = 12, 1 << 16
 # The end of the first line, which is that of all lines; of "\r" only the next byte tells whether it is alone.
 _LINE_END = re.compile(rb"\r?\n|\r(?=.)", re.DOTALL)
 # What messages name by a key of a recipe or an option of the command line is a parameter of the request.
-_PARAMETERS = {TEXT_COLUMN_KEY: "`column`", "--prefix": "`prefix`"}
+_PARAMETERS = {TEXT_COLUMN_KEY: "`column`", TEXT_TEMPLATE_KEY: "`column`", "--prefix": "`prefix`"}
 _ENCODING_ADVICE = "save it as UTF-8 (a spreadsheet calls that CSV UTF-8)"
 
 
@@ -51,13 +52,13 @@ class TableRequest:
 
     Attributes:
         name: name of the file; its suffix gives the format.
-        column: name of the column that holds the texts.
+        text: the columns that hold the texts.
         prefix: stands before the names of the added columns.
         labels: the labels of the classifier.
     """
 
     name: str
-    column: str
+    text: TextColumns
     prefix: str
     labels: tuple[str, ...]
 
@@ -111,7 +112,7 @@ async def store_upload(
     """
     path = await _store(body, request.name, limits, folder, cleanup)
     try:
-        table = await asyncio.to_thread(open_unlabeled, path, request.column, request.column_types)
+        table = await asyncio.to_thread(open_unlabeled, path, request.text, request.column_types)
         assert isinstance(table, TextFormat)  # because of its suffix
         blocks = await asyncio.to_thread(_locate, table, request.name, limits)
     except DataError as fault:

@@ -112,8 +112,8 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: str, header: 
         for start, end in pairwise([*starts, len(lines) + 1]):
             joined = lines[start - 1 : end - 1]
             filled -= set(range(start, end))
-            # Only a quoted field joins lines.
-            assert len([line for line in joined if line.strip(b"\r\n")]) == 1 or joined[0].count(b'"') % 2
+            # Only a quoted field joins lines. A quote inside an unquoted field counts for nothing.
+            assert len([line for line in joined if line.strip(b"\r\n")]) == 1 or b'"' in joined[0]
         assert not filled
     out = labelled_copy(path, size)
     if name == "in.jsonl":

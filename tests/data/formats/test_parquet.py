@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.tables import data_config, labelled_copy
 from whinchat.data.formats.parquet import ParquetFormat
+from whinchat.data.formats.table_registry import open_table
 from whinchat.errors import DataError
 
 
@@ -76,7 +77,7 @@ def test_parquet_in_row_groups_of_any_size(tmp_path: Path, group: int) -> None:
 def test_an_index_that_counts_rows_which_are_not_there(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"]}), path)
-    table = ParquetFormat(path, "text")
+    table = open_table(path, "text")
     (location,) = table.locate_blocks(5, lambda seen: None)
     with pytest.raises(DataError, match=r"in\.parquet: has fewer rows than its index says"):
         table.read_block(replace(location, rows=3))

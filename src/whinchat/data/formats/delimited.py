@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from whinchat.data.formats.table_format import TEXT_COLUMN_KEY, Block, Columns, ColumnTypes
+from whinchat.data.formats.table_format import Block, Columns, ColumnTypes
 from whinchat.data.formats.text_format import MAX_LINE_BYTES, LineReader, TextFormat, decode_line, open_unpacked
-from whinchat.data.rows import read_text_cell, require_column
 from whinchat.errors import DataError
 
 # The csv module refuses fields of more than 131,072 characters by default.
@@ -43,7 +42,8 @@ class CsvFormat(TextFormat):
 
     def read_columns(self) -> tuple[str, ...]:
         number, fields, fault = self._read_header()
-        if self.delimiter == "," and len(fields) == 1 and ";" in fields[0] and self.text_column != fields[0].strip():
+        wanted = () if self.text is None else self.text.names
+        if self.delimiter == "," and len(fields) == 1 and ";" in fields[0] and fields[0].strip() not in wanted:
             self.delimiter = ";"
             number, fields, fault = self._read_header()
         where = f"{self.path}:{number}"
@@ -54,12 +54,11 @@ class CsvFormat(TextFormat):
         # A labelled table repeats the header as it was written; names are compared without the space around them.
         self._fields = tuple(fields)
         names = tuple(name.strip() for name in fields)
-        if len(names) == 1 and self.text_column not in names and any(other in names[0] for other in ",;\t|"):
+        if len(names) == 1 and names[0] not in wanted and any(other in names[0] for other in ",;\t|"):
             raise DataError(
                 f"{where}: the header {names[0]!r} is not separated by {self.delimiter_name}; save it that way"
             )
-        if self.text_column is not None:
-            require_column(self.text_column, names, TEXT_COLUMN_KEY, where)
+        self.require_text(names, where)
         return names
 
     def _read_header(self) -> tuple[int, list[str], str]:
@@ -116,9 +115,9 @@ class CsvFormat(TextFormat):
             surplus = f": {json.dumps(fields[width:], ensure_ascii=False)}" if len(fields) > width else ""
             counted = f"{len(fields)} {_COUNT} {width}{surplus}"
             fault = f"{fault}; {counted}" if fault else counted
-        if fault or self.text_column is None:
+        if fault or self.text is None:
             return fields, "", fault
-        return fields, *read_text_cell(fields[self.names.index(self.text_column)], self.text_column)
+        return fields, *self.text.read([fields[self.names.index(name)] for name in self.text.names])
 
     def header(self, added: Sequence[str]) -> bytes:
         return self._format_row([*self._fields, *added]).encode()

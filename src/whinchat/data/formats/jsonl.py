@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, NoReturn
 
 from whinchat.data.formats.table_format import PREFIX_ADVICE, Block, Columns, ColumnTypes
 from whinchat.data.formats.text_format import LineReader, TextFormat, decode_line, open_unpacked
-from whinchat.data.rows import read_text_cell
 from whinchat.errors import DataError, nearest
 
 _NOT_JSON = "not JSON"
@@ -54,6 +53,9 @@ class JsonlFormat(TextFormat):
                 seen += len(line)
                 if seen > _MOST_KEY_BYTES:
                     break
+        # A single column may be missing in the first rows; of a template, a missing column is rather misspelled.
+        if names and self.text is not None and self.text.template is not None:
+            self.require_text(tuple(names), str(self.path))
         return tuple(names)
 
     def require_unused(self, columns: Sequence[str]) -> None:
@@ -115,11 +117,13 @@ class JsonlFormat(TextFormat):
         return b""
 
     def _read_text(self, cells: dict[str, Any]) -> tuple[str, str]:
-        if self.text_column is None:
+        if self.text is None:
             return "", ""
-        if self.text_column not in cells:
-            return "", f"no key {self.text_column!r}{nearest(self.text_column, cells).removesuffix('.')}"
-        return read_text_cell(cells[self.text_column], self.text_column)
+        # Of the columns of a template some may be missing, as a cell may be empty.
+        if not any(name in cells for name in self.text.names):
+            name, *_ = self.text.names
+            return "", f"no key {name!r}{nearest(name, cells).removesuffix('.')}"
+        return self.text.read([cells.get(name) for name in self.text.names])
 
 
 def _kept_line(line: str) -> JsonRow:

@@ -10,14 +10,14 @@ import pyarrow
 import pyarrow.parquet
 
 from whinchat.data.formats.table_format import (
-    TEXT_COLUMN_KEY,
     Block,
     BlockLocation,
     Columns,
     ColumnTypes,
     TableFormat,
 )
-from whinchat.data.rows import class_names_for, read_text_cell, reading, require_column
+from whinchat.data.rows import class_names_for, reading
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError
 
 _ARROW_TYPES = {str: pyarrow.string(), float: pyarrow.float64(), bool: pyarrow.bool_()}
@@ -39,15 +39,15 @@ class ParquetFormat(TableFormat):
         with _reading_parquet(self.path):
             schema = pyarrow.parquet.read_schema(self.path)
         self._class_names = _stored_class_names(schema.metadata)
-        if self.text_column is None:
-            return tuple(schema.names)
-        require_column(self.text_column, schema.names, TEXT_COLUMN_KEY, str(self.path))
-        text_type = schema.field(self.text_column).type
-        if not _holds_text(text_type):
-            raise DataError(
-                f"{self.path}: {self.text_column!r} holds {text_type}, not text; name the column of the texts with "
-                f"{TEXT_COLUMN_KEY}"
-            )
+        self.require_text(schema.names, str(self.path))
+        if self.text is not None and self.text.template is None:
+            (column,) = self.text.names
+            text_type = schema.field(column).type
+            if not _holds_text(text_type):
+                raise DataError(
+                    f"{self.path}: {column!r} holds {text_type}, not text; name the column of the texts with "
+                    f"{self.text.key}"
+                )
         return tuple(schema.names)
 
     def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
@@ -83,8 +83,9 @@ class ParquetFormat(TableFormat):
                 self._next_row += high
             table = pyarrow.Table.from_batches(slices)
         cells = [("", "")] * location.rows
-        if self.text_column is not None:
-            cells = [_read_text(value, self.text_column) for value in table[self.text_column]]
+        if self.text is not None:
+            columns = [table[name] for name in self.text.names]
+            cells = [_read_text(values, self.text) for values in zip(*columns, strict=True)]
         texts, faults = zip(*cells, strict=True)
         return Block(table, texts, faults, tuple(range(rows_before + 1, rows_before + 1 + location.rows)))
 
@@ -125,9 +126,9 @@ def _reading_parquet(path: Path) -> Iterator[None]:
             raise DataError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from fault
 
 
-def _read_text(value: Any, column: str) -> tuple[str, str]:
+def _read_text(values: Sequence[Any], text: TextColumns) -> tuple[str, str]:
     try:
-        return read_text_cell(value.as_py(), column)
+        return text.read([value.as_py() for value in values])
     except UnicodeDecodeError as error:
         return "", f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
 
@@ -141,13 +142,18 @@ def _holds_text(data_type: Any) -> bool:
 
 
 def _stored_class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Return the names of each ClassLabel column, which ``datasets`` stores in the metadata of the schema."""
+    """Return the names of each column of ClassLabels, or of lists of them, from the metadata of ``datasets``."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        listed = {column: feature.get("names") for column, feature in features.items()}
-    except (KeyError, TypeError, AttributeError, ValueError):
+        listed = {column: _of_items(feature).get("names") for column, feature in features.items()}
+    except (LookupError, TypeError, AttributeError, ValueError):
         return {}
     return {column: list(map(str, names)) for column, names in listed.items() if isinstance(names, list)}
+
+
+def _of_items(feature: Any) -> Any:
+    """Return the feature of the items of a list, in any of the forms in which ``datasets`` stores one."""
+    return feature[0] if isinstance(feature, list) else feature.get("feature", feature)
 
 
 def _arrow_fields(column_types: ColumnTypes) -> list[Any]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from whinchat.data.rows import NAME_COLUMNS, Row, empty_fault, labelled_row, require_columns, require_rows
+from whinchat.data.rows import NAME_COLUMNS, Row, labelled_row, require_column, require_columns, require_rows
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
 
@@ -18,8 +19,6 @@ _ROWS_PER_BLOCK = 1000
 # Rows that cannot be read which an error lists.
 _SHOWN_FAULTS = 5
 PREFIX_ADVICE = "choose a prefix for the added columns (--prefix)"
-# What names the column of the texts, for messages.
-TEXT_COLUMN_KEY = "data.text_column (to predict: --text-column)"
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class TableFormat(ABC):
 
     Attributes:
         path: the file.
-        text_column: name of the column with the texts; None to look at the other columns, with an empty text for each
-            row.
+        text: the columns with the texts, whose ``read`` makes a text of their cells; None to look at the other columns,
+            with an empty text for each row.
         escape_formulas: whether cells that a spreadsheet would run as formulas are written with an apostrophe before
             them, in the formats that spreadsheets open as text.
         names: the columns of the table, from ``read_columns``.
@@ -86,9 +85,9 @@ class TableFormat(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     before_number: ClassVar[str] = " row "
 
-    def __init__(self, path: Path, text_column: str | None, *, escape_formulas: bool = False) -> None:
+    def __init__(self, path: Path, text: TextColumns | None, *, escape_formulas: bool = False) -> None:
         self.path = path
-        self.text_column = text_column
+        self.text = text
         self.escape_formulas = escape_formulas
         self.names: tuple[str, ...] = ()
         self.names = self.read_columns()
@@ -97,15 +96,16 @@ class TableFormat(ABC):
     def read_labelled_rows(cls, path: Path, data: DataConfig) -> tuple[Row, ...]:
         """Read the text and the label of every row of the file at ``path``, for training or evaluation.
 
-        A row without a text or a label has an empty string there, so that all such rows can be reported together.
+        With ``data.answers``, the cells of all answers take the place of the label. A row without a text or a label has
+        an empty string there, so that all such rows can be reported together.
 
         Raises:
-            DataError: the file or rows of it cannot be read, ``data.text_column`` or ``data.label_column`` is missing,
-                or there are no rows. The message names the file and the rows.
+            DataError: the file or rows of it cannot be read, a column that ``data`` names is missing, or there are no
+                rows. The message names the file and the rows.
         """
         if names := cls(path, None).names:
             require_columns(data, names, str(path))
-        table = cls(path, data.text_column)
+        table = cls(path, TextColumns.of(data))
         locations = table.locate_blocks(_ROWS_PER_BLOCK, lambda _: None)
         faults: list[str] = []
         rows = [row for place in locations for row in table._labelled_rows(table.read_block(place), data, faults)]
@@ -118,17 +118,28 @@ class TableFormat(ABC):
     def _labelled_rows(self, block: Block, data: DataConfig, faults: list[str]) -> Iterator[Row]:
         """Yield the rows that can be read, and add the faults of the others to ``faults``."""
         origin = f"{self.path}{self.before_number}"
-        labels = self.column_values(block, data.label_column)
-        for number, text, fault, label in zip(block.numbers, block.texts, block.faults, labels, strict=True):
-            if fault and fault != empty_fault(data.text_column):
+        labels = zip(*(self.column_values(block, column) for column in data.label_columns), strict=True)
+        empty = TextColumns.of(data).empty_fault
+        for number, text, fault, cells in zip(block.numbers, block.texts, block.faults, labels, strict=True):
+            if fault and fault != empty:
                 faults.append(f"{origin}{number}: {fault}; {self.repair_advice(fault)}")
                 continue
             try:
-                row = labelled_row(text, label, data, origin, number)
+                row = labelled_row(text, fault, cells, data, origin, number)
             except DataError as error:
                 faults += error.faults
             else:
                 yield row
+
+    def require_text(self, names: Sequence[str], where: str) -> None:
+        """Check that each column of ``text`` is once among ``names``, the columns of the table.
+
+        Raises:
+            DataError: the message begins with ``where``.
+        """
+        if self.text is not None:
+            for column in self.text.names:
+                require_column(column, names, self.text.key, where)
 
     def repair_advice(self, fault: str) -> str:
         """Return what to do about the ``fault`` of a row."""
@@ -148,7 +159,8 @@ class TableFormat(ABC):
         """Return the names of the columns; in a format whose rows may differ in their columns, those of the first row.
 
         Raises:
-            DataError: the file cannot be read, or the format has fixed columns and ``text_column`` is not among them.
+            DataError: the file cannot be read, or the format has fixed columns and a column of ``text`` is not among
+                them.
         """
 
     @abstractmethod

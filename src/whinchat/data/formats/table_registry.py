@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 from whinchat.data.formats.table_format import TableFormat
 from whinchat.data.formats.text_format import GZIP_SUFFIX, TextFormat
 from whinchat.data.rows import require_file
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError
 
 # Suffix -> format. The formats of whinchat are named here and imported when a file needs them: pyarrow is slow to load.
@@ -80,25 +81,26 @@ def find_table_format(path: Path, name: str = "auto") -> type[TableFormat] | Non
 
 
 def open_table(
-    path: Path, text_column: str | None, *, format_name: str = "auto", escape_formulas: bool = False
+    path: Path, text: TextColumns | str | None, *, format_name: str = "auto", escape_formulas: bool = False
 ) -> TableFormat:
     """Open the table in ``path`` for prediction.
 
     Args:
         path: the file.
-        text_column: name of the column with the texts; None to look at the other columns.
+        text: the columns with the texts, or the name of the one column; None to look at the other columns.
         format_name: ``data.format`` of the classifier's recipe, for a file whose suffix no format has.
         escape_formulas: see ``TableFormat``.
 
     Raises:
-        DataError: the file is missing, has an unknown format, lacks ``text_column`` or cannot be read.
+        DataError: the file is missing, has an unknown format, lacks a column of ``text`` or cannot be read.
     """
     advice = f"give a {', '.join(table_suffixes())} file or a folder of them"
     require_file(path, advice)
     table_format = find_table_format(path, format_name)
     if table_format is None:
         raise DataError(f"{path}: is not a table that whinchat can read; {spreadsheet_advice(path) or advice}")
-    return table_format(path, text_column, escape_formulas=escape_formulas)
+    text = TextColumns((text,)) if isinstance(text, str) else text
+    return table_format(path, text, escape_formulas=escape_formulas)
 
 
 def spreadsheet_advice(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, ClassVar, Self, cast
 
 from whinchat.data.formats.table_format import Block, BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.rows import BOM, UTF16_MARKS, encoding_advice, reading
+from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError
 
 GZIP_SUFFIX = ".gz"
@@ -116,12 +117,12 @@ class TextFormat(TableFormat):
 
     before_number: ClassVar[str] = ":"
 
-    def __init__(self, path: Path, text_column: str | None, *, escape_formulas: bool = False) -> None:
+    def __init__(self, path: Path, text: TextColumns | None, *, escape_formulas: bool = False) -> None:
         self._reader: LineReader | None = None  # of a compressed file, where the last block ended
         self._kept = ExitStack()
         weakref.finalize(self, self._kept.close)
         self._mac_lines = _has_mac_lines(path)
-        super().__init__(path, text_column, escape_formulas=escape_formulas)
+        super().__init__(path, text, escape_formulas=escape_formulas)
 
     def locate_blocks(self, rows: int, on_bytes: Callable[[int], object]) -> Iterator[BlockLocation]:
         with self.open_lines() as lines:
