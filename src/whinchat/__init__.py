@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.init_recipe import InitResult, init_recipe
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
     from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
+    from whinchat.pipelines.inspect_questions import InspectedQuestions, inspect_questions
     from whinchat.pipelines.push_run import PushResult, push_run
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
@@ -73,6 +74,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.init_recipe": ("InitResult", "init_recipe"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
+    "whinchat.pipelines.inspect_questions": ("InspectedQuestions", "inspect_questions"),
     "whinchat.pipelines.inspect_machine": ("MachineReport", "inspect_machine"),
     "whinchat.export.inspect_model": ("ModelReport", "inspect_model"),
     "whinchat.pipelines.push_run": ("PushResult", "push_run"),
@@ -93,13 +95,13 @@ _NAMES_OF_MODULES = {
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
-    "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "LabelCounts", "Limits",
-    "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "RecipeCheck", "Review",
-    "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary",
+    "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
+    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "RecipeCheck",
+    "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary",
     "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs",
-    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model", "list_arenas",
-    "list_recipes", "list_runs", "load_arena", "load_recipe", "predict_file", "push_run", "rebuild_report",
-    "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
+    "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe", "predict_file",
+    "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

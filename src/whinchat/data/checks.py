@@ -100,11 +100,29 @@ def doubled_space_shares(train: Split, labels: Sequence[str]) -> dict[str, float
     return {name: doubled[label] / max(1, rows[label]) for label, name in enumerate(labels)}
 
 
+def doubled_space_answers(train: Split, task: Task) -> dict[str, float]:
+    """Return ``doubled_space_shares`` of the decision whose answers differ most in them, by title and label.
+
+    Answers that few training rows have are left out: their shares are chance.
+    """
+    widest: dict[str, float] = {}
+    for index, decision in enumerate(task.decisions):
+        answered = train.of_decision(index)
+        rows = answered.counts(decision.labels)
+        shares = {
+            f"{decision.title}: {label}": share
+            for label, share in doubled_space_shares(answered, decision.labels).items()
+            if rows[label] >= FEW_TRAINING_ROWS
+        }
+        widest = max(widest, shares, key=lambda found: max(found.values(), default=0) - min(found.values(), default=0))
+    return widest
+
+
 def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -> str | None:
     """Return a warning where doubled spaces reveal labels and ``task.clean`` leaves them in the texts, else None.
 
     Args:
-        shares: from ``doubled_space_shares``.
+        shares: from ``doubled_space_shares`` or ``doubled_space_answers``.
         clean: ``task.clean`` of the recipe.
     """
     if "spaces" in clean or not shares:

@@ -111,7 +111,8 @@ class DataReport:
         dropped_from_train: training rows that were dropped as leaks or duplicates.
         examples: lines that show a few of the texts found.
         empty: rows without a text or a label that were left out of all splits.
-        doubled_spaces: for each label, the share of its training texts with two or more spaces in a row.
+        doubled_spaces: for each label, the share of its training texts with two or more spaces in a row; with
+            questions, for the labels of the decision in which these shares differ most.
     """
 
     duplicates_in_train: int = 0

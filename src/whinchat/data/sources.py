@@ -8,7 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from whinchat.data.answers import AnswerReader, answer_splits
-from whinchat.data.checks import check_corpus, doubled_space_shares, require_every_answer, require_every_label
+from whinchat.data.checks import (
+    check_corpus,
+    doubled_space_answers,
+    doubled_space_shares,
+    require_every_answer,
+    require_every_label,
+)
 from whinchat.data.dataset import Corpus, Split, evaluated_split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import complete_rows, label_splits
@@ -73,10 +79,12 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
     train = limit_rows(train, data.train_rows, data.source)
     if task.questions:
         require_every_answer(train, task, data.source)
+        doubled_spaces = doubled_space_answers(train, task)
     else:
         require_every_label(train, task.labels, data.source)
+        doubled_spaces = doubled_space_shares(train, task.labels)
     empty = sum(map(len, raw.splits.values())) - sum(map(len, splits.values()))
-    report = replace(report, doubled_spaces=doubled_space_shares(train, task.labels), empty=empty)
+    report = replace(report, doubled_spaces=doubled_spaces, empty=empty)
     # A carved split has its size already, or a little less where equal texts stay together; see carve_splits.
     kept = {
         name: split if name in wanted else limit_rows(split, limits[name], data.source)

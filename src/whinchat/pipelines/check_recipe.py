@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from whinchat.data.checks import normalize_text, whitespace_leak_warning
+from whinchat.data.checks import MISSING, answer_counts, normalize_text, rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.cleaning import clean
-from whinchat.data.dataset import Corpus
+from whinchat.data.dataset import Corpus, Split
 from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
 from whinchat.data.rows import HUB_PREFIX
 from whinchat.data.sources import read_corpus
@@ -30,7 +30,8 @@ class RecipeCheck:
         warnings: findings that make a result worse or hard to trust.
         not_checked: what was not looked at, and why.
         summary: how many rows each split has; empty if the data was not read.
-        labels: rows of each label by split; empty if the data was not read.
+        labels: rows of each label by split, with questions of each answer such as ``team: billing``; empty if the data
+            was not read.
     """
 
     recipe: Recipe | None
@@ -79,7 +80,7 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
             summary = corpus.describe_splits(recipe.evaluate.split)
     warnings += _data_warnings(task, data, corpus)
     splits = filter(None, (corpus.train, corpus.validation, corpus.test))
-    labels = {split.name: split.counts(task.labels) for split in splits}
+    labels = {split.name: _counts(split, task) for split in splits}
     return RecipeCheck(recipe, tuple(errors), tuple(warnings), (), summary, labels)
 
 
@@ -124,7 +125,7 @@ def _small_split_warnings(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
 
 def _data_warnings(task: Task, data: DataConfig, corpus: Corpus) -> Iterator[str]:
     for split in filter(None, (corpus.validation, corpus.test)):
-        if absent := [label for label, rows in split.counts(task.labels).items() if not rows]:
+        if absent := [label for label, rows in _counts(split, task, missing=False).items() if not rows]:
             yield f"The {split.name} split has no row of {_listed(absent)}, which is not measured there. Add such rows."
     report = corpus.report
     if leaked := [f"{rows} rows of {name}" for name, rows in report.leaked.items() if rows]:
@@ -136,10 +137,24 @@ def _data_warnings(task: Task, data: DataConfig, corpus: Corpus) -> Iterator[str
             yield f"The texts of {shared} rows of test also occur in validation, on which probabilities are calibrated."
     if report.duplicates_in_train:
         conflicts = report.conflicting_duplicates
-        another = f", {conflicts} of them with another label" if conflicts else ""
+        noun = "another answer to a question" if task.questions else "another label"
+        another = f", {conflicts} of them with {noun}" if conflicts else ""
         yield f"Training rows that repeat the text of an earlier row: {report.duplicates_in_train}{another}."
     if warning := whitespace_leak_warning(report.doubled_spaces, task.clean):
         yield warning
+    yield from rare_answer_warnings(corpus.train, task)
+
+
+def _counts(split: Split, task: Task, *, missing: bool = True) -> dict[str, int]:
+    """Return the rows of each label, or of each answer to each decision."""
+    if not task.questions:
+        return split.counts(task.labels)
+    return {
+        f"{title}: {label}": rows
+        for title, counts in answer_counts(split, task).items()
+        for label, rows in counts.items()
+        if missing or label != MISSING
+    }
 
 
 def _listed(names: Sequence[str]) -> str:

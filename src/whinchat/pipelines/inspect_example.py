@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from whinchat.data.sources import load_corpus, require_row
+from whinchat.errors import RecipeError
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.json_records import to_json
@@ -52,7 +53,10 @@ def inspect_example(recipe: Recipe, row: int = 0) -> InspectedExample:
         DataError: the data cannot be read, or the training split has no such row.
         ModelError: the tokenizer cannot be loaded.
         PromptError: the prompt cannot be built.
+        RecipeError: the task has questions, which ``inspect_questions`` shows.
     """
+    if recipe.task.questions:
+        raise RecipeError("task.questions: an example has a prompt for each question; use inspect_questions")
     train = load_corpus(recipe).train
     require_row(train, row)
     template = load_tokenizer(find_model(recipe.backbone)).template(recipe)

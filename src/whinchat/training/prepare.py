@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from whinchat.data.checks import whitespace_leak_warning
+from whinchat.data.checks import rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.dataset import Corpus
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
@@ -27,7 +27,8 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """
     corpus = load_corpus(recipe)
     logger.info(corpus.describe_splits(recipe.evaluate.split))
-    if warning := whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean):
+    spaces = whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean)
+    for warning in filter(None, (spaces, *rare_answer_warnings(corpus.train, recipe.task))):
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
     backbone, template = prepare_training(recipe, corpus)

@@ -13,7 +13,7 @@ from typer import Argument, Option
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption
 from whinchat.cli.output import emit_json, print_line, print_result
-from whinchat.cli.printing.inspection import print_example, print_machine, print_model, print_runs
+from whinchat.cli.printing.inspection import print_example, print_machine, print_model, print_questions, print_runs
 
 
 def runs_command(
@@ -68,6 +68,8 @@ def inspect_command(
 ) -> None:
     """Show a training example token by token: what the model reads, and what it is trained to answer.
 
+    For a recipe with questions: how many rows answer what, and the prompt of each question about the example.
+
     Example:
 
         whinchat inspect demo --row 3
@@ -79,6 +81,10 @@ def inspect_command(
     loaded = whinchat.load_recipe(recipe, overrides or ())
     with reading_once():
         check_example(loaded, row)
+        if loaded.task.questions:
+            questions = whinchat.inspect_questions(loaded, row)
+            print_result(as_json, questions.to_dict(), lambda: print_questions(questions))
+            return
         example = whinchat.inspect_example(loaded, row)
     print_result(as_json, example.to_dict(), lambda: print_example(example))
 

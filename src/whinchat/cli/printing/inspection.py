@@ -35,6 +35,30 @@ def print_example(example: whinchat.InspectedExample) -> None:
         print_line(f"{example.escaped_control_tokens} control tokens in the text were broken up")
 
 
+def print_questions(inspected: whinchat.InspectedQuestions) -> None:
+    """Print how many rows of each split answer what, and the prompts of one training text."""
+    for split, counts in inspected.answers.items():
+        rows = [
+            (title, ", ".join(f"{label} {number:,}" for label, number in of_labels.items() if number))
+            for title, of_labels in counts.items()
+        ]
+        print_facts(rows, f"{split}: {inspected.splits[split]:,} rows")
+    for warning in inspected.warnings:
+        print_line(f"warning: {warning}")
+    for decision in inspected.decisions:
+        answer = decision.answer or "missing in the data"
+        if decision.shares:
+            answer = ", ".join(f"{label} {share:.0%}" for label, share in decision.shares.items())
+        print_line(f"\n{decision.title}, row {inspected.row}, answer {answer}; {decision.prompt_tokens} tokens read:")
+        print_line(decision.prompt)
+        if decision.truncated_tokens:
+            print_line(f"{decision.truncated_tokens} tokens of the text were cut to fit backbone.max_prompt_tokens")
+        if decision.escaped_control_tokens:
+            print_line(f"{decision.escaped_control_tokens} control tokens in the text were broken up")
+    if len(inspected.decisions) > 1:
+        print_line(f"\n{inspected.shared_tokens} tokens at the beginning are in all prompts, and are computed once")
+
+
 def print_runs(runs: Sequence[whinchat.RunSummary], folder: Path) -> None:
     """Print the runs in ``folder``, and why a run cannot be read."""
     print_table(runs_table(list(runs)))
