@@ -172,14 +172,31 @@ def test_of_one_class_ranking_and_f1_of_yes_are_not_measured() -> None:
     assert from_json(QuestionResult, to_json(empty)) == empty
 
 
+@pytest.mark.parametrize("question", [YES_NO, LEVELS, TAGS], ids=lambda question: question.type)
+@pytest.mark.parametrize("flaw", ["none", "all", "never yes"])
+def test_every_interval_has_a_width_and_holds_the_value(question: Question, flaw: str) -> None:
+    size = 4 if question.type == "score" else 2
+    truth = np.array([1, 0, 1, 0, 1, 0, 0, 0] * 4)
+    told = {"none": truth, "all": 1 - truth, "never yes": np.arange(32) % 5 == 1}[flaw].astype(int)
+    told = np.where(truth == 1, 0, told) if flaw == "never yes" else told
+    spread = np.full((32, size), 0.1 / (size - 1))
+    spread[np.arange(32), told] = 0.9
+    scores = scores_of(spread)
+    found = measured(question, *[decision(truth, scores, scores) for _ in question.decisions("q")])
+    for name, value in found.after.values.items():
+        interval = found.after.intervals[name]
+        assert interval.low < interval.high, name
+        assert interval.low <= value <= interval.high, name
+    for option in found.after.options:
+        assert option.interval is not None
+        assert option.interval.low < option.interval.high
+
+
 @pytest.mark.parametrize("question", [YES_NO, TAGS], ids=["yes_no", "multi"])
-def test_flawless_answers_have_intervals_with_a_width(question: Question) -> None:
+def test_a_gain_from_all_wrong_to_all_right_has_a_width(question: Question) -> None:
     truth = np.array([1, 0, 1, 0, 1, 0])
     wrong, right = of_yes(np.where(truth, 0.1, 0.9)), of_yes(np.where(truth, 0.9, 0.1))
     found = measured(question, *[decision(truth, wrong, right) for _ in question.decisions("q")])
-    for name, value in found.after.values.items():
-        assert value == 1.0
-        assert found.after.intervals[name].low < 1.0
     assert found.paired.gain == 1.0
     assert found.paired.interval is not None
     assert found.paired.interval.low < found.paired.interval.high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,6 +20,7 @@ from whinchat.recipe.question import Decision
 from whinchat.recipe.schema import EvaluateConfig, Recipe, TrainConfig
 from whinchat.recipe.task import Task
 from whinchat.storage.questions_record import QuestionsRecord
+from whinchat.storage.run_record import SplitFacts
 
 QUESTIONS = {
     "team": {
@@ -102,7 +104,11 @@ def _decision(decision: Decision, truth: list[Answer], number: int, settings: Ev
 @cache
 def questions_record() -> QuestionsRecord:
     """A whole run with a question of each type."""
-    made = questions_recipe()
+    return record_of(questions_recipe())
+
+
+def record_of(made: Recipe) -> QuestionsRecord:
+    """A whole run of the recipe ``made``."""
     truth = [_truth(decision, number) for number, decision in enumerate(made.task.decisions)]
     rows = tuple(zip(*truth, strict=True))
     splits = [Split(name, ("a text",) * ROWS, (0,) * ROWS, answers=rows) for name in ("train", "validation", "test")]
@@ -113,4 +119,5 @@ def questions_record() -> QuestionsRecord:
     for name in made.task.questions:
         own = [one for one, asked in zip(answers, made.task.decisions, strict=True) if asked.question == name]
         results.append(measure_question(made.task, name, splits, splits[2], own, made.evaluate))
-    return QuestionsRecord(made, manifest(()), history(), tuple(results))
+    splits_facts = {split.name: SplitFacts(len(split), split.fingerprint(), {}) for split in splits}
+    return QuestionsRecord(made, replace(manifest(()), splits=splits_facts), history(), tuple(results))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from whinchat.evaluation.results import Mode
+from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_record import RunRecord
 
 
@@ -38,3 +39,22 @@ def record_numbers(record: RunRecord) -> set[str]:
         values += [value for edit in reliability.stress for value in (edit.accuracy_before, edit.accuracy_after)]
     values += [point.loss for point in record.history if point.loss is not None]
     return {f"{value:.3f}" for value in values}
+
+
+def questions_numbers(record: QuestionsRecord) -> set[str]:
+    """Return every metric of a record with several questions, as card and report may show it."""
+    values: list[float | None] = [0.001]  # the bound of a small p-value
+    for result in record.questions:
+        tests = [result.paired, *(baseline.paired for baseline in result.baselines)]
+        ways = [result.before, result.after, result.shipped, *(baseline.metrics for baseline in result.baselines)]
+        for metrics in ways:
+            values += [*metrics.values.values(), metrics.ece, metrics.brier, metrics.cross_entropy]
+            values += [value for one in metrics.options for value in (one.precision, one.recall, one.f1)]
+            intervals = [*metrics.intervals.values(), *(one.interval for one in metrics.options)]
+            values += [end for one in intervals if one is not None for end in (one.low, one.high)]
+        for paired in tests:
+            values += [paired.mcnemar_p, abs(paired.gain or 0)]
+            values += [] if paired.interval is None else [paired.interval.low, paired.interval.high]
+        values += [] if result.calibration is None else [0.5, *result.calibration.thresholds]
+    values += [point.loss for point in record.history]
+    return {f"{value:.3f}" for value in values if value is not None}

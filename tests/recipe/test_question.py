@@ -94,6 +94,7 @@ def test_questions_are_trained_by_choice_and_read_back_from_yaml(tmp_path: Any) 
         ("train.loss", "completion", "questions are trained by choice"),
         ("train.class_weights", {"returns": 1.0, "billing": 2.0}, "give each question class_weights of its own"),
         ("evaluate.generate", True, "answered by scores only"),
+        ("reference", {"title": "A paper", "before_macro_f1": 0.1, "after_macro_f1": 0.2}, "of a task with labels"),
     ],
 )
 def test_what_does_not_fit_is_refused(path: str, value: object, message: str, tmp_path: Any) -> None:

@@ -215,6 +215,26 @@ def resample_matrix(matrix: Ints, settings: EvaluateConfig) -> Ints:
     return _draw(_cell_shares(matrix).ravel(), int(matrix.sum()), settings).reshape(-1, *matrix.shape)
 
 
+def interval_of_matrix(measure: Callable[..., Any], matrix: Ints, drawn: Ints, settings: EvaluateConfig) -> Interval:
+    """Return the 95 % bootstrap interval of a function of confusion matrices (R, K, K + 1), which has a width.
+
+    Args:
+        measure: the function, which returns (R,).
+        matrix: the confusion matrix of the rows, (K, K + 1), without invalid answers.
+        drawn: what ``resample_matrix`` returns for ``matrix``.
+        settings: the recipe's ``evaluate``.
+    """
+    interval = interval_of(measure(drawn))
+    if interval.low < interval.high:
+        return interval
+    # Every resample shows the same, such as an F1 of 0 of an answer that was never right. As in ``_cell_shares``, half
+    # a row in all shows something else: it is spread over the answers that no row has.
+    unseen = (matrix == 0) & (matrix.sum(axis=1, keepdims=True) > 0)
+    unseen[:, -1] = False
+    shares = matrix + 0.5 * unseen / max(1, unseen.sum())
+    return interval_of(measure(_draw(shares.ravel(), int(matrix.sum()), settings).reshape(-1, *matrix.shape)))
+
+
 def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
     """Return true and predicted labels, (N,) each, whose confusion matrix is ``matrix`` (K, K + 1)."""
     truth, answer = np.indices(matrix.shape).reshape(2, -1)

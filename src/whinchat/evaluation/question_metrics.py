@@ -17,7 +17,7 @@ from whinchat.evaluation.metrics import (
     LabelScores,
     calibration_metrics,
     count_answers,
-    interval_of,
+    interval_of_matrix,
     paired_difference,
     resample_matrix,
 )
@@ -36,11 +36,10 @@ from whinchat.evaluation.question_results import (
 from whinchat.evaluation.results import BaselineName, Interval, Mode
 from whinchat.evaluation.row_resampling import (
     OptionAnswers,
-    WeightedMetrics,
     measure_options,
+    measure_ranking,
     measure_rows,
     option_gain,
-    ranking_metrics,
 )
 from whinchat.recipe.question import QuestionType
 from whinchat.recipe.schema import EvaluateConfig
@@ -212,9 +211,8 @@ def _measure_labels(
     matrix = count_answers(expected, answers[0], len(options))
     values, intervals = _of_matrix(kind, matrix, settings)
     if scores:
-        for measure, pseudo_rows in _row_metrics(kind, expected, scores[0].probabilities):
-            further, limits = measure_rows(measure, len(expected), settings, pseudo_rows)
-            values, intervals = values | further, intervals | limits
+        further, limits = _measure_rows_of(kind, expected, scores[0].probabilities, settings)
+        values, intervals = values | further, intervals | limits
     ordered = {name: values.get(name) for name in QUESTION_METRICS[kind]}
     return QuestionMetrics(mode, ordered, intervals, confusion=tuple(map(tuple, matrix[:, :-1].tolist())))
 
@@ -230,27 +228,24 @@ def _of_matrix(
         value = float(function(matrix[None])[0])
         values[name] = None if np.isnan(value) else value
         if not np.isnan(value):
-            intervals[name] = interval_of(function(drawn))
+            intervals[name] = interval_of_matrix(function, matrix, drawn, settings)
     return values, intervals
 
 
-def _row_metrics(
-    kind: QuestionType, expected: Ints, probabilities: Floats
-) -> list[tuple[WeightedMetrics, tuple[int, ...]]]:
-    """Return the functions that measure the rows beyond their confusion matrix, each with its pseudo rows."""
-    if kind == "score":
-        errors = np.abs(probabilities @ np.arange(probabilities.shape[1]) - expected)
-        return [(lambda weights: {"mae_expected": weights @ errors / weights.sum(axis=1)}, ())]
-    if kind != "yes_no":
-        return []
-    positive, scores = expected == 1, probabilities[:, 1]
-    if not positive.any() or positive.all():
-        return [(ranking_metrics(positive, scores), ())]
-    if scores[positive].min() > scores[~positive].max():
-        # All rows are in order: half a row in all is out of order, so that the intervals have a width.
-        positive = np.append(positive, [True, False])
-        return [(ranking_metrics(positive, np.append(scores, [scores.min() - 1, scores.max() + 1])), (1, 1))]
-    return [(ranking_metrics(positive, scores), ())]
+def _measure_rows_of(
+    kind: QuestionType, expected: Ints, probabilities: Floats, settings: EvaluateConfig
+) -> tuple[dict[str, float | None], dict[str, Interval]]:
+    """Return the metrics of the type that need probabilities, with their intervals; none for other types."""
+    if kind == "yes_no":
+        return measure_ranking(expected == 1, probabilities[:, 1], settings)
+    if kind != "score":
+        return {}, {}
+    errors = np.abs(probabilities @ np.arange(probabilities.shape[1]) - expected)
+
+    def mean_error(weights: Floats) -> dict[str, Floats]:
+        return {"mae_expected": weights @ errors / weights.sum(axis=1)}
+
+    return measure_rows(mean_error, len(expected), settings)
 
 
 def _option(option: str, expected: Ints, answers: Ints, settings: EvaluateConfig) -> OptionMetrics:
@@ -258,10 +253,9 @@ def _option(option: str, expected: Ints, answers: Ints, settings: EvaluateConfig
     if not support:
         return OptionMetrics(option, len(expected), 0, None, None, None, None)
     precision, recall, f1, _ = precision_recall_fscore_support(expected, answers, labels=[1], zero_division=0.0)
-    samples = yes_f1(resample_matrix(count_answers(expected, answers, 2), settings))
-    return OptionMetrics(
-        option, len(expected), support, float(precision[0]), float(recall[0]), float(f1[0]), interval_of(samples)
-    )
+    matrix = count_answers(expected, answers, 2)
+    interval = interval_of_matrix(yes_f1, matrix, resample_matrix(matrix, settings), settings)
+    return OptionMetrics(option, len(expected), support, float(precision[0]), float(recall[0]), float(f1[0]), interval)
 
 
 def _curve(positive: Bools, scores: Floats) -> tuple[PrecisionRecallPoint, ...]:

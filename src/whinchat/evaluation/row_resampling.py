@@ -114,9 +114,10 @@ class OptionAnswers:
         exact: Bools = np.all(self.right, axis=1)
         return exact
 
-    def flipped(self, rows: Ints) -> "OptionAnswers":
-        """Return rows with the same truth and the opposite answers."""
-        return OptionAnswers(self.expected[rows], ~self.predicted[rows], self.known[rows])
+    def opposite(self, rows: Ints, *, right: bool) -> "OptionAnswers":
+        """Return rows with the same truth and other answers: the right ones, or else the opposite of the given ones."""
+        expected = self.expected[rows]
+        return OptionAnswers(expected, expected if right else ~self.predicted[rows], self.known[rows])
 
     def followed_by(self, other: "OptionAnswers") -> "OptionAnswers":
         """Return these rows with those of ``other`` behind them."""
@@ -160,12 +161,28 @@ def measure_options(
 ) -> tuple[dict[str, float | None], dict[str, Interval]]:
     """Return the metrics of ``option_metrics`` with their 95 % intervals, as ``measure_rows`` returns them."""
     rows = len(answers.known)
-    if answers.right[answers.known].all() or not (answers.right & answers.expected).any():
-        # All answers are right, or no option was ever found: half a row in all shows the opposite.
+    values, intervals = measure_rows(option_metrics(answers), rows, settings)
+    for name in [name for name, interval in intervals.items() if interval.low == interval.high]:
+        # All resamples show the same, such as a subset accuracy of 0 or 1: half a row in all shows the opposite.
         chosen = _two_rows(answers)
-        answers = answers.followed_by(answers.flipped(chosen))
-        return measure_rows(option_metrics(answers), rows, settings, (1,) * len(chosen))
-    return measure_rows(option_metrics(answers), rows, settings)
+        more = answers.followed_by(answers.opposite(chosen, right=values[name] == 0))
+        intervals[name] = measure_rows(option_metrics(more), rows, settings, (1,) * len(chosen))[1][name]
+    return values, intervals
+
+
+def measure_ranking(
+    positive: Bools, scores: Floats, settings: EvaluateConfig
+) -> tuple[dict[str, float | None], dict[str, Interval]]:
+    """Return the metrics of ``ranking_metrics`` with their 95 % intervals, as ``measure_rows`` returns them."""
+    rows = len(positive)
+    values, intervals = measure_rows(ranking_metrics(positive, scores), rows, settings)
+    for name in [name for name, interval in intervals.items() if interval.low == interval.high]:
+        # All resamples are in the same order: half a row in all, a positive and a negative, is in the opposite order.
+        in_order = (values[name] or 0.0) >= 0.5
+        ends = [scores.min() - 1, scores.max() + 1] if in_order else [scores.max() + 1, scores.min() - 1]
+        more = ranking_metrics(np.append(positive, [True, False]), np.append(scores, ends))
+        intervals[name] = measure_rows(more, rows, settings, (1, 1))[1][name]
+    return values, intervals
 
 
 def option_gain(
@@ -190,6 +207,11 @@ def option_gain(
 
 
 def _two_rows(answers: OptionAnswers) -> Ints:
-    """Return the rows with the most and with the fewest options that apply, which stand in for pseudo rows."""
-    applying = (answers.known & answers.expected).sum(axis=1)
-    return np.array([applying.argmax(), applying.argmin()])
+    """Return the rows with the most and with the fewest options that apply, which stand in for pseudo rows.
+
+    Rows whose truth is known in full come first, because the others do not count for subset accuracy.
+    """
+    full = np.all(answers.known, axis=1)
+    rows = np.flatnonzero(full) if full.any() else np.arange(len(answers.known))
+    applying = (answers.known & answers.expected)[rows].sum(axis=1)
+    return rows[[applying.argmax(), applying.argmin()]]

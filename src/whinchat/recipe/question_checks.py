@@ -12,7 +12,13 @@ QUESTION_DEFAULTS: dict[str, dict[str, Any]] = {"train": {"loss": "choice"}, "ev
 
 
 def check_questions(
-    task: Task, data: DataConfig, loss: str, class_weights: str | Mapping[str, float], *, generate: bool
+    task: Task,
+    data: DataConfig,
+    loss: str,
+    class_weights: str | Mapping[str, float],
+    *,
+    generate: bool,
+    has_reference: bool,
 ) -> None:
     """Check what the questions of ``task`` ask of the other sections.
 
@@ -20,6 +26,7 @@ def check_questions(
         task, data: sections of the recipe.
         loss, class_weights: ``train.loss`` and ``train.class_weights``.
         generate: ``evaluate.generate``.
+        has_reference: whether the recipe has a ``reference``.
 
     Raises:
         ValueError: a key does not fit the questions, or needs questions where there are none.
@@ -39,6 +46,8 @@ def check_questions(
         raise ValueError("train.class_weights: give each question class_weights of its own, under task.questions")
     if generate:
         raise ValueError("evaluate.generate: questions are answered by scores only; set it to false, or remove it")
+    if has_reference:
+        raise ValueError("reference: published figures stand beside those of a task with labels; remove the key")
     for key, mapping in (("data.answers", data.answers), ("data.answer_map", data.answer_map)):
         for name in mapping:
             if name not in task.questions:

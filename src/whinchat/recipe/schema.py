@@ -336,7 +336,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_questions(
-            self.task, self.data, self.train.loss, self.train.class_weights, generate=self.evaluate.generate
+            self.task,
+            self.data,
+            self.train.loss,
+            self.train.class_weights,
+            generate=self.evaluate.generate,
+            has_reference=self.reference is not None,
         )
         labels, weights = ", ".join(self.task.labels), self.train.class_weights
         if isinstance(weights, dict) and set(weights) != set(self.task.labels):

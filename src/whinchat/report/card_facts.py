@@ -1,7 +1,7 @@
 """The facts of the model card that are not measurements: uses, licenses, data, citation, and the project's address."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import metadata
 
@@ -10,7 +10,7 @@ from whinchat.report.formatting import format_count, format_texts
 from whinchat.report.markdown import Markdown, markdown_link
 from whinchat.report.tables import label_list
 from whinchat.report.visible_text import one_line
-from whinchat.storage.run_record import RunRecord
+from whinchat.storage.run_record import RunRecord, TrainedRecord
 
 # What a card shows before it is pushed: the reader puts the name of the repository in its place.
 REPOSITORY_PLACEHOLDER = "OWNER/NAME"
@@ -35,6 +35,13 @@ class CardFacts:
 
 def card_facts(record: RunRecord, license_name: str | None) -> CardFacts:
     """Return the facts of a run's card; ``license_name`` is the license of the adapter, if it is known."""
+    return facts_of(record, license_name, _intended_use(record), _out_of_scope_use(record))
+
+
+def facts_of(
+    record: TrainedRecord, license_name: str | None, intended_use: Iterable[str], out_of_scope_use: Iterable[str]
+) -> CardFacts:
+    """Return the facts of a card; the sentences about its uses stand behind those of the recipe."""
     publish = record.recipe.publish
     own = publish.license is not None
     details = (
@@ -42,8 +49,8 @@ def card_facts(record: RunRecord, license_name: str | None) -> CardFacts:
         f"License: {license_name}{'' if own else ', that of the base model'}" if license_name else None,
     )
     return CardFacts(
-        intended_use=_sentences(publish.intended_use, *_intended_use(record)),
-        out_of_scope_use=_sentences(publish.out_of_scope_use, *_out_of_scope_use(record)),
+        intended_use=_sentences(publish.intended_use, *intended_use),
+        out_of_scope_use=_sentences(publish.out_of_scope_use, *out_of_scope_use),
         details=tuple(filter(None, details)),
         data=tuple(_data(record)),
     )
@@ -67,6 +74,11 @@ def _out_of_scope_use(record: RunRecord) -> Iterator[str]:
         "Other kinds of text and other languages were not measured. A text that fits none of the labels still gets one "
         "of them."
     )
+    yield from general_limits(record)
+
+
+def general_limits(record: TrainedRecord) -> Iterator[str]:
+    """Yield sentences about the uses for which no classifier of whinchat is meant."""
     yield (
         f"A prompt is cut after {format_count(record.recipe.backbone.max_prompt_tokens)} tokens, so the end of a long "
         "text is not read."
@@ -74,7 +86,7 @@ def _out_of_scope_use(record: RunRecord) -> Iterator[str]:
     yield "Decisions about people should not rest on its answers alone."
 
 
-def _data(record: RunRecord) -> Iterator[str]:
+def _data(record: TrainedRecord) -> Iterator[str]:
     manifest, publish = record.manifest, record.recipe.publish
     yield f"Source: {manifest.data_source}"
     if license_name := publish.data_license or license_of_source(manifest.data_source):
@@ -83,7 +95,7 @@ def _data(record: RunRecord) -> Iterator[str]:
         yield f"Data sets on the hub: {', '.join(publish.datasets)}"
 
 
-def citation(record: RunRecord, title: str, repository: str) -> str:
+def citation(record: TrainedRecord, title: str, repository: str) -> str:
     """Return a BibTeX entry for the model; the author is left out where the recipe names none.
 
     Args:

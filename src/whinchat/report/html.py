@@ -41,15 +41,15 @@ def render_report(record: RunRecord) -> str:
         omission=omission_sentence(record.recipe),
         confusion_shows_shares=shows_shares(len(record.recipe.task.labels)),
         bins_sentence=BINS_SENTENCE,
-        figures={figure.name: _inline(figure) for figure in run_figures(record)},
+        figures={figure.name: inline_figure(figure) for figure in run_figures(record)},
         recipe_yaml=recipe_to_yaml(record.recipe),
         light=LIGHT,
         dark=DARK,
     )
 
 
-def _inline(figure: FigureSpec) -> dict[str, Any]:
-    """A figure in both themes as data URIs with their sizes, and once more for phones if it is readable there."""
+def inline_figure(figure: FigureSpec) -> dict[str, Any]:
+    """Return a figure in both themes as data URIs with sizes, and once more for phones if it is readable there."""
     pictures = {"light": _picture(figure.svg(LIGHT)), "dark": _picture(figure.svg(DARK)), "alt": figure.alt}
     if figure.fits_narrow:
         pictures["narrow"] = _picture(figure.svg(LIGHT.narrow()))

@@ -16,7 +16,7 @@ from whinchat.report.formatting import (
     format_signed,
     format_texts,
 )
-from whinchat.storage.run_record import RunRecord
+from whinchat.storage.run_record import RunRecord, TrainedRecord
 
 WIDE_INTERVAL = 0.1  # of macro-F1
 FEW_LABEL_TEXTS = 30  # evaluated texts of a label
@@ -32,7 +32,7 @@ def limitations(record: RunRecord) -> tuple[str, ...]:
     """Return the limitations of this run, the most serious first."""
     return (
         *_selection(record), *_agreement(record), *_precision(record), *_reliability(record), *_data(record),
-        *_weights(record), *_scope(record),
+        *weight_limits(record), *_scope(record),
     )  # fmt: skip
 
 
@@ -140,7 +140,8 @@ def _data(record: RunRecord) -> Iterator[str]:
         yield f"The label shares of train and {split} differ clearly: {', '.join(shifted)}."
 
 
-def _weights(record: RunRecord) -> Iterator[str]:
+def weight_limits(record: TrainedRecord) -> Iterator[str]:
+    """Yield what the weights and the device changed against the recipe or the original model."""
     manifest = record.manifest
     yield from _device_limits(record)
     if manifest.model_source.startswith("package:"):
@@ -155,7 +156,7 @@ def _weights(record: RunRecord) -> Iterator[str]:
         )
 
 
-def _device_limits(record: RunRecord) -> Iterator[str]:
+def _device_limits(record: TrainedRecord) -> Iterator[str]:
     """What the device computed in another way than the recipe asks for."""
     if record.manifest.device_notes:
         yield from (f"The device did not follow the recipe: {note}." for note in record.manifest.device_notes)

@@ -9,7 +9,7 @@ from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report import tables
-from whinchat.report.card import hub_link, hub_tags
+from whinchat.report.hub_metadata import hub_link, hub_tags
 from whinchat.report.markdown import Markdown, escape, fence
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet

@@ -42,7 +42,10 @@ def model_title(recipe: Recipe, load_in: str, base: str) -> str:
     """Return the title of a model that ``recipe`` trained on the base model ``base``, held as ``load_in``."""
     name = base.rstrip("/").rpartition("/")[2].removeprefix(PACKAGE_PREFIX)
     task = re.sub(r"[-_]+", " ", recipe.task.name)
-    return f"{name} with {method_name(recipe.adapter, load_in)} classifies texts by {task}"
+    questions = len(recipe.task.questions)
+    asked = "a question" if questions == 1 else f"{questions} questions"
+    does = f"answers {asked} about texts ({task})" if questions else f"classifies texts by {task}"
+    return f"{name} with {method_name(recipe.adapter, load_in)} {does}"
 
 
 def macro_f1_title(record: RunRecord) -> str:

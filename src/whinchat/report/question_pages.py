@@ -1,0 +1,162 @@
+"""Build and write the pages of a run with several questions: figures, model card and report.
+
+All are pure functions of the stored record. Each decision has figures and a report of its own in its folder.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from huggingface_hub import EvalResult, ModelCard
+
+from whinchat.evaluation.question_metric_registry import QUESTION_METRICS
+from whinchat.evaluation.question_results import QuestionMetrics, QuestionResult
+from whinchat.recipe.loader import recipe_to_yaml
+from whinchat.recipe.method_names import method_name
+from whinchat.report import formatting, question_tables, question_titles, tables
+from whinchat.report.card_facts import REPOSITORY_PLACEHOLDER, citation, project_link
+from whinchat.report.figures.question_figures import (
+    OVERVIEW,
+    figure_name,
+    question_figures,
+    write_question_figures,
+)
+from whinchat.report.figures.style import DARK, LIGHT
+from whinchat.report.formatting import MODE_NAMES
+from whinchat.report.html import inline_figure
+from whinchat.report.hub_metadata import eval_result, hub_link, hub_metadata, license_fields
+from whinchat.report.key_facts import key_facts_table
+from whinchat.report.markdown import Markdown, escape, fence, markdown_link, markdown_table
+from whinchat.report.question_notes import question_card_facts, question_limitations, question_warnings
+from whinchat.report.rendering import render_template
+from whinchat.report.titles import hub_model, run_title
+from whinchat.storage.atomic import write_text
+from whinchat.storage.questions_record import QuestionsRecord, decision_folders
+from whinchat.storage.run_folder import RunFolder
+
+
+def write_question_pages(record: QuestionsRecord, folder: RunFolder) -> tuple[Path, ...]:
+    """Write figures, card and report into the run folder; each file is replaced whole.
+
+    Returns:
+        The paths of the figures, the card and the report, in this order.
+    """
+    figures = write_question_figures(record, folder.figures)
+    write_text(folder.card, str(build_question_card(record)))
+    write_text(folder.report, render_question_report(record))
+    return (*figures, folder.card, folder.report)
+
+
+def question_eval_results(record: QuestionsRecord) -> list[EvalResult]:
+    """Return the metrics after training for the model-index, first those of the answers that users get."""
+    return [
+        one
+        for result in record.questions
+        for metrics in dict.fromkeys((result.shipped.mode, result.after.mode))
+        for one in _eval_results(record, result, result.shipped if metrics == result.shipped.mode else result.after)
+    ]
+
+
+def _eval_results(record: QuestionsRecord, result: QuestionResult, metrics: QuestionMetrics) -> list[EvalResult]:
+    """The metrics of one way of answering a question that are defined."""
+    arguments = {"question": result.name, "answered_by": MODE_NAMES[metrics.mode]}
+    found = []
+    for name, metric in QUESTION_METRICS[result.type].items():
+        value = metrics.values[name]
+        if value is not None:
+            title = f"{result.name}: {metric.title}, {MODE_NAMES[metrics.mode]}"
+            measured = metric.hub_id or name, value
+            further = {**arguments, **metric.hub_arguments}
+            found.append(eval_result(record, result.split, title, measured, further, metrics.intervals.get(name)))
+    return found
+
+
+def build_question_card(
+    record: QuestionsRecord,
+    *,
+    repository: str = REPOSITORY_PLACEHOLDER,
+    figures: str = "figures",
+    base: str | None = None,
+) -> ModelCard:
+    """Return the card of a run with several questions; arguments as for ``card.build_card``."""
+    base = base or hub_model(record.manifest)
+    ids = dict.fromkeys(
+        metric.hub_id or name for result in record.questions for name, metric in QUESTION_METRICS[result.type].items()
+    )
+    title = run_title(record, base)
+    metadata = hub_metadata(record, base, title, list(ids), question_eval_results(record))
+    license_id, license_name, _ = license_fields(record)
+    drawn = question_figures(record)
+    images = {
+        figure.name: Markdown(f"![{escape(figure.alt)}]({figures.rstrip('/')}/{figure.name}.png)") for figure in drawn
+    }
+    recipe, manifest = record.recipe, record.manifest
+    body = render_template(
+        "question_card.md.jinja",
+        escape,
+        **_shared(record, title, base),
+        images=images,
+        base_link=hub_link(base) if base else escape(manifest.model_source),
+        method=method_name(recipe.adapter, manifest.load_in),
+        table=markdown_table,
+        link=markdown_link,
+        run=Markdown(repository),  # inside a code block
+        is_placeholder=repository == REPOSITORY_PLACEHOLDER,
+        project=project_link(),
+        about=question_card_facts(record, license_name or license_id),
+        citation=fence(citation(record, title, repository), "bibtex"),
+        instruction=fence(recipe.task.instruction, "text"),
+        user_template=fence(recipe.task.user_template, "text"),
+        prompts=fence(prompts_text(record), "text"),
+        recipe_yaml=fence(recipe_to_yaml(recipe), "yaml"),
+    )
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
+
+
+def render_question_report(record: QuestionsRecord) -> str:
+    """Return the report of a run with several questions as HTML text."""
+    return render_template(
+        "question_report.html.jinja",
+        None,
+        **_shared(record, run_title(record), hub_model(record.manifest)),
+        headlines=question_tables.question_headlines(record),
+        figures={figure.name: inline_figure(figure) for figure in question_figures(record)},
+        prompts=prompts_text(record),
+        recipe_yaml=recipe_to_yaml(record.recipe),
+        light=LIGHT,
+        dark=DARK,
+    )
+
+
+def _shared(record: QuestionsRecord, title: str, base: str | None) -> dict[str, Any]:
+    """The variables of both templates."""
+    return {
+        "record": record,
+        "title": title,
+        "warnings": question_warnings(record),
+        "limitations": question_limitations(record),
+        "key_facts": key_facts_table(record, base),
+        "formatting": formatting,
+        "tables": tables,
+        "question_tables": question_tables,
+        "titles": question_titles,
+        "overview": OVERVIEW,
+        "figure_name": figure_name,
+        "reports": {result.name: decision_reports(record, result) for result in record.questions},
+        "names": ", ".join(record.recipe.task.questions),
+    }
+
+
+def decision_reports(record: QuestionsRecord, result: QuestionResult) -> dict[str, str]:
+    """Return the report of each decision of a question: its title and its address relative to the run folder."""
+    question = record.recipe.task.questions[result.name]
+    folders = decision_folders(result.name, question)
+    return {
+        decision.title: quote(f"{folder}/report.html")
+        for decision, folder in zip(question.decisions(result.name), folders, strict=True)
+    }
+
+
+def prompts_text(record: QuestionsRecord) -> str:
+    """Return every decision as the model reads it, each under its title."""
+    return "\n\n".join(f"[{decision.title}]\n{decision.prompt}" for decision in record.recipe.task.decisions)
