@@ -18,7 +18,8 @@ from whinchat.report.formatting import format_number
 
 
 def test_every_figure_is_written_as_png_and_svg(tmp_path: Path) -> None:
-    names = ["questions", "question_team", "question_angry", "question_urgency", "question_tags", "training_curve"]
+    names = ["questions", "question_team", "question_angry", "question_urgency", "question_tags"]
+    names += [f"{name}_reliability" for name in names[1:]] + ["training_curve"]
     written = write_question_figures(questions_record(), tmp_path)
     assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     assert all(path.stat().st_size > 1000 for path in written)

@@ -33,7 +33,7 @@ from whinchat.evaluation.question_results import (
     QuestionResult,
     QuestionTest,
 )
-from whinchat.evaluation.results import BaselineName, Interval, Mode
+from whinchat.evaluation.results import BaselineName, Interval, Mode, ReliabilityBin
 from whinchat.evaluation.row_resampling import (
     OptionAnswers,
     measure_options,
@@ -187,6 +187,7 @@ def _measure_scores(
         confusion=metrics.confusion,
         options=metrics.options,
         curve=_curve(decisions[0].expected == 1, scores[0].probabilities[:, 1]) if kind == "yes_no" else (),
+        bins=_bins(decisions, scores),
     )
 
 
@@ -266,6 +267,14 @@ def _curve(positive: Bools, scores: Floats) -> tuple[PrecisionRecallPoint, ...]:
     # The last point of scikit-learn's curve, a recall of 0, has no threshold.
     kept = np.unique(np.linspace(0, len(thresholds) - 1, _MOST_CURVE_POINTS).round().astype(int))[::-1]
     return tuple(PrecisionRecallPoint(float(recall[i]), float(precision[i]), float(thresholds[i])) for i in kept)
+
+
+def _bins(decisions: Sequence[DecisionAnswers], scores: Sequence[LabelScores]) -> tuple[ReliabilityBin, ...]:
+    """Return the bins of the reliability diagram of the answers to all decisions, which have the same labels."""
+    together = LabelScores(
+        np.concatenate([one.log_probs for one in scores]), np.concatenate([one.probabilities for one in scores])
+    )
+    return calibration_metrics(together, np.concatenate([one.expected for one in decisions])).bins
 
 
 def _cross_entropy(shares: Floats, probabilities: Floats) -> float:

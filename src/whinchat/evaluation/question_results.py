@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from whinchat.evaluation.question_metric_registry import QuestionMetric, headline
-from whinchat.evaluation.results import BaselineName, Interval, StoredMode
+from whinchat.evaluation.results import BaselineName, Interval, ReliabilityBin, StoredMode
 from whinchat.recipe.question import QuestionType
 
 
@@ -57,6 +57,7 @@ class QuestionMetrics:
         confusion: of all types but ``multi``: ``confusion[t][p]`` counts rows of true label t answered with label p.
         options: of ``multi``: each option.
         curve: of ``yes_no``: precision against recall, from the highest threshold to the lowest.
+        bins: the bins of the reliability diagram; of ``multi``, of the answers to all options together.
     """
 
     mode: StoredMode
@@ -68,6 +69,7 @@ class QuestionMetrics:
     confusion: tuple[tuple[int, ...], ...] = ()
     options: tuple[OptionMetrics, ...] = ()
     curve: tuple[PrecisionRecallPoint, ...] = ()
+    bins: tuple[ReliabilityBin, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from whinchat.report.figures.question_figures import (
     OVERVIEW,
     figure_name,
     question_figures,
+    reliability_name,
     write_question_figures,
 )
+from whinchat.report.figures.run_figures import BINS_SENTENCE
 from whinchat.report.figures.style import DARK, LIGHT
 from whinchat.report.formatting import MODE_NAMES
 from whinchat.report.html import inline_figure
@@ -31,7 +33,7 @@ from whinchat.report.question_notes import question_card_facts, question_limitat
 from whinchat.report.rendering import render_template
 from whinchat.report.titles import hub_model, run_title
 from whinchat.storage.atomic import write_text
-from whinchat.storage.questions_record import QuestionsRecord, decision_folders
+from whinchat.storage.questions_record import QUESTIONS_FOLDER, QuestionsRecord, decision_folders
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -121,6 +123,7 @@ def render_question_report(record: QuestionsRecord) -> str:
         **_shared(record, run_title(record), hub_model(record.manifest)),
         headlines=question_tables.question_headlines(record),
         figures={figure.name: inline_figure(figure) for figure in question_figures(record)},
+        bins_sentence=BINS_SENTENCE,
         prompts=prompts_text(record),
         recipe_yaml=recipe_to_yaml(record.recipe),
         light=LIGHT,
@@ -142,19 +145,18 @@ def _shared(record: QuestionsRecord, title: str, base: str | None) -> dict[str, 
         "titles": question_titles,
         "overview": OVERVIEW,
         "figure_name": figure_name,
-        "reports": {result.name: decision_reports(record, result) for result in record.questions},
+        "reliability_name": reliability_name,
+        "report_address": lambda result: quote(f"{QUESTIONS_FOLDER}/{result.name}/report.html"),
+        "evidence_sentence": lambda result: evidence_sentence(record, result),
         "names": ", ".join(record.recipe.task.questions),
     }
 
 
-def decision_reports(record: QuestionsRecord, result: QuestionResult) -> dict[str, str]:
-    """Return the report of each decision of a question: its title and its address relative to the run folder."""
-    question = record.recipe.task.questions[result.name]
-    folders = decision_folders(result.name, question)
-    return {
-        decision.title: quote(f"{folder}/report.html")
-        for decision, folder in zip(question.decisions(result.name), folders, strict=True)
-    }
+def evidence_sentence(record: QuestionsRecord, result: QuestionResult) -> str:
+    """Say where the further evidence of a ``multi`` question lies, which has no report for each option."""
+    folders = decision_folders(result.name, record.recipe.task.questions[result.name])
+    between = "" if len(folders) == 1 else f" to {folders[-1]}"
+    return f"The evidence of each option, in this order, lies in the folders {folders[0]}{between}."
 
 
 def prompts_text(record: QuestionsRecord) -> str:

@@ -1,7 +1,7 @@
 """Curves: training loss, accuracy against coverage, and accuracy against confidence."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from whinchat.evaluation.results import CalibrationMetrics, ReliabilityBin, ReliabilityReport
+from whinchat.evaluation.results import ReliabilityBin, ReliabilityReport
 from whinchat.report.figures.style import Theme, new_figure, set_title, write_message
 from whinchat.report.formatting import NOT_MEASURED, format_count, format_number
 from whinchat.storage.training_result import TrainPoint
@@ -152,11 +152,23 @@ def draw_coverage(reliability: ReliabilityReport, title: str, theme: Theme) -> F
     return figure
 
 
-def draw_reliability(curves: Mapping[str, CalibrationMetrics | None], title: str, theme: Theme) -> Figure:
+class ReliabilityCurve(Protocol):
+    """A curve of the reliability diagram, such as ``CalibrationMetrics``: its bins and the error in the legend."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error."""
+
+    @property
+    def bins(self) -> tuple[ReliabilityBin, ...]:
+        """The bins."""
+
+
+def draw_reliability(curves: Mapping[str, ReliabilityCurve | None], title: str, theme: Theme) -> Figure:
     """Draw accuracy against confidence with 95 % intervals, and below it the share of texts in each bin.
 
     Args:
-        curves: calibration metrics by name, at most three; the last curve has filled markers, the others hollow ones.
+        curves: curves by name, at most three; the last curve has filled markers, the others hollow ones.
         title: the title of the figure.
         theme: the colours.
     """

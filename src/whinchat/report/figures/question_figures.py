@@ -1,25 +1,29 @@
 """The figures of a run with several questions: one for all questions, one for each question by its type."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from whinchat.evaluation.question_results import OptionMetrics, QuestionMetrics, QuestionResult
+from whinchat.evaluation.results import ReliabilityBin
 from whinchat.report.figures.confusion import ConfusionPanel, draw_confusion, fits_narrow
-from whinchat.report.figures.curves import draw_training_curve
+from whinchat.report.figures.curves import draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import Estimate, draw_estimates
 from whinchat.report.figures.precision_recall import draw_precision_recall
 from whinchat.report.figures.run_figures import FigureSpec, kept_step, loss_range
 from whinchat.report.formatting import MODE_NAMES, format_count, format_number
 from whinchat.report.question_titles import questions_title, result_title
-from whinchat.report.titles import training_title
+from whinchat.report.titles import change, training_title
 from whinchat.storage.questions_record import QuestionsRecord
 
 OVERVIEW = "questions"
+SHIPPED = "after training, calibrated"
 
 
 def question_figures(record: QuestionsRecord) -> tuple[FigureSpec, ...]:
     """Return the figures of a run with several questions, in the order of card and report."""
-    return (_overview(record), *map(question_figure, record.questions), _training(record))
+    questions = record.questions
+    return (_overview(record), *map(question_figure, questions), *map(_reliability, questions), _training(record))
 
 
 def figure_name(question: QuestionResult) -> str:
@@ -84,6 +88,37 @@ def _overview(record: QuestionsRecord) -> FigureSpec:
             title,
             theme,
         ),
+    )
+
+
+@dataclass(frozen=True)
+class QuestionCurve:
+    """The curve of a question in the reliability diagram."""
+
+    ece: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+def reliability_name(question: QuestionResult) -> str:
+    """Return the file name, without suffix, of the reliability diagram of a question."""
+    return f"question_{question.name}_reliability"
+
+
+def _reliability(result: QuestionResult) -> FigureSpec:
+    stages = {"before training": result.before, "after training": result.after, SHIPPED: result.calibrated}
+    curves = {
+        name: QuestionCurve(one.ece, one.bins)
+        for name, one in stages.items()
+        if one is not None and one.ece is not None
+    }
+    errors = ", ".join(f"{format_number(curve.ece)} {name}" for name, curve in curves.items())
+    means = ", mean over the options" if result.type == "multi" else ""
+    errors_of = [curve.ece for curve in curves.values()]
+    title = f"{result.name}: calibration error{means} {change(errors_of[0], errors_of[-1])}"
+    return FigureSpec(
+        reliability_name(result),
+        f"Reliability diagram of {result.name}: accuracy against confidence. Calibration error{means}: {errors}.",
+        lambda theme: draw_reliability(curves, title, theme),
     )
 
 
