@@ -112,12 +112,12 @@ def _reliability(result: QuestionResult) -> FigureSpec:
         if one is not None and one.ece is not None
     }
     errors = ", ".join(f"{format_number(curve.ece)} {name}" for name, curve in curves.items())
-    means = ", mean over the options" if result.type == "multi" else ""
+    error = "mean calibration error of the options" if result.type == "multi" else "calibration error"
     errors_of = [curve.ece for curve in curves.values()]
-    title = f"{result.name}: calibration error{means} {change(errors_of[0], errors_of[-1])}"
+    title = f"{result.name}: {error} {change(errors_of[0], errors_of[-1])}"
     return FigureSpec(
         reliability_name(result),
-        f"Reliability diagram of {result.name}: accuracy against confidence. Calibration error{means}: {errors}.",
+        f"Reliability diagram of {result.name}: accuracy against confidence. {error.capitalize()}: {errors}.",
         lambda theme: draw_reliability(curves, title, theme),
     )
 
