@@ -3,8 +3,9 @@
 K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _BINS = 15
+# Cells of resampled confusion matrices that are held at once.
+_MOST_CELLS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,15 @@ def paired_difference(
         cells = np.concatenate([cells, cells[[0, 1, 1]]], axis=1)
         shares, counts = np.concatenate([shares, shares * 0.5 / len(expected)]), np.concatenate([counts, 0 * counts])
     truth, old, new = (np.where(row < 0, size, row) for row in cells)
-    drawn = _draw(shares, len(expected), settings)  # (R, cells)
+    drawn = np.concatenate(list(_draw(shares, len(expected), settings)))  # (R, cells)
     # The rows as they are come first, the resamples after them.
     counted = np.concatenate([counts[None, :], drawn])
-    gains = measure(_fold(counted, truth, new, size)) - measure(_fold(counted, truth, old, size))
+    gains = np.concatenate(
+        [
+            measure(_fold(part, truth, new, size)) - measure(_fold(part, truth, old, size))
+            for part in np.array_split(counted, -(-len(counted) // _part(size * (size + 1))))
+        ]
+    )
     return float(gains[0]), interval_of(gains[1:])
 
 
@@ -190,14 +198,19 @@ def _values_and_intervals(
     Metrics of the confusion matrix (K, K + 1) or of predictions share one set of resampled matrices; a metric of
     probabilities resamples the rows themselves.
     """
-    drawn = resample_matrix(matrix, settings)
+    of_matrices = {
+        name: metric.function if metric.needs == "confusion" else partial(_of_rows, metric.function)
+        for name, metric in METRICS.items()
+        if metric.needs != "probabilities"
+    }
+    resampled = _resample(of_matrices, _cell_shares(matrix), len(expected), settings)
     values, intervals = {}, {}
+    samples: Floats | list[float]
     for name, metric in METRICS.items():
         if metric.needs == "confusion":
-            value, samples = metric.function(matrix[None])[0], metric.function(drawn)
+            value, samples = metric.function(matrix[None])[0], resampled[name]
         elif metric.needs == "predictions":
-            value = metric.function(expected, predicted)
-            samples = [metric.function(*_rows_of(resample)) for resample in drawn]
+            value, samples = metric.function(expected, predicted), resampled[name]
         elif probabilities is not None:
             value = metric.function(expected, probabilities)
             samples = _resample_rows(metric, expected, probabilities, settings)
@@ -210,29 +223,52 @@ def _values_and_intervals(
     return values, intervals
 
 
-def resample_matrix(matrix: Ints, settings: EvaluateConfig) -> Ints:
-    """Return confusion matrices of bootstrap resamples, (R, K, K + 1), of the rows behind ``matrix`` (K, K + 1)."""
-    return _draw(_cell_shares(matrix).ravel(), int(matrix.sum()), settings).reshape(-1, *matrix.shape)
-
-
-def interval_of_matrix(measure: Callable[..., Any], matrix: Ints, drawn: Ints, settings: EvaluateConfig) -> Interval:
-    """Return the 95 % bootstrap interval of a function of confusion matrices (R, K, K + 1), which has a width.
+def intervals_of_matrix(
+    functions: Mapping[str, Callable[..., Any]], matrix: Ints, settings: EvaluateConfig
+) -> dict[str, Interval]:
+    """Return the 95 % bootstrap interval of each function of the rows behind a confusion matrix; each has a width.
 
     Args:
-        measure: the function, which returns (R,).
+        functions: name -> function of confusion matrices (R, K, K + 1) that returns (R,).
         matrix: the confusion matrix of the rows, (K, K + 1), without invalid answers.
-        drawn: what ``resample_matrix`` returns for ``matrix``.
         settings: the recipe's ``evaluate``.
     """
-    interval = interval_of(measure(drawn))
-    if interval.low < interval.high:
-        return interval
+    shares, rows = _cell_shares(matrix), int(matrix.sum())
+    intervals = {name: interval_of(values) for name, values in _resample(functions, shares, rows, settings).items()}
+    constant = {name: functions[name] for name, found in intervals.items() if not found.low < found.high}
+    if not constant:
+        return intervals
     # Every resample shows the same, such as an F1 of 0 of an answer that was never right. As in ``_cell_shares``, half
     # a row in all shows something else: it is spread over the answers that no row has.
     unseen = (matrix == 0) & (matrix.sum(axis=1, keepdims=True) > 0)
     unseen[:, -1] = False
     shares = matrix + 0.5 * unseen / max(1, unseen.sum())
-    return interval_of(measure(_draw(shares.ravel(), int(matrix.sum()), settings).reshape(-1, *matrix.shape)))
+    return intervals | {
+        name: interval_of(values) for name, values in _resample(constant, shares, rows, settings).items()
+    }
+
+
+def _resample(
+    functions: Mapping[str, Callable[..., Any]], shares: Floats, rows: int, settings: EvaluateConfig
+) -> dict[str, Floats]:
+    """Return the values of functions of confusion matrices for R bootstrap resamples, (R,) each.
+
+    Args:
+        functions: name -> function of confusion matrices (R, K, K + 1) that returns (R,).
+        shares: what share of the draws falls on each cell, (K, K + 1), up to a factor.
+        rows: rows of a resample.
+        settings: the recipe's ``evaluate``.
+    """
+    samples: dict[str, list[Floats]] = {name: [] for name in functions}
+    for drawn in _draw(shares.ravel(), rows, settings):
+        for name, function in functions.items():
+            samples[name].append(np.asarray(function(drawn.reshape(-1, *shares.shape)), dtype=np.float64))
+    return {name: np.concatenate(parts) for name, parts in samples.items()}
+
+
+def _of_rows(function: Callable[[Ints, Ints], float], matrices: Ints) -> list[float]:
+    """Return a function of true and predicted labels for each of the confusion matrices (R, K, K + 1)."""
+    return [function(*_rows_of(matrix)) for matrix in matrices]
 
 
 def _rows_of(matrix: Ints) -> tuple[Ints, Ints]:
@@ -266,10 +302,21 @@ def _cell_shares(matrix: Ints) -> Floats:
     return shares + spread
 
 
-def _draw(shares: Floats, rows: int, settings: EvaluateConfig) -> Ints:
-    """Draw bootstrap counts, (R, cells): resampling N rows with replacement is a multinomial draw over their cells."""
+def _draw(shares: Floats, rows: int, settings: EvaluateConfig) -> Iterator[Ints]:
+    """Draw bootstrap counts, (R, cells) in all: resampling rows with replacement is a multinomial draw over cells.
+
+    R resamples come in parts, so that a matrix of hundreds of labels does not take gigabytes.
+    """
     generator = np.random.default_rng(settings.seed)
-    return generator.multinomial(rows, shares / shares.sum(), size=settings.bootstrap_resamples)
+    shares = shares / shares.sum()
+    for start in range(0, settings.bootstrap_resamples, _part(len(shares))):
+        count = min(_part(len(shares)), settings.bootstrap_resamples - start)
+        yield generator.multinomial(rows, shares, size=count)
+
+
+def _part(cells: int) -> int:
+    """How many arrays of so many cells are held at once."""
+    return max(1, _MOST_CELLS // cells)
 
 
 def _fold(drawn: Ints, truth: Ints, answer: Ints, size: int) -> Ints:

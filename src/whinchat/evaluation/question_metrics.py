@@ -17,9 +17,8 @@ from whinchat.evaluation.metrics import (
     LabelScores,
     calibration_metrics,
     count_answers,
-    interval_of_matrix,
+    intervals_of_matrix,
     paired_difference,
-    resample_matrix,
 )
 from whinchat.evaluation.question_answers import DecisionAnswers
 from whinchat.evaluation.question_metric_registry import QUESTION_METRICS, headline
@@ -222,15 +221,11 @@ def _of_matrix(
     kind: QuestionType, matrix: Ints, settings: EvaluateConfig
 ) -> tuple[dict[str, float | None], dict[str, Interval]]:
     """Return the metrics of a confusion matrix (K, K + 1), None where undefined, and their intervals."""
-    drawn = resample_matrix(matrix, settings)
-    values: dict[str, float | None] = {}
-    intervals = {}
-    for name, function in MATRIX_METRICS[kind].items():
-        value = float(function(matrix[None])[0])
-        values[name] = None if np.isnan(value) else value
-        if not np.isnan(value):
-            intervals[name] = interval_of_matrix(function, matrix, drawn, settings)
-    return values, intervals
+    functions = MATRIX_METRICS[kind]
+    found = {name: float(function(matrix[None])[0]) for name, function in functions.items()}
+    defined = {name: functions[name] for name, value in found.items() if not np.isnan(value)}
+    values = {name: value if name in defined else None for name, value in found.items()}
+    return values, intervals_of_matrix(defined, matrix, settings)
 
 
 def _measure_rows_of(
@@ -255,7 +250,7 @@ def _option(option: str, expected: Ints, answers: Ints, settings: EvaluateConfig
         return OptionMetrics(option, len(expected), 0, None, None, None, None)
     precision, recall, f1, _ = precision_recall_fscore_support(expected, answers, labels=[1], zero_division=0.0)
     matrix = count_answers(expected, answers, 2)
-    interval = interval_of_matrix(yes_f1, matrix, resample_matrix(matrix, settings), settings)
+    interval = intervals_of_matrix({"f1": yes_f1}, matrix, settings)["f1"]
     return OptionMetrics(option, len(expected), support, float(precision[0]), float(recall[0]), float(f1[0]), interval)
 
 

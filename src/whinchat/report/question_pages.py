@@ -160,5 +160,10 @@ def evidence_sentence(record: QuestionsRecord, result: QuestionResult) -> str:
 
 
 def prompts_text(record: QuestionsRecord) -> str:
-    """Return every decision as the model reads it, each under its title."""
-    return "\n\n".join(f"[{decision.title}]\n{decision.prompt}" for decision in record.recipe.task.decisions)
+    """Return every question as the model reads it, under its name; of ``multi`` the question about the first option."""
+    parts = []
+    for name, question in record.recipe.task.questions.items():
+        first, *others = question.decisions(name)
+        like = f" (and the same for each of {len(others)} more options)" if others else ""
+        parts.append(f"[{first.title}{like}]\n{first.prompt}")
+    return "\n\n".join(parts)

@@ -175,6 +175,6 @@ def threshold_sentence(result: QuestionResult) -> str:
     return (
         "An option applies if its calibrated probability is above its threshold. The threshold is 0.500, unless "
         "another threshold, which favours the rarer answer, reliably raised the metric of the recipe on "
-        f"{result.calibration.fitted_on}. The probabilities that `whinchat predict` shows have this choice in them, so "
+        f"{result.calibration.fitted_on}. The probabilities that users get have this choice in them, so "
         "an option applies if its shown probability is above 0.500."
     )
