@@ -183,6 +183,7 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
     """
     try:
         base = load_recipe(spec.recipe, spec.set)
+        base.require_labels("whinchat arena")
     except RecipeError as fault:
         raise RecipeError("\n".join(f"{spec.name}: recipe: {line}" for line in str(fault).splitlines())) from None
     faults: list[str] = []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ COLDEST, HOTTEST = 0.05, 20.0
 # Values that a file may hold; the factors allow for rounding of the fitted temperature.
 _Temperature = Annotated[float, Field(ge=COLDEST * 0.999, le=HOTTEST * 1.001)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_REMEDY = "`whinchat calibrate RUN` writes a new one"
+T = TypeVar("T")
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -103,32 +105,74 @@ class Calibrator:
         file = folder / CALIBRATION_FILE
         if not file.is_file():
             return cls(labels)
-        remedy = "`whinchat calibrate RUN` writes a new one"
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(record, dict):
-                record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
-            calibrator = TypeAdapter(cls).validate_python(record)
-        except OSError as error:
-            raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
-        except ValidationError as error:
-            fault = error.errors()[0]
-            key, found = ".".join(map(str, fault["loc"])) or "content", shorten(repr(fault["input"]), 80)
-            raise ModelError(f"{file}: not a calibration ({key}: {fault['msg']}, found {found}); {remedy}") from None
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{file}: not a calibration ({' '.join(str(error).split())}); {remedy}") from None
-        if calibrator.labels != labels:
-            made_for, wanted = ", ".join(calibrator.labels), ", ".join(labels)
-            raise ModelError(f"{file}: made for the labels {made_for}, the task has {wanted}; {remedy}")
-        for name, values, needed in (("bias", calibrator.bias, False), ("prior", calibrator.prior, calibrator.tau > 0)):
-            if len(values) not in ({len(labels)} if needed else {0, len(labels)}):
-                raise ModelError(f"{file}: {name} has {len(values)} values for {len(labels)} labels; {remedy}")
-        if calibrator.tau and calibrator.threshold is not None and calibrator.decision is None:
-            logging.getLogger("whinchat").warning(
-                f"{file}: version 0.1.0 fitted its threshold for unsure answers to probabilities that did not favour "
-                f"rare labels as its answers do, so other texts are unsure now; {remedy}"
-            )
+        calibrator = _read(file, cls)
+        _check(calibrator, labels, file)
         return calibrator
+
+
+def save_calibrators(calibrators: Sequence[Calibrator], folder: Path) -> None:
+    """Write the calibrators of all decisions of a task with questions, as ``Calibrator.save`` writes a single one."""
+    content = {"decisions": [asdict(calibrator) for calibrator in calibrators]}
+    replace_checked_file(folder, CALIBRATION_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def load_calibrators(folder: Path, labels: Sequence[tuple[str, ...]]) -> list[Calibrator]:
+    """Read the calibrators that ``save_calibrators`` wrote, one for each decision; see ``Calibrator.load``.
+
+    Args:
+        folder: the folder of the file.
+        labels: the labels of each decision.
+
+    Raises:
+        ModelError: the file is damaged, or belongs to other decisions.
+    """
+    file = folder / CALIBRATION_FILE
+    if not file.is_file():
+        return [Calibrator(names) for names in labels]
+    calibrators = _read(file, _DecisionCalibrators).decisions
+    if len(calibrators) != len(labels):
+        raise ModelError(f"{file}: made for {len(calibrators)} decisions, the task has {len(labels)}; {_REMEDY}")
+    for calibrator, names in zip(calibrators, labels, strict=True):
+        _check(calibrator, names, file)
+    return list(calibrators)
+
+
+@dataclass(frozen=True)
+class _DecisionCalibrators:
+    decisions: tuple[Calibrator, ...]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+def _read(file: Path, kind: type[T]) -> T:
+    """Return the ``kind`` that ``file`` holds; raises ModelError as ``Calibrator.load`` does."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            record.pop("bins", None)  # version 0.1 kept score bins here, which nothing reads any more
+        return TypeAdapter(kind).validate_python(record)
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key, found = ".".join(map(str, fault["loc"])) or "content", shorten(repr(fault["input"]), 80)
+        raise ModelError(f"{file}: not a calibration ({key}: {fault['msg']}, found {found}); {_REMEDY}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: not a calibration ({' '.join(str(error).split())}); {_REMEDY}") from None
+
+
+def _check(calibrator: Calibrator, labels: tuple[str, ...], file: Path) -> None:
+    """Check that ``calibrator``, read from ``file``, is one for ``labels``; raises ModelError if not."""
+    if calibrator.labels != labels:
+        made_for, wanted = ", ".join(calibrator.labels), ", ".join(labels)
+        raise ModelError(f"{file}: made for the labels {made_for}, the task has {wanted}; {_REMEDY}")
+    for name, values, needed in (("bias", calibrator.bias, False), ("prior", calibrator.prior, calibrator.tau > 0)):
+        if len(values) not in ({len(labels)} if needed else {0, len(labels)}):
+            raise ModelError(f"{file}: {name} has {len(values)} values for {len(labels)} labels; {_REMEDY}")
+    if calibrator.tau and calibrator.threshold is not None and calibrator.decision is None:
+        logging.getLogger("whinchat").warning(
+            f"{file}: version 0.1.0 fitted its threshold for unsure answers to probabilities that did not favour "
+            f"rare labels as its answers do, so other texts are unsure now; {_REMEDY}"
+        )
 
 
 def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bias: Sequence[float] | Floats) -> Floats:

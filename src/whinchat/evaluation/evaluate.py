@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whinchat.data.dataset import Split
 from whinchat.evaluation.answer_parsing import parse_answer
@@ -52,45 +53,78 @@ def evaluate(
         when: names the stage in progress messages.
     """
     split = split.head(settings.rows)
-    task = engine.template.task
-    expected = np.array(split.labels)
     prompts = engine.template.encode(split.texts, split.name)
     started = time.perf_counter()
     log_probs = score_prompts(engine, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
-    scored_seconds = time.perf_counter() - started
-    scores, best = LabelScores(log_probs, label_probabilities(log_probs)), log_probs.argmax(axis=1)
-    by_score = compute_metrics("score", task.labels, expected, best, settings, scores=scores, seconds=scored_seconds)
-    generated, seconds = _generate(engine, prompts, settings, when) if settings.generate else (None, 0.0)
-    # Both readings of the same answers, so that neither depends on which of them the recipe puts first.
-    labels = {parser: _parse(generated, task, parser) for parser in GENERATION_MODES} if generated else {}
-    metrics = {
-        mode: compute_metrics(mode, task.labels, expected, np.array(labels[parser]), settings, seconds=seconds)
-        for parser, mode in GENERATION_MODES.items()
-        if parser in labels
-    }
-    nothing: list[None] = [None] * len(split)
-    columns = (generated or nothing, labels.get("exact", nothing), labels.get("first_word", nothing))
-    predictions = tuple(
-        Prediction(tuple(row), answer, exact, first_word)
-        for row, answer, exact, first_word in zip(log_probs.tolist(), *columns, strict=True)
-    )
-    evaluation = Evaluation(
-        split.name,
-        split.fingerprint(),
-        by_score,
-        metrics.get("generate"),
-        metrics.get("generate_first_word"),
-        _disagreement(predictions) if generated else None,
-    )
-    if when == "after" and (warning := evaluation.disagreement_warning):
+    seconds = time.perf_counter() - started
+    outcome = scored_outcome(engine, split, prompts, log_probs, settings, seconds)
+    if not settings.generate:
+        return outcome
+    outcome = _with_generated(outcome, engine, split, prompts, settings, when)
+    if when == "after" and (warning := outcome.evaluation.disagreement_warning):
         logging.getLogger("whinchat").warning(warning)
+    return replace(outcome, note=engine.batch_limit.note)
+
+
+def scored_outcome(
+    engine: Engine,
+    split: Split,
+    prompts: Sequence[Prompt],
+    log_probs: NDArray[np.float32],
+    settings: EvaluateConfig,
+    seconds: float,
+) -> EvaluationOutcome:
+    """Measure label scores.
+
+    Args:
+        engine: the model with its prompt template.
+        split: the rows, N.
+        prompts: the prompt of each row.
+        log_probs: the scores of each row, (N, K).
+        settings: the recipe's ``evaluate``.
+        seconds: wall-clock time of scoring.
+    """
+    labels, expected, best = engine.template.task.labels, np.array(split.labels), log_probs.argmax(axis=1)
+    scores = LabelScores(log_probs, label_probabilities(log_probs))
+    metrics = compute_metrics("score", labels, expected, best, settings, scores=scores, seconds=seconds)
     return EvaluationOutcome(
-        evaluation,
-        predictions,
+        Evaluation(split.name, split.fingerprint(), metrics, None, None, None),
+        tuple(Prediction(tuple(row), None, None, None) for row in log_probs.tolist()),
         truncated_texts=sum(prompt.truncated_tokens > 0 for prompt in prompts),
         escaped_texts=sum(prompt.escaped_control_tokens > 0 for prompt in prompts),
         note=engine.batch_limit.note,
     )
+
+
+def _with_generated(
+    outcome: EvaluationOutcome,
+    engine: Engine,
+    split: Split,
+    prompts: Sequence[Prompt],
+    settings: EvaluateConfig,
+    when: str,
+) -> EvaluationOutcome:
+    """Return ``outcome`` with freely generated answers and both of their readings."""
+    task, expected = engine.template.task, np.array(split.labels)
+    generated, seconds = _generate(engine, prompts, settings, when)
+    # Both readings of the same answers, so that neither depends on which of them the recipe puts first.
+    labels = {parser: _parse(generated, task, parser) for parser in GENERATION_MODES}
+    metrics = {
+        mode: compute_metrics(mode, task.labels, expected, np.array(labels[parser]), settings, seconds=seconds)
+        for parser, mode in GENERATION_MODES.items()
+    }
+    columns = (outcome.predictions, generated, labels["exact"], labels["first_word"])
+    predictions = tuple(
+        Prediction(scored.log_probs, answer, exact, first_word)
+        for scored, answer, exact, first_word in zip(*columns, strict=True)
+    )
+    evaluation = replace(
+        outcome.evaluation,
+        generate=metrics["generate"],
+        generate_first_word=metrics["generate_first_word"],
+        disagreement=_disagreement(predictions),
+    )
+    return replace(outcome, evaluation=evaluation, predictions=predictions)
 
 
 def _generate(

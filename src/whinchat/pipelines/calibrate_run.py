@@ -9,7 +9,7 @@ from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.inference.predictor import load_engine
 from whinchat.output_files import require_writable
 from whinchat.pipelines.record import with_answers
-from whinchat.pipelines.reliability_stage import calibrate_and_analyze
+from whinchat.pipelines.reliability_stage import calibrate_and_analyze, text_scorer
 from whinchat.pipelines.stored_runs import calibration_rows
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import MetricName
@@ -53,7 +53,7 @@ def _calibrate(folder: RunFolder, metric: MetricName | None, wanted_accuracy: fl
     if stored.before is None:
         raise RunError(f"{folder.predictions}: holds no predictions before training; run again with --overwrite")
     before, after = EvaluationOutcome(record.before, stored.before), EvaluationOutcome(record.after, stored.after)
-    calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, engine, split, after)
+    calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, text_scorer(recipe, engine), split, after)
     assert calibrator is not None, "there is a validation split"
     record = with_answers(replace(record, recipe=recipe, reliability=reliability), corpus, split, (before, after))
     # Answers, recipe, figures and report change together.

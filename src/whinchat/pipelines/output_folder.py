@@ -9,6 +9,7 @@ from whinchat.errors import RunError
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.locking import holds_files
+from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
@@ -58,7 +59,12 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
     return folder
 
 
-def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord | None:
+def read_record(recipe: Recipe, folder: RunFolder) -> RunRecord | QuestionsRecord:
+    """Read the record of the finished run of ``recipe`` in ``folder``; raises RunError as ``RunFolder.read`` does."""
+    return folder.read_questions() if recipe.task.questions else folder.read()
+
+
+def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord | QuestionsRecord | None:
     """Return the record of the run at ``path`` if it is finished and only to be resumed, else None.
 
     Nothing is written, so the folder need not be held. Files that a killed process has left there are for the process
@@ -70,7 +76,7 @@ def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord
     folder = RunFolder(path)
     if existing != "resume" or not folder.manifest.is_file() or folder.has_leftovers:
         return None
-    return check_run_folder(recipe, path, existing).read()
+    return read_record(recipe, check_run_folder(recipe, path, existing))
 
 
 def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Recipe:

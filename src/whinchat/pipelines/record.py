@@ -12,14 +12,14 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, paired_tests
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import ReliabilityReport
-from whinchat.evaluation.simple_methods import measure_baselines
+from whinchat.evaluation.simple_methods import SimpleAnswers, answer_simply, measure_simple_answers
 from whinchat.models.accelerator import accelerator_facts
 from whinchat.models.backbone import Backbone
 from whinchat.models.device import installed_versions, processor_name, usable_cores
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
-from whinchat.storage.training_result import TrainingResult
+from whinchat.storage.training_result import TrainingResult, TrainPoint
 
 # Packages whose version can change a result.
 _RECORDED_PACKAGES = (
@@ -30,62 +30,60 @@ _SAMPLES = 12
 
 def make_record(
     recipe: Recipe,
+    manifest: Manifest,
     corpus: Corpus,
-    backbone: Backbone,
-    training: TrainingResult,
+    history: tuple[TrainPoint, ...],
     split: Split,
     outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
     reliability: ReliabilityReport | None,
-    seconds: dict[str, float],
+    simple: Sequence[SimpleAnswers] | None = None,
 ) -> RunRecord:
-    """Build the record of a run.
+    """Build the record of a run, or of one decision of a run with questions.
 
     Args:
         recipe: the recipe that was run.
+        manifest: where the numbers come from; see ``make_manifest``.
         corpus: the data set.
-        backbone: the model that was fine-tuned, with its device plan and source.
-        training: the training log with step and parameter counts.
+        history: the training log.
         split: the evaluated rows.
         outcomes: the evaluations of ``split`` before and after training.
         reliability: the reliability report; None for a data set without a validation split.
-        seconds: wall-clock seconds of each stage so far.
+        simple: what ``answer_simply`` answers to the texts of ``split``; None to ask it.
     """
     before, after = outcomes
-    prompt_notes = {
-        "training texts shortened": training.truncated_texts,
-        "evaluated texts shortened": after.truncated_texts,
-        "training texts with control tokens broken up": training.escaped_texts,
-        "evaluated texts with control tokens broken up": after.escaped_texts,
-    }
-    memory_notes = filter(None, (before.note, *training.notes, after.note))
-    device_notes = tuple(dict.fromkeys((*backbone.plan.notes, *memory_notes)))
     record = RunRecord(
         recipe=recipe,
-        manifest=_manifest(recipe, corpus, backbone, training, seconds, prompt_notes, device_notes),
+        manifest=manifest,
         before=before.evaluation,
         after=after.evaluation,
         paired=(),
-        history=training.history,
+        history=history,
         samples=(),
         reliability=reliability,
     )
-    return with_answers(record, corpus, split, outcomes)
+    return with_answers(record, corpus, split, outcomes, simple)
 
 
 def with_answers(
-    record: RunRecord, corpus: Corpus, split: Split, outcomes: tuple[EvaluationOutcome, EvaluationOutcome]
+    record: RunRecord,
+    corpus: Corpus,
+    split: Split,
+    outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
+    simple: Sequence[SimpleAnswers] | None = None,
 ) -> RunRecord:
     """Return ``record`` with the parts that depend on the answers to single rows: tests, baselines and samples.
 
     Args:
         record: a run; its recipe and its reliability report are those of the answers.
-        corpus, split, outcomes: as in ``make_record``.
+        corpus, split, outcomes, simple: as in ``make_record``.
     """
+    if simple is None:
+        simple = answer_simply(record.recipe, corpus.train, split.texts)
     answers = np.array([prediction.answer for prediction in outcomes[1].predictions])
     return replace(
         record,
         paired=paired_tests(split, *outcomes, record.recipe.evaluate),
-        baselines=measure_baselines(record.recipe, corpus.train, split, answers, record.shipped.mode),
+        baselines=measure_simple_answers(simple, record.recipe, split, answers, record.shipped.mode),
         samples=_samples(split, record.recipe, *outcomes),
     )
 
@@ -134,15 +132,33 @@ def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: Eva
     )
 
 
-def _manifest(
+def make_manifest(
     recipe: Recipe,
     corpus: Corpus,
     backbone: Backbone,
     training: TrainingResult,
+    outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
     seconds: dict[str, float],
-    notes: dict[str, int],
-    device_notes: Sequence[str],
 ) -> Manifest:
+    """Build the manifest of a run.
+
+    Args:
+        recipe: the recipe that was run.
+        corpus: the data set.
+        backbone: the model that was fine-tuned, with its device plan and source.
+        training: the training log with step and parameter counts.
+        outcomes: the evaluations before and after training.
+        seconds: wall-clock seconds of each stage so far.
+    """
+    before, after = outcomes
+    notes = {
+        "training texts shortened": training.truncated_texts,
+        "evaluated texts shortened": after.truncated_texts,
+        "training texts with control tokens broken up": training.escaped_texts,
+        "evaluated texts with control tokens broken up": after.escaped_texts,
+    }
+    memory_notes = filter(None, (before.note, *training.notes, after.note))
+    device_notes = tuple(dict.fromkeys((*backbone.plan.notes, *memory_notes)))
     labels, splits = recipe.task.labels, filter(None, (corpus.train, corpus.validation, corpus.test))
     accelerator = accelerator_facts(backbone.plan.device)
     return Manifest(
@@ -172,7 +188,7 @@ def _manifest(
         timings_seconds=dict(seconds),
         peak_memory_bytes=peak_memory_bytes(),
         resumed_from_step=training.resumed_from_step,
-        device_notes=tuple(device_notes),
+        device_notes=device_notes,
         accelerator=None if accelerator is None else accelerator.name,
         accelerator_memory_bytes=None if accelerator is None else accelerator.memory_bytes,
         peak_accelerator_bytes=None if accelerator is None else accelerator.peak_bytes,

@@ -3,7 +3,7 @@
 N: texts. K: labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,16 +20,28 @@ from whinchat.progress import logger
 from whinchat.recipe.schema import Recipe
 from whinchat.report.formatting import decision_sentence
 
+ScoreTexts = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+def text_scorer(recipe: Recipe, engine: Engine) -> ScoreTexts:
+    """Return the function by which ``engine`` scores texts, (N, K)."""
+
+    def score_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+        prompts = engine.template.encode(texts)
+        return score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", labels_only=True)
+
+    return score_texts
+
 
 def calibrate_and_analyze(
-    recipe: Recipe, corpus: Corpus, engine: Engine, split: Split, after: EvaluationOutcome
+    recipe: Recipe, corpus: Corpus, score_texts: ScoreTexts, split: Split, after: EvaluationOutcome
 ) -> tuple[Calibrator | None, ReliabilityReport | None, EvaluationOutcome]:
     """Fit the calibrator on the validation split, and analyze the answers on ``split``.
 
     Args:
         recipe: the recipe of the run.
         corpus: the data set of the run.
-        engine: the trained model with its prompts.
+        score_texts: returns the trained model's scores of texts, (N, K).
         split: the evaluated rows.
         after: the evaluation of the trained model on ``split``.
 
@@ -39,10 +51,6 @@ def calibrate_and_analyze(
     """
     if corpus.validation is None:
         return None, None, after
-
-    def score_texts(texts: Sequence[str]) -> NDArray[np.float32]:  # (N, K)
-        prompts = engine.template.encode(texts)
-        return score_prompts(engine, prompts, recipe.evaluate.per_device_eval_batch_size, "Examining", labels_only=True)
 
     evaluated = ScoredSplit(split, np.array([prediction.log_probs for prediction in after.predictions]))
     validation = evaluated

@@ -15,10 +15,12 @@ from whinchat.pipelines.output_folder import (
     finished_record,
     hold_run_folder,
     open_run_folder,
+    read_record,
     resumed_recipe,
 )
-from whinchat.pipelines.record import make_record, tracker_metrics
-from whinchat.pipelines.reliability_stage import calibrate_and_analyze
+from whinchat.pipelines.record import make_manifest, make_record, tracker_metrics
+from whinchat.pipelines.reliability_stage import calibrate_and_analyze, text_scorer
+from whinchat.pipelines.run_questions import run_questions
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
 from whinchat.progress import stage
 from whinchat.recipe.loader import without_home
@@ -26,6 +28,7 @@ from whinchat.recipe.schema import Recipe
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions, write_predictions
+from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 from whinchat.storage.training_result import TrainingResult
@@ -36,7 +39,7 @@ from whinchat.training.trackers import Trackers
 from whinchat.training.train import train
 
 
-def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunRecord:
+def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunRecord | QuestionsRecord:
     """Evaluate a model, fine-tune it, evaluate it again, and write adapter, figures, report and model card.
 
     Args:
@@ -46,7 +49,8 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
             reads its record if it is finished, and "overwrite" replaces the run.
 
     Returns:
-        The record of the run: everything that figures, report and model card are made from.
+        The record of the run: everything that figures, report and model card are made from. A ``QuestionsRecord`` for
+        a task with questions.
 
     Raises:
         RecipeError: the recipe cannot be run.
@@ -63,19 +67,21 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
         check_run_folder(recipe, folder.path, existing)
         if existing == "resume" and folder.manifest.is_file():
             folder.sweep()
-            return folder.read()
+            return read_record(recipe, folder)
         return _run(recipe, folder, existing)
 
 
-def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord:
+def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord | QuestionsRecord:
     """Do all stages of a run whose folder this process holds."""
     recipe = resumed_recipe(recipe, folder, existing)
     schedule = RunSchedule()
     with schedule.stage("load"):
         corpus, backbone, template = prepare_run(recipe)
-        recipe = recipe.model_copy(update={"task": template.task})
+        recipe = recipe.with_date(template.task.date)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     open_run_folder(folder, recipe, existing)
+    if recipe.task.questions:
+        return run_questions(recipe, folder, schedule, corpus, backbone, template)
     before = _read_before(folder, split)
     untrained = Engine.build(backbone.model, backbone.plan, template)
     has_before = before is not None
@@ -93,10 +99,14 @@ def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord:
     with schedule.stage("after"):
         after = evaluate(engine, split, recipe.evaluate, "after")
     with schedule.stage("trust"):
-        calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, engine, split, after)
+        calibrator, reliability, after = calibrate_and_analyze(
+            recipe, corpus, text_scorer(recipe, engine), split, after
+        )
         if calibrator is not None:
             calibrator.save(folder.adapter)
-    record = make_record(recipe, corpus, backbone, training, split, (before, after), reliability, schedule.seconds)
+    outcomes = before, after
+    manifest = make_manifest(recipe, corpus, backbone, training, outcomes, schedule.seconds)
+    record = make_record(recipe, manifest, corpus, training.history, split, outcomes, reliability)
     trackers.log(tracker_metrics(record))
     trackers.finish()
     with schedule.stage("publish"):
@@ -143,7 +153,7 @@ def _train_run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> tuple[R
         # The processes may have started on two days.
         if (day := distributed.first_process_value(template.task.date)) != template.task.date:
             template = backbone.tokenizer.template(recipe.dated(day))
-        recipe = recipe.model_copy(update={"task": template.task})
+        recipe = recipe.with_date(template.task.date)
     if process_rank() == 0:
         open_run_folder(folder, recipe, existing)
     trackers = Trackers(recipe.train.report_to, folder.trackers)

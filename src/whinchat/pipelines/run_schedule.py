@@ -14,7 +14,7 @@ from pathlib import Path
 
 from whinchat.data.dataset import Corpus, Split
 from whinchat.evaluation.generation import generate
-from whinchat.evaluation.scoring import score_prompts
+from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.models.forward import Engine
 from whinchat.models.memory import give_back_memory
 from whinchat.progress import logger, stage, whole_duration
@@ -190,13 +190,14 @@ def _training_steps(recipe: Recipe, rows: int) -> int:
 
 def _seconds_per_text(engine: Engine, texts: Sequence[str], recipe: Recipe) -> tuple[float, float]:
     """Return the measured seconds of scoring a text, and of letting the model answer it freely."""
-    settings, prompts = recipe.evaluate, engine.template.encode(texts)
-    batch_size, title = settings.per_device_eval_batch_size, "Measuring a sample"
+    settings, title = recipe.evaluate, "Measuring a sample"
+    engines = decision_engines(engine, recipe.task) if recipe.task.questions else [engine]
+    prompts = [own.template.encode(texts) for own in engines]
     # The first pass pays for everything that is loaded or compiled once.
-    score_prompts(engine, prompts[:1], batch_size, title)
+    score_questions(engines, [own[:1] for own in prompts], settings.per_device_eval_batch_size, title)
     started = time.perf_counter()
-    score_prompts(engine, prompts, batch_size, title)
+    score_questions(engines, prompts, settings.per_device_eval_batch_size, title)
     scored = time.perf_counter()
     if settings.generate:
-        generate(engine, prompts, settings.max_new_tokens, batch_size, title)
-    return (scored - started) / len(prompts), (time.perf_counter() - scored) / len(prompts)
+        generate(engine, prompts[0], settings.max_new_tokens, settings.per_device_eval_batch_size, title)
+    return (scored - started) / len(texts), (time.perf_counter() - scored) / len(texts)

@@ -36,6 +36,7 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
     folder = RunFolder(path)
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
+    recipe.require_labels("whinchat evaluate")
     if source is None:
         return recipe, load_corpus(recipe).split(recipe.evaluate.split)
     # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.
@@ -55,6 +56,7 @@ def calibration_rows(
 
     ``metric`` and ``wanted_accuracy`` are those of ``calibrate_run``, as are the errors.
     """
+    folder.read_recipe().require_labels("whinchat calibrate")
     path, record = folder.path, folder.read()
     overrides = [f"evaluate.metric={metric}"] if metric else []
     if wanted_accuracy is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from whinchat.errors import RecipeError
 from whinchat.recipe.card_metadata import PROFANITY_LISTS, PublishConfig
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.field_types import (
@@ -365,6 +366,17 @@ class Recipe(Section):
             )
         return self
 
+    def require_labels(self, what: str) -> None:
+        """Check that the task has labels, which ``what``, such as "whinchat review", is made for.
+
+        Raises:
+            RecipeError: the task asks questions.
+        """
+        if self.task.questions:
+            raise RecipeError(
+                f"task.questions: {what} takes a task with labels only; ask one choice question as task.labels"
+            )
+
     def of_decision(self, decision: Decision) -> Self:
         """Return a recipe with labels that asks for ``decision`` alone, by which a decision is evaluated.
 
@@ -385,6 +397,8 @@ class Recipe(Section):
 
     def dated(self, day: datetime.date | None) -> Self:
         """Return the recipe with ``day`` as ``task.date``, unless the recipe has a date of its own."""
-        if day is None or self.task.date is not None:
-            return self
+        return self if day is None or self.task.date is not None else self.with_date(day)
+
+    def with_date(self, day: datetime.date | None) -> Self:
+        """Return the recipe with ``day`` as ``task.date``; None where its prompts state no date."""
         return self.model_copy(update={"task": self.task.model_copy(update={"date": day})})

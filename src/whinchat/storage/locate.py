@@ -40,7 +40,7 @@ class SavedClassifier:
         return stored if isinstance(stored, str) else None
 
 
-def find_classifier(path: Path, *, to_answer: bool = True) -> SavedClassifier:
+def find_classifier(path: Path, *, to_answer: bool = True, with_questions: bool = False) -> SavedClassifier:
     """Find the classifier in a run folder, an adapter folder, or the folder of a merged model that whinchat exported.
 
     Args:
@@ -48,14 +48,21 @@ def find_classifier(path: Path, *, to_answer: bool = True) -> SavedClassifier:
         to_answer: whether the classifier is to give answers, for which its run must be finished and its calibration
             be there. Without, a run in the midst of its work, or one that is to be calibrated again, has a classifier
             as soon as it has an adapter.
+        with_questions: whether the caller can answer the questions of a task that has several.
 
     Raises:
-        RunError: ``path`` is none of them, holds an unfinished run, or a file of the classifier is lost or damaged.
+        RunError: ``path`` is none of them, holds an unfinished run, a file of the classifier is lost or damaged, or
+            its task asks questions and the caller takes labels only.
     """
     if RunFolder(path.parent).adapter == path:
         finish_update(path.parent)
     folder = RunFolder(path)
     recipe = folder.read_recipe()
+    if recipe.task.questions and not with_questions:
+        raise RunError(
+            f"{path}: answers questions ({', '.join(recipe.task.questions)}), which this command does not take; "
+            "`whinchat predict` and `whinchat serve` do"
+        )
     day = _day_of_earlier_run(folder)
     weights = path if folder.is_model else folder.adapter
     if not weights.is_dir():

@@ -197,6 +197,7 @@ def check_review_folder(recipe: Recipe, folds: int, folder: ReviewFolder, existi
         RunError: the folder holds something other than a review, or a review while ``existing`` is "refuse", or a
             review of other settings while ``existing`` is "resume".
     """
+    recipe.require_labels("whinchat review")
     path, holds_review = folder.path, folder.plan.is_file()
     if path.exists() and (not path.is_dir() or (holds_files(path) and not holds_review)):
         raise _not_a_review(path)

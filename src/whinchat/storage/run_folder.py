@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from whinchat.errors import RunError, nearest
+from whinchat.evaluation.question_results import QuestionsEvidence
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.output_files import remove_folder, sweep_drafts, writing
 from whinchat.recipe.loader import load_recipe, recipe_to_yaml
@@ -16,6 +17,7 @@ from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.folder_update import finish_update
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locking import lock_folder
+from whinchat.storage.questions_record import QUESTIONS_FOLDER, QuestionsRecord
 from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
 from whinchat.storage.training_result import TrainPoint
@@ -42,6 +44,14 @@ class RunFolder:
     )
     baselines = FolderEntry(
         "baselines.json", "The most frequent label and TF-IDF with logistic regression, measured on the same rows."
+    )
+    questions = FolderEntry(
+        "questions.json", "The metrics of each question, by its type, for a run whose task asks several."
+    )
+    decisions = FolderEntry(
+        QUESTIONS_FOLDER,
+        "The evidence of each decision of such a run, laid out like a run folder: NAME of the question, and below it "
+        "01, 02 and so on for the options of a multi question.",
     )
     comparison = FolderEntry("comparison.json", "The latest comparison with other runs, by `whinchat compare`.")
     history = FolderEntry("history.json", "The training log.")
@@ -71,7 +81,7 @@ class RunFolder:
         """Files about the run that a push publishes beside adapter and card; the evaluated rows stay private."""
         return (
             self.manifest, self.before, self.after, self.paired, self.reliability, self.baselines, self.history,
-            self.samples, self.figures, self.report,
+            self.samples, self.figures, self.report, self.questions,
         )  # fmt: skip
 
     @contextmanager
@@ -116,6 +126,22 @@ class RunFolder:
                 self.comparison.unlink(missing_ok=True)
         write_json_record(self.manifest, record.manifest)
 
+    def write_questions(self, record: QuestionsRecord) -> None:
+        """Write every part of ``record``, each file atomically; the manifest last, for it marks a finished run."""
+        self.write_recipe(record.recipe)
+        write_json_record(self.questions, record.questions)
+        write_json_record(self.history, record.history)
+        write_json_record(self.manifest, record.manifest)
+
+    def read_questions(self) -> QuestionsRecord:
+        """Read the record of a finished run whose task asks several questions; raises RunError as ``read`` does."""
+        return QuestionsRecord(
+            recipe=self.read_recipe(),
+            manifest=self.read_manifest(),
+            history=self.read_history(),
+            questions=self._read(self.questions, QuestionsEvidence),
+        )
+
     def write_calibration(self, record: RunRecord) -> None:
         """Write the parts of ``record`` that a new calibration changes: recipe, answers, and tests of the answers."""
         self.write_recipe(record.recipe)
@@ -144,8 +170,8 @@ class RunFolder:
         """
         # The manifest goes first, so that a half deleted run does not look finished.
         run_files = (
-            *self.public_files, self.comparison, self.samples_markdown, self.predictions, self.before_predictions,
-            self.adapter, self.checkpoints, self.trackers, self.card,
+            *self.public_files, self.decisions, self.comparison, self.samples_markdown, self.predictions,
+            self.before_predictions, self.adapter, self.checkpoints, self.trackers, self.card,
         )  # fmt: skip
         with writing(self.path):
             for path in run_files:
@@ -162,10 +188,17 @@ class RunFolder:
         """Read the record of a finished run.
 
         Raises:
-            RunError: the folder or a file is missing, or a file is not as whinchat writes it.
+            RunError: the folder or a file is missing, a file is not as whinchat writes it, or the task of the run asks
+                several questions, whose record ``read_questions`` reads.
         """
+        recipe = self.read_recipe()
+        if names := tuple(recipe.task.questions):
+            raise RunError(
+                f"{self.path}: is a run with questions, which this command does not take; name one of its decisions, "
+                f"such as {self.decisions / names[0]}"
+            )
         return RunRecord(
-            recipe=self.read_recipe(),
+            recipe=recipe,
             manifest=self.read_manifest(),
             before=self.read_evaluation(self.before),
             after=self.read_evaluation(self.after),

@@ -16,9 +16,11 @@ from whinchat.cli.options import (
     run_folder_name,
 )
 from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
+from whinchat.cli.printing.questions import print_questions_run
 from whinchat.cli.printing.results import print_run
 from whinchat.pipelines.output_folder import finished_record
 from whinchat.storage.json_records import to_json
+from whinchat.storage.questions_record import QuestionsRecord
 
 
 def run_command(
@@ -53,6 +55,10 @@ def run_command(
         with progress_on_stderr(), reading_once():
             check_run(loaded, folder, existing)
             record = whinchat.run(loaded, folder, existing)
+    if isinstance(record, QuestionsRecord):
+        questions = {"run": str(folder), "questions": to_json(record.questions)}
+        print_result(as_json, questions, lambda: print_questions_run(record, folder))
+        return
     content = {
         "run": str(folder),
         "answers": to_json(record.shipped),

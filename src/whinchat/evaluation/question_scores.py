@@ -1,0 +1,61 @@
+"""Scores and evaluations of all decisions of a task with questions.
+
+D: decisions. N: texts. K: labels of a decision.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whinchat.data.dataset import Split
+from whinchat.evaluation.evaluate import EvaluationOutcome, scored_outcome
+from whinchat.evaluation.joint_scoring import score_questions
+from whinchat.models.forward import Engine
+from whinchat.recipe.schema import EvaluateConfig
+
+
+def evaluate_questions(
+    engines: Sequence[Engine], split: Split, settings: EvaluateConfig, when: Literal["before", "after"]
+) -> list[EvaluationOutcome]:
+    """Measure label scores of each decision on the rows of ``split`` that have an answer to it.
+
+    Args:
+        engines: one for each of D decisions, all with the same model.
+        split: the rows, with the answers to all decisions.
+        settings: the recipe's ``evaluate``.
+        when: names the stage in progress messages.
+    """
+    prompts = [engine.template.encode(split.texts, split.name) for engine in engines]
+    started = time.perf_counter()
+    scores = score_questions(engines, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
+    seconds = time.perf_counter() - started
+    outcomes = []
+    for decision, (engine, own, log_probs) in enumerate(zip(engines, prompts, scores, strict=True)):
+        rows = [row for row, answers in enumerate(split.answers) if answers[decision] is not None]
+        known = [own[row] for row in rows]
+        outcomes.append(scored_outcome(engine, split.of_decision(decision), known, log_probs[rows], settings, seconds))
+    return outcomes
+
+
+class QuestionScorer:
+    """Scores texts for all decisions at once, and remembers the scores, since each decision asks for the same texts.
+
+    Args:
+        engines: one for each of D decisions, all with the same model.
+        batch_size: largest number of prompts of a batch.
+    """
+
+    def __init__(self, engines: Sequence[Engine], batch_size: int) -> None:
+        self._engines, self._batch_size = engines, batch_size
+        self._known: dict[str, tuple[NDArray[np.float32], ...]] = {}
+
+    def score(self, texts: Sequence[str], decision: int) -> NDArray[np.float32]:
+        """Return the scores of ``texts`` for one decision, (N, K)."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            prompts = [engine.template.encode(new) for engine in self._engines]
+            scores = score_questions(self._engines, prompts, self._batch_size, "Examining", labels_only=True)
+            self._known |= {text: tuple(row) for text, row in zip(new, zip(*scores, strict=True), strict=True)}
+        return np.stack([self._known[text][decision] for text in texts])
