@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from whinchat.inference.predict_file import predict_file
     from whinchat.inference.prediction_columns import LabelCounts
     from whinchat.inference.predictor import Predictions, Predictor
+    from whinchat.inference.question_predictor import QuestionPredictions, QuestionPredictor, load_predictor
     from whinchat.pipelines.calibrate_run import calibrate_run
     from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
     from whinchat.pipelines.compare_runs import compare_runs
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from whinchat.report.run_list import RunSummary, list_runs
     from whinchat.server.api_schema import Limits
     from whinchat.server.serve import run_server
+    from whinchat.storage.questions_record import QuestionsRecord
     from whinchat.storage.review_folder import ReviewFolder
     from whinchat.storage.run_comparison import RunComparison
     from whinchat.storage.run_folder import RunFolder
@@ -68,6 +70,7 @@ _NAMES_OF_MODULES = {
     "whinchat.inference.predict_file": ("predict_file",),
     "whinchat.inference.prediction_columns": ("LabelCounts",),
     "whinchat.inference.predictor": ("Predictions", "Predictor"),
+    "whinchat.inference.question_predictor": ("QuestionPredictions", "QuestionPredictor", "load_predictor"),
     "whinchat.pipelines.calibrate_run": ("calibrate_run",),
     "whinchat.pipelines.check_recipe": ("RecipeCheck", "check_recipe"),
     "whinchat.pipelines.compare_runs": ("compare_runs",),
@@ -87,6 +90,7 @@ _NAMES_OF_MODULES = {
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
     "whinchat.server.api_schema": ("Limits",),
     "whinchat.server.serve": ("run_server",),
+    "whinchat.storage.questions_record": ("QuestionsRecord",),
     "whinchat.storage.review_folder": ("ReviewFolder",),
     "whinchat.storage.run_comparison": ("RunComparison",),
     "whinchat.storage.run_folder": ("RunFolder",),
@@ -96,12 +100,13 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for na
 
 __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
-    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "Recipe", "RecipeCheck",
-    "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary",
-    "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs",
-    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
-    "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_recipe", "predict_file",
-    "push_run", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "QuestionPredictions",
+    "QuestionPredictor", "QuestionsRecord", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedRow",
+    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
+    "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run", "init_recipe",
+    "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas", "list_recipes",
+    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run", "rebuild_report",
+    "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

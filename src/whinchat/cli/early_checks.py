@@ -100,8 +100,8 @@ def check_model(model: str) -> None:
 
 
 def check_classifier(run: Path) -> SavedClassifier:
-    """Return the trained classifier of a command that uses one, if it and the packages for it are there."""
-    saved = find_classifier(fetch_classifier(run))
+    """Return the classifier of ``whinchat predict``, if it and the packages for it are there."""
+    saved = find_classifier(fetch_classifier(run), with_questions=True)
     require_backbone(saved.recipe.backbone)
     return saved
 

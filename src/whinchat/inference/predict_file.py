@@ -17,7 +17,7 @@ from whinchat.progress import Progress, progress
 from whinchat.storage.locking import lock_output
 
 if TYPE_CHECKING:
-    from whinchat.inference.predictor import Predictor
+    from whinchat.inference.question_predictor import AnyPredictor
 
 
 def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most have a default
@@ -35,9 +35,11 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
     """Label a table of any size, or every table in a folder.
 
     A labelled table has the rows of its source in their order, with the columns ``label``, ``unsure``, ``p_LABEL`` for
-    each label, and ``error`` added at the end. A row that cannot be read keeps its place, and ``error`` says what is
-    wrong with it. Memory holds one part of a table at a time. A call that was killed goes on where it stopped when it
-    is repeated with the same arguments, and the output is the same, byte for byte, in either engine.
+    each label, and ``error`` added at the end. A classifier with questions adds ``QUESTION``, ``unsure_QUESTION``,
+    ``expected_QUESTION`` for a score, and ``p_QUESTION_OPTION`` for each option instead; the answer to a ``multi``
+    question is a JSON list of the options that apply. A row that cannot be read keeps its place, and ``error`` says
+    what is wrong with it. Memory holds one part of a table at a time. A call that was killed goes on where it stopped
+    when it is repeated with the same arguments, and the output is the same, byte for byte, in either engine.
 
     Args:
         run: folder of a finished run, of its adapter alone or of a merged model, or OWNER/NAME on the hub.
@@ -77,15 +79,15 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
 
 def predict_in_process(run: Path) -> PartWorker:
     """Return a worker that labels parts in this process, and loads the classifier in ``run`` when first needed."""
-    loaded: list[Predictor] = []
+    loaded: list[AnyPredictor] = []
 
     def work(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation], bar: Progress) -> None:
         if not loaded:
             with no_garbage_collection():
                 # Loads torch: only after everything has been checked that needs no model.
-                from whinchat.inference.predictor import Predictor
+                from whinchat.inference.question_predictor import load_predictor
 
-                loaded.append(Predictor.load(run))
+                loaded.append(load_predictor(run))
         for location in locations:
             predict_part(loaded[0], job, table, location, bar)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,20 +10,43 @@ from typing import TYPE_CHECKING
 from whinchat.data.formats.table_format import Block, Columns, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.text_columns import TextColumns
+from whinchat.recipe.question import Question
 
 if TYPE_CHECKING:  # both load torch, and a table is checked before that
     from whinchat.inference.predictor import Predictions
-    from whinchat.prompts.template import PromptTemplate
+    from whinchat.inference.question_predictor import QuestionPredictions
 
 # Decimal digits of a probability in a file; finer differences are rounding errors of the model.
-_DIGITS = 6
+PROBABILITY_DIGITS = 6
 
 
-def added_column_types(labels: Sequence[str], prefix: str = "") -> ColumnTypes:
-    """Return the names of the columns that labelling adds, in their order, and the type of each column's cells."""
-    probabilities = {f"p_{label}": float for label in labels}
-    types: ColumnTypes = {"label": str, "unsure": bool, **probabilities, "error": str}
+def added_column_types(
+    labels: Sequence[str], prefix: str = "", questions: Mapping[str, Question] | None = None
+) -> ColumnTypes:
+    """Return the names of the columns that labelling adds, in their order, and the type of each column's cells.
+
+    Args:
+        labels: the labels of the task.
+        prefix: prefix of the names.
+        questions: the questions of the task, for a task without labels.
+    """
+    types: ColumnTypes = {}
+    if questions:
+        for name, question in questions.items():
+            expected = {f"expected_{name}": float} if question.type == "score" else {}
+            probabilities = {f"p_{name}_{option}": float for option in question.names}
+            types |= {name: str, f"unsure_{name}": bool, **expected, **probabilities}
+    else:
+        types |= {"label": str, "unsure": bool, **{f"p_{label}": float for label in labels}}
+    types["error"] = str
     return {f"{prefix}{name}": cell_type for name, cell_type in types.items()}
+
+
+def answer_names(labels: Sequence[str], questions: Mapping[str, Question] | None = None) -> list[str]:
+    """Return the names by which answers are counted: labels, or for questions such as ``team: returns``."""
+    if not questions:
+        return list(labels)
+    return [f"{name}: {option}" for name, question in questions.items() for option in question.names]
 
 
 def open_unlabeled(
@@ -54,8 +76,8 @@ class LabelCounts:
     Attributes:
         rows: all rows.
         bad: rows that could not be read.
-        unsure: rows whose label's probability is below the classifier's threshold.
-        labels: rows of each label, in the order of the recipe's labels.
+        unsure: rows whose label's probability is below the classifier's threshold, or that of an answer.
+        labels: rows of each label, in the order of the recipe's labels; for a task with questions, of each answer.
     """
 
     rows: int
@@ -64,11 +86,10 @@ class LabelCounts:
     labels: dict[str, int]
 
     @classmethod
-    def of(cls, columns: Columns) -> LabelCounts:
-        """Count the rows of the added ``columns``, which have the order of ``added_column_types``."""
-        labels, unsure, *_, errors = columns.values()
-        counts = Counter(label for label in labels if label is not None)
-        return cls(len(errors), sum(map(bool, errors)), sum(map(bool, unsure)), dict(counts))
+    def of(cls, block: Block, predictions: Predictions | QuestionPredictions | None) -> LabelCounts:
+        """Count the rows of ``block``, whose readable texts have ``predictions``."""
+        labels, unsure = ({}, 0) if predictions is None else predictions.count()
+        return cls(len(block.faults), sum(map(bool, block.faults)), unsure, labels)
 
     @classmethod
     def total(cls, parts: Sequence[LabelCounts], labels: Sequence[str]) -> LabelCounts:
@@ -83,13 +104,15 @@ def readable_texts(block: Block) -> list[str]:
     return [text for text, fault in zip(block.texts, block.faults, strict=True) if not fault]
 
 
-def with_prompt_faults(block: Block, template: PromptTemplate) -> Block:
-    """Return ``block`` with a fault for each row whose text the chat template of ``template`` refuses."""
-    faults = (fault or template.fault(text) for text, fault in zip(block.texts, block.faults, strict=True))
+def with_prompt_faults(block: Block, find_fault: Callable[[str], str]) -> Block:
+    """Return ``block`` with a fault for each row for whose text ``find_fault`` finds that there is no prompt."""
+    faults = (fault or find_fault(text) for text, fault in zip(block.texts, block.faults, strict=True))
     return replace(block, faults=tuple(faults))
 
 
-def added_columns(block: Block, column_types: ColumnTypes, predictions: Predictions | None) -> Columns:
+def added_columns(
+    block: Block, column_types: ColumnTypes, predictions: Predictions | QuestionPredictions | None
+) -> Columns:
     """Return a cell of each added column for every row of ``block``.
 
     Args:
@@ -101,13 +124,11 @@ def added_columns(block: Block, column_types: ColumnTypes, predictions: Predicti
         The columns; a row that could not be read has its fault in the last column and None in all others.
     """
     columns: Columns = {name: [None] * len(block.faults) for name in column_types}
-    labels, unsure, *probabilities, errors = columns.values()
+    *answers, errors = columns.values()
     errors[:] = block.faults
     if predictions is not None:
-        names, rounded = predictions.label_names, predictions.probabilities.round(_DIGITS)
-        readable_rows = (row for row, fault in enumerate(block.faults) if not fault)
-        for text, row in enumerate(readable_rows):
-            labels[row], unsure[row] = names[text], bool(predictions.unsure[text])
-            for column, probability in zip(probabilities, rounded[text].tolist(), strict=True):
-                column[row] = probability
+        readable_rows = [row for row, fault in enumerate(block.faults) if not fault]
+        for column, cells in zip(answers, predictions.cells(), strict=True):
+            for row, cell in zip(readable_rows, cells, strict=True):
+                column[row] = cell
     return columns

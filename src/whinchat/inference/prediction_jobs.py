@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -25,17 +25,19 @@ from whinchat.inference.prediction_columns import (
     LabelCounts,
     added_column_types,
     added_columns,
+    answer_names,
     open_unlabeled,
     readable_texts,
     with_prompt_faults,
 )
 from whinchat.output_files import is_draft, publish, replace_file, require_writable, sweep_drafts, writing
 from whinchat.progress import Progress
+from whinchat.recipe.question import Question
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import find_classifier
 
 if TYPE_CHECKING:  # loads torch, and a job is planned before that
-    from whinchat.inference.predictor import Predictor
+    pass
 
 T = TypeVar("T")
 
@@ -62,6 +64,7 @@ class PredictionJob:
         format: ``data.format`` of the classifier's recipe, for a source whose suffix no format has; "auto" elsewhere.
         safe_csv: whether an apostrophe is put before cells of CSV and TSV that spreadsheets take for formulas.
         template: ``data.text`` of the classifier's recipe, which makes the texts of columns; None for ``column``.
+        questions: the questions of the classifier's task, where it has no labels.
     """
 
     source: str
@@ -76,6 +79,7 @@ class PredictionJob:
     format: str = "auto"
     safe_csv: bool = False
     template: str | None = None
+    questions: Mapping[str, Question] = field(default_factory=dict)
 
     @property
     def text(self) -> TextColumns:
@@ -95,7 +99,7 @@ class PredictionJob:
     @property
     def column_types(self) -> ColumnTypes:
         """Names of the added columns and the types of their cells."""
-        return added_column_types(self.labels, self.prefix)
+        return added_column_types(self.labels, self.prefix, self.questions)
 
     def open_source(self) -> TableFormat:
         """Open the source.
@@ -172,7 +176,7 @@ def plan_jobs(
         DataError: ``source`` holds no table, or ``out`` cannot hold the labelled ones.
         RunError: no finished classifier in ``run``.
     """
-    classifier = find_classifier(run)
+    classifier = find_classifier(run, with_questions=True)
     recipe, fingerprint = classifier.recipe, classifier_fingerprint(classifier.folder)
     text = TextColumns.of(recipe.data, text_column or None)
     column = text.names[0] if text.template is None else ""
@@ -187,10 +191,23 @@ def plan_jobs(
         if labelled.resolve() == table.resolve():
             raise DataError(f"{labelled}: is the source itself; choose another --out")
         size, modified = source_state(table)
-        settings = (column, prefix, rows_per_part, fingerprint, recipe.task.labels)
-        format_name = "auto" if find_table_format(table) else recipe.data.format
-        state = (size, modified, format_name, safe_csv, text.template)
-        jobs.append(PredictionJob(str(table), str(labelled), *settings, *state))
+        jobs.append(
+            PredictionJob(
+                str(table),
+                str(labelled),
+                column,
+                prefix,
+                rows_per_part,
+                fingerprint,
+                recipe.task.labels,
+                size,
+                modified,
+                "auto" if find_table_format(table) else recipe.data.format,
+                safe_csv,
+                text.template,
+                recipe.task.questions,
+            )
+        )
     return jobs
 
 
@@ -299,7 +316,7 @@ def open_job(job: PredictionJob, overwrite: bool) -> LabelCounts | None:
     if earlier is None and any(path != job.plan for path in job.parts.iterdir()):
         raise DataError(f"{job.parts}: holds files, and no job.json says of which job; use --overwrite to start again")
     if earlier is not None and earlier != job:
-        names = (field.name for field in fields(job))
+        names = (one.name for one in fields(job))
         changed = ", ".join(name for name in names if getattr(earlier, name) != getattr(job, name))
         raise DataError(
             f"{job.parts}: holds parts of another job (different: {changed}); use --overwrite to start again"
@@ -329,7 +346,11 @@ def _remove_parts(job: PredictionJob) -> None:
 
 
 def predict_part(
-    predictor: Predictor, job: PredictionJob, table: TableFormat, location: BlockLocation, bar: Progress
+    predictor: AnyPredictor,
+    job: PredictionJob,
+    table: TableFormat,
+    location: BlockLocation,
+    bar: Progress,
 ) -> None:
     """Label one block of ``table`` and write it as a part, in one step at the end.
 
@@ -345,7 +366,7 @@ def predict_part(
         ModelError: the scores of a text are not finite.
         OutputError: the part cannot be written.
     """
-    block = with_prompt_faults(table.read_block(location), predictor.engine.template)
+    block = with_prompt_faults(table.read_block(location), predictor.fault)
     texts = readable_texts(block)
     # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
     predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None
@@ -353,7 +374,7 @@ def predict_part(
     columns = added_columns(block, job.column_types, predictions)
     part = job.part(location)
     replace_file(part, lambda draft: table.write_part(draft, block, columns, job.column_types))
-    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(columns), file_sha256(part)))
+    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(block, predictions), file_sha256(part)))
 
 
 def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation]) -> LabelCounts:
@@ -376,7 +397,7 @@ def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[Block
             f"{job.parts}: {len(locations) - len(counts)} of {len(locations)} parts are missing or damaged after the "
             "work; every process must see the same files under the same paths; the same command labels these parts"
         )
-    total = LabelCounts.total(counts, job.labels)
+    total = LabelCounts.total(counts, answer_names(job.labels, job.questions))
     out = Path(job.out)
     draft = job.parts / f"whole{out.suffix}"
     with writing(out):

@@ -6,7 +6,8 @@ N: texts. K: labels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.hub.client import fetch_classifier
+from whinchat.inference.prediction_columns import PROBABILITY_DIGITS
 from whinchat.models.adapters import load_trained_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
@@ -82,6 +84,16 @@ class Predictions:
             "probabilities": dict(zip(self.labels, self.probabilities[row].tolist(), strict=True)),
         }
 
+    def cells(self) -> Iterator[Sequence[object]]:
+        """Yield the cells of each column that ``added_column_types`` names, without the errors."""
+        yield self.label_names
+        yield self.unsure.tolist()
+        yield from self.probabilities.round(PROBABILITY_DIGITS).T.tolist()
+
+    def count(self) -> tuple[dict[str, int], int]:
+        """Return how many texts have each label, and how many are unsure."""
+        return dict(Counter(self.label_names)), int(self.unsure.sum())
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -110,6 +122,10 @@ class Predictor:
         saved = find_classifier(path)
         recipe, engine = load_engine(path)
         return cls(recipe, engine, load_calibrator(saved))
+
+    def fault(self, text: str) -> str:
+        """Return why there is no prompt for ``text``; an empty string where there is one."""
+        return self.engine.template.fault(text)
 
     def score(
         self,
@@ -147,21 +163,31 @@ def load_calibrator(saved: SavedClassifier) -> Calibrator:
     """
     calibrator = Calibrator.load(saved.folder, saved.recipe.task.labels)
     if not calibrator.rows:
-        logging.getLogger("whinchat").warning(
-            f"{saved.folder}: is not calibrated, so the probabilities are the model's own; a run with a validation "
-            "split calibrates them"
-        )
+        warn_uncalibrated(saved)
     return calibrator
 
 
-def load_engine(path: Path) -> tuple[Recipe, Engine]:
+def warn_uncalibrated(saved: SavedClassifier) -> None:
+    """Log that a classifier has no calibration."""
+    logging.getLogger("whinchat").warning(
+        f"{saved.folder}: is not calibrated, so the probabilities are the model's own; a run with a validation "
+        "split calibrates them"
+    )
+
+
+def load_engine(path: Path, *, with_questions: bool = False) -> tuple[Recipe, Engine]:
     """Load the recipe and the model of the classifier in ``path``, which need not be calibrated yet.
+
+    Args:
+        path: the folder of the classifier.
+        with_questions: whether the caller can answer the questions of a task that has several. The engine is that of
+            the first decision then.
 
     Raises:
         RunError: ``path`` holds no trained run, no adapter and no exported model.
         ModelError: the backbone cannot be loaded, or the adapter does not fit it or was trained on another.
     """
-    saved = find_classifier(path, to_answer=False)
+    saved = find_classifier(path, to_answer=False, with_questions=with_questions)
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     recipe, template = saved_prompts(saved, backbone.tokenizer)
     model = load_trained_adapter(backbone, saved.folder) if saved.has_adapter else backbone.model
@@ -185,4 +211,4 @@ def saved_prompts(saved: SavedClassifier, tokenizer: ChatTokenizer) -> tuple[Rec
             f"{saved.folder}: its prompts state the date, and the version that trained it did not store which; they "
             f"now say {template.task.date}. If training was on another day, set task.date in its recipe.yaml."
         )
-    return recipe.model_copy(update={"task": template.task}), template
+    return recipe.with_date(template.task.date), template

@@ -18,7 +18,7 @@ from whinchat.inference.prediction_jobs import PartWorker, PredictionJob, predic
 from whinchat.progress import Progress
 
 if TYPE_CHECKING:
-    from whinchat.inference.predictor import Predictor
+    from whinchat.inference.question_predictor import AnyPredictor
 
 
 class RayPartWorker:
@@ -29,7 +29,7 @@ class RayPartWorker:
 
     def __init__(self, run: str, job: PredictionJob, table_format: type[TableFormat]) -> None:
         self._run, self._job, self._table_format = run, job, table_format
-        self._loaded: tuple[Predictor, TableFormat] | None = None
+        self._loaded: tuple[AnyPredictor, TableFormat] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Label the parts of ``batch``; return the rows of each, and the class and message of an error."""
@@ -39,11 +39,11 @@ class RayPartWorker:
             try:
                 if self._loaded is None:
                     # Loads torch, which the process that checks the tables and distributes the parts does not need.
-                    from whinchat.inference.predictor import Predictor
+                    from whinchat.inference.question_predictor import load_predictor
 
                     path, text = Path(self._job.source), self._job.text
                     table = self._table_format(path, text, escape_formulas=self._job.safe_csv)
-                    self._loaded = Predictor.load(Path(self._run)), table
+                    self._loaded = load_predictor(Path(self._run)), table
                 predictor, table = self._loaded
                 predict_part(predictor, self._job, table, location, Progress())
                 kind, fault = "", ""

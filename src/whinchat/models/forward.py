@@ -69,6 +69,12 @@ class Engine:
         template = self.template.for_task(task, self.template.max_prompt_tokens)
         return replace(self, template=template, tree=_checked_tree(self.model, template))
 
+    def prefix_ids(self) -> tuple[int, ...]:
+        """Return the token ids with which nearly all prompts begin; none where the model goes the plain way."""
+        texts = [text for text in _PROBE_TEXTS if not self.template.fault(text)]
+        prompts = [prompt.ids for prompt in self.template.encode(texts)]
+        return prompts[0][: shared_prefix(prompts)] if len(prompts) > 1 and is_packable(self.model, self.plan) else ()
+
     def read_prefix(self) -> PrefixCache | None:
         """Compute keys and values of the prefix that nearly all prompts share.
 
@@ -77,12 +83,10 @@ class Engine:
         Returns:
             The cache; None where prompts share nothing or the model goes the plain way.
         """
-        texts = [text for text in _PROBE_TEXTS if not self.template.fault(text)]
-        prompts = [prompt.ids for prompt in self.template.encode(texts)]
-        if len(prompts) < 2 or not (cut := shared_prefix(prompts)) or not is_packable(self.model, self.plan):
+        if not (ids := self.prefix_ids()):
             return None
         with inference(self.model):
-            return read_prefix(self.model, prompts[0][:cut], torch.device(self.plan.device))
+            return read_prefix(self.model, ids, torch.device(self.plan.device))
 
 
 def _checked_tree(model: nn.Module, template: PromptTemplate) -> AnswerTree:

@@ -249,7 +249,7 @@ def _read_block(upload: Upload, location: BlockLocation, template: PromptTemplat
         fault or (f"{len(text):,} {long}" if len(text) > upload.max_chars else "")
         for text, fault in zip(block.texts, block.faults, strict=True)
     ]
-    return with_prompt_faults(replace(block, faults=tuple(faults)), template)
+    return with_prompt_faults(replace(block, faults=tuple(faults)), template.fault)
 
 
 def _label_block(upload: Upload, block: Block, predictions: Predictions | None) -> tuple[bytes, LabelCounts]:
@@ -258,4 +258,4 @@ def _label_block(upload: Upload, block: Block, predictions: Predictions | None) 
     columns = added_columns(block, column_types, predictions)
     part = upload.table.path.with_suffix(".part")
     upload.table.write_part(part, block, columns, column_types)
-    return part.read_bytes(), LabelCounts.of(columns)
+    return part.read_bytes(), LabelCounts.of(block, predictions)

@@ -83,8 +83,8 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         if saved.recipe.backbone.load_in != "nf4":
             skip_compiler()
         with no_garbage_collection():
-            predictor = whinchat.Predictor.load(run_folder)
-        faults = [predictor.engine.template.fault(text) if text.strip() else _EMPTY for text in texts]
+            predictor = whinchat.load_predictor(run_folder)
+        faults = [predictor.fault(text) if text.strip() else _EMPTY for text in texts]
         if all(faults):
             raise DataError(f"predict: {faults[0]}")
         predictions = predictor.predict([text for text, fault in zip(texts, faults, strict=True) if not fault])

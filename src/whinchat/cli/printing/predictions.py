@@ -16,9 +16,14 @@ from whinchat.report.text_table import TextTable
 
 
 def print_predictions(
-    texts: Sequence[str], faults: Sequence[str], predictions: whinchat.Predictions, as_json: bool
+    texts: Sequence[str],
+    faults: Sequence[str],
+    predictions: whinchat.Predictions | whinchat.QuestionPredictions,
+    as_json: bool,
 ) -> None:
     """Print the label and the probabilities of each text: a table, or one JSON object on each line.
+
+    The answers to several questions stand below each text, one a line.
 
     Args:
         texts: the texts.
@@ -32,6 +37,9 @@ def print_predictions(
         for text, fault, row in zip(texts, faults, rows_of, strict=True):
             answer = {"error": fault} if row is None else predictions.to_dict(row)
             emit_json({"text": text, **answer}, indent=None)
+        return
+    if not isinstance(predictions, whinchat.Predictions):
+        _print_answers(texts, faults, rows_of, predictions)
         return
     lines = [[Text(heading) for heading in ("label", *predictions.labels, "text")]]
     for text, fault, row in zip(texts, faults, rows_of, strict=True):
@@ -76,6 +84,28 @@ def _print_most_probable(
                 out.print(Text(f"  {probability.plain.ljust(5)}  ") + name)
     if (hidden := len(predictions.labels) - _SHOWN_LABELS) > 0:
         print_line(f"…and {hidden} less probable label{'' if hidden == 1 else 's'} of each text; --json prints all.")
+
+
+def _print_answers(
+    texts: Sequence[str],
+    faults: Sequence[str],
+    rows_of: Sequence[int | None],
+    predictions: whinchat.QuestionPredictions,
+) -> None:
+    """Print each text and below it the answer to each question with its most probable options."""
+    for text, fault, row in zip(texts, faults, rows_of, strict=True):
+        if row is None:
+            print_line(f"{text} (error: {fault})")
+            continue
+        print_line(text)
+        lines = []
+        for name, answer in predictions.to_dict(row)["answers"].items():
+            given = ", ".join(answer["answer"]) or "none" if answer["type"] == "multi" else answer["answer"]
+            shown = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])[:_SHOWN_LABELS]
+            numbers = ", ".join(f"{option} {probability:.3f}" for option, probability in shown)
+            unsure = f"unsure ({given})" if answer["unsure"] else given
+            lines.append([Text(f"  {name}"), Text(unsure, style="bold"), Text(numbers)])
+        print_lines(lines)
 
 
 def _answer(predictions: whinchat.Predictions, row: int) -> Text:
