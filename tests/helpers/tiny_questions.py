@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,11 @@ import torch
 from torch import Tensor
 
 from tests.helpers import plain_forward, tiny_models
+from tests.helpers.shared_folders import make_once
 from whinchat.data.dataset import Answer, Split
 from whinchat.evaluation.joint_scoring import decision_engines
 from whinchat.models.forward import Engine
+from whinchat.pipelines.run import run
 from whinchat.recipe.schema import Recipe
 
 QUESTIONS: dict[str, Any] = {
@@ -36,6 +41,7 @@ def recipe_for(model: Path | str, template: str = "{text}\n\n{question}", **sect
     raw = tiny_models.tiny_recipe(model, **sections).model_dump()
     raw["task"] = {"name": "tiny", "questions": QUESTIONS, "instruction": "Answer.", "user_template": template}
     raw["train"]["loss"], raw["evaluate"]["generate"] = "choice", False
+    raw["data"]["answers"] = {"mood": "feeling"}
     return Recipe.model_validate(raw)
 
 
@@ -71,3 +77,41 @@ def plain_loss(model: Any, engine: Engine, recipe: Recipe, rows: Split) -> Tenso
             wanted = torch.tensor(shares) * torch.tensor(weights)
             total = total - part * (wanted * scores.log_softmax(0)).sum()
     return total / len(questions)
+
+
+def write_table(path: Path, rows: int = 90) -> Path:
+    """Write a CSV whose answers follow from words of title and body; some answers are missing."""
+    draw = random.Random(0)
+    moods = dict(zip(tiny_models.BRANCHING, ("rain", "tea", "sun", "snow"), strict=True))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("title", "body", "feeling", "rain", "quality", "tags"))
+        for row in range(rows):
+            mood, quality = draw.choice(tiny_models.BRANCHING), draw.choice(("bad", "fine", "good"))
+            tags = [tag for tag in ("train", "sea") if draw.random() < 0.5]
+            body = f"{quality} {' and '.join(tags)} day {row}"
+            rain = "" if row % 7 == 3 else "yes" if mood == "very bad" else "no"
+            listed = "" if row % 9 == 2 else json.dumps(tags)
+            writer.writerow((moods[mood], body, mood, rain, quality, listed))
+    return path
+
+
+def table_recipe(model: Path | str, source: Path, **train: Any) -> Recipe:
+    """Return a recipe for a table of ``write_table`` that runs in seconds."""
+    return recipe_for(
+        model,
+        source=source,
+        data={"validation_rows": 20, "test_rows": 20, "text": "{title}\n\n{body}"},
+        train={"max_steps": 6, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "save_steps": 3, **train},
+        evaluate={"bootstrap_resamples": 100, "stress_rows": 4, "per_device_eval_batch_size": 16},
+    )
+
+
+def finished_run(model: Path) -> Path:
+    """Return a finished run with a question of each type, its table beside it; made once, to be read only."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        run(table_recipe(model, write_table(folder / "table.csv")), folder / "run")
+
+    return make_once(model.parent / f"{model.name}-questions", make) / "run"

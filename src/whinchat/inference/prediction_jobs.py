@@ -37,7 +37,7 @@ from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import find_classifier
 
 if TYPE_CHECKING:  # loads torch, and a job is planned before that
-    pass
+    from whinchat.inference.question_predictor import AnyPredictor
 
 T = TypeVar("T")
 

@@ -11,8 +11,10 @@ from whinchat.output_files import require_writable
 from whinchat.pipelines.record import with_answers
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze, text_scorer
 from whinchat.pipelines.stored_runs import calibration_rows
+from whinchat.progress import logger
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import MetricName
+from whinchat.report.formatting import decision_sentence
 from whinchat.report.write import write_report_files
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.predictions import read_predictions, write_predictions
@@ -55,6 +57,8 @@ def _calibrate(folder: RunFolder, metric: MetricName | None, wanted_accuracy: fl
     before, after = EvaluationOutcome(record.before, stored.before), EvaluationOutcome(record.after, stored.after)
     calibrator, reliability, after = calibrate_and_analyze(recipe, corpus, text_scorer(recipe, engine), split, after)
     assert calibrator is not None, "there is a validation split"
+    assert reliability is not None
+    logger.info(decision_sentence(reliability))
     record = with_answers(replace(record, recipe=recipe, reliability=reliability), corpus, split, (before, after))
     # Answers, recipe, figures and report change together.
     with update_folder(path) as changed:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from whinchat.report.question_pages import write_question_pages
 from whinchat.report.write import write_report_files
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.run_folder import RunFolder
@@ -22,5 +23,8 @@ def rebuild_report(run: str | Path) -> RunFolder:
     """
     folder = RunFolder(Path(run))
     with folder.hold_finished(), update_folder(folder.path) as changed:
-        write_report_files(folder.read(), RunFolder(changed))
+        if not folder.read_recipe().task.questions:
+            write_report_files(folder.read(), RunFolder(changed))
+        else:
+            write_question_pages(folder.read_questions(), RunFolder(changed))
     return folder

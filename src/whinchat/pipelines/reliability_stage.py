@@ -16,9 +16,7 @@ from whinchat.evaluation.reliability import ScoredSplit, analyze, calibrate_rows
 from whinchat.evaluation.results import ReliabilityReport
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.forward import Engine
-from whinchat.progress import logger
 from whinchat.recipe.schema import Recipe
-from whinchat.report.formatting import decision_sentence
 
 ScoreTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -59,7 +57,6 @@ def calibrate_and_analyze(
     calibrator = fit_with_threshold(validation, recipe.task.labels, recipe.evaluate)
     rows = calibrate_rows(calibrator, validation, evaluated, recipe.evaluate)
     reliability = analyze(calibrator, validation, evaluated, rows, recipe.evaluate, score_texts)
-    logger.info(decision_sentence(reliability))
     answers = zip(after.predictions, rows.probabilities.tolist(), rows.unsure.tolist(), strict=True)
     predictions = tuple(
         replace(prediction, probabilities=tuple(probabilities), unsure=unsure)

@@ -22,9 +22,10 @@ from whinchat.pipelines.record import make_manifest, make_record, tracker_metric
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze, text_scorer
 from whinchat.pipelines.run_questions import run_questions
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
-from whinchat.progress import stage
+from whinchat.progress import logger, stage
 from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import Recipe
+from whinchat.report.formatting import decision_sentence
 from whinchat.report.write import write_report_files
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions, write_predictions
@@ -102,7 +103,8 @@ def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord | Q
         calibrator, reliability, after = calibrate_and_analyze(
             recipe, corpus, text_scorer(recipe, engine), split, after
         )
-        if calibrator is not None:
+        if calibrator is not None and reliability is not None:
+            logger.info(decision_sentence(reliability))
             calibrator.save(folder.adapter)
     outcomes = before, after
     manifest = make_manifest(recipe, corpus, backbone, training, outcomes, schedule.seconds)

@@ -25,10 +25,14 @@ from whinchat.output_files import writing
 from whinchat.pipelines.record import make_manifest, make_record
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
+from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.question import Decision
 from whinchat.recipe.schema import Recipe
-from whinchat.report.write import write_report_files
+from whinchat.report.formatting import decision_sentence
+from whinchat.report.html import render_report
+from whinchat.report.question_pages import write_question_pages
+from whinchat.storage.atomic import write_text
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions, write_predictions
 from whinchat.storage.questions_record import QuestionsRecord, decision_folders
@@ -121,6 +125,7 @@ def run_questions(
     with schedule.stage("publish"):
         for stage, one in zip(stages, analyzed, strict=True):
             _write_evidence(stage, one, backbone, training, schedule.seconds)
+        write_question_pages(record, folder)
         folder.write_questions(record)
     folder.sweep()
     return record
@@ -178,6 +183,8 @@ def _analyze(
     before, after = outcomes
     score_texts = partial(scorer.score, decision=index)
     calibrator, reliability, after = calibrate_and_analyze(stage.recipe, stage.corpus, score_texts, stage.split, after)
+    if reliability is not None:
+        logger.info("%s: %s", stage.decision.title, decision_sentence(reliability))
     simple = answer_simply(stage.recipe, stage.corpus.train, stage.split.texts)
     return AnalyzedDecision((before, after), calibrator, reliability, simple)
 
@@ -209,7 +216,7 @@ def _write_evidence(
     training: TrainingResult,
     seconds: dict[str, float],
 ) -> None:
-    """Write the evidence of a decision; without figures and report for an option, of which there may be hundreds."""
+    """Write the evidence of a decision; without a report for an option, of which there may be hundreds."""
     folder, split, (before, after) = stage.folder, stage.split, one.outcomes
     manifest = make_manifest(stage.recipe, stage.corpus, backbone, training, one.outcomes, seconds)
     record = make_record(
@@ -219,7 +226,7 @@ def _write_evidence(
         folder.predictions, stage.decision.labels, split.texts, split.labels, before.predictions, after.predictions
     )
     if stage.decision.option is None:
-        write_report_files(record, folder)
+        write_text(folder.report, render_report(record))
     folder.write(record)
     folder.sweep()
 

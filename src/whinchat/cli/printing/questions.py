@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.text import Text
 
-from whinchat.cli.output import print_grid, print_line
+from whinchat.cli.output import out, print_grid, print_line
 from whinchat.evaluation.question_results import QuestionMetrics, QuestionResult
-from whinchat.report.formatting import BASELINE_NAMES, format_count, format_duration, format_interval, format_number
+from whinchat.report.formatting import BASELINE_NAMES, format_count, format_duration, format_estimate, format_number
+from whinchat.report.question_notes import question_warnings
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 
@@ -19,6 +21,8 @@ def print_questions_run(record: QuestionsRecord, path: Path) -> None:
     rows = [_cells(question) for question in record.questions]
     title = Text(f"{record.recipe.name}: {record.split}, {record.evaluated_rows:,} texts")
     headings = ("question", "metric", "before", "after (95 % interval)", "simple method")
+    for warning in question_warnings(record):
+        out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     print_grid(headings, rows, title)
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
         print_line(
@@ -48,5 +52,4 @@ def _cells(question: QuestionResult) -> tuple[Text | str, ...]:
 
 
 def _with_interval(metrics: QuestionMetrics, name: str) -> str:
-    value, interval = metrics.values.get(name), metrics.intervals.get(name)
-    return format_number(value) if interval is None else f"{format_number(value)} {format_interval(interval)}"
+    return format_estimate(metrics.values.get(name), metrics.intervals.get(name))
