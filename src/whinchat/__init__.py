@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
     from whinchat.report.bad_result import bad_result_warnings
+    from whinchat.report.question_notes import question_warnings
     from whinchat.report.run_list import RunSummary, list_runs
     from whinchat.server.api_schema import Limits
     from whinchat.server.serve import run_server
@@ -87,6 +88,7 @@ _NAMES_OF_MODULES = {
     "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
     "whinchat.report.bad_result": ("bad_result_warnings",),
+    "whinchat.report.question_notes": ("question_warnings",),
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
     "whinchat.server.api_schema": ("Limits",),
     "whinchat.server.serve": ("run_server",),
@@ -105,8 +107,8 @@ __all__ = [
     "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
     "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run", "init_recipe",
     "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas", "list_recipes",
-    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run", "rebuild_report",
-    "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run", "question_warnings",
+    "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_a_suffix_that_only_the_recipe_explains(trained: Path, tmp_path: Path, m
     saved = find_classifier(trained)
     data = saved.recipe.data.model_copy(update={"format": "csv"})
     as_csv = replace(saved, recipe=saved.recipe.model_copy(update={"data": data}))
-    monkeypatch.setattr(prediction_jobs, "find_classifier", lambda _: as_csv)
+    monkeypatch.setattr(prediction_jobs, "find_classifier", lambda _, **__: as_csv)
     assert label(trained, tmp_path / "in.txt", tmp_path / "out.txt")["rows"] == 1
 
 

@@ -8,19 +8,18 @@ the caller of these functions holds ``lock_output`` of the table.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from whinchat.checksums import file_sha256
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
-from whinchat.data.formats.table_registry import find_table_format, table_suffix, table_suffixes
-from whinchat.data.rows import reading, require_file
+from whinchat.data.formats.table_registry import find_table_format, table_suffix
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, OutputError, RunError
+from whinchat.inference.paired_tables import PARTS_SUFFIX, PLAN_NAME, pair_tables, require_utf8
 from whinchat.inference.prediction_columns import (
     LabelCounts,
     added_column_types,
@@ -30,7 +29,7 @@ from whinchat.inference.prediction_columns import (
     readable_texts,
     with_prompt_faults,
 )
-from whinchat.output_files import is_draft, publish, replace_file, require_writable, sweep_drafts, writing
+from whinchat.output_files import publish, replace_file, require_writable, sweep_drafts, writing
 from whinchat.progress import Progress
 from whinchat.recipe.question import Question
 from whinchat.storage.json_records import read_json_record, write_json_record
@@ -43,8 +42,6 @@ T = TypeVar("T")
 
 # A small model labels a part in about half a minute on two cores, so a killed job loses little.
 ROWS_PER_PART = 1000
-
-_PARTS_SUFFIX, _PLAN_NAME = ".parts", "job.json"
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class PredictionJob:
     @property
     def parts(self) -> Path:
         """Folder of the parts until they are joined."""
-        return Path(f"{self.out}{_PARTS_SUFFIX}")
+        return Path(f"{self.out}{PARTS_SUFFIX}")
 
     @property
     def note(self) -> Path:
@@ -113,7 +110,7 @@ class PredictionJob:
     @property
     def plan(self) -> Path:
         """File among the parts that says which job they belong to; the first to be written, the last to be removed."""
-        return self.parts / _PLAN_NAME
+        return self.parts / PLAN_NAME
 
     def part(self, location: BlockLocation) -> Path:
         """File of one part."""
@@ -181,8 +178,8 @@ def plan_jobs(
     text = TextColumns.of(recipe.data, text_column or None)
     column = text.names[0] if text.template is None else ""
     jobs = []
-    for table, labelled in _pair_tables(source, out):
-        _require_utf8(table, labelled)
+    for table, labelled in pair_tables(source, out):
+        require_utf8(table, labelled)
         if table_suffix(labelled) != table_suffix(table):
             raise DataError(
                 f"{labelled}: must end in {table_suffix(table)}, as {table} does; whinchat adds columns and keeps the "
@@ -214,60 +211,6 @@ def plan_jobs(
 def source_state(table: Path) -> tuple[int, int]:
     """Return size and time of the last change of a table; zeros for a missing one, which is reported when opened."""
     return (table.stat().st_size, table.stat().st_mtime_ns) if table.is_file() else (0, 0)
-
-
-def _pair_tables(source: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Pair each table in ``source``, a file or a folder, with the path of its labelled copy."""
-    if not source.is_dir():
-        return [(source, out / source.name if out.is_dir() else out)]
-    if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out}: lies inside {source}, and would be labelled itself; choose another --out")
-    if not (tables := _find_tables(source)):
-        raise DataError(f"{source}: holds no {', '.join(table_suffixes())} file")
-    return [(table, out / table.relative_to(source)) for table in tables]
-
-
-def _find_tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder and in the folders within it, in order, without the parts of unfinished jobs.
-
-    Raises:
-        DataError: a folder or a table cannot be read, or a link leads to another folder.
-    """
-
-    def refuse(error: OSError) -> NoReturn:
-        raise error
-
-    tables = []
-    with reading(folder):
-        for place, inner, names in os.walk(folder, onerror=refuse):
-            if linked := next((path for name in inner if (path := Path(place, name)).is_symlink()), None):
-                raise DataError(
-                    f"{linked}: is a link to a folder, which is not followed; remove it, or label its target"
-                )
-            paths = [Path(place, name) for name in names]
-            tables += [path for path in paths if find_table_format(path) and not is_draft(path)]
-            inner[:] = [name for name in inner if not _holds_parts(Path(place, name))]
-    for table in tables:
-        require_file(table, "repair the link, or remove it")
-    return sorted(tables)
-
-
-def _holds_parts(folder: Path) -> bool:
-    """Return whether a folder, which may be a draft, holds the parts of a job."""
-    return is_draft(folder) or (folder.suffix == _PARTS_SUFFIX and (folder / _PLAN_NAME).is_file())
-
-
-def _require_utf8(*paths: Path) -> None:
-    """Check that a JSON file can hold the names of ``paths``.
-
-    Raises:
-        DataError: a name has bytes that are not UTF-8.
-    """
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{path}: the name holds bytes that are not UTF-8; rename the file") from None
 
 
 def classifier_fingerprint(folder: Path) -> str:

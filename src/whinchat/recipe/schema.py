@@ -373,9 +373,7 @@ class Recipe(Section):
             RecipeError: the task asks questions.
         """
         if self.task.questions:
-            raise RecipeError(
-                f"task.questions: {what} takes a task with labels only; ask one choice question as task.labels"
-            )
+            raise RecipeError(f"task.questions: {what} takes a task with labels only")
 
     def of_decision(self, decision: Decision) -> Self:
         """Return a recipe with labels that asks for ``decision`` alone, by which a decision is evaluated.
@@ -387,13 +385,8 @@ class Recipe(Section):
         if isinstance(weights, dict) and decision.option is not None:
             weights = {"no": 1.0, "yes": weights[decision.option]}
         data = self.data.model_copy(update={"answers": {}, "answer_map": {}})
-        return self.model_copy(
-            update={
-                "task": self.task.of_decision(decision),
-                "data": data,
-                "train": self.train.model_copy(update={"class_weights": weights}),
-            }
-        )
+        train = self.train.model_copy(update={"class_weights": weights})
+        return self.model_copy(update={"task": self.task.of_decision(decision), "data": data, "train": train})
 
     def dated(self, day: datetime.date | None) -> Self:
         """Return the recipe with ``day`` as ``task.date``, unless the recipe has a date of its own."""

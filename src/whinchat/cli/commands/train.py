@@ -19,7 +19,6 @@ from whinchat.cli.output import err, print_line, print_result, progress_on_stder
 from whinchat.cli.printing.questions import print_questions_run
 from whinchat.cli.printing.results import print_run
 from whinchat.pipelines.output_folder import finished_record
-from whinchat.report.question_notes import question_warnings
 from whinchat.storage.json_records import to_json
 from whinchat.storage.questions_record import QuestionsRecord
 
@@ -60,7 +59,7 @@ def run_command(
         questions = {
             "run": str(folder),
             "questions": to_json(record.questions),
-            "warnings": list(question_warnings(record)),
+            "warnings": list(whinchat.question_warnings(record)),
         }
         print_result(as_json, questions, lambda: print_questions_run(record, folder))
         return

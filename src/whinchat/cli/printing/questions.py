@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.markup import escape
 from rich.text import Text
 
+import whinchat
 from whinchat.cli.output import out, print_grid, print_line
 from whinchat.evaluation.question_results import QuestionMetrics, QuestionResult
 from whinchat.report.formatting import BASELINE_NAMES, format_count, format_duration, format_estimate, format_number
-from whinchat.report.question_notes import question_warnings
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 
@@ -21,7 +21,7 @@ def print_questions_run(record: QuestionsRecord, path: Path) -> None:
     rows = [_cells(question) for question in record.questions]
     title = Text(f"{record.recipe.name}: {record.split}, {record.evaluated_rows:,} texts")
     headings = ("question", "metric", "before", "after (95 % interval)", "simple method")
-    for warning in question_warnings(record):
+    for warning in whinchat.question_warnings(record):
         out.print(f"[bold red]warning:[/] {escape(warning)}", soft_wrap=True)
     print_grid(headings, rows, title)
     if (train_seconds := manifest.timings_seconds.get("train")) is not None:
