@@ -22,6 +22,7 @@ from whinchat.evaluation.results import Interval
 from whinchat.recipe.data_config import DataConfig
 from whinchat.report.question_notes import question_limitations, question_warnings
 from whinchat.report.question_pages import build_question_card, render_question_report, write_question_pages
+from whinchat.report.short_card import build_short_card
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 
@@ -168,3 +169,10 @@ TOO_WIDE = """() => [...document.querySelectorAll('main *, header *')]
     .filter(part => part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 1)
     .filter(part => !part.closest('figure, thead, .matrix'))
     .map(part => part.outerHTML.slice(0, 80))"""
+
+
+def test_the_card_without_an_evaluation_names_the_questions() -> None:
+    card = build_short_card(questions_recipe(), "me/tickets", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert "It answers questions about texts: team, angry, urgency, tags." in card.text
+    assert "which also returns the probability of each answer" in card.text
+    assert "transformers and PEFT" not in card.text

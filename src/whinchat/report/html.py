@@ -21,12 +21,18 @@ from whinchat.report.titles import hub_model, run_title
 from whinchat.storage.run_record import RunRecord
 
 
-def render_report(record: RunRecord) -> str:
-    """Return the report of a run as HTML text."""
+def render_report(record: RunRecord, part_of: str | None = None) -> str:
+    """Return the report of a run as HTML text.
+
+    Args:
+        record: the run.
+        part_of: for one question of a run with several, address of the report of the run; otherwise None.
+    """
     record = with_quotable_texts(presented(record))
     return render_template(
         "report.html.jinja",
         None,
+        part_of=part_of,
         warnings=bad_result_warnings(record),
         record=record,
         title=run_title(record),

@@ -39,7 +39,8 @@ def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
         title=model_title(recipe, plan.load_in, base),
         method=method_name(recipe.adapter, plan.load_in),
         base_link=hub_link(base),
-        labels=tables.label_list(recipe),
+        labels="" if recipe.task.questions else tables.label_list(recipe),
+        questions=", ".join(recipe.task.questions),
         version=version("whinchat"),
         run=Markdown(repo_id),  # inside a code block
         snippet=fence(python_snippet(recipe, plan.load_in, plan.compute_dtype, repo_id, base), "python"),
