@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,23 @@ def test_several_passes_and_batches_have_the_same_loss(tiny_llama: Path, monkeyp
     monkeypatch.setattr(joint_scoring, "MOST_NODES", 40)
     assert len(objective.collate(objective.examples)["passes"]) > 1
     torch.testing.assert_close(our_loss(objective), together, rtol=1e-5, atol=1e-6)
+
+
+def test_gaps_are_left_out_where_that_saves_much(tiny_llama: Path) -> None:
+    """Texts of two tasks in one table: each is asked the question of its own task alone."""
+    recipe = tiny_questions.recipe_for(tiny_llama)
+    engine, rows = engine_for(recipe), tiny_questions.rows_of(recipe, 12)
+    only = [
+        tuple(answer if (index == 0) == (row % 2 == 0) else None for index, answer in enumerate(answers))
+        for row, answers in enumerate(rows.answers)
+    ]
+    apart = replace(rows, answers=tuple(one[:1] + one[1:2] + (None,) * 3 for one in only))
+    objective = QuestionObjective(engine, recipe, apart)
+    parts = objective.collate(objective.examples)["passes"]
+    assert {part["decisions"] for part in parts} == {(0,), (1,)}
+    torch.testing.assert_close(
+        our_loss(objective), tiny_questions.plain_loss(engine.model, engine, recipe, apart), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_loss_of_constant_answers(tiny_llama: Path) -> None:

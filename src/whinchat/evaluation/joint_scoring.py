@@ -51,6 +51,11 @@ class JointPass:
     rows: tuple[int, ...]
     shared: tuple[tuple[int, ...], ...]
 
+    @property
+    def tokens(self) -> int:
+        """Number of tokens to compute, apart from padding."""
+        return _tokens(self.shared) + len(self.rows) * len(self.tree.tokens)
+
 
 def score_questions(
     engines: Sequence[Engine],

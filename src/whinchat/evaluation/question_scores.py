@@ -14,6 +14,7 @@ from whinchat.data.dataset import Split
 from whinchat.evaluation.evaluate import EvaluationOutcome, scored_outcome
 from whinchat.evaluation.joint_scoring import score_questions
 from whinchat.models.forward import Engine
+from whinchat.progress import progress
 from whinchat.recipe.schema import EvaluateConfig
 
 
@@ -29,14 +30,34 @@ def evaluate_questions(
         when: names the stage in progress messages.
     """
     prompts = [engine.template.encode(split.texts, split.name) for engine in engines]
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, answers in enumerate(split.answers):
+        known = tuple(decision for decision, answer in enumerate(answers) if answer is not None)
+        rows_of.setdefault(known, []).append(row)
+    scores = [
+        np.empty((len(own), len(engine.tree.paths)), np.float32) for engine, own in zip(engines, prompts, strict=True)
+    ]
     started = time.perf_counter()
-    scores = score_questions(engines, prompts, settings.per_device_eval_batch_size, f"Scoring {when}")
+    with progress(f"Scoring {when}", sum(len(known) * len(rows) for known, rows in rows_of.items()), "answers") as bar:
+        for known, rows in rows_of.items():
+            found = (
+                score_questions(
+                    [engines[decision] for decision in known],
+                    [[prompts[decision][row] for row in rows] for decision in known],
+                    settings.per_device_eval_batch_size,
+                    bar=bar,
+                )
+                if known
+                else []
+            )
+            for decision, log_probs in zip(known, found, strict=True):
+                scores[decision][rows] = log_probs
     seconds = time.perf_counter() - started
     outcomes = []
     for decision, (engine, own, log_probs) in enumerate(zip(engines, prompts, scores, strict=True)):
         rows = [row for row, answers in enumerate(split.answers) if answers[decision] is not None]
-        known = [own[row] for row in rows]
-        outcomes.append(scored_outcome(engine, split.of_decision(decision), known, log_probs[rows], settings, seconds))
+        part = split.of_decision(decision)
+        outcomes.append(scored_outcome(engine, part, [own[row] for row in rows], log_probs[rows], settings, seconds))
     return outcomes
 
 

@@ -7,7 +7,7 @@ A text with its prompts for all decisions is one example. What the prompts share
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import IGNORED, label_offsets
 from whinchat.training.objective import LabelObjective, Objective, gather_rows, validation_metrics
 
+# Texts with the same answers missing are computed apart from others where that takes fewer than this share of tokens.
+_WORTH_APART = 0.8
 # The weight of each label of a decision in the loss.
 Weights = tuple[float, ...]
 
@@ -111,13 +113,36 @@ class QuestionObjective:
 
     def collate(self, examples: Sequence[QuestionExample]) -> dict[str, Any]:
         """Return the parts of a batch, and ``labels`` (B, Q), ``IGNORED`` where a question has no answer."""
-        passes = plan_passes(self.engines, list(zip(*(example.prompts for example in examples), strict=True)))
+        every = tuple(range(len(self.engines)))
+        passes = self._passes(examples, every, range(len(examples)))
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for row, example in enumerate(examples):
+            known = tuple(decision for decision in every if any(example.targets[decision]))
+            rows_of.setdefault(known, []).append(row)
+        apart = [one for known, rows in rows_of.items() if known for one in self._passes(examples, known, rows)]
+        # Many small passes are slow, so gaps are computed like answers unless they are a large part of the work.
+        if apart and _tokens(apart) < _WORTH_APART * _tokens(passes):
+            passes = apart
         answered = torch.tensor([example.questions for example in examples])
         return {
             "indices": torch.tensor([example.row for example in examples]),
             "labels": torch.where(answered, 0, IGNORED),
             "passes": [part for one in passes if (part := self._part(one, examples)) is not None],
         }
+
+    def _passes(
+        self, examples: Sequence[QuestionExample], decisions: Sequence[int], rows: Sequence[int]
+    ) -> list[JointPass]:
+        """Return the passes that ask for some decisions about the examples at ``rows``."""
+        prompts = [[examples[row].prompts[decision] for row in rows] for decision in decisions]
+        return [
+            replace(
+                one,
+                questions=tuple(decisions[question] for question in one.questions),
+                rows=tuple(rows[row] for row in one.rows),
+            )
+            for one in plan_passes([self.engines[decision] for decision in decisions], prompts)
+        ]
 
     def _part(self, one: JointPass, examples: Sequence[QuestionExample]) -> dict[str, Any] | None:
         """Return the tensors of a pass, without the texts that have no answer in it; None where no text has one."""
@@ -192,6 +217,10 @@ def _targets(recipe: Recipe, decision: Decision, answered: Split, answers: Seque
         else:
             targets.append(tuple(part * weight * share for weight, share in zip(weights, answer, strict=True)))
     return targets
+
+
+def _tokens(passes: Sequence[JointPass]) -> int:
+    return sum(one.tokens for one in passes)
 
 
 def _constant_loss(targets: Sequence[Sequence[Weights]], answered: int) -> float:
