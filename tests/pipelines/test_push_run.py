@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
+from tests.helpers import tiny_questions
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.hub_server import OWNER, Hub, in_this_process, serve
 from whinchat.errors import HubError, RunError
 from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.pipelines.push_run import push_run
+from whinchat.report.question_notes import question_warnings
 from whinchat.storage.run_folder import RunFolder
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
@@ -74,6 +78,26 @@ def test_a_comparison_is_published_without_paths_of_this_machine(run_path: Path,
         assert "lora (this run)" in text
         assert str(run_path.parent.parent) not in text, "the folder of the base model"
         assert str(tmp_path) not in text
+
+
+def test_a_run_with_questions_is_pushed_without_the_evidence_of_its_decisions(tiny_llama: Path) -> None:
+    path = tiny_questions.finished_run(tiny_llama)
+    result = push_run(path, REPO, base_model=BASE, dry_run=True)
+    files = {file.path: file.read() for file in result.files}
+    assert {"adapter_model.safetensors", "calibration.json", "questions.json", "README.md", "report.html"} <= set(files)
+    assert {"figures/questions.png", "figures/question_mood.png"} <= set(files)
+    assert not [name for name in files if name.startswith("questions/") or name.endswith(".parquet")]
+    card = files["README.md"].decode()
+    assert f"whinchat predict {REPO}" in card
+    assert ModelCard(card).data.base_model == BASE
+    for name in ("README.md", "report.html", "manifest.json", "recipe.yaml"):
+        assert str(path.parent) not in files[name].decode()
+    assert b"questions/mood/report.html" not in files["report.html"]
+    with (path.parent / "table.csv").open(encoding="utf-8", newline="") as table:
+        texts = [row["body"] for row in csv.DictReader(table)]
+    quoted = [text for text in texts if any(text.encode() in content for content in files.values())]
+    assert len(quoted) <= result.quoted_texts
+    assert result.warnings == question_warnings(RunFolder(path).read_questions())
 
 
 def test_a_token_can_be_passed(hub: Hub, run_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.page_tags import Page
+from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.run_records import HOSTILE, run_record
 from tests.helpers.shown_numbers import record_numbers, shown_numbers
 from whinchat.report.html import render_report
@@ -64,3 +65,15 @@ def test_what_is_missing_is_called_not_measured() -> None:
     assert "Free generation: not measured." in text
     assert "Paired test of the predictions before and after training: not measured." in text
     assert "None" not in text
+
+
+def test_the_report_of_one_question_sends_its_readers_to_that_of_the_run() -> None:
+    with draw_no_figures():
+        page = Page(html := render_report(run_record(), part_of="../../report.html"))
+    links = [attrs["href"] or "" for attrs in page.all("a")]
+    assert [link for link in links if link.startswith("..")] == ["../../report.html", "../../report.html#recipe"]
+    # The folder holds no adapter, and its recipe asks for one question alone.
+    assert "whinchat predict FOLDER" not in html
+    assert "run recipe.yaml" not in html
+    targets = {f"#{attrs['id']}" for _, attrs in page.tags if "id" in attrs}
+    assert {link for link in links if link.startswith("#")} <= targets

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.run_records import HOSTILE, run_record
-from whinchat.report.write import write_decision_report, write_report_files
+from whinchat.report.write import write_report_files
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -31,18 +31,3 @@ def test_samples_are_also_written_for_people(tmp_path: Path) -> None:
     with draw_no_figures():
         write_report_files(replace(run_record(), samples=()), folder)
     assert "Not measured." in folder.samples_markdown.read_text(encoding="utf-8")
-
-
-def test_the_report_of_one_question_sends_its_readers_to_that_of_the_run(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "questions" / "team")
-    with draw_no_figures():
-        files = write_decision_report(run_record(), folder)
-    assert files[-1] == folder.report
-    assert not folder.card.exists()
-    report = folder.report.read_text(encoding="utf-8")
-    assert re.findall(r'href="(\.\.[^"]+)"', report) == ["../../report.html", "../../report.html#recipe"]
-    # The folder holds no adapter, and its recipe asks for one question alone.
-    assert "whinchat predict FOLDER" not in report
-    assert "run recipe.yaml" not in report
-    targets = set(re.findall(r'href="#([^"]+)"', report))
-    assert targets <= set(re.findall(r'id="([^"]+)"', report))

@@ -12,15 +12,17 @@ from whinchat.hub.client import CARD, HUB_ID, RepositoryFile
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 from whinchat.report.card import build_card
-from whinchat.report.figures.run_figures import run_figures
+from whinchat.report.figures.question_figures import question_figures
+from whinchat.report.figures.run_figures import FigureSpec, run_figures
 from whinchat.report.html import render_report
-from whinchat.report.quoted_texts import with_quotable_texts
+from whinchat.report.question_pages import build_question_card, render_question_report
+from whinchat.report.quoted_texts import quotable_manifest, with_quotable_texts
 from whinchat.report.short_card import build_short_card
 from whinchat.report.titles import hub_model
 from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import model_files
 from whinchat.storage.run_folder import RunFolder
-from whinchat.storage.run_record import RunRecord
+from whinchat.storage.run_record import Manifest, RunRecord
 
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -59,6 +61,8 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
         HubError: the base model is not on the hub, or a figure that the card shows is missing.
     """
     folder = RunFolder(path)
+    if folder.read_recipe().task.questions:
+        return _repository_of_questions(folder, repo_id, base)
     stored = folder.read()
     known = hub_model(stored.manifest)
     base = _base_model(str(path), stored.manifest.model_source, known, base)
@@ -71,19 +75,48 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
         rewritten[folder.reliability.name] = _json(record.reliability)
     if record != stored:
         rewritten[folder.report.name] = render_report(record).encode()
+    files = _run_files(folder, rewritten, record.recipe, base)
+    _require_figures(run_figures(record), files, folder)
+    examples = record.manifest.data_report.get("examples", ())
+    errors = () if record.reliability is None else record.reliability.errors
+    return RepositoryContents(files, len(record.samples) + len(examples) + len(errors))
+
+
+def _repository_of_questions(folder: RunFolder, repo_id: str, base: str | None) -> RepositoryContents:
+    """Return the files of a run with questions: what stands at the top of its folder, and no evidence of decisions.
+
+    The evidence of the decisions holds texts of the data; the metrics of the questions stand in ``questions.json``.
+    Arguments and errors are those of ``repository_of_run``.
+    """
+    stored = folder.read_questions()
+    known = hub_model(stored.manifest)
+    base = _base_model(str(folder.path), stored.manifest.model_source, known, base)
+    replaced = None if known else base
+    manifest = _public_manifest(quotable_manifest(stored), replaced)
+    record = replace(stored, recipe=_public_recipe(stored.recipe, replaced), manifest=manifest)
+    rewritten = {
+        CARD: build_question_card(record, repository=repo_id, base=base).content.encode(),
+        folder.manifest.name: _json(record.manifest),
+        folder.report.name: render_question_report(record, linked=False).encode(),
+    }
+    files = _run_files(folder, rewritten, record.recipe, base)
+    _require_figures(question_figures(record), files, folder)
+    return RepositoryContents(files, len(manifest.data_report.get("examples", ())))
+
+
+def _run_files(
+    folder: RunFolder, rewritten: Mapping[str, bytes], recipe: Recipe, base: str
+) -> tuple[RepositoryFile, ...]:
+    """Return adapter, records and figures of a run; ``rewritten`` are the files whose public content is another."""
     copied = [file for file in folder.public_files if file.is_file() and file.name not in rewritten]
     figures = sorted(folder.figures.iterdir()) if folder.figures.is_dir() else []
     adapter = {file.name: file for file in model_files(folder.adapter)}
-    files = (
-        *_adapter_files(adapter, record.recipe, base),
+    return (
+        *_adapter_files(adapter, recipe, base),
         *(RepositoryFile(name, content) for name, content in rewritten.items()),
         *(RepositoryFile(file.name, file) for file in copied),
         *(RepositoryFile(f"{folder.figures.name}/{file.name}", file) for file in figures),
     )
-    _require_figures(record, files, folder)
-    examples = record.manifest.data_report.get("examples", ())
-    errors = () if record.reliability is None else record.reliability.errors
-    return RepositoryContents(files, len(record.samples) + len(examples) + len(errors))
 
 
 def repository_of_classifier(
@@ -148,14 +181,17 @@ def _public_record(record: RunRecord, base: str | None) -> RunRecord:
     ``base`` replaces a base model that was a local folder.
     """
     record = with_quotable_texts(record)
-    manifest = replace(record.manifest, data_source=_without_folders(record.manifest.data_source))
-    if base is not None:
-        manifest = replace(manifest, model_source=f"a local copy of {base}")
+    manifest = _public_manifest(record.manifest, base)
     comparison = record.comparison
     if comparison is not None:
         rows = tuple(replace(row, model=_without_folders(row.model)) for row in comparison.comparison.rows)
         comparison = replace(comparison, comparison=replace(comparison.comparison, rows=rows))
     return replace(record, recipe=_public_recipe(record.recipe, base), manifest=manifest, comparison=comparison)
+
+
+def _public_manifest(manifest: Manifest, base: str | None) -> Manifest:
+    manifest = replace(manifest, data_source=_without_folders(manifest.data_source))
+    return manifest if base is None else replace(manifest, model_source=f"a local copy of {base}")
 
 
 def _public_recipe(recipe: Recipe, base: str | None) -> Recipe:
@@ -170,9 +206,9 @@ def _without_folders(source: str) -> str:
     return path.name if path.is_absolute() else source
 
 
-def _require_figures(record: RunRecord, files: Sequence[RepositoryFile], folder: RunFolder) -> None:
+def _require_figures(drawn: Sequence[FigureSpec], files: Sequence[RepositoryFile], folder: RunFolder) -> None:
     """Raise an error if a figure that the card shows is not among ``files``."""
-    shown = {f"{folder.figures.name}/{figure.name}.png" for figure in run_figures(record)}
+    shown = {f"{folder.figures.name}/{figure.name}.png" for figure in drawn}
     if missing := sorted(shown - {file.path for file in files}):
         raise HubError(
             f"{folder.path / missing[0]}: is missing, and the card shows it; "

@@ -8,6 +8,7 @@ from whinchat.errors import BadResultError
 from whinchat.hub.client import RepositoryFile, connect_to_hub, require_repo_id, upload_files
 from whinchat.hub.repository import repository_of_run
 from whinchat.report.bad_result import bad_result_warnings
+from whinchat.report.question_notes import question_warnings
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -75,7 +76,9 @@ def push_run(
     """
     path = Path(run)
     require_repo_id(repo_id)
-    warnings = bad_result_warnings(RunFolder(path).read())
+    folder = RunFolder(path)
+    asks = bool(folder.read_recipe().task.questions)
+    warnings = question_warnings(folder.read_questions()) if asks else bad_result_warnings(folder.read())
     if warnings and not (accept_bad_result or dry_run):
         raise BadResultError(f"{path}: the result is bad: {' '.join(warnings)} To push it anyway, add --yes")
     api = None if dry_run else connect_to_hub(repo_id, token)

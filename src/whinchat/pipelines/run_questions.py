@@ -226,7 +226,7 @@ def _write_evidence(
         folder.predictions, stage.decision.labels, split.texts, split.labels, before.predictions, after.predictions
     )
     if stage.decision.option is None:
-        write_text(folder.report, render_report(record))
+        write_text(folder.report, render_report(record, part_of=f"../../{folder.report.name}"))
     folder.write(record)
     folder.sweep()
 

@@ -115,14 +115,20 @@ def build_question_card(
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
 
 
-def render_question_report(record: QuestionsRecord) -> str:
-    """Return the report of a run with several questions as HTML text."""
+def render_question_report(record: QuestionsRecord, *, linked: bool = True) -> str:
+    """Return the report of a run with several questions as HTML text.
+
+    Args:
+        record: the run.
+        linked: whether the evidence of each decision stands beside the report, so that it may point there.
+    """
     return render_template(
         "question_report.html.jinja",
         None,
         **_shared(record, run_title(record), hub_model(record.manifest)),
         headlines=question_tables.question_headlines(record),
         figures={figure.name: inline_figure(figure) for figure in question_figures(record)},
+        linked=linked,
         bins_sentence=BINS_SENTENCE,
         prompts=prompts_text(record),
         recipe_yaml=recipe_to_yaml(record.recipe),

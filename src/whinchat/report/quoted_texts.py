@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from whinchat.data.profanity import profanity_finder
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.run_record import RunRecord
+from whinchat.storage.run_record import Manifest, RunRecord, TrainedRecord
 
 
 def with_quotable_texts(record: RunRecord) -> RunRecord:
@@ -16,14 +16,21 @@ def with_quotable_texts(record: RunRecord) -> RunRecord:
     samples = tuple(
         sample for sample in record.samples if all(map(may_quote, (sample.text, sample.before, sample.after)))
     )
-    report = record.manifest.data_report
-    findings = [line for line in report.get("examples", ()) if may_quote(line)]
-    manifest = replace(record.manifest, data_report={**report, "examples": findings}) if report else record.manifest
+    manifest = quotable_manifest(record)
     reliability = record.reliability
     if reliability is not None:
         errors = tuple(error for error in reliability.errors if may_quote(error.text))
         reliability = replace(reliability, errors=errors)
     return replace(record, samples=samples, manifest=manifest, reliability=reliability)
+
+
+def quotable_manifest(record: TrainedRecord) -> Manifest:
+    """Return the manifest of ``record`` without the findings in the data whose texts must not be quoted."""
+    manifest, report = record.manifest, record.manifest.data_report
+    if record.recipe.publish.samples == "all" or not report:
+        return manifest
+    findings = list(filter(_filter(record.recipe), report.get("examples", ())))
+    return replace(manifest, data_report={**report, "examples": findings})
 
 
 def omission_sentence(recipe: Recipe) -> str | None:

@@ -25,18 +25,6 @@ def write_report_files(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]
     return (*write_figures(record, folder.figures), *write_pages(record, folder))
 
 
-def write_decision_report(record: RunRecord, folder: RunFolder) -> tuple[Path, ...]:
-    """Write figures and report of one question of a run with several into its folder, ``questions/NAME``.
-
-    The run has the model card: the question by itself is no classifier that users could load.
-
-    Returns:
-        The paths of the figures and the report, in this order.
-    """
-    write_text(folder.report, render_report(record, part_of=f"../../{folder.report.name}"))
-    return (*write_figures(record, folder.figures), folder.report)
-
-
 def write_pages(record: RunRecord, folder: RunFolder) -> tuple[Path, Path]:
     """Write card and report into the run folder, without the figures that the card shows; return both paths."""
     write_text(folder.card, str(build_card(record)))
