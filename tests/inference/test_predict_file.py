@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.helpers.tables import ROWS
 from whinchat.data.formats.delimited import CsvFormat
@@ -219,3 +221,28 @@ def test_a_column_of_that_name_is_not_written_over(trained: Path, tmp_path: Path
     source.write_text("text,label\na,mine\n", encoding="utf-8")
     with pytest.raises(DataError, match="has a column 'label' already; choose a prefix"):
         label(trained, source, tmp_path / "out.csv")
+
+
+def test_texts_of_several_columns_as_in_training(trained: Path, source: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(trained / "adapter", changed)
+    recipe = yaml.safe_load((changed / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["data"] |= {"text": "{title} {body}", "text_column": "text"}
+    (changed / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    texts = [row["text"].strip() for row in read(source)[:-1]]
+    two = tmp_path / "two.csv"
+    with two.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("title", "body"), *(text.split(" ", 1) for text in texts), ("", " ")])
+    (plan,) = plan_jobs(changed, two, tmp_path / "made.csv")
+    assert (plan.column, plan.template) == ("", "{title} {body}")
+    label(changed, two, tmp_path / "made.csv")
+    rows = read(tmp_path / "made.csv")
+    answers = Predictor.load(changed).predict(texts)
+    assert [row["label"] for row in rows] == [*answers.label_names, ""]
+    assert rows[-1]["error"] == "'title' and 'body' hold nothing"
+    # A column that the caller names counts more than the recipe.
+    label(changed, two, tmp_path / "title.csv", text_column="title")
+    answers = Predictor.load(changed).predict([text.split(" ", 1)[0] for text in texts])
+    assert [row["label"] for row in read(tmp_path / "title.csv")[:-1]] == answers.label_names
+    with pytest.raises(DataError, match=r"no column 'title'.* with data\.text \(to predict: --text-column\)"):
+        label(changed, source, tmp_path / "none.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -243,7 +245,36 @@ def test_columns_of_a_table(
 ) -> None:
     response = client.post("/v1/columns", params={"name": name}, content=body)
     assert response.status_code == 200, response.text
-    assert response.json() == {"columns": columns, "text_column": text_column, "prefix": prefix}
+    assert response.json() == {
+        "columns": columns, "text_column": text_column, "text_template": None, "prefix": prefix
+    }  # fmt: skip
+
+
+def test_texts_of_several_columns(runs: dict[str, Path], tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(runs["first"] / "adapter", changed)
+    recipe = (changed / "recipe.yaml").read_text(encoding="utf-8").replace("text: null", 'text: "{a} {b}"', 1)
+    (changed / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    host = ModelHost.load({"changed": changed})
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
+        (info,) = client.get("/v1/model").json()["models"]
+        assert (info["text_column"], info["text_template"]) == (None, "{a} {b}")
+        found = client.post("/v1/columns?name=t.csv", content=b"a,b,text\n").json()
+        assert (found["text_column"], found["text_template"]) == (None, "{a} {b}")
+        assert client.post("/v1/columns?name=t.csv", content=b"a,text\n").json()["text_template"] is None
+        first, second = TEXTS[0].split(" ", 1)
+        body = f"a,b\n{first},{second}\n,\n".encode()
+        lines = client.post("/v1/table?name=t.csv", content=body).text.splitlines()
+        labelled = "".join(json.loads(line)["table"] for line in lines)
+        row = next(csv.DictReader(io.StringIO(labelled)))
+        answer = ask(client, texts=TEXTS[0])["results"][0]
+        assert row["label"] == answer["label"]
+        assert float(row[f"p_{row['label']}"]) == pytest.approx(answer["probabilities"][row["label"]], abs=1e-5)
+        assert labelled.splitlines()[2].endswith("'a' and 'b' hold nothing")
+        refused = client.post("/v1/table?name=t.csv", content=b"a,c\nx,y\n")
+        assert refused.status_code == 422
+        assert "no column 'b'" in refused.json()["detail"]
+        assert refused.json()["detail"].endswith("Name the right one with `column`")
 
 
 def test_who_answers(client: TestClient, runs: dict[str, Path]) -> None:

@@ -195,9 +195,12 @@ def add_api(
         """List the columns of a table, to choose the column of the texts. The body is the file, or its beginning."""
         recipe = classifiers.find(model).predictor.recipe
         names = await read_columns(request.stream(), name, limits, app.state.uploads, cleanup)
+        text = TextColumns.of(recipe.data)
+        is_whole = set(text.names) <= set(names)
         return ColumnsResponse(
             columns=list(names),
-            text_column=recipe.data.text_column if recipe.data.text_column in names else None,
+            text_column=text.names[0] if is_whole and text.template is None else None,
+            text_template=text.template if is_whole else None,
             prefix=free_prefix(names, recipe.task.labels),
         )
 
@@ -213,7 +216,10 @@ def add_api(
         name: _TableName,
         column: Annotated[
             str | None,
-            Query(description="Column of the texts; the column that the classifier was trained on by default."),
+            Query(
+                description="Column of the texts; by default the column, or the columns, that the classifier was "
+                "trained on."
+            ),
         ] = None,
         model: _ModelName = None,
         prefix: Annotated[str, Query(description="Prefix for the names of the added columns.", max_length=255)] = "",

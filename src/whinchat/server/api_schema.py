@@ -73,7 +73,12 @@ class ModelInfo(BaseModel):
     calibrated: bool = Field(description="Whether the probabilities are calibrated.")
     threshold: float | None = Field(description="Probability below which a label is unsure; null if no label is.")
     has_before: bool = Field(description="Whether the classifier can also predict as before fine-tuning.")
-    text_column: str = Field(description="Column of the texts in a table, unless the request names another.")
+    text_column: str | None = Field(
+        description="Column of the texts in a table, unless the request names another; null for `text_template`."
+    )
+    text_template: str | None = Field(
+        None, description="Template that makes the texts of several columns of a table; null for `text_column`."
+    )
     examples: list[str] = Field(description="Up to six texts to try.")
     figures: list[FigureLink]
     card: str | None = Field(description="Address of the model card as a page.")
@@ -129,6 +134,11 @@ class ColumnsResponse(BaseModel):
     columns: list[str] = Field(description="Names of the columns; in a JSONL file, those of the first row.")
     text_column: str | None = Field(
         description="The column that the classifier was trained on; null where the table has no such column."
+    )
+    text_template: str | None = Field(
+        None,
+        description="Template that makes the texts of the columns that the classifier was trained on, for a request "
+        "that names no column; null where there is none, or the table lacks one of the columns.",
     )
     prefix: str = Field(
         description="A prefix with which no added column has the name of a column of the table; may be empty."

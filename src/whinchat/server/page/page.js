@@ -204,12 +204,15 @@ async function readColumns() {
     return;
   }
   table = found;
-  const names = found.columns.length ? found.columns : [current.text_column];
+  const names = found.columns.length || !current.text_column ? found.columns : [current.text_column];
+  const template = found.text_template;
+  const made = template ? [element("option", { value: template }, `As in training: ${template}`)] : [];
   $("column").replaceChildren(
     element("option", { value: "" }, "Choose a column"),
+    ...made,
     ...names.map((name) => element("option", { value: name }, name)),
   );
-  $("column").value = names.length === 1 ? names[0] : (found.text_column ?? "");
+  $("column").value = template ?? (names.length === 1 ? names[0] : (found.text_column ?? ""));
   $("column").disabled = false;
 }
 
@@ -231,9 +234,9 @@ async function labelTable(event) {
   showError("table-fault", "");
   showProgress("Sending the table");
   try {
-    const query = new URLSearchParams({
-      name: file.name, model: current.name, column: $("column").value, prefix: table.prefix,
-    });
+    const query = new URLSearchParams({ name: file.name, model: current.name, prefix: table.prefix });
+    const column = $("column").value;
+    if (column !== table.text_template) query.set("column", column);
     const response = await ask(`/v1/table?${query}`, { method: "POST", body: file });
     const pieces = [];
     let last;
