@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import tiny_models
+from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
 from tests.helpers.hub_server import OWNER, TOKEN, Hub, Repository, in_this_process, serve
 from whinchat.evaluation.generation import generate
 from whinchat.inference.predictor import Predictor
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.storage.run_folder import RunFolder
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
@@ -189,3 +190,20 @@ def test_predict_and_export_take_a_run_from_the_hub(
     exported = whinchat("export", REPO, "--to", "merged", "--data", "texts.csv")
     assert exported.code == 0, exported.err
     assert (tmp_path / "small-words-merged" / "proof.json").is_file()
+
+
+def test_a_pushed_run_with_questions_answers_from_the_hub(
+    whinchat: Whinchat, logged_in: Hub, tiny_llama: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_questions.finished_run(tiny_llama), tmp_path / "run")
+    RunFolder(run).report.unlink()
+    assert whinchat("report", run, "--json").code == 0
+    assert RunFolder(run).report.is_file()
+    done = whinchat("push", run, REPO, "--base", BASE, "--yes", "--json")
+    assert done.code == 0, done.err
+    files = pushed_files(logged_in)
+    assert not [path for path in files if path.startswith("questions/")]
+    assert not [path for path, content in files.items() if str(tiny_llama.parent).encode() in content]
+    texts = ["rain\n\ngood day", "tea\n\nbad train day"]
+    pushed = QuestionPredictor.load(REPO).predict(texts, deterministic=True)
+    assert pushed.to_dict(1) == QuestionPredictor.load(run).predict(texts, deterministic=True).to_dict(1)

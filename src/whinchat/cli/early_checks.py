@@ -148,7 +148,7 @@ def check_export(run: Path, kind: str, out: Path, data: Path | None) -> None:
 def check_push(run: Path, repo_id: str, *, dry_run: bool) -> None:
     """Check the name, the run and the token of ``whinchat push``."""
     require_repo_id(repo_id)
-    RunFolder(run).read()
+    RunFolder(run).read_record()
     if not dry_run:
         connect_to_hub(repo_id)
 

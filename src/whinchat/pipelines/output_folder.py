@@ -59,11 +59,6 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
     return folder
 
 
-def read_record(recipe: Recipe, folder: RunFolder) -> RunRecord | QuestionsRecord:
-    """Read the record of the finished run of ``recipe`` in ``folder``; raises RunError as ``RunFolder.read`` does."""
-    return folder.read_questions() if recipe.task.questions else folder.read()
-
-
 def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord | QuestionsRecord | None:
     """Return the record of the run at ``path`` if it is finished and only to be resumed, else None.
 
@@ -76,7 +71,7 @@ def finished_record(recipe: Recipe, path: Path, existing: IfExists) -> RunRecord
     folder = RunFolder(path)
     if existing != "resume" or not folder.manifest.is_file() or folder.has_leftovers:
         return None
-    return read_record(recipe, check_run_folder(recipe, path, existing))
+    return check_run_folder(recipe, path, existing).read_record()
 
 
 def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Recipe:

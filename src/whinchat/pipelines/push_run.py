@@ -10,6 +10,7 @@ from whinchat.hub.repository import repository_of_run
 from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.question_notes import question_warnings
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,8 @@ def push_run(
     """
     path = Path(run)
     require_repo_id(repo_id)
-    folder = RunFolder(path)
-    asks = bool(folder.read_recipe().task.questions)
-    warnings = question_warnings(folder.read_questions()) if asks else bad_result_warnings(folder.read())
+    record = RunFolder(path).read_record()
+    warnings = bad_result_warnings(record) if isinstance(record, RunRecord) else question_warnings(record)
     if warnings and not (accept_bad_result or dry_run):
         raise BadResultError(f"{path}: the result is bad: {' '.join(warnings)} To push it anyway, add --yes")
     api = None if dry_run else connect_to_hub(repo_id, token)

@@ -6,6 +6,7 @@ from whinchat.report.question_pages import write_question_pages
 from whinchat.report.write import write_report_files
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 
 def rebuild_report(run: str | Path) -> RunFolder:
@@ -23,8 +24,9 @@ def rebuild_report(run: str | Path) -> RunFolder:
     """
     folder = RunFolder(Path(run))
     with folder.hold_finished(), update_folder(folder.path) as changed:
-        if not folder.read_recipe().task.questions:
-            write_report_files(folder.read(), RunFolder(changed))
+        record = folder.read_record()
+        if isinstance(record, RunRecord):
+            write_report_files(record, RunFolder(changed))
         else:
-            write_question_pages(folder.read_questions(), RunFolder(changed))
+            write_question_pages(record, RunFolder(changed))
     return folder

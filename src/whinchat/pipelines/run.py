@@ -15,7 +15,6 @@ from whinchat.pipelines.output_folder import (
     finished_record,
     hold_run_folder,
     open_run_folder,
-    read_record,
     resumed_recipe,
 )
 from whinchat.pipelines.record import make_manifest, make_record, tracker_metrics
@@ -68,7 +67,7 @@ def run(recipe: Recipe, path: str | Path, existing: IfExists = "refuse") -> RunR
         check_run_folder(recipe, folder.path, existing)
         if existing == "resume" and folder.manifest.is_file():
             folder.sweep()
-            return read_record(recipe, folder)
+            return folder.read_record()
         return _run(recipe, folder, existing)
 
 

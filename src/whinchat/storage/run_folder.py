@@ -184,6 +184,10 @@ class RunFolder:
         """Write ``recipe`` as YAML."""
         write_text(self.recipe, recipe_to_yaml(recipe))
 
+    def read_record(self) -> RunRecord | QuestionsRecord:
+        """Read the record of a finished run, whether its task has labels or questions; raises RunError as ``read``."""
+        return self.read_questions() if self.read_recipe().task.questions else self.read()
+
     def read(self) -> RunRecord:
         """Read the record of a finished run.
 

@@ -51,7 +51,7 @@ def report_command(
     """
     folder = whinchat.RunFolder(run_folder)
     if rewrite or not folder.report.is_file():
-        folder.read()  # an unfinished run is refused before matplotlib is loaded
+        folder.read_record()  # an unfinished run is refused before matplotlib is loaded
         whinchat.rebuild_report(run_folder)
     if as_json:
         emit_json({"report": str(folder.report), "card": str(folder.card)})
