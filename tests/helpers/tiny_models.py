@@ -106,9 +106,9 @@ _CORPUS = (
 )
 
 
-def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 480) -> None:
-    """Save a tokenizer of TinyLlama's family to ``folder``."""
-    lines = [line for text in _CORPUS for line in text.split("\n")]
+def llama_tokenizer(folder: Path, template: str | None = ZEPHYR, vocab: int = 480, texts: Sequence[str] = ()) -> None:
+    """Save a tokenizer of TinyLlama's family to ``folder``, which knows the words of ``texts`` as well."""
+    lines = [line for text in (*_CORPUS, *texts) for line in text.split("\n")]
     save_llama_tokenizer(train_llama_tokenizer(lines, vocab - 259), folder, template)
 
 
@@ -151,9 +151,11 @@ def bpe_tokenizer(
     )
 
 
-def make_llama(folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hidden: int = 32) -> Path:
+def make_llama(
+    folder: Path, *, seed: int = 1, template: str | None = ZEPHYR, hidden: int = 32, texts: Sequence[str] = ()
+) -> Path:
     """Save a tiny model like TinyLlama: untied, grouped keys and values, Zephyr template, BOS from the tokenizer."""
-    llama_tokenizer(folder, template)
+    llama_tokenizer(folder, template, 1200 if texts else 480, texts)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = LlamaConfig(
         **_shape(len(tokenizer), hidden),

@@ -355,14 +355,15 @@ def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
 
 def test_openapi_has_examples(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
-    assert {"/v1/classify", "/v1/model", "/v1/columns", "/v1/table", "/health", "/ready", "/metrics"} == set(
-        schema["paths"]
-    )
+    addresses = {f"/v1/{name}" for name in ("classify", "model", "columns", "table", "systemone", "models")}
+    assert addresses | {"/health", "/ready", "/metrics"} == set(schema["paths"])
     classify = schema["paths"]["/v1/classify"]["post"]
     assert {"200", "404", "413", "422", "429"} <= set(classify["responses"])
     (single, several) = schema["components"]["schemas"]["ClassifyRequest"]["examples"]
     for example in (single, several):
         assert ask(client, **example)["results"]
+    (example,) = schema["components"]["schemas"]["SystemOneRequest"]["examples"]
+    assert client.post("/v1/systemone", json=example).status_code == 200
 
 
 def test_metrics_count_what_happened(client: TestClient) -> None:

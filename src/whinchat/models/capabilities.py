@@ -64,6 +64,21 @@ def adapts_tokens_alone(model: Any) -> bool:
     )
 
 
+def position_limit(model: Any) -> int | None:
+    """Return how many tokens the model's positions are made for; None where their number has no limit."""
+    config = model.config.get_text_config(decoder=True)
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = parameters.values() if all(isinstance(value, dict) for value in parameters.values()) else (parameters,)
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    for rope in filter(None, kinds):
+        if rope.get("rope_type") not in _LENGTH_DEPENDENT_ROPE:
+            limit = None
+        else:
+            limit = rope.get("original_max_position_embeddings") or limit
+            break
+    return limit or None
+
+
 def check_length(model: Any, longest: int, nodes: int) -> None:
     """Check that the model computes a prompt's logits regardless of the other prompts of a batch.
 
@@ -75,16 +90,7 @@ def check_length(model: Any, longest: int, nodes: int) -> None:
     Raises:
         ModelError: the longest prompt with its answer exceeds the lengths that the model's positions are made for.
     """
-    config = model.config.get_text_config(decoder=True)
-    parameters = getattr(config, "rope_parameters", None) or {}
-    kinds = parameters.values() if all(isinstance(value, dict) for value in parameters.values()) else (parameters,)
-    limit = getattr(config, "max_position_embeddings", None)
-    for rope in filter(None, kinds):
-        if rope.get("rope_type") not in _LENGTH_DEPENDENT_ROPE:
-            limit = None
-        else:
-            limit = rope.get("original_max_position_embeddings") or limit
-            break
+    limit = position_limit(model)
     if limit and longest + nodes > limit:
         raise ModelError(
             f"backbone.max_prompt_tokens: {longest} reaches past the {limit} positions that this model was made for; "

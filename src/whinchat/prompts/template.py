@@ -315,16 +315,16 @@ class PromptTemplate:
     def _add_examples(self, examples: Sequence[tuple[str, int]]) -> None:
         if not examples:
             return
-        tokens_before = self._frame_tokens()
+        tokens_before = self.frame_tokens()
         words = self.task.answer_words
         for text, _ in examples:
             self._render_row(0, self._safe(text)[0], "the examples")
         self._examples = [(self._safe(text)[0], words[label]) for text, label in examples]
         if self._structure is not None:
             self._set_frame()
-        self.max_prompt_tokens += self._frame_tokens() - tokens_before
+        self.max_prompt_tokens += self.frame_tokens() - tokens_before
 
-    def _frame_tokens(self) -> int:
+    def frame_tokens(self) -> int:
         """Return the number of tokens of a prompt without text, or with one word if the template refuses that."""
         return len(self._encode_raw(self.render(_PROBE if self.fault("") else "")))
 
@@ -376,7 +376,7 @@ class PromptTemplate:
             )
         if len(set(self.answers)) < len(self.answers):
             raise PromptError("two labels have the same answer tokens; give each its own word in task.answers")
-        if (tokens := self._frame_tokens()) >= self.max_prompt_tokens:
+        if (tokens := self.frame_tokens()) >= self.max_prompt_tokens:
             raise PromptError(
                 f"backbone.max_prompt_tokens: instruction and chat markers alone take {tokens} tokens, "
                 f"the limit is {self.max_prompt_tokens}; raise it or shorten task.instruction"

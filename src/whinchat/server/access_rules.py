@@ -118,7 +118,7 @@ class AccessControl:
             return
         if fault := self._rules.fault(Headers(scope=scope)):
             status, reason = fault
-            response = error_response(status, reason)
+            response = error_response(status, reason, path=scope["path"])
             if status == 401:
                 for name, value in _CHALLENGES:
                     response.headers.append(name, value)

@@ -1,24 +1,22 @@
 """The routes that classify: texts, tables, and the list of classifiers."""
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 
-from whinchat.data.text_columns import TextColumns, text_fault
-from whinchat.errors import ModelError
+from whinchat.data.text_columns import TextColumns
 from whinchat.inference.predictor import Predictions
 from whinchat.server.api_schema import (
     ClassifyRequest,
     ClassifyResponse,
     ColumnsResponse,
-    ErrorResponse,
     LabelProbabilities,
     Limits,
     ModelInfo,
@@ -26,9 +24,10 @@ from whinchat.server.api_schema import (
     TableEvent,
     TextResult,
 )
-from whinchat.server.batcher import Batcher, QueueFullError, Reservation
-from whinchat.server.error_responses import busy, quote
-from whinchat.server.json_request import strict_json_route
+from whinchat.server.batcher import QueueFullError
+from whinchat.server.error_responses import busy
+from whinchat.server.json_request import read_json, strict_json_route
+from whinchat.server.model_access import ModelAccess, refusals
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.transfer_limits import TABLE_PATH
@@ -37,28 +36,16 @@ from whinchat.server.uploads import (
     free_prefix,
     label_upload,
     read_columns,
-    rows_per_piece,
     store_upload,
     upload_suffixes,
 )
 
-_logger = logging.getLogger("whinchat")
-
-
-def _refusals(**descriptions: str) -> dict[int | str, dict[str, Any]]:
-    """Return what the schema says of refusals, from descriptions by ``status_N``."""
-    return {
-        int(name.removeprefix("status_")): {"model": ErrorResponse, "description": description}
-        for name, description in descriptions.items()
-    }
-
-
-_ACCESS = _refusals(
+_ACCESS = refusals(
     status_401="The server has a key, and the request has not",
     status_403="`Host` or `Origin` is that of another site",
     status_503="There are too many connections, or the model cannot compute this request",
 )
-_REFUSED = _ACCESS | _refusals(
+_REFUSED = _ACCESS | refusals(
     status_404="There is no classifier of this name",
     status_408="The body came too slowly",
     status_413="More, or longer, than the limits allow",
@@ -71,65 +58,6 @@ _EVENTS = {
     "description": "One event in each line (application/x-ndjson)",
     "content": {"application/x-ndjson": {"schema": TableEvent.model_json_schema()}},
 }
-
-
-class _Classifiers:
-    """Finds the classifier of a request, and predicts with it; errors become refusals."""
-
-    def __init__(self, app: FastAPI, models: Mapping[str, ServedModel], limits: Limits, metrics: ServerMetrics) -> None:
-        self._app, self._models, self._limits, self._metrics = app, models, limits, metrics
-        self.default = next(iter(models))
-
-    @property
-    def batcher(self) -> Batcher:
-        batcher: Batcher = self._app.state.batcher
-        return batcher
-
-    def find(self, name: str | None) -> ServedModel:
-        try:
-            return self._models[self.default if name is None else name]
-        except KeyError:
-            fault = f"there is no classifier {quote(str(name))}; choose from {', '.join(self._models)}"
-            raise HTTPException(404, fault) from None
-
-    async def predict(self, key: ModelKey, texts: list[str], reservation: Reservation | None = None) -> Predictions:
-        try:
-            predictions = await self.batcher.predict(key, texts, reservation=reservation)
-        except QueueFullError:
-            waiting = f"{self.batcher.waiting:,} texts are waiting"
-            raise busy(waiting, self.batcher.retry_seconds) from None
-        except ModelError as error:
-            # The message quotes the text.
-            _logger.error(str(error))
-            fault = f"the scores of {key.name} are not finite numbers; the server's log names the text"
-            raise HTTPException(500, fault) from None
-        except (MemoryError, RuntimeError):  # of which torch's own errors are, as about memory
-            _logger.exception(f"{key.name}: could not compute {len(texts)} texts")
-            fault = f"{key.name} could not compute the texts; send fewer or shorter ones, or see the server's log"
-            raise HTTPException(503, fault) from None
-        if not key.before:
-            for label in predictions.label_names:
-                self._metrics.answers.labels(key.name, label).inc()
-            self._metrics.unsure.labels(key.name).inc(int(predictions.unsure.sum()))
-        return predictions
-
-    def reserve(self) -> AbstractContextManager[Reservation]:
-        """Keep places in the queue for a table."""
-        return self.batcher.reserve(rows_per_piece(self._limits), self._limits.max_tables)
-
-    def check_texts(self, texts: list[str], model: ServedModel) -> None:
-        """Refuse more texts than allowed, or a text that is too long or that the model cannot read."""
-        limits = self._limits
-        if len(texts) > limits.max_texts:
-            raise HTTPException(413, f"texts: {len(texts):,} texts; a request may hold at most {limits.max_texts:,}")
-        for index, text in enumerate(texts):
-            name, count = f"texts[{index}]", len(text)
-            if count > limits.max_chars:
-                raise HTTPException(413, f"{name}: {count:,} characters; a text may have at most {limits.max_chars:,}")
-            if fault := text_fault(text, name):
-                raise HTTPException(422, f"{fault}; repair this text, or leave it out")
-            if fault := model.predictor.engine.template.fault(text):
-                raise HTTPException(422, f"{name}: {fault}; leave this text out")
 
 
 async def _cleanup_stack() -> AsyncIterator[ExitStack]:
@@ -160,9 +88,9 @@ def add_api(
     limits: Limits,
     metrics: ServerMetrics,
 ) -> None:
-    """Add the routes under ``/v1``."""
-    classifiers = _Classifiers(app, models, limits, metrics)
-    router = APIRouter(route_class=strict_json_route(limits), tags=["classify"])
+    """Add the routes under ``/v1`` that classify."""
+    classifiers = ModelAccess(app, models, limits, metrics)
+    router = APIRouter(route_class=strict_json_route(partial(read_json, max_texts=limits.max_texts)), tags=["classify"])
 
     @router.post("/v1/classify", responses=_REFUSED)
     async def classify(request: ClassifyRequest, http: Request) -> ClassifyResponse:

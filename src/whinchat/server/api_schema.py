@@ -96,6 +96,10 @@ class Limits(BaseModel):
 
     max_chars: int = Field(20_000, gt=0, description="Most characters in a text.")
     max_texts: int = Field(512, gt=0, description="Most texts in a request.")
+    max_questions: int = Field(64, gt=0, description="Most questions in a request of the System One protocol.")
+    max_question_tokens: int = Field(
+        8192, gt=0, description="Most tokens of its questions, without the text; the model may set a lower bound."
+    )
     max_waiting: int = Field(4096, gt=1, description="Most texts that may wait, of all requests together.")
     max_body_bytes: int = Field(16_000_000, gt=0, description="Most bytes of a request that is no table.")
     max_table_bytes: int = Field(100_000_000, gt=0, description="Most bytes of a table.")

@@ -18,6 +18,7 @@ from whinchat.server.response_watch import ResponseWatch
 from whinchat.server.run_pages import RunPages, model_info
 from whinchat.server.served_models import ServedModel
 from whinchat.server.server_metrics import ServerMetrics
+from whinchat.server.systemone_routes import add_system_one
 from whinchat.server.transfer_limits import TransferLimits
 from whinchat.storage.run_folder import RunFolder
 
@@ -88,6 +89,7 @@ def create_app(
     }
     infos = [model_info(model, pages[name]) for name, model in models.items()]
     add_api(app, models, infos, limits, metrics)
+    add_system_one(app, models, limits, metrics)
     add_monitoring(app, metrics)
     add_pages(app, pages)
     return app

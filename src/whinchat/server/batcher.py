@@ -6,7 +6,7 @@ waits for further ones to arrive.
 Three quarters of the places in a batch go to the texts that came first, so a request is answered when 4/3 of the texts
 that were waiting when it came, and its own, are computed, whatever comes after it. The last quarter goes to the
 requests with the fewest texts left, so a long request does not hold up a short one. Classifiers take turns, one batch
-each.
+each. Requests that ask the same questions about texts of their own share batches, too.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from whinchat.inference.predictor import Predictions
-from whinchat.server.served_models import ModelKey
+from whinchat.server.served_models import BatchResult, ModelKey
 
-PredictFunction = Callable[[ModelKey, Sequence[str]], Predictions]
+PredictFunction = Callable[[ModelKey, Sequence[str]], BatchResult]
 
 # A text that every classifier can answer. A classifier that fails on this text is broken.
 CHECK_TEXT = "warm"
@@ -54,16 +54,16 @@ class _PendingRequest:
 
     key: ModelKey
     texts: Sequence[str]
-    future: asyncio.Future[Predictions]
+    future: asyncio.Future[BatchResult]
     reservation: Reservation | None
-    parts: list[Predictions] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
 
     def take(self, count: int) -> Sequence[str]:
         """Take the next texts out of the queue."""
         taken, self.texts = self.texts[:count], self.texts[count:]
         return taken
 
-    def add(self, outcome: Predictions | BaseException) -> None:
+    def add(self, outcome: BatchResult | BaseException) -> None:
         """Take the predictions for the next texts, or the error that ends the request."""
         if self.future.done():  # its client has gone
             return
@@ -73,7 +73,7 @@ class _PendingRequest:
             return
         self.parts.append(outcome)
         if not self.texts:
-            self.future.set_result(Predictions.concatenate(self.parts))
+            self.future.set_result(type(outcome).concatenate(self.parts))
 
 
 class Batcher:
@@ -97,9 +97,9 @@ class Batcher:
         self._batch_size, self._max_waiting = batch_size, max_waiting
         self._reservations: list[Reservation] = []
         self._queue: list[_PendingRequest] = []  # in the order in which they came
-        self._last_turns: dict[ModelKey, int] = {}  # number of the last batch
+        self._last_turns: dict[tuple[ModelKey, bool], int] = {}  # number of the last batch
         self._short_places = 0.0
-        self._broken: dict[ModelKey, asyncio.Future[Predictions] | None] = {}
+        self._broken: dict[ModelKey, asyncio.Future[BatchResult] | None] = {}
         self._texts_per_second = 0.0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
@@ -170,7 +170,7 @@ class Batcher:
 
     async def predict(
         self, key: ModelKey, texts: Sequence[str], *, reservation: Reservation | None = None
-    ) -> Predictions:
+    ) -> BatchResult:
         """Predict one or more texts; the predictions have the order of the texts.
 
         Args:
@@ -199,7 +199,7 @@ class Batcher:
 
     def _enqueue(
         self, key: ModelKey, texts: Sequence[str], reservation: Reservation | None
-    ) -> asyncio.Future[Predictions]:
+    ) -> asyncio.Future[BatchResult]:
         request = _PendingRequest(key, texts, asyncio.get_running_loop().create_future(), reservation)
         self._queue.append(request)
         self._arrived.set()
@@ -224,23 +224,24 @@ class Batcher:
 
     async def _compute_pieces(
         self, key: ModelKey, pieces: Sequence[Sequence[str]]
-    ) -> Sequence[Predictions | BaseException]:
+    ) -> Sequence[BatchResult | BaseException]:
         """Return the predictions for each piece of a batch, or its error, which is no other piece's."""
         outcome = await self._compute(key, [text for piece in pieces for text in piece])
-        if isinstance(outcome, Predictions):
-            self._broken.pop(key, None)
+        if not isinstance(outcome, BaseException):
+            self._broken.pop(key.classifier, None)
             ends = [sum(map(len, pieces[: index + 1])) for index in range(len(pieces))]
             return [outcome[end - len(piece) : end] for piece, end in zip(pieces, ends, strict=True)]
         alone = [await self._compute(key, piece) for piece in pieces] if len(pieces) > 1 else [outcome]
-        if any(isinstance(one, Predictions) for one in alone) or isinstance(
-            await self._compute(key, [CHECK_TEXT]), Predictions
+        # A question that fails says nothing about the classifier.
+        if not all(isinstance(one, BaseException) for one in alone) or not isinstance(
+            await self._compute(key.classifier, [CHECK_TEXT]), BaseException
         ):
-            self._broken.pop(key, None)
+            self._broken.pop(key.classifier, None)
         else:
-            self._broken.setdefault(key, None)
+            self._broken.setdefault(key.classifier, None)
         return alone
 
-    async def _compute(self, key: ModelKey, texts: Sequence[str]) -> Predictions | BaseException:
+    async def _compute(self, key: ModelKey, texts: Sequence[str]) -> BatchResult | BaseException:
         """Predict in the thread, and return the predictions or the error."""
         self._on_batch(len(texts))
         started = time.perf_counter()
@@ -254,13 +255,17 @@ class Batcher:
 
     def _next_batch(self) -> tuple[ModelKey, list[tuple[_PendingRequest, int]]]:
         """Return the classifier whose turn it is, and its requests of the next batch with their numbers of texts."""
-        key = min((request.key for request in self._queue), key=lambda key: self._last_turns.get(key, 0))
-        self._last_turns[key] = 1 + max(self._last_turns.values(), default=0)
+        # All questions about a classifier have one turn together, or ever new questions would take every turn.
+        turns = [(request.key.classifier, bool(request.key.questions)) for request in self._queue]
+        turn = min(turns, key=lambda turn: self._last_turns.get(turn, 0))
+        key = self._queue[turns.index(turn)].key
+        self._last_turns[turn] = 1 + max(self._last_turns.values(), default=0)
+        batch_size = max(1, self._batch_size // key.text_cost)
         requests = [request for request in self._queue if request.key == key]
         # Of small batches, a part of a place is carried over to the next batch.
-        for_short, self._short_places = divmod(self._short_places + self._batch_size * _SHORT_SHARE, 1)
+        for_short, self._short_places = divmod(self._short_places + batch_size * _SHORT_SHARE, 1)
         counts = dict.fromkeys(requests, 0)
-        free = self._batch_size
+        free = batch_size
         for request in requests:
             counts[request] = min(len(request.texts), free - int(for_short))
             free -= counts[request]

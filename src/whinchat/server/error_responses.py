@@ -1,6 +1,7 @@
 """Answers to requests that cannot be served: JSON with one sentence, and nothing of the server's inside."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,19 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 
+# The paths whose errors have the shape of the System One protocol.
+SYSTEM_ONE_PATHS = ("/v1/systemone", "/v1/models")
+# The kinds of errors of that protocol; for any other status, the words that HTTP has for it.
+_ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large_error",
+    429: "rate_limit_error",
+    500: "internal_error",
+    503: "overloaded_error",
+}
+_MOST_ERRORS = 20
 _SHOWN_ERRORS = 3
 _LONGEST_QUOTE = 80
 _LONGEST_DETAIL = 2000
@@ -16,9 +30,33 @@ _LONGEST_DETAIL = 2000
 _NO_FIELDS = ("body", "query", "path", "text", "list")
 
 
-def error_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer with ``detail``."""
-    return JSONResponse({"detail": printable(detail)}, status, headers)
+def error_response(
+    status: int, detail: str | Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None, path: str = ""
+) -> JSONResponse:
+    """Return the answer to a request that is refused.
+
+    Args:
+        status: the status.
+        detail: one sentence, or validation errors.
+        headers: further headers.
+        path: the path of the request. On those of the System One protocol, errors have its shape.
+    """
+    if path not in SYSTEM_ONE_PATHS:
+        sentence = detail if isinstance(detail, str) else describe_errors(detail)
+        return JSONResponse({"detail": printable(sentence)}, status, headers)
+    if status == 422:
+        fault = {"loc": ("body",), "msg": detail, "type": "invalid_request"}
+        errors = [fault] if isinstance(detail, str) else detail
+        return JSONResponse({"detail": [*map(_validation_error, errors[:_MOST_ERRORS])]}, status, headers)
+    assert isinstance(detail, str)
+    error_type = _ERROR_TYPES.get(status, f"{HTTPStatus(status).phrase.lower().replace(' ', '_')}_error")
+    return JSONResponse({"detail": {"error_type": error_type, "message": printable(detail)}}, status, headers)
+
+
+def _validation_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a validation error in the shape of the protocol, without the input."""
+    place = [part if isinstance(part, int) else printable(part[:_LONGEST_QUOTE]) for part in error["loc"]]
+    return {"loc": place, "msg": printable(error["msg"]), "type": error["type"]}
 
 
 def busy(reason: str, seconds: int, status: int = 429) -> HTTPException:
@@ -57,20 +95,21 @@ def add_error_responses(app: FastAPI) -> None:
 
     async def refuse(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
+        headers, path = dict(error.headers or {}), request.url.path
         if error.status_code == 405:
-            return error_response(405, f"this address takes {headers.get('Allow', 'another method')} only", headers)
+            only = f"this address takes {headers.get('Allow', 'another method')} only"
+            return error_response(405, only, headers, path)
         detail = error.detail
         if error.status_code == 404 and detail == "Not Found":
             detail = "there is no such address; /docs lists them all"
-        return error_response(error.status_code, detail, headers)
+        return error_response(error.status_code, detail, headers, path)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return error_response(422, describe_errors(error.errors()))
+        return error_response(422, error.errors(), path=request.url.path)
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        return error_response(500, "the server failed; its log says why")
+        return error_response(500, "the server failed; its log says why", path=request.url.path)
 
     app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(RequestValidationError, invalid)

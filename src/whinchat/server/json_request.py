@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from whinchat.server.api_schema import Limits
 from whinchat.server.error_responses import quote
 
 # A string with its quotes; a string that is never closed goes to the end. Possessive, so that a body is read once.
@@ -18,6 +19,8 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _ONLY_TEXTS = re.compile(rb"\s*\{[^\[\]{}]*\[[\s,]*\][^\[\]{}]*\}\s*")
 # Values besides the texts: more than the fields of a request, so that the schema can name those it does not know.
 _OTHER_VALUES = 64
+# Digits of a whole number; more take longer than in proportion to their number.
+_MOST_DIGITS = 300
 
 
 def read_json(raw: bytes, max_texts: int) -> Any:
@@ -36,8 +39,34 @@ def read_json(raw: bytes, max_texts: int) -> Any:
             413 if _ONLY_TEXTS.fullmatch(outside) else 422,
             f"the body holds {values:,} values; a request may hold at most {max_texts:,} texts, so send less in one",
         )
+    return _parse(raw, float)
+
+
+def read_questions(raw: bytes) -> Any:
+    """Parse a body of which any part may be shown to the model, so that its numbers stay as they are.
+
+    Raises:
+        HTTPException: status 422, as for ``read_json``, and for NaN and infinite numbers.
+    """
+    return _parse(raw, _integer)
+
+
+def _integer(digits: str) -> int | float:
+    """Return a whole number; one that is too long to be read in little time as the float nearest to it."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else _finite(digits)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise HTTPException(422, f"the body holds {quote(number)}, which is no finite number; send it as a string")
+    return value
+
+
+def _parse(raw: bytes, parse_int: Callable[[str], int | float]) -> Any:
+    strict: dict[str, Any] = {} if parse_int is float else {"parse_float": _finite, "parse_constant": _finite}
     try:
-        return json.loads(raw.decode(), parse_int=float, object_pairs_hook=_object)
+        return json.loads(raw.decode(), parse_int=parse_int, object_pairs_hook=_object, **strict)
     except UnicodeDecodeError as fault:
         place = f"byte {fault.start} (0x{raw[fault.start]:02x})"
         raise HTTPException(422, f"the body is not UTF-8: {place}; send the text in UTF-8") from None
@@ -52,19 +81,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object with the keys and values of ``pairs``; a key that occurs twice is refused."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise HTTPException(422, f"the body has the key {quote(twice)} twice; send each key once")
     return found
 
 
-def strict_json_route(limits: Limits) -> type[APIRoute]:
-    """Return a class of routes whose body is read by ``read_json``, and must be declared as JSON."""
+def strict_json_route(read: Callable[[bytes], Any]) -> type[APIRoute]:
+    """Return a class of routes whose body is parsed by ``read``, and must be declared as JSON."""
 
     class StrictRequest(Request):
         async def json(self) -> Any:
             # In a thread, because a body of megabytes takes tens of milliseconds.
-            return await asyncio.to_thread(read_json, await self.body(), limits.max_texts)
+            return await asyncio.to_thread(read, await self.body())
 
     class StrictRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

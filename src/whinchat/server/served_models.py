@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
+from whinchat.prompts.template import PromptTemplate
+from whinchat.server.ready_question import QuestionAnswers, ReadyQuestion, ask_questions, text_cost
 from whinchat.server.startup import find_runs
+
+BatchResult = Predictions | QuestionAnswers
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,27 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ModelKey:
-    """What a batch is computed with: a classifier, or its model as it was before fine-tuning."""
+    """What a batch is computed with.
+
+    Attributes:
+        name: the name of a classifier.
+        before: compute with its model as it was before fine-tuning.
+        questions: ask these questions; empty to predict the labels of the classifier.
+    """
 
     name: str
     before: bool = False
+    questions: tuple[ReadyQuestion, ...] = ()
+
+    @property
+    def classifier(self) -> ModelKey:
+        """The key without questions."""
+        return replace(self, questions=())
+
+    @property
+    def text_cost(self) -> int:
+        """As how many ordinary texts a text counts."""
+        return text_cost(self.questions)
 
 
 class ModelHost:
@@ -54,7 +76,7 @@ class ModelHost:
         self.models = dict(models)
         self._model = model
         self._layers = adapter_layers(model)
-        self._prefixes: dict[ModelKey, PrefixCache | None] = {}
+        self._prefixes: dict[tuple[ModelKey, PromptTemplate], PrefixCache | None] = {}
 
     @classmethod
     def load(cls, runs: Mapping[str, Path]) -> ModelHost:
@@ -83,16 +105,28 @@ class ModelHost:
         cast_lora_factors(model, backbone.plan.torch_dtype)
         return cls(model, models)
 
-    def predict(self, key: ModelKey, texts: Sequence[str]) -> Predictions:
-        """Predict the labels of N texts; predictions from before fine-tuning are not calibrated."""
+    def predict(self, key: ModelKey, texts: Sequence[str]) -> BatchResult:
+        """Predict the labels of N texts, or answer the questions of the key about them.
+
+        Predictions from before fine-tuning are not calibrated.
+        """
         model = self.models[key.name]
         if model.adapter is not None and self._model.active_adapter != model.adapter:
             self._model.set_adapter(model.adapter)
         without_adapter = key.before and model.adapter is not None
+        recipe = model.predictor.recipe
         with adapters_disabled(self._layers) if without_adapter else nullcontext():
-            if key not in self._prefixes:
-                self._prefixes[key] = model.predictor.engine.read_prefix()
-            scores = model.predictor.score(texts, bar=Progress(), prefix=self._prefixes[key])
+            prefix_of = partial(self._prefix, key.classifier)
+            if key.questions:
+                return ask_questions(key.questions, texts, recipe.evaluate.per_device_eval_batch_size, prefix_of)
+            scores = model.predictor.score(texts, bar=Progress(), prefix=prefix_of(model.predictor.engine))
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
-        calibrator = Calibrator(model.predictor.recipe.task.labels) if key.before else model.predictor.calibrator
+        calibrator = Calibrator(recipe.task.labels) if key.before else model.predictor.calibrator
         return Predictions.from_scores(scores, calibrator)
+
+    def _prefix(self, classifier: ModelKey, engine: Engine) -> PrefixCache | None:
+        """Return the cache of the beginning that the prompts of ``engine`` share, with the adapter that is active."""
+        place = classifier, engine.template
+        if place not in self._prefixes:
+            self._prefixes[place] = engine.read_prefix()
+        return self._prefixes[place]

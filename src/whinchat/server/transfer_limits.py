@@ -38,7 +38,8 @@ class TransferLimits:
         try:
             self._check_head(scope, max_bytes)
         except HTTPException as refusal:
-            await error_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
+            response = error_response(refusal.status_code, refusal.detail, refusal.headers, scope["path"])
+            await response(scope, receive, send)
             return
         held_bytes = 0
 
