@@ -243,6 +243,7 @@ def test_baselines_and_calibration_of_each_decision_are_brought_together() -> No
     assert found.calibration.thresholds == pytest.approx((0.2, 0.2, 0.2))
     assert found.calibration.cross_fitted
     assert found.calibration.unsure == pytest.approx(7 / 12)
+    assert found.calibration.sure_accuracy == 1.0
     majority, tfidf = found.baselines
     assert (majority.name, tfidf.name) == ("majority", "tfidf")
     # TF-IDF could not be fitted to the first option, which the most frequent answer stands in for.

@@ -315,9 +315,13 @@ def _baselines(
 
 def _calibration(kind: QuestionType, decisions: Sequence[DecisionAnswers], split: str) -> QuestionCalibration:
     calibrators = [one.calibrator for one in decisions if one.calibrator is not None]
-    unsure = [one.unsure for one in decisions if one.unsure is not None]
     fitted_on = next(one.fitted_on for one in decisions if one.fitted_on is not None)
-    answered = [np.zeros(len(one.rows), dtype=bool) if one.unsure is None else one.unsure for one in decisions]
+    abstains = any(one.unsure is not None for one in decisions)
+    unsure = np.concatenate(
+        [np.zeros(len(one.rows), dtype=bool) if one.unsure is None else one.unsure for one in decisions]
+    )
+    answers = _answers_of([one.shipped for one in decisions])
+    right = np.concatenate([own == one.expected for one, own in zip(decisions, answers, strict=True)])
     return QuestionCalibration(
         fitted_on=fitted_on,
         fitted_rows=tuple(one.rows for one in calibrators),
@@ -326,5 +330,6 @@ def _calibration(kind: QuestionType, decisions: Sequence[DecisionAnswers], split
         thresholds=tuple(yes_threshold(one.prior, one.tau) for one in calibrators)
         if kind in ("yes_no", "multi")
         else (),
-        unsure=float(np.concatenate(answered).mean()) if unsure else None,
+        unsure=float(unsure.mean()) if abstains else None,
+        sure_accuracy=float(right[~unsure].mean()) if abstains and not unsure.all() else None,
     )

@@ -119,7 +119,9 @@ class QuestionCalibration:
         temperatures: divisors of the scores.
         thresholds: of ``yes_no`` and ``multi``: the calibrated probability of yes, before rare labels are favoured,
             above which the answer is yes. 0.5 where favouring the rarer answer gained nothing on the rows of the fit.
-        unsure: share of the answers that are "unsure"; None where every text is answered.
+        unsure: share of the answers that are "unsure"; None where every text is answered. Of ``multi``, an answer is
+            that to one option.
+        sure_accuracy: share of right answers among the others; None where every text, or none, is answered.
     """
 
     fitted_on: str
@@ -128,6 +130,7 @@ class QuestionCalibration:
     temperatures: tuple[float, ...]
     thresholds: tuple[float, ...]
     unsure: float | None
+    sure_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

@@ -96,5 +96,8 @@ def _threshold(result: QuestionResult) -> str:
             f" The answer is yes above a calibrated probability of yes of {format_number(calibration.thresholds[0])}."
         )
     if calibration.unsure is not None:
-        parts.append(f' Share of answers that are "unsure": {format_percent(calibration.unsure)}.')
+        parts.append(
+            f' Share of answers that are "unsure": {format_percent(calibration.unsure)}; accuracy of the others: '
+            f"{format_percent(calibration.sure_accuracy)}."
+        )
     return "".join(parts)
