@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.helpers import plain_forward, tiny_models
+from tests.helpers import plain_forward, tiny_models, tiny_questions
 from tests.helpers.served import client_of
 from whinchat.inference.predictor import Predictor
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.recipe.question import QUESTION_SLOT
 from whinchat.recipe.task import Task
@@ -383,3 +384,43 @@ def test_a_question_that_leaves_no_room_on_this_model(host: ModelHost, monkeypat
 def test_the_slot_of_questions_is_in_no_prompt(host: ModelHost) -> None:
     template = compiler_of(host).compile(ChoiceQuestion.model_validate(CHOICE)).engine.template
     assert QUESTION_SLOT not in json.dumps(template.messages("a"))
+
+
+def test_a_run_with_questions_answers_its_own_by_its_training(tiny_llama: Path) -> None:
+    run = tiny_questions.finished_run(tiny_llama)
+    predictor = QuestionPredictor.load(run)
+    predicted = predictor.predict([STATE])
+    asked = {
+        "mood": {
+            "type": "choice",
+            "instructions": "Which mood?",
+            "criteria": dict.fromkeys(reversed(tiny_models.BRANCHING)),
+        },
+        "rain": {"type": "noul", "instructions": "Is there rain?"},
+        "quality": {"type": "score", "instructions": "How good?", "criteria": ["bad", "fine", "good"]},
+        "train": {"type": "noul", "instructions": "Which of these?\nDoes this apply: train (By rail)?"},
+    }
+    others = {
+        "other": asked["rain"] | {"criteria": {"true": "It rains"}},
+        "turned": asked["quality"] | {"criteria": ["good", "fine", "bad"]},
+        "short": asked["mood"] | {"criteria": dict.fromkeys(tiny_models.BRANCHING[:3])},
+        "same prompt": {"type": "choice", "instructions": "Is there rain?", "criteria": {"no": None, "yes": None}},
+    }
+    host = ModelHost.load({"asked": run})
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as client:
+        answers = ask(client, {f"my {name}": question for name, question in (asked | others).items()})
+        refused = client.post("/v1/classify", json={"texts": STATE})
+        listed = client.get("/v1/model").json()["models"][0]
+        assert client.get("/").status_code == 200
+    assert {name for name, answer in answers.items() if answer["x_calibrated"]} == {f"my {name}" for name in asked}
+    for name in ("mood", "quality"):
+        wanted = {option: column[0] for option, column in predicted.probabilities(name).items()}
+        found = answers[f"my {name}"]["probabilities"]
+        assert found == pytest.approx(
+            wanted if name == "mood" else dict(zip("012", wanted.values(), strict=True)), abs=1e-5
+        )
+    assert answers["my rain"]["noul"] == pytest.approx(predicted.probabilities("rain")["yes"][0], abs=1e-5)
+    assert answers["my train"]["noul"] == pytest.approx(predicted.probabilities("tags")["train"][0], abs=1e-5)
+    assert refused.status_code == 422
+    assert "answers questions (mood, rain, quality, tags) and has no labels" in refused.json()["detail"]
+    assert (listed["labels"], listed["questions"]) == ([], list(tiny_questions.QUESTIONS))

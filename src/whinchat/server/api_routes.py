@@ -95,7 +95,7 @@ def add_api(
     @router.post("/v1/classify", responses=_REFUSED)
     async def classify(request: ClassifyRequest, http: Request) -> ClassifyResponse:
         """Predict the label of one text, or of several, with the probability of each label."""
-        model = classifiers.find(request.model)
+        model, _ = classifiers.find_with_labels(request.model)
         texts = [request.texts] if isinstance(request.texts, str) else request.texts
         http.state.texts = len(texts)
         # In a thread, because it takes long texts through the chat template.
@@ -121,7 +121,7 @@ def add_api(
         request: Request, cleanup: _Cleanup, name: _TableName, model: _ModelName = None
     ) -> ColumnsResponse:
         """List the columns of a table, to choose the column of the texts. The body is the file, or its beginning."""
-        recipe = classifiers.find(model).predictor.recipe
+        recipe = classifiers.find_with_labels(model)[1].recipe
         names = await read_columns(request.stream(), name, limits, app.state.uploads, cleanup)
         text = TextColumns.of(recipe.data)
         is_whole = set(text.names) <= set(names)
@@ -157,8 +157,8 @@ def add_api(
         The rows come back in their order, with further columns for label, probabilities, and the error of a row that
         cannot be read. The last event says whether the table is complete: `done` is `total` and `error` is null.
         """
-        served = classifiers.find(model)
-        recipe = served.predictor.recipe
+        served, predictor = classifiers.find_with_labels(model)
+        recipe = predictor.recipe
         wanted = TableRequest(name, TextColumns.of(recipe.data, column or None), prefix, recipe.task.labels)
         try:
             reservation = cleanup.enter_context(classifiers.reserve())
@@ -173,7 +173,7 @@ def add_api(
             request.state.texts += len(texts)
             return await classifiers.predict(ModelKey(served.name), texts, reservation)
 
-        events = label_upload(upload, served.predictor.engine.template, predict_piece)
+        events = label_upload(upload, predictor.engine.template, predict_piece)
         return StreamingResponse(events, media_type="application/x-ndjson")
 
     app.include_router(router)

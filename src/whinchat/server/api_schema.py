@@ -66,7 +66,8 @@ class ModelInfo(BaseModel):
     name: str = Field(description="The name that requests give as `model`.")
     description: str
     task: str
-    labels: list[str]
+    labels: list[str] = Field(description="Its labels; none where it answers questions.")
+    questions: list[str] = Field(description="Names of the questions that it was trained on, if any.")
     base_model: str = Field(description="The chat model below the adapter; empty for merged weights.")
     method: str = Field(description="Method of fine-tuning, such as LoRA.")
     metric: str = Field(description="The metric for which the classifier was calibrated.")

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 from whinchat.data.text_columns import text_fault
 from whinchat.errors import ModelError
-from whinchat.inference.predictor import Predictions
+from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.server.api_schema import ErrorResponse, Limits
 from whinchat.server.batcher import Batcher, QueueFullError, Reservation
-from whinchat.server.error_responses import busy, quote
+from whinchat.server.error_responses import SYSTEM_ONE_PATHS, busy, quote
 from whinchat.server.ready_question import QuestionAnswers
 from whinchat.server.served_models import BatchResult, ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
@@ -61,6 +61,19 @@ class ModelAccess:
         except KeyError:
             fault = f"there is no classifier {quote(str(name))}; choose from {', '.join(self._models)}"
             raise HTTPException(404, fault) from None
+
+    def find_with_labels(self, name: str | None) -> tuple[ServedModel, Predictor]:
+        """Return the classifier of a request for labels, and its predictor.
+
+        Raises:
+            HTTPException: status 404, where there is none of this name; 422, where it answers questions.
+        """
+        model = self.find(name)
+        if isinstance(model.predictor, Predictor):
+            return model, model.predictor
+        asked = ", ".join(model.predictor.recipe.task.questions)
+        fault = f"{model.name} answers questions ({asked}) and has no labels; ask it by POST {SYSTEM_ONE_PATHS[0]}"
+        raise HTTPException(422, fault)
 
     async def predict(self, key: ModelKey, texts: list[str], reservation: Reservation | None = None) -> Predictions:
         """Predict the labels of texts.
@@ -118,7 +131,7 @@ class ModelAccess:
         for index, text in enumerate(texts):
             name = f"texts[{index}]"
             self.check_text(text, name)
-            if fault := model.predictor.engine.template.fault(text):
+            if fault := model.predictor.fault(text):
                 raise HTTPException(422, f"{name}: {fault}; leave this text out")
 
     def check_text(self, text: str, name: str) -> None:

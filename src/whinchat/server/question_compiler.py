@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from whinchat.errors import PromptError, WhinchatError
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.predictor import Predictor
+from whinchat.inference.question_predictor import AnyPredictor
 from whinchat.models.capabilities import position_limit
 from whinchat.models.forward import Engine
 from whinchat.prompts.answer_tree import answer_tree
 from whinchat.prompts.template import PromptTemplate
 from whinchat.prompts.text_guard import TextGuard
 from whinchat.recipe.field_types import name_fault, repeated_words
-from whinchat.recipe.question import QUESTION_SLOT, TEXT_SLOT, Decision, Question
+from whinchat.recipe.question import QUESTION_SLOT, TEXT_SLOT, YES_NO, Decision, Question
 from whinchat.recipe.task import Task
 from whinchat.server.ready_question import ReadyQuestion
 from whinchat.server.systemone_schema import AskedQuestion, Content, NoulQuestion, ScoreQuestion
@@ -96,7 +97,7 @@ class Wording:
         criteria: Mapping[str, Content | None]
         if isinstance(question, NoulQuestion):
             given = question.criteria
-            criteria = {} if given is None else {"no": given.false, "yes": given.true}
+            criteria = {"no": None, "yes": None} if given is None else {"no": given.false, "yes": given.true}
         else:
             criteria = question.criteria
         described = {
@@ -107,35 +108,40 @@ class Wording:
         return cls(question.type, asked, tuple(described.items()))
 
     @property
+    def meaning(self) -> tuple[str, str, Hashable]:
+        """What questions have in common that are the same; the order of options counts in a score only."""
+        options = self.options if self.type == "score" else frozenset(self.options)
+        return self.type, self.instructions, options
+
+    @property
     def characters(self) -> int:
         """Number of characters of the question."""
-        return len(self.instructions) + sum(len(name) + len(text) for name, text in self.options)
+        names = 0 if self.type == "noul" else sum(len(name) for name, _ in self.options)
+        return len(self.instructions) + names + sum(len(text) for _, text in self.options)
 
 
 class QuestionCompiler:
     """Makes questions ready for one classifier. Several threads may use it at a time.
 
-    A question that the classifier was trained on is asked with the prompts and the calibration of its training: a
-    choice between exactly its labels, without descriptions, whose instructions are those of the task or are left out.
-    Any other question is asked after its text, with the prompts of a task with questions.
+    A question that the classifier was trained on is asked with the prompts and the calibration of its training; see
+    ``_trained_questions``. Any other is asked with the prompts of its task if that has questions, else with those that
+    a task with questions has by default.
 
     Args:
         predictor: the classifier.
         max_tokens: most tokens of the prompt of a question without its text.
     """
 
-    def __init__(self, predictor: Predictor, max_tokens: int) -> None:
-        task, engine = predictor.recipe.task, predictor.engine
-        self._predictor = predictor
-        calibrator = predictor.calibrator
-        self._trained = ReadyQuestion.of_engine(engine, task.labels, engine, calibrator, is_trained=calibrator.rows > 0)
-        self._task = _asking_task(task)
-        plain = self._task.of_decision(Decision("question", None, ("no", "yes"), "Is this so?\nAnswer yes or no.", {}))
+    def __init__(self, predictor: AnyPredictor, max_tokens: int) -> None:
+        engine = predictor.engine if isinstance(predictor, Predictor) else predictor.engines[0]
+        self._engine, self._max_tokens = engine, max_tokens
+        self._trained = _trained_questions(predictor)
+        self._task = _asking_task(predictor.recipe.task)
+        plain = self._task.of_decision(Decision("question", None, YES_NO, "Is this so?\nAnswer yes or no.", {}))
         self._base = _engine_of(engine, engine.template.for_task(plain, sys.maxsize))
         self._positions = position_limit(engine.model) or sys.maxsize
         # A text has the same room as in the prompts of the training.
         self._room = max(_LEAST_ROOM, engine.template.max_prompt_tokens - engine.template.frame_tokens())
-        self._max_tokens = max_tokens
         self._ready: OrderedDict[Wording, ReadyQuestion] = OrderedDict()
         self._lock = Lock()
 
@@ -146,8 +152,8 @@ class QuestionCompiler:
             QuestionError: it cannot be asked: it has no words, is too long, or holds marks of the chat.
         """
         wording = Wording.of(question)
-        if self._is_trained(wording):
-            return self._trained
+        if (trained := self._trained.get(wording.meaning)) is not None:
+            return trained
         with self._lock:
             if (ready := self._ready.get(wording)) is not None:
                 self._ready.move_to_end(wording)
@@ -165,15 +171,6 @@ class QuestionCompiler:
     def _too_long(self) -> str:
         return f"shorten instructions and descriptions, or ask with fewer options; at most {self._max_tokens:,} tokens"
 
-    def _is_trained(self, wording: Wording) -> bool:
-        task = self._predictor.recipe.task
-        return (
-            wording.type == "choice"
-            and wording.instructions in ("", task.instruction.strip())
-            and {name for name, _ in wording.options} == set(task.labels)
-            and not any(text for _, text in wording.options)
-        )
-
     def _make(self, wording: Wording) -> ReadyQuestion:
         fault = ""
         for words in _answer_words(wording, self._base.template.guard):
@@ -182,7 +179,7 @@ class QuestionCompiler:
             except PromptError as error:  # such as two words of the same tokens; numbers have none of their faults
                 fault = str(error)
                 continue
-            engine = _engine_of(self._predictor.engine, template)
+            engine = _engine_of(self._engine, template)
             self._set_limit(engine)
             names = template.task.labels if wording.type == "noul" else tuple(name for name, _ in wording.options)
             return ReadyQuestion.of_engine(engine, names, self._base, Calibrator(words), is_trained=False)
@@ -215,6 +212,39 @@ class QuestionCompiler:
         template.max_prompt_tokens = min(frame + self._room, most)
 
 
+def _trained_questions(predictor: AnyPredictor) -> dict[tuple[str, str, Hashable], ReadyQuestion]:
+    """Return the questions that a classifier was trained on, by their meaning.
+
+    For a task with labels, this is a choice between exactly the labels, without descriptions, whose instructions are
+    those of the task or are left out. For a task with questions: each with its instructions, options and descriptions;
+    a level with a description is "level: description", and an option of a multi question is a noul whose instructions
+    are those of the question and, in a second line, "Does this apply: option (description)?".
+    """
+    task = predictor.recipe.task
+    if isinstance(predictor, Predictor):
+        engine, calibrator = predictor.engine, predictor.calibrator
+        ready = ReadyQuestion.of_engine(engine, task.labels, engine, calibrator, is_trained=calibrator.rows > 0)
+        options = tuple((label, "") for label in task.labels)
+        return {Wording("choice", asked, options).meaning: ready for asked in ("", task.instruction.strip())}
+    found = {}
+    for decision, engine, calibrator in zip(task.decisions, predictor.engines, predictor.calibrators, strict=True):
+        ready = ReadyQuestion.of_engine(engine, decision.labels, engine, calibrator, is_trained=calibrator.rows > 0)
+        found[_trained_wording(task.questions[decision.question], decision).meaning] = ready
+    return found
+
+
+def _trained_wording(question: Question, decision: Decision) -> Wording:
+    if question.type == "multi":
+        return Wording("noul", decision.prompt.removesuffix(" Answer yes or no."), tuple((name, "") for name in YES_NO))
+    if question.type == "score":
+        levels = (": ".join(filter(None, level)) for level in question.levels.items())
+        return Wording("score", question.instructions, tuple((level, "") for level in levels))
+    kind = "noul" if question.type == "yes_no" else "choice"
+    return Wording(
+        kind, question.instructions, tuple((name, question.options.get(name, "")) for name in question.names)
+    )
+
+
 def _asking_task(task: Task) -> Task:
     """Return the task whose prompts ask any question: the classifier's own where it was trained on questions."""
     if task.questions:
@@ -231,7 +261,7 @@ def _engine_of(engine: Engine, template: PromptTemplate) -> Engine:
 def _answer_words(wording: Wording, guard: TextGuard) -> list[tuple[str, ...]]:
     """Return the sets of answer words to try, one word for each option: the names where they can be, and numbers."""
     if wording.type == "noul":
-        return [("no", "yes")]
+        return [YES_NO]
     names = [name for name, _ in wording.options]
     longest = _LONGEST_LEVEL if wording.type == "score" else _LONGEST_OPTION
     width = len(str(len(names) - 1))

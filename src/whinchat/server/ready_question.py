@@ -25,26 +25,26 @@ _TOKENS_OF_A_TEXT = 64
 
 @dataclass(frozen=True)
 class ReadyQuestion:
-    """A decision with everything that asking for it takes. Equal questions have equal prompts.
+    """A decision with everything that asking for it takes. Equal questions have equal answers.
 
     Attributes:
         prompt: the prompt around a text.
         words: the answer words, one for each option.
         names: names of the options, in the order of the probabilities.
+        is_trained: whether the classifier was trained on the question and ``calibrator`` was fitted to its answers.
         engine: the model with the prompts of the question.
         prefix_engine: an engine whose prompts begin as those of many questions do, for the cache of that beginning.
         calibrator: turns scores into probabilities.
-        is_trained: whether the classifier was trained on the question and ``calibrator`` was fitted to its answers.
         tokens: tokens of a prompt with an empty text.
     """
 
     prompt: str
     words: tuple[str, ...]
-    names: tuple[str, ...] = field(compare=False)
+    names: tuple[str, ...]
+    is_trained: bool
     engine: Engine = field(compare=False, repr=False)
     prefix_engine: Engine = field(compare=False, repr=False)
     calibrator: Calibrator = field(compare=False, repr=False)
-    is_trained: bool = field(compare=False)
     tokens: int = field(compare=False)
 
     @classmethod
@@ -57,10 +57,10 @@ class ReadyQuestion:
             f"{task.instruction}\n{task.user_template}",
             task.answer_words,
             names,
+            is_trained,
             engine,
             prefix_engine,
             calibrator,
-            is_trained=is_trained,
             tokens=engine.template.frame_tokens(),
         )
 

@@ -20,6 +20,7 @@ from markdown_it.token import Token
 from whinchat.data.profanity import profanity_finder
 from whinchat.data.text_columns import text_fault
 from whinchat.errors import RunError
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.recipe.method_names import method_name
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
@@ -169,18 +170,21 @@ def _image_texts(markdown: str) -> dict[str, str]:
 
 def model_info(model: ServedModel, pages: RunPages) -> ModelInfo:
     """Describe a classifier."""
-    recipe, calibrator = model.predictor.recipe, model.predictor.calibrator
+    predictor, recipe = model.predictor, model.predictor.recipe
+    calibrators = predictor.calibrators if isinstance(predictor, QuestionPredictor) else (predictor.calibrator,)
+    calibrator = calibrators[0]
     address = f"/runs/{quote(model.name, safe='')}"
     return ModelInfo(
         name=model.name,
         description=recipe.description,
         task=recipe.task.name,
         labels=list(recipe.task.labels),
+        questions=list(recipe.task.questions),
         base_model=recipe.backbone.model if model.adapter is not None else "",
         method=method_name(recipe.adapter, recipe.backbone.load_in),
         metric=calibrator.metric,
-        calibrated=calibrator.rows > 0,
-        threshold=calibrator.threshold,
+        calibrated=all(one.rows for one in calibrators),
+        threshold=None if recipe.task.questions else calibrator.threshold,
         has_before=model.adapter is not None,
         text_column=recipe.data.text_column if recipe.data.text is None else None,
         text_template=recipe.data.text,

@@ -11,6 +11,7 @@ from typing import Any
 
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
+from whinchat.inference.question_predictor import AnyPredictor, QuestionPredictions, QuestionPredictor
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_trained_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
@@ -20,7 +21,7 @@ from whinchat.prompts.template import PromptTemplate
 from whinchat.server.ready_question import QuestionAnswers, ReadyQuestion, ask_questions, text_cost
 from whinchat.server.startup import find_runs
 
-BatchResult = Predictions | QuestionAnswers
+BatchResult = Predictions | QuestionPredictions | QuestionAnswers
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ServedModel:
 
     name: str
     path: Path
-    predictor: Predictor
+    predictor: AnyPredictor
     adapter: str | None
 
 
@@ -99,8 +100,12 @@ class ModelHost:
                 adapter = f"adapter-{len(models)}"
                 model = load_trained_adapter(backbone, classifier.folder, adapter, model)
             recipe, template = saved_prompts(classifier, load_tokenizer(backbone.source, classifier.folder))
-            calibrator = load_calibrator(classifier)
-            predictor = Predictor(recipe, Engine.build(model, backbone.plan, template), calibrator)
+            engine = Engine.build(model, backbone.plan, template)
+            predictor: AnyPredictor
+            if recipe.task.questions:
+                predictor = QuestionPredictor.build(recipe, engine, classifier)
+            else:
+                predictor = Predictor(recipe, engine, load_calibrator(classifier))
             models[name] = ServedModel(name, paths[name], predictor, adapter)
         cast_lora_factors(model, backbone.plan.torch_dtype)
         return cls(model, models)
@@ -114,14 +119,16 @@ class ModelHost:
         if model.adapter is not None and self._model.active_adapter != model.adapter:
             self._model.set_adapter(model.adapter)
         without_adapter = key.before and model.adapter is not None
-        recipe = model.predictor.recipe
+        predictor, recipe = model.predictor, model.predictor.recipe
         with adapters_disabled(self._layers) if without_adapter else nullcontext():
             prefix_of = partial(self._prefix, key.classifier)
             if key.questions:
                 return ask_questions(key.questions, texts, recipe.evaluate.per_device_eval_batch_size, prefix_of)
-            scores = model.predictor.score(texts, bar=Progress(), prefix=prefix_of(model.predictor.engine))
+            if isinstance(predictor, QuestionPredictor):
+                return predictor.predict(texts, bar=Progress(), prefixes=[*map(prefix_of, predictor.engines)])
+            scores = predictor.score(texts, bar=Progress(), prefix=prefix_of(predictor.engine))
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
-        calibrator = Calibrator(recipe.task.labels) if key.before else model.predictor.calibrator
+        calibrator = Calibrator(recipe.task.labels) if key.before else predictor.calibrator
         return Predictions.from_scores(scores, calibrator)
 
     def _prefix(self, classifier: ModelKey, engine: Engine) -> PrefixCache | None:

@@ -30,7 +30,7 @@ def find_runs(runs: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Save
         RunError: a folder holds no classifier, or the runs have different backbones.
     """
     paths = {name: fetch_classifier(path) for name, path in runs.items()}
-    saved = {name: find_classifier(path) for name, path in paths.items()}
+    saved = {name: find_classifier(path, with_questions=True) for name, path in paths.items()}
     first = next(iter(saved))
     for name, classifier in saved.items():
         if _backbone_key(classifier) != _backbone_key(saved[first]):

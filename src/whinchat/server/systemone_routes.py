@@ -126,15 +126,16 @@ def add_system_one(app: FastAPI, models: Mapping[str, ServedModel], limits: Limi
         """Answer typed questions about one content.
 
         A question that the classifier was trained on is answered by its training, with `x_calibrated` true: a choice
-        between exactly its labels, without descriptions, whose instructions are those of its task or are left out. Any
-        other question is answered by the same model, and nothing is known of how good its probabilities are.
+        between exactly its labels, without descriptions, whose instructions are those of its task or are left out; or,
+        where it was trained on questions, one with the same type, instructions, options and descriptions. Any other
+        question is answered by the same model, and nothing is known of how good its probabilities are.
         """
         model = asking.find(request.model)
         http.state.texts = 1
         # In a thread, because it takes texts and questions through the chat template.
         text, ready = await asyncio.to_thread(asking.prepare, request, model.name)
         # In one order, so that requests with the same questions share batches; and each question once.
-        asked = tuple(sorted(set(ready.values()), key=lambda one: (one.prompt, one.words)))
+        asked = tuple(sorted(set(ready.values()), key=lambda one: (one.prompt, one.words, one.names)))
         found = await access.answer(ModelKey(model.name, questions=asked), text)
         columns = {name: asked.index(one) for name, one in ready.items()}
         return SystemOneResponse(
