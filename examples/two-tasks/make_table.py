@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tweeteval", type=Path, help="folder with TweetEval's tasks, such as emotion/train_text.txt")
     parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--most", type=int, help="use this many rows of each task in each split at most")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation", "test"):
@@ -29,7 +30,7 @@ def main() -> None:
             for task, places in ROWS.items():
                 source, first, count = places[split]
                 rows = read_rows(arguments.tweeteval / task, source)[first:]
-                for text, label in rows[:count]:
+                for text, label in rows[:count][: arguments.most]:
                     writer.writerow((text, *(label if task == column else "" for column in ROWS)))
 
 

@@ -286,7 +286,16 @@ def test_a_table_that_cannot_go_on_says_so(host: ModelHost, client: TestClient) 
     assert (good["done"], good["error"]) == (2, None)
     deep = b'{"text":"a","id":' + b"[" * 5000 + b"]" * 5000 + b"}\n"
     last = json.loads(client.post("/v1/table?name=in.jsonl", content=deep).text.splitlines()[-1])
-    assert (last["done"], last["bad"], last["error"]) == (1, 1, None)
+    assert (last["done"], last["bad"], last["error"]) == (1, _is_too_deep(deep), None)
+
+
+def _is_too_deep(line: bytes) -> bool:
+    """Whether this Python's JSON decoder gives up on the nesting of ``line``; 3.13 reads more than 3.11."""
+    try:
+        json.loads(line)
+    except RecursionError:
+        return True
+    return False
 
 
 def test_limits_of_tables(host: ModelHost) -> None:
