@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
     from whinchat.pipelines.run import run, train_run
+    from whinchat.question_classifier import QuestionClassifier
     from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
     from whinchat.report.bad_result import bad_result_warnings
@@ -85,6 +86,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),
     "whinchat.pipelines.run": ("run", "train_run"),
+    "whinchat.question_classifier": ("QuestionClassifier",),
     "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
     "whinchat.report.bad_result": ("bad_result_warnings",),
@@ -102,13 +104,14 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for na
 
 __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
-    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "QuestionPredictions",
-    "QuestionPredictor", "QuestionsRecord", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedRow",
-    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
-    "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run", "init_recipe",
-    "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas", "list_recipes",
-    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run", "question_warnings",
-    "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "QuestionClassifier",
+    "QuestionPredictions", "QuestionPredictor", "QuestionsRecord", "Recipe", "RecipeCheck", "Review", "ReviewFolder",
+    "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError",
+    "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run",
+    "init_recipe", "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas",
+    "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run",
+    "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
+    "train_run",
 ]  # fmt: skip
 
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, estimator_html_repr
+from sklearn.base import ClassifierMixin
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
 from whinchat.data.dataset import Split
 from whinchat.data.estimator_input import InputError, class_labels, hold_out, known_labels, plain_texts, row_weights
-from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.reliability import ScoredSplit, cross_fitted, fit_with_threshold
@@ -28,14 +27,13 @@ from whinchat.hub.client import connect_to_hub, fetch_classifier, upload_files
 from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.models.adapters import adapter_layers, adapters_disabled
 from whinchat.models.forward import Engine
-from whinchat.output_files import sweep_drafts, temporary_folder, writing
+from whinchat.output_files import temporary_folder
 from whinchat.progress import shown_progress
 from whinchat.recipe.estimator_recipe import SOURCE, TRAIN_KEYS, estimator_recipe
 from whinchat.recipe.loader import differences, without_home
 from whinchat.recipe.schema import MetricName, Recipe
-from whinchat.storage.folder_update import update_folder
 from whinchat.storage.locate import find_classifier, model_files
-from whinchat.storage.locking import lock_folder
+from whinchat.text_estimator import TextEstimator
 
 if TYPE_CHECKING:
     from whinchat.report.classifier_report import ClassifierReport
@@ -54,7 +52,7 @@ class _HeldOut:
     after: Metrics
 
 
-class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """A small chat model as a text classifier, with the interface of scikit-learn.
 
     X is a sequence of N strings; y is a sequence of N labels, which are strings, whole numbers or booleans. The model
@@ -234,26 +232,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 before = self._metrics(self.recipe_, expected, label_probabilities(self._predictor.score(texts)))
         return ClassifierReport(f"{len(texts):,} texts", after, before)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write adapter, tokenizer, recipe and calibration to ``folder``.
-
-        ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run. An earlier
-        classifier there is replaced as a whole.
-
-        Raises:
-            OutputError: the folder cannot be written.
-            RunError: another process writes into the folder.
-        """
-        target = Path(folder)
-        files = self._saved_files()
-        with lock_folder(target):
-            sweep_drafts(target)
-            with update_folder(target) as changed, writing(target):
-                for name, content in files.items():
-                    (changed / name).write_bytes(content)
-                if CALIBRATION_FILE not in files:
-                    (target / CALIBRATION_FILE).unlink(missing_ok=True)
-
     def push_to_hub(
         self,
         repo_id: str,
@@ -318,28 +296,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path), None)
         return classifier
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Return whether the classifier was fitted or loaded."""
-        return hasattr(self, "_files")
-
-    def __sklearn_tags__(self) -> Any:
-        """Declare that X holds texts, not a table of numbers."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        return tags
-
     def _repr_html_(self) -> str:
         """Return the parameters and, after ``fit``, the results on the texts that it held out, for a notebook."""
         parameters: str = estimator_html_repr(self)
         has_results = self.__sklearn_is_fitted__() and self._held_out is not None
         return parameters + (self.report()._repr_html_() if has_results else "")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the model in memory, which is loaded again at the next prediction."""
-        state: dict[str, Any] = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_predictor"}
 
     def _set_fitted(
         self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor, held_out: _HeldOut | None
@@ -382,8 +343,3 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                     self.save_pretrained(folder)
                     self._predictor = Predictor.load(folder)
             return self._predictor.predict(texts)
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, np.random.RandomState) or self.random_state is None:
-            return int(check_random_state(self.random_state).randint(2**31 - 1))
-        return self.random_state  # the recipe checks what it is

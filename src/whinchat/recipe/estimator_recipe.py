@@ -59,14 +59,46 @@ def estimator_recipe(parameters: Mapping[str, Any], labels: Sequence[str], class
         "train": {**{key: parameters[key] for key in TRAIN_KEYS}, "seed": seed, "class_weights": weights},
         "evaluate": {"metric": parameters["metric"], "generate": False},
     }
-    for key, value in (parameters["settings"] or {}).items():
-        section, _, name = key.partition(".")
-        if not name or not isinstance(raw.get(section), dict):
+    return _checked(raw, parameters["settings"], "Classifier")
+
+
+def question_estimator_recipe(parameters: Mapping[str, Any], seed: int) -> Recipe:
+    """Return the recipe of a training of a ``QuestionClassifier``.
+
+    Args:
+        parameters: the parameters of the estimator by name.
+        seed: ``train.seed``.
+
+    Raises:
+        RecipeError: a parameter has a value that a recipe does not allow.
+    """
+    model, weights = parameters["model"], parameters["class_weight"]
+    task: dict[str, Any] = {"name": "text-classification", "questions": parameters["questions"]}
+    if parameters["instruction"] is not None:
+        task["instruction"] = parameters["instruction"]
+    keys = [key for key in TRAIN_KEYS if key in parameters]
+    raw: dict[str, Any] = {
+        "name": "classifier",
+        "task": task,
+        "data": {"source": SOURCE},
+        "backbone": {"model": os.fspath(model) if isinstance(model, os.PathLike) else model},
+        "adapter": {"method": parameters["method"]},
+        "train": {key: parameters[key] for key in keys} | {"seed": seed, "class_weights": weights or "none"},
+        "evaluate": {"metric": parameters["metric"]},
+    }
+    return _checked(raw, parameters["settings"], "QuestionClassifier")
+
+
+def _checked(raw: dict[str, Any], settings: Mapping[str, Any] | None, name: str) -> Recipe:
+    """Return ``raw`` with ``settings``, which have dotted names, as a recipe; ``name`` is that of the estimator."""
+    for key, value in (settings or {}).items():
+        section, _, inner = key.partition(".")
+        if not inner or not isinstance(raw.get(section), dict):
             raise RecipeError(
                 f"settings: {key!r} is no key of a recipe; give a dotted name such as adapter.r or train.optim"
             )
-        raw[section][name] = value
+        raw[section][inner] = value
     try:
         return Recipe.model_validate(raw)
     except ValidationError as faults:
-        raise RecipeError("\n".join(explain_faults("Classifier", faults, Recipe, "classifier"))) from None
+        raise RecipeError("\n".join(explain_faults(name, faults, Recipe, "classifier"))) from None
