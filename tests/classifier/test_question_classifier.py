@@ -73,10 +73,8 @@ def test_a_saved_and_a_pickled_classifier_answer_alike(
 ) -> None:
     texts = table[0][:6]
     fitted.save_pretrained(tmp_path / "saved")
-    for other in (
-        QuestionClassifier.from_pretrained(tmp_path / "saved"),
-        pickle.loads(pickle.dumps(fitted)),
-    ):  # our own
+    copies = QuestionClassifier.from_pretrained(tmp_path / "saved"), pickle.loads(pickle.dumps(fitted))
+    for other in copies:
         for mine, theirs in zip(fitted.predict_proba(texts), other.predict_proba(texts), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-6)
 
