@@ -180,6 +180,9 @@ def serve_command(  # noqa: PLR0913, PLR0917  # a command's options are its argu
     Several runs share one backbone in memory. A request chooses one with `"model": "feelings"`; the first run is the
     default. Texts of requests that arrive at the same time are computed in one batch.
 
+    `POST /v1/systemone` answers typed questions about a text (the System One protocol), calibrated where the classifier
+    was trained on the question.
+
     `/docs` describes the API and sends requests, `/openapi.json` is its schema, `/metrics` is for Prometheus, `/health`
     and `/ready` are for load balancers.
 
