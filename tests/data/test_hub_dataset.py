@@ -70,6 +70,30 @@ class TestHub:
         hub["splits"] |= {"train": dataset(["a"], [0], ["no", "yes"]), "test": dataset(["c"], [-1], ["no", "yes"])}
         assert list(read_hub(data()).splits) == ["train"]
 
+    def test_answers_to_questions_and_texts_of_columns(self, hub: dict[str, Any]) -> None:
+        datasets = pytest.importorskip("datasets")
+        names = datasets.ClassLabel(names=["joy", "fear"])
+        features = {
+            "title": datasets.Value("string"), "stars": datasets.Value("int64"), "mood": names,
+            "moods": datasets.Sequence(names),
+        }  # fmt: skip
+        cells = {"title": ["a", None], "stars": [1, 5], "mood": [1, -1], "moods": [[0, 1], []]}
+        hub["splits"] |= {
+            "train": datasets.Dataset.from_dict(cells, datasets.Features(features)),
+            "test": datasets.Dataset.from_dict(
+                {"title": ["b"], "stars": [2], "mood": [-1], "moods": [[]]}, datasets.Features(features)
+            ),
+        }
+        raw = read_hub(data(text="{title} {stars}", answers={"first": "mood", "all": "moods"}))
+        assert [row.text for row in raw.splits["train"]] == ["a 1", "5"]
+        assert [row.cells for row in raw.splits["train"]] == [("fear", ["joy", "fear"]), (-1, [])]
+        # A split counts as unlabelled where no column has an answer.
+        assert raw.splits["test"][0].cells == (-1, [])
+        with pytest.raises(
+            DataError, match=r"train: no column 'titel'.* with data\.text\n.*no column 'all'.*data\.answers"
+        ):
+            read_hub(data(text="{titel}", answers={"all": "all"}))
+
     def test_no_train(self, hub: dict[str, Any]) -> None:
         hub["splits"] |= {"test": dataset(["a"], ["x"])}
         with pytest.raises(DataError, match="hub:owner/name: no labelled train split; it has test"):
