@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from whinchat.data.checks import answer_counts, rare_answer_warnings
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.sources import load_corpus, load_split, source_rows
 from whinchat.errors import DataError
+from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import Recipe
 
 QUESTIONS: dict[str, Any] = {
@@ -306,3 +308,20 @@ def test_leaks_are_dropped_with_their_answers(tmp_path: Path) -> None:
     assert corpus.test is not None
     assert corpus.train.answers[0] == (0, 0, 0, 1, 0)
     assert corpus.test.answers == ((1, 1, 2, 0, 0),)
+
+
+def test_the_recipe_of_the_page_reads_its_table(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "questions:" in block)
+    head = "name: page\nbackbone: {model: none}\n"
+    path = write_file(tmp_path / "recipe.yaml", head + block.replace("task:\n", "task:\n  name: page\n", 1))
+    rows = [
+        {"title": "a", "body": "b", "queue": "R", "is_angry": "no", "urgency": "routine", "tags": "refund;bug;praise"},
+        {"title": "", "body": "c", "queue": "billing", "is_angry": "1", "urgency": "soon", "tags": "[]"},
+        {"title": "d", "body": "", "queue": "", "is_angry": "", "urgency": "today", "tags": ""},
+    ]
+    source = write_rows(tmp_path / "t.csv", rows)
+    settings = (f"data.source={source}", "data.validation_rows=null", "data.test_rows=null")
+    train = load_corpus(load_recipe(str(path), settings)).train
+    assert train.texts == ("a\n\nb", "c", "d")
+    assert train.answers == ((0, 0, 0, 1, 1, 1), (1, 1, 1, 0, 0, 0), (None, None, 2, None, None, None))
