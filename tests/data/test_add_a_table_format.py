@@ -8,14 +8,13 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi import HTTPException
 
-from tests.helpers import finished_runs
+from tests.helpers import finished_runs, tiny_models
 from whinchat.data.formats import table_registry
 from whinchat.data.formats.delimited import CsvFormat
 from whinchat.data.formats.table_registry import find_table_format, register_table_format, table_suffixes
@@ -81,11 +80,10 @@ def test_an_upload(tmp_path: Path) -> None:
         async def answer(texts: list[str]) -> Predictions:
             return Predictions(("a", "b"), np.full((2, 2), 0.5), np.zeros(2, bool))
 
-        request = TableRequest(name, TextColumns(("text",)), "", ("a", "b"))
-        template: Any = SimpleNamespace(fault=lambda text: "")
+        request = TableRequest(name, TextColumns(("text",)), "", tiny_models.tiny_task(("a", "b")))
         with ExitStack() as cleanup:
             upload = await store_upload(body(), request, Limits(), tmp_path, cleanup)
-            return [json.loads(event) async for event in label_upload(upload, template, answer)]
+            return [json.loads(event) async for event in label_upload(upload, lambda text: "", answer)]
 
     events = asyncio.run(send("t.PSV"))
     assert [event["table"] for event in events] == [

@@ -13,7 +13,11 @@ from fastapi.responses import StreamingResponse
 
 from whinchat.data.text_columns import TextColumns
 from whinchat.inference.predictor import Predictions
+from whinchat.inference.question_predictor import QuestionPredictions
 from whinchat.server.api_schema import (
+    AnsweredText,
+    AnswerRequest,
+    AnswerResponse,
     ClassifyRequest,
     ClassifyResponse,
     ColumnsResponse,
@@ -111,6 +115,17 @@ def add_api(
                 result.before = LabelProbabilities(**before.to_dict(row))
         return ClassifyResponse(model=model.name, results=results)
 
+    @router.post("/v1/answer", responses=_REFUSED)
+    async def answer(request: AnswerRequest, http: Request) -> AnswerResponse:
+        """Answer the questions that a classifier was trained on about one text, or about several."""
+        model = classifiers.find_with_questions(request.model)
+        texts = [request.texts] if isinstance(request.texts, str) else request.texts
+        http.state.texts = len(texts)
+        await asyncio.to_thread(classifiers.check_texts, texts, model)
+        found = await classifiers.predict(ModelKey(model.name), texts)
+        results = [AnsweredText(**found.to_dict(row)) for row in range(len(texts))]
+        return AnswerResponse(model=model.name, results=results)
+
     @router.get("/v1/model", responses=_ACCESS)
     async def list_models() -> ModelResponse:
         """List the classifiers, and the limits of a request."""
@@ -121,7 +136,7 @@ def add_api(
         request: Request, cleanup: _Cleanup, name: _TableName, model: _ModelName = None
     ) -> ColumnsResponse:
         """List the columns of a table, to choose the column of the texts. The body is the file, or its beginning."""
-        recipe = classifiers.find_with_labels(model)[1].recipe
+        recipe = classifiers.find(model).predictor.recipe
         names = await read_columns(request.stream(), name, limits, app.state.uploads, cleanup)
         text = TextColumns.of(recipe.data)
         is_whole = set(text.names) <= set(names)
@@ -129,7 +144,7 @@ def add_api(
             columns=list(names),
             text_column=text.names[0] if is_whole and text.template is None else None,
             text_template=text.template if is_whole else None,
-            prefix=free_prefix(names, recipe.task.labels),
+            prefix=free_prefix(names, recipe.task),
         )
 
     @router.post(
@@ -154,12 +169,13 @@ def add_api(
     ) -> StreamingResponse:
         """Label every row of a table. The body of the request is the file.
 
-        The rows come back in their order, with further columns for label, probabilities, and the error of a row that
-        cannot be read. The last event says whether the table is complete: `done` is `total` and `error` is null.
+        The rows come back in their order, with further columns for label or answers, probabilities, and the error of a
+        row that cannot be read. The last event says whether the table is complete: `done` is `total` and `error` is
+        null.
         """
-        served, predictor = classifiers.find_with_labels(model)
-        recipe = predictor.recipe
-        wanted = TableRequest(name, TextColumns.of(recipe.data, column or None), prefix, recipe.task.labels)
+        served = classifiers.find(model)
+        recipe = served.predictor.recipe
+        wanted = TableRequest(name, TextColumns.of(recipe.data, column or None), prefix, recipe.task)
         try:
             reservation = cleanup.enter_context(classifiers.reserve())
         except QueueFullError:
@@ -169,11 +185,11 @@ def add_api(
         reservation.texts_left = upload.rows
         request.state.texts = 0
 
-        async def predict_piece(texts: list[str]) -> Predictions:
+        async def predict_piece(texts: list[str]) -> Predictions | QuestionPredictions:
             request.state.texts += len(texts)
             return await classifiers.predict(ModelKey(served.name), texts, reservation)
 
-        events = label_upload(upload, predictor.engine.template, predict_piece)
+        events = label_upload(upload, served.predictor.fault, predict_piece)
         return StreamingResponse(events, media_type="application/x-ndjson")
 
     app.include_router(router)

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from whinchat.recipe.question import QuestionType
+
 # For the schema alone: a text has something to read.
 _Text = Annotated[str, Field(json_schema_extra={"pattern": "\\S"})]
 # The tags choose the errors to show: those of a list for a list, and those of a text for everything else.
@@ -51,6 +53,40 @@ class ClassifyResponse(BaseModel):
 
     model: str = Field(description="Name of the classifier.")
     results: list[TextResult]
+
+
+class AnswerRequest(BaseModel):
+    """One text, or several texts, about which the questions of a classifier are asked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _REQUESTS})
+
+    texts: Texts = Field(description="A text, or a list of texts.")
+    model: str | None = Field(None, description="Name of the classifier; the server's first classifier by default.")
+
+
+class QuestionAnswer(BaseModel):
+    """The answer to a question."""
+
+    type: QuestionType = Field(description="Type of the question.")
+    answer: str | list[str] = Field(description="The option or level; for multi, the options that apply.")
+    unsure: bool = Field(description="Whether the answer is too improbable to rely on.")
+    expected: float | None = Field(None, description="For score, the expected level, from 0 for the lowest.")
+    probabilities: dict[str, float] = Field(
+        description="Probability of each option; they add up to 1, except for multi, where each may apply or not."
+    )
+
+
+class AnsweredText(BaseModel):
+    """The answers about one text."""
+
+    answers: dict[str, QuestionAnswer] = Field(description="Name of a question -> its answer.")
+
+
+class AnswerResponse(BaseModel):
+    """The answers about each text, in the order of the request."""
+
+    model: str = Field(description="Name of the classifier.")
+    results: list[AnsweredText]
 
 
 class FigureLink(BaseModel):
@@ -155,7 +191,9 @@ class TableEvent(BaseModel):
 
     done: int = Field(description="Rows labelled so far.")
     total: int = Field(description="Rows of the table.")
-    labels: dict[str, int] = Field(description="Number of rows with each label so far.")
+    labels: dict[str, int] = Field(
+        description="Number of rows with each label so far, or with each answer, such as `team: returns`."
+    )
     unsure: int = Field(description="Number of rows so far whose label is unsure.")
     bad: int = Field(description="Number of rows so far that could not be read.")
     table: str = Field(description="The next piece of the labelled table; all pieces together are the whole table.")

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from whinchat.data.text_columns import text_fault
 from whinchat.errors import ModelError
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.inference.question_predictor import QuestionPredictions
 from whinchat.server.api_schema import ErrorResponse, Limits
 from whinchat.server.batcher import Batcher, QueueFullError, Reservation
-from whinchat.server.error_responses import SYSTEM_ONE_PATHS, busy, quote
+from whinchat.server.error_responses import busy, quote
 from whinchat.server.ready_question import QuestionAnswers
 from whinchat.server.served_models import BatchResult, ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
@@ -72,21 +73,35 @@ class ModelAccess:
         if isinstance(model.predictor, Predictor):
             return model, model.predictor
         asked = ", ".join(model.predictor.recipe.task.questions)
-        fault = f"{model.name} answers questions ({asked}) and has no labels; ask it by POST {SYSTEM_ONE_PATHS[0]}"
+        fault = f"{model.name} answers questions ({asked}) and has no labels; ask it by POST /v1/answer"
         raise HTTPException(422, fault)
 
-    async def predict(self, key: ModelKey, texts: list[str], reservation: Reservation | None = None) -> Predictions:
-        """Predict the labels of texts.
+    def find_with_questions(self, name: str | None) -> ServedModel:
+        """Return the classifier of a request for answers to its questions.
+
+        Raises:
+            HTTPException: status 404, where there is none of this name; 422, where it has labels.
+        """
+        model = self.find(name)
+        if isinstance(model.predictor, Predictor):
+            raise HTTPException(422, f"{model.name} has labels and no questions; ask it by POST /v1/classify")
+        return model
+
+    async def predict(
+        self, key: ModelKey, texts: list[str], reservation: Reservation | None = None
+    ) -> Predictions | QuestionPredictions:
+        """Predict the labels of texts, or the answers to the questions that the classifier was trained on.
 
         Raises:
             HTTPException: the texts cannot be computed, or not now.
         """
         predictions = await self._compute(key, texts, reservation)
-        assert isinstance(predictions, Predictions)
+        assert not isinstance(predictions, QuestionAnswers)
         if not key.before:
-            for label in predictions.label_names:
-                self._metrics.answers.labels(key.name, label).inc()
-            self._metrics.unsure.labels(key.name).inc(int(predictions.unsure.sum()))
+            counts, unsure = predictions.count()
+            for label, count in counts.items():
+                self._metrics.answers.labels(key.name, label).inc(count)
+            self._metrics.unsure.labels(key.name).inc(unsure)
         return predictions
 
     async def answer(self, key: ModelKey, text: str) -> QuestionAnswers:

@@ -21,12 +21,14 @@ from whinchat.inference.prediction_columns import (
     LabelCounts,
     added_column_types,
     added_columns,
+    answer_names,
     open_unlabeled,
     readable_texts,
     with_prompt_faults,
 )
 from whinchat.inference.predictor import Predictions
-from whinchat.prompts.template import PromptTemplate
+from whinchat.inference.question_predictor import QuestionPredictions
+from whinchat.recipe.task import Task
 from whinchat.server.api_schema import Limits, TableEvent
 from whinchat.server.error_responses import printable
 
@@ -54,18 +56,18 @@ class TableRequest:
         name: name of the file; its suffix gives the format.
         text: the columns that hold the texts.
         prefix: stands before the names of the added columns.
-        labels: the labels of the classifier.
+        task: the task of the classifier, with labels or questions.
     """
 
     name: str
     text: TextColumns
     prefix: str
-    labels: tuple[str, ...]
+    task: Task
 
     @property
     def column_types(self) -> ColumnTypes:
         """The columns that labelling adds."""
-        return added_column_types(self.labels, self.prefix)
+        return added_column_types(self.task.labels, self.prefix, self.task.questions)
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ async def read_columns(
         raise HTTPException(422, _message(fault, path, name)) from None
 
 
-def free_prefix(columns: Sequence[str], labels: Sequence[str]) -> str:
+def free_prefix(columns: Sequence[str], task: Task) -> str:
     """Return a prefix with which no column that labelling adds is among ``columns``; empty where none is needed."""
     prefixes = chain(("", "predicted_"), (f"predicted{number}_" for number in count(2)))
-    return next(prefix for prefix in prefixes if not added_column_types(labels, prefix).keys() & set(columns))
+    taken = set(columns)
+    return next(
+        prefix for prefix in prefixes if not added_column_types(task.labels, prefix, task.questions).keys() & taken
+    )
 
 
 async def _store(body: AsyncIterator[bytes], name: str, limits: Limits, folder: Path, cleanup: ExitStack) -> Path:
@@ -203,7 +208,9 @@ def _message(fault: DataError, path: Path, name: str) -> str:
 
 
 async def label_upload(
-    upload: Upload, template: PromptTemplate, predict: Callable[[list[str]], Awaitable[Predictions]]
+    upload: Upload,
+    find_fault: Callable[[str], str],
+    predict: Callable[[list[str]], Awaitable[Predictions | QuestionPredictions]],
 ) -> AsyncIterator[bytes]:
     """Yield the lines of the response: an event with the table's header, then an event for each labelled piece.
 
@@ -211,10 +218,11 @@ async def label_upload(
 
     Args:
         upload: the table.
-        template: the prompts of the classifier.
-        predict: predicts the labels of some texts.
+        find_fault: returns why there is no prompt for a text; an empty string where there is one.
+        predict: predicts the labels of some texts, or the answers about them.
     """
-    column_types, labels = upload.request.column_types, upload.request.labels
+    column_types, task = upload.request.column_types, upload.request.task
+    labels = answer_names(task.labels, task.questions)
     counts = LabelCounts.total([], labels)
 
     def event(piece: bytes, error: str | None = None) -> bytes:
@@ -227,7 +235,7 @@ async def label_upload(
     try:
         yield event(upload.table.header(tuple(column_types)))
         for location in upload.blocks:
-            block = await asyncio.to_thread(_read_block, upload, location, template)
+            block = await asyncio.to_thread(_read_block, upload, location, find_fault)
             texts = readable_texts(block)
             predictions = await predict(texts) if texts else None
             piece, piece_counts = await asyncio.to_thread(_label_block, upload, block, predictions)
@@ -242,17 +250,19 @@ async def label_upload(
         raise
 
 
-def _read_block(upload: Upload, location: BlockLocation, template: PromptTemplate) -> Block:
+def _read_block(upload: Upload, location: BlockLocation, find_fault: Callable[[str], str]) -> Block:
     block = upload.table.read_block(location)
     long = f"characters; a text may have at most {upload.max_chars:,}"
     faults = [
         fault or (f"{len(text):,} {long}" if len(text) > upload.max_chars else "")
         for text, fault in zip(block.texts, block.faults, strict=True)
     ]
-    return with_prompt_faults(replace(block, faults=tuple(faults)), template.fault)
+    return with_prompt_faults(replace(block, faults=tuple(faults)), find_fault)
 
 
-def _label_block(upload: Upload, block: Block, predictions: Predictions | None) -> tuple[bytes, LabelCounts]:
+def _label_block(
+    upload: Upload, block: Block, predictions: Predictions | QuestionPredictions | None
+) -> tuple[bytes, LabelCounts]:
     """Return the labelled rows of ``block`` as bytes of the table, and their counts."""
     column_types = upload.request.column_types
     columns = added_columns(block, column_types, predictions)

@@ -79,6 +79,26 @@ function answerBox(title, result, kind) {
   );
 }
 
+// The answer to one question: its verdict, and a bar for each option. A score also has the expected level on its scale.
+function questionBox(name, { type, answer, unsure, expected, probabilities }) {
+  const verdict = element("p", { className: "verdict" }, spoken(answer));
+  if (unsure) verdict.append(element("span", { className: "unsure" }, "unsure"));
+  const shares = Object.entries(probabilities).map(([option, share]) => [option, share, percent(share)]);
+  const box = element("div", { className: "answer after" }, element("h3", {}, name), verdict);
+  if (type === "score") {
+    const levels = shares.length - 1;
+    const range = element("meter", { min: 0, max: levels, value: expected });
+    range.setAttribute("aria-label", `Expected level of ${name}`);
+    box.append(element("p", { className: "scale" }, range, ` expected level ${expected.toFixed(2)} of 0 to ${levels}`));
+  }
+  box.append(...bars(type === "multi" ? "Probability that each option applies" : "Probability of each option", shares, 1));
+  return box;
+}
+
+function spoken(answer) {
+  return Array.isArray(answer) ? answer.join(", ") || "none" : answer;
+}
+
 // Send a request. Where it fails, throw an error with a sentence for the reader of this page.
 async function ask(address, options) {
   let response;
@@ -145,21 +165,35 @@ async function showAnswer(text, model) {
     $("said").textContent = "";
     return;
   }
-  const response = await ask("/v1/classify", {
+  const asksQuestions = model.questions.length > 0;
+  const body = { texts: text, model: model.name };
+  const response = await ask(asksQuestions ? "/v1/answer" : "/v1/classify", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ texts: text, model: model.name, before: model.has_before }),
+    body: JSON.stringify(asksQuestions ? body : { ...body, before: model.has_before }),
   });
   const [result] = (await response.json()).results;
+  if (asksQuestions) {
+    const answers = Object.entries(result.answers);
+    $("answers").replaceChildren(...answers.map(([name, answer]) => questionBox(name, answer)));
+    showAll();
+    say(answers.map(([name, answer]) => `${name}: ${spoken(answer.answer)}${answer.unsure ? ", unsure" : ""}.`).join(" "));
+    return;
+  }
   const shown = [answerBox(result.before ? "After fine-tuning" : "Answer", result, "after")];
   if (result.before) shown.push(answerBox("Before fine-tuning", result.before, "before"));
   $("answers").replaceChildren(...shown);
   showAll();
+  const unsure = result.unsure ? ", unsure" : "";
+  const before = result.before ? ` Before fine-tuning: ${result.before.label}.` : "";
+  say(`${result.label}${unsure}, ${percent(result.probabilities[result.label])}.${before}`);
+}
+
+// Have a screen reader say the answer once the text has not changed for a while.
+function say(words) {
   clearTimeout(speaking);
   speaking = setTimeout(() => {
-    const unsure = result.unsure ? ", unsure" : "";
-    const before = result.before ? ` Before fine-tuning: ${result.before.label}.` : "";
-    $("said").textContent = `${result.label}${unsure}, ${percent(result.probabilities[result.label])}.${before}`;
+    $("said").textContent = words;
   }, SPEAKING_PAUSE);
 }
 
@@ -261,12 +295,12 @@ function showTable(file, pieces, last) {
     label, count, last.done ? `${number(count)} (${percent(count / last.done)})` : "0",
   ]);
   const most = Math.max(...counts.map(([, count]) => count), 1);
-  $("table-chart").replaceChildren(...bars("Rows of each label", counts, most));
+  $("table-chart").replaceChildren(...bars(current.questions.length ? "Rows of each answer" : "Rows of each label", counts, most));
   showAll();
   const parts = [`${number(last.done)} ${last.done === 1 ? "row" : "rows"} labelled`];
   if (last.unsure) parts.push(`${number(last.unsure)} of them unsure`);
   if (last.bad) parts.push(`${number(last.bad)} could not be read; the column "${table.prefix}error" gives the reason`);
-  const renamed = table.prefix ? ` The table has a column of such a name already, so the labels are in "${table.prefix}label".` : "";
+  const renamed = table.prefix ? ` The table has a column of such a name already, so the added columns begin with "${table.prefix}".` : "";
   $("table-said").textContent = `${parts.join(", ")}.${renamed}`;
   const [, stem, ending] = file.name.match(/^(.*?)(\.[^.]*)?$/);
   URL.revokeObjectURL($("download").href);
@@ -303,10 +337,11 @@ function showExamples({ examples }, former) {
   $("text").select();
 }
 
-function describe({ description, base_model, method, labels }) {
+function describe({ description, base_model, method, labels, questions }) {
   const tuned = base_model ? `${method} on ${base_model}. ` : "";
-  const shown = labels.length > 12 ? `${labels.slice(0, 10).join(", ")} and ${labels.length - 10} more` : labels.join(", ");
-  return `${description ? `${description}. ` : ""}${tuned}Labels: ${shown}.`;
+  const names = questions.length ? questions : labels;
+  const shown = names.length > 12 ? `${names.slice(0, 10).join(", ")} and ${names.length - 10} more` : names.join(", ");
+  return `${description ? `${description.replace(/[.]$/, "")}. ` : ""}${tuned}${questions.length ? "Questions" : "Labels"}: ${shown}.`;
 }
 
 function choose(name) {
@@ -324,7 +359,7 @@ function choose(name) {
   );
   $("run").hidden = !pages.length && !current.figures.length;
   const body = JSON.stringify({ texts: [current.examples[0] ?? "what a lovely day"], model: current.name });
-  $("curl").textContent = `curl -s ${location.origin}/v1/classify --json '${body.replaceAll("'", "'\\''")}'`;
+  $("curl").textContent = `curl -s ${location.origin}/v1/${current.questions.length ? "answer" : "classify"} --json '${body.replaceAll("'", "'\\''")}'`;
   showExamples(current, former);
   classify();
   if (former) readColumns();

@@ -1,0 +1,69 @@
+"""A served run with questions: answers over HTTP, tables, and the refusals between labels and questions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.helpers import finished_runs, tiny_questions
+from tests.helpers.served import LIMITS, client_of
+from whinchat.inference.question_predictor import QuestionPredictor
+from whinchat.server.app import create_app
+from whinchat.server.served_models import ModelHost
+
+TEXTS = ["rain\n\nbad train and sea day", "tea\n\ngood day"]
+
+
+@pytest.fixture(scope="module")
+def client(tiny_llama: Path) -> Iterator[TestClient]:
+    runs = {"tickets": tiny_questions.finished_run(tiny_llama), "labels": finished_runs.finished_run(tiny_llama)}
+    host = ModelHost.load(runs)
+    with client_of(create_app(host.models, host.predict, LIMITS, 4)) as started:
+        yield started
+
+
+def test_answers_are_the_predictor_s(client: TestClient, tiny_llama: Path) -> None:
+    response = client.post("/v1/answer", json={"texts": TEXTS})
+    assert response.status_code == 200, response.text
+    wanted = QuestionPredictor.load(tiny_questions.finished_run(tiny_llama)).predict(TEXTS)
+    for row, result in enumerate(response.json()["results"]):
+        for name, answer in wanted.to_dict(row)["answers"].items():
+            found = result["answers"][name]
+            assert (found["type"], found["answer"], found["unsure"]) == (
+                answer["type"], answer["answer"], answer["unsure"],
+            )  # fmt: skip
+            assert found["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
+            assert found["expected"] == pytest.approx(answer.get("expected"), abs=1e-5)
+
+
+def test_a_table_gets_a_column_for_each_answer(client: TestClient) -> None:
+    body = "title,body\nrain,bad train day\ntea,\n,\n"
+    columns = client.post("/v1/columns?name=in.csv", content=body).json()
+    assert columns["text_template"] == "{title}\n\n{body}"
+    events = [json.loads(line) for line in client.post("/v1/table?name=in.csv", content=body).text.splitlines()]
+    assert (events[-1]["done"], events[-1]["bad"], events[-1]["error"]) == (3, 1, None)
+    rows = list(csv.DictReader(io.StringIO("".join(event["table"] for event in events))))
+    asked: dict[str, Any] = client.post("/v1/answer", json={"texts": "rain\n\nbad train day"}).json()["results"][0]
+    assert rows[0]["mood"] == asked["answers"]["mood"]["answer"]
+    assert json.loads(rows[0]["tags"]) == asked["answers"]["tags"]["answer"]
+    assert rows[2]["mood"] == ""
+    assert "nothing" in rows[2]["error"]
+    counts = events[-1]["labels"]
+    assert sum(count for name, count in counts.items() if name.startswith("mood: ")) == 2
+
+
+def test_labels_and_questions_refuse_each_other(client: TestClient) -> None:
+    for address, model, words in (
+        ("/v1/classify", "tickets", "answers questions (mood, rain, quality, tags)"),
+        ("/v1/answer", "labels", "has labels and no questions"),
+    ):
+        response = client.post(address, json={"texts": "a", "model": model})
+        assert response.status_code == 422
+        assert words in response.json()["detail"]
