@@ -12,6 +12,8 @@ from whinchat.recipe.question import MOST_LEVELS, MOST_OPTIONS
 
 Content = str | dict[str, Any] | list[Any]
 _Id = Annotated[str, Field(min_length=1)]
+# For the schema alone: a text has something to read.
+_State = Annotated[str, Field(json_schema_extra={"pattern": "\\S"})] | dict[str, Any] | list[Any]
 _CRITERIA: Any = {"billing": "Payments and invoices", "technical": "Bugs and outages"}
 _QUESTIONS: Any = {
     "refund": {"type": "noul", "instructions": "Does the customer ask for money back?"},
@@ -76,7 +78,7 @@ class SystemOneRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra={"examples": [_REQUEST]})
 
     model: str = Field(description="Name of the classifier; jev-latest for the server's first one.")
-    state: Content = Field(description="The text that all questions are about; an object or array is read as JSON.")
+    state: _State = Field(description="The text that all questions are about; an object or array is read as JSON.")
     questions: dict[_Id, AskedQuestion] = Field(min_length=1, description="The questions, by names of your choice.")
 
     @model_validator(mode="before")
