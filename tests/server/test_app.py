@@ -355,7 +355,7 @@ def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
 
 def test_openapi_has_examples(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
-    addresses = {f"/v1/{name}" for name in ("classify", "model", "columns", "table", "systemone", "models")}
+    addresses = {f"/v1/{name}" for name in ("classify", "model", "answer", "columns", "table", "systemone", "models")}
     assert addresses | {"/health", "/ready", "/metrics"} == set(schema["paths"])
     classify = schema["paths"]["/v1/classify"]["post"]
     assert {"200", "404", "413", "422", "429"} <= set(classify["responses"])
