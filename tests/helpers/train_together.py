@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from tests.helpers import tiny_models
+from tests.helpers import tiny_models, tiny_questions
 from whinchat import cli
 from whinchat.data.dataset import Split
 from whinchat.models.adapters import attach_adapter
+from whinchat.models.forward import Engine
 from whinchat.training import distributed
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.trainer import AnswerTrainer, training_arguments
@@ -30,7 +31,7 @@ class Case:
     """A way to train.
 
     Attributes:
-        loss: ``train.loss``.
+        loss: ``train.loss``, or "questions" for a task with questions.
         method: ``adapter.method``.
         attention: ``backbone.attn_implementation``: eager for the packed way, sdpa for the plain way.
         unused: give the adapter one more weight, which the forward pass does not use.
@@ -50,6 +51,8 @@ CASES = [
     Case("choice", "lora", "sdpa"),
     Case("full", "lora", "eager"),
     Case("full", "dora", "sdpa"),
+    Case("questions", "lora", "eager"),
+    Case("questions", "dora", "sdpa"),
     *(Case("completion", "lora", attention, unused=True) for attention in ("eager", "sdpa")),
 ]
 RESUMED = [Case("choice", "dora", "eager"), Case("choice", "lora", "sdpa")]
@@ -88,13 +91,12 @@ class Gradients(TrainerCallback):  # type: ignore[misc]  # transformers is not t
 def make_trainer(case: Case, model: Path, out: Path, *callbacks: Any) -> AnswerTrainer:
     """Return the trainer of ``case``; the processes share batches of ``BATCH`` rows."""
     labels = tiny_models.NESTED
-    recipe = tiny_models.tiny_recipe(
-        model,
-        task={"labels": labels},
-        backbone={"attn_implementation": case.attention},
-        adapter={"method": case.method},
-        train={
-            "loss": case.loss,
+    asks_questions = case.loss == "questions"
+    sections: dict[str, Any] = {
+        "backbone": {"attn_implementation": case.attention},
+        "adapter": {"method": case.method},
+        "train": {
+            "loss": "choice" if asks_questions else case.loss,
             "class_weights": "balanced",
             "learning_rate": 1e-2,
             "num_train_epochs": 1,
@@ -104,14 +106,23 @@ def make_trainer(case: Case, model: Path, out: Path, *callbacks: Any) -> AnswerT
             "logging_steps": 1,
             "save_steps": 2,
         },
-    )
+    }
+    if asks_questions:
+        recipe = tiny_questions.recipe_for(model, **sections)
+        rows = tiny_questions.rows_of(recipe, ROWS)
+    else:
+        recipe = tiny_models.tiny_recipe(model, task={"labels": labels}, **sections)
+        rows = Split("train", *tiny_models.toy_rows(ROWS, labels))
     backbone = tiny_models.load(model, attn_implementation=case.attention)
     tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
     if case.unused:
         backbone.model.lora_unused = nn.Parameter(torch.zeros(3))
     tiny_models.stir(tuned)
-    engine = tiny_models.engine_of(backbone, labels, tuned)
-    rows = Split("train", *tiny_models.toy_rows(ROWS, labels))
+    engine = (
+        Engine.build(tuned, backbone.plan, backbone.tokenizer.template(recipe))
+        if asks_questions
+        else tiny_models.engine_of(backbone, labels, tuned)
+    )
     arguments = training_arguments(recipe, engine.plan, out)
     return AnswerTrainer(engine, recipe, rows, None, args=arguments, callbacks=list(callbacks))
 
