@@ -1,0 +1,1 @@
+"""whinchat beside sysone and decisionformer, which train chat models to answer typed questions as well."""

@@ -1,0 +1,195 @@
+"""Training and answering speed, memory, and quality of whinchat beside sysone and decisionformer.
+
+    pip install --no-deps --target FOLDER sysone==0.5.2 decisionformer==0.2.0 omegaconf==2.4.0 \
+        antlr4-python3-runtime==4.9.3 sentencepiece==0.2.3
+    python -m benchmarks.rivals --rivals FOLDER
+
+Each package trains the same model on the same rows with LoRA of the same rank on the same layers, calibrates on the
+same rows, and answers the same rows, one package after the other, each in a process of its own. A package that is not
+installed is left out. Learning rate, prompt, loss, head and data type are those of each package, for a user who changes
+nothing.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import ROOT, machine, provenance, versions
+from benchmarks.measure import Contest, Entry, measure
+from benchmarks.plan import RECIPE, read_workload
+from benchmarks.rivals.contestants import ALPHA, RANK, deal
+from benchmarks.tables import markdown_table, save
+from whinchat.data.dataset import Split
+from whinchat.evaluation.metrics import LabelScores, calibration_metrics, macro_f1_of_rows
+from whinchat.models.backbone import find_model
+from whinchat.recipe.loader import load_recipe
+from whinchat.report.formatting import format_bytes, format_duration, format_number
+
+say = partial(print, flush=True)
+
+RESULTS = ROOT / "benchmarks" / "results" / "rivals.json"
+INSTRUCTIONS = "What is the sentiment of this tweet?"
+# name -> kind, title and own options
+CONTESTANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "whinchat": ("Whinchat", "whinchat", {}),
+    "whinchat-float32": ("Whinchat", "whinchat, float32", {"load_in": "float32"}),
+    "sysone": ("Sysone", "sysone", {}),
+    "decisionformer": ("Decisionformer", "decisionformer", {}),
+}
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rivals", metavar="FOLDER", help="folder where the rivals are installed")
+    parser.add_argument("--only", action="append", choices=CONTESTANTS, help="measure this one; may be repeated")
+    parser.add_argument("--train", type=int, default=192, help="rows to train on (192)")
+    parser.add_argument("--held-out", type=int, default=64, help="rows to calibrate on (64)")
+    parser.add_argument("--evaluated", type=int, default=200, help="rows to answer (200)")
+    parser.add_argument("--epochs", type=int, default=1, help="epochs (1)")
+    parser.add_argument("--batch", type=int, default=16, help="rows of an optimizer step (16)")
+    parser.add_argument("--learning-rate", type=float, help="of every adapter; by default each package's own")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the rows and of training (0)")
+    parser.add_argument("--threads", type=int, help="threads of each contestant; by default all cores")
+    parser.add_argument("--data", metavar="FOLDER", help="TweetEval sentiment; by default as for python -m benchmarks")
+    parser.add_argument("--model", default="package:smollm2-135m-instruct", help="the model")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON (benchmarks/results/rivals.json)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 if a contestant failed, 0 also where one is not installed."""
+    options = parsed(arguments)
+    os.environ.update({"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"})
+    if options.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    started = time.perf_counter()
+    split, workload = read_rows(options.train + options.held_out + options.evaluated, options.data)
+    recipe = load_recipe(RECIPE, [f"backbone.model={options.model}"])
+    result: dict[str, Any] = {
+        "provenance": provenance("python -m benchmarks.rivals"),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": {
+            **{name: getattr(options, name) for name in ("train", "held_out", "evaluated", "epochs", "batch", "seed")},
+            "learning_rate": options.learning_rate,
+            "model": options.model,
+            "rank": RANK,
+            "alpha": ALPHA,
+        },
+        "workload": workload,
+        "contestants": {},
+    }
+    shared = {
+        **{name: getattr(options, name) for name in ("train", "held_out", "epochs", "batch", "seed", "learning_rate")},
+        "model": find_model(recipe.backbone).path,
+        "labels": list(recipe.task.labels),
+        "instructions": INSTRUCTIONS,
+        "folder": str(Path(options.rivals).expanduser().resolve()) if options.rivals else None,
+    }
+    for name in options.only or CONTESTANTS:
+        kind, title, own = CONTESTANTS[name]
+        contest = Contest(
+            name, f"benchmarks.rivals.contestants:{kind}", title, {**shared, **own}, split, kind[0] == "W"
+        )
+        # One after the other: the memory and the threads of a contestant are given back before the next begins.
+        entry = measure("rivals", [contest], 1, options.out.parent / "rivals-logs", say)[name]
+        result["contestants"][name] = figures(entry, split, shared)
+        result["seconds"] = time.perf_counter() - started
+        save(result, options.out)
+    say(section(result))
+    return int(any(entry["error"] for entry in result["contestants"].values()))
+
+
+def read_rows(rows: int, data: str | None) -> tuple[Split, dict[str, str]]:
+    """Return the first rows with different texts, and what they are.
+
+    Raises:
+        SystemExit: the data has fewer different texts.
+    """
+    split, workload = read_workload(2 * rows, data)
+    first = {text: row for row, text in reversed(list(enumerate(split.texts)))}
+    chosen = sorted(first.values())[:rows]
+    if len(chosen) < rows:
+        raise SystemExit(f"{workload['source']}: {len(chosen)} different texts; lower --train or --evaluated")
+    return split.take(chosen), workload
+
+
+def figures(entry: Entry, split: Split, shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a contestant: speed, memory, and quality on the evaluated rows."""
+    found: dict[str, Any] = {
+        "title": entry.contest.title,
+        "error": entry.error,
+        "unavailable": entry.unavailable,
+        "settings": entry.facts,
+        "peak_bytes": entry.peak_bytes,
+    }
+    if not entry.rounds:
+        return found
+    one, evaluated = entry.rounds[0], deal(split, shared["train"], shared["held_out"], shared["seed"]).evaluated
+    facts = dict(one["facts"])
+    probabilities, expected = np.array(facts.pop("probabilities")), np.array(evaluated.labels)
+    # Rivals round to four digits.
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predicted = probabilities.argmax(axis=1)
+    calibration = calibration_metrics(LabelScores(np.log(probabilities.clip(1e-12)), probabilities), expected)
+    return {
+        **found,
+        **facts,
+        "train_examples_per_second": one["examples"] / one["seconds"],
+        "answers_per_second": len(expected) / facts["answer_seconds"],
+        "macro_f1": macro_f1_of_rows(expected, predicted, len(shared["labels"])),
+        "accuracy": float((predicted == expected).mean()),
+        "ece": calibration.ece,
+        "log_loss": calibration.log_loss,
+    }
+
+
+def section(result: dict[str, Any]) -> str:
+    """Return the section for the page on benchmarks, in Markdown."""
+    run, system, settings, rows = result["provenance"], result["machine"], result["settings"], []
+    for entry in result["contestants"].values():
+        if reason := entry["unavailable"] or entry["error"]:
+            rows.append([entry["title"], f"not measured: {' '.join(reason.split())}", *[""] * 7])
+            continue
+        rows.append([
+            entry["title"],
+            format_number(entry["train_examples_per_second"], 2),
+            format_duration(entry["fit_seconds"]),
+            format_bytes(entry["peak_bytes"]),
+            format_number(entry["macro_f1"]),
+            format_number(entry["ece"]),
+            format_number(entry["answers_per_second"], 1),
+            f"{entry['mean_prompt_tokens']:g}",
+            f"{entry['settings']['learning_rate']}; {entry['settings']['dtype']}",
+        ])  # fmt: skip
+    columns = (
+        "", "training examples a second", "fit", "peak memory", "macro-F1", "ECE", "answers a second",
+        "tokens a prompt", "learning rate; data type",
+    )  # fmt: skip
+    packages = {**result["versions"]}
+    for name, entry in result["contestants"].items():
+        packages |= {key: value for key, value in entry["settings"].items() if key == name}
+    chosen = "each package's own" if settings["learning_rate"] is None else f"{settings['learning_rate']:g} for all"
+    words = (
+        f"Each package trains {settings['model'].removeprefix('package:')} to answer one choice question about tweets, "
+        f"with LoRA of rank {settings['rank']} and alpha {settings['alpha']} on all linear layers, in batches of "
+        f"{settings['batch']}, for {settings['epochs']} epoch(s) of {settings['train']} rows. It calibrates on "
+        f"{settings['held_out']} rows and answers {settings['evaluated']}; the rows are the same for all. Learning "
+        f"rate: {chosen}. Prompt, loss, head, schedule and data type are each package's own. Training examples a "
+        "second count the optimizer steps alone; fit is the time from loading the model to calibrated answers. Peak "
+        "memory is that of the whole process. ECE is that of the top label in 15 equal bins, after calibration.\n\n"
+        f"- Machine: {system['processor']}, {system['threads']} threads on {system['cores']} cores; load average "
+        f"before the run: {system['load_before'][0]:.1f}\n"
+        f"- Texts: {result['workload']['description']}\n"
+        f"- Versions: {', '.join(f'{name} {one}' for name, one in packages.items() if one)}\n"
+        f"- Run: `{run['command']}` at {run['date']}, commit {(run['commit'] or 'no commit')[:12]}; it took "
+        f"{format_duration(result['seconds'])}\n"
+    )
+    return f"## Beside sysone and decisionformer\n\n{words}\n{markdown_table(columns, rows)}"
