@@ -70,6 +70,8 @@ def test_questions_are_trained_by_choice_and_read_back_from_yaml(tmp_path: Any) 
         ("task.user_template", "{text}", "must contain {text} and {question} exactly once"),
         ("task.questions.team.options", ["a"], "2 to 255 options, found 1"),
         ("task.questions.team.options", ["a", "a"], "a listed more than once"),
+        ("task.questions.urgency.levels", [1, 2, 3], "urgency.levels: names are text; put numbers"),
+        ("task.questions.team.options", [True, False], "in quotes"),
         ("task.questions.team.levels", ["a", "b"], "only a score question has levels"),
         ("task.questions.team.options", ["Yes", "yes"], "share an answer word"),
         ("task.questions.team.instructions", "Of {text}?", "holds {text}"),

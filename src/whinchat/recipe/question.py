@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from whinchat.recipe.field_types import FolderName, Name, NonEmpty, Real, Section, Text, repeated_words
 
@@ -69,8 +70,12 @@ class Question(Section):
             return {name: "" if text is None else text for name, text in value.items()}
         if not isinstance(value, list | tuple):
             return value
-        if repeated := repeated_words((str(name).strip() for name in value), "NFC"):
-            raise ValueError(f"{', '.join(repeated)} listed more than once; list each name once")
+        if not all(isinstance(name, str) for name in value):
+            raise PydanticCustomError(
+                "names", 'names are text; put numbers, yes, no and the like in quotes, such as "1"'
+            )
+        if repeated := repeated_words((name.strip() for name in value), "NFC"):
+            raise PydanticCustomError("names", "{names} listed more than once", {"names": ", ".join(repeated)})
         return dict.fromkeys(value, "")
 
     @model_validator(mode="after")
