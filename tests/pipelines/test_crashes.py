@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import finished_runs
+from tests.helpers import finished_runs, tiny_questions
 from tests.helpers.crash_lab import CrashLab, check_crashes
 from whinchat.recipe.loader import recipe_to_yaml
 
@@ -39,6 +39,8 @@ def work(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, crash_lab: 
     """A recipe, and a finished run of it; both are only read."""
     work = tmp_path_factory.mktemp("crashes")
     recipe_in(work, tiny_llama)
+    questions = tiny_questions.table_recipe(tiny_llama, tiny_questions.write_table(work / "table.csv", 60))
+    (work / "questions.yaml").write_text(recipe_to_yaml(questions), encoding="utf-8")
     made = crash_lab.run("run", work / "recipe.yaml", "--out", work / "run", folder=work)
     assert made.code == 0, made.output
     return work
@@ -46,6 +48,10 @@ def work(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, crash_lab: 
 
 def new_run(work: Path, out: Path) -> Arguments:
     return ("run", work / "recipe.yaml", "--out", out / "run", "--resume")
+
+
+def new_questions_run(work: Path, out: Path) -> Arguments:
+    return ("run", work / "questions.yaml", "--out", out / "run", "--resume")
 
 
 def overwritten_run(work: Path, out: Path) -> Arguments:
@@ -82,14 +88,17 @@ def review(work: Path, out: Path) -> Arguments:
 
 COMMANDS: dict[str, Prepare] = {
     "run": new_run, "overwrite": overwritten_run, "train": training, "calibrate": calibration, "report": new_report,
-    "compare": comparison, "review": review,
+    "compare": comparison, "review": review, "questions": new_questions_run,
 }  # fmt: skip
 FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 
 
 def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points: int | None) -> int:
-    runs = {"run", "overwrite"} & {command}
+    runs = {"run", "overwrite", "questions"} & {command}
     differs = [f"run/{name}" for name in UNLIKE] if runs else []
+    if command == "questions":
+        decisions = ("mood", "rain", "quality", "tags/01", "tags/02")
+        differs += [f"run/questions/{decision}/{name}" for decision in decisions for name in UNLIKE]
     if command == "train":
         # A checkpoint that was being deleted stays, as one that is too old to resume from.
         differs = ["run/checkpoints/"]
@@ -112,6 +121,7 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
         ("overwrite", "kill", 3),
         ("calibrate", "kill", 5),
         ("run", "full", 3),
+        ("questions", "kill", 3),
         ("calibrate", "full", 3),
     ],
 )

@@ -95,7 +95,8 @@ class RunFolder:
             OutputError: the folder cannot be written.
         """
         with lock_folder(self.path):
-            for folder in (self.path, self.adapter, self.figures):
+            inner = (folder for folder in self.decisions.rglob("*") if folder.is_dir())
+            for folder in (self.path, self.adapter, self.figures, *inner):
                 sweep_drafts(folder)
             finish_update(self.path)
             yield
