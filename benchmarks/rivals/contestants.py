@@ -93,8 +93,8 @@ class Decider(ABC):
 
     Attributes:
         options: ``model``, a folder of safetensors; ``labels`` and ``instructions`` of the question; ``train`` and
-            ``held_out``, numbers of rows; ``epochs``, ``batch``, ``seed``; ``learning_rate``, None for the package's
-            own; ``folder``, where rivals are installed.
+            ``held_out``, numbers of rows; ``epochs``, ``batch``, ``seed``; ``learning_rate`` and ``checkpointing`` (of
+            activations), None for the package's own; ``folder``, where rivals are installed.
         rows: the rows.
         facts: version and settings; some are known only after training.
     """
@@ -223,7 +223,10 @@ class Whinchat(Decider):
 
 
 class Sysone(Decider):
-    """``DecoderModel.fit`` and ``predict``, with adapters on all linear layers of all layers."""
+    """``DecoderModel.fit`` and ``predict``, with adapters on all linear layers of all layers.
+
+    ``precision``: by default its own.
+    """
 
     package = "sysone"
 
@@ -231,7 +234,7 @@ class Sysone(Decider):
         from sysone import DecoderModel
 
         train, held_out, batch = len(self.rows.train), len(self.rows.held_out), self.options["batch"]
-        rate = self.options["learning_rate"]
+        rate, checkpointing = self.options["learning_rate"], self.options["checkpointing"]
         self.model = DecoderModel(
             self.options["model"],
             tuning="lora",
@@ -247,6 +250,8 @@ class Sysone(Decider):
             early_stopping=False,
             validation_interval=self.options["epochs"] * -(-train // batch),
             backbone_lr="auto" if rate is None else rate,
+            gradient_checkpointing="auto" if checkpointing is None else checkpointing,
+            precision=self.options.get("precision", "auto"),
             device="cpu",
             seed=self.options["seed"],
         )
@@ -271,7 +276,7 @@ class Sysone(Decider):
         rates = self.model._learning_rates()
         self.facts["learning_rate"] = f"{rates['adapter']:g}, head {rates['head']:g}"
         self.facts["dtype"] = str(self.model.dtype_).removeprefix("torch.")
-        self.facts["gradient_checkpointing"] = bool(self.model.backbone_.is_gradient_checkpointing)
+        self.facts["checkpointing"] = bool(self.model.backbone_.is_gradient_checkpointing)
         return steps.seconds - checks.seconds
 
     def answer(self, texts: Sequence[str]) -> Answers:
@@ -281,7 +286,10 @@ class Sysone(Decider):
 
 
 class Decisionformer(Decider):
-    """``decisionformer.train`` by its LoRA recipe without gradient checkpointing, then ``decide_many``."""
+    """``decisionformer.train`` with the head and the learning rates of its LoRA recipes, then ``decide_many``.
+
+    ``precision``: data type of the weights, by default its own.
+    """
 
     package = "decisionformer"
 
@@ -289,10 +297,12 @@ class Decisionformer(Decider):
         os.environ["DECISIONFORMER_DEVICE"] = "cpu"
         import decisionformer.trainer  # noqa: F401  # imported now, as the others' libraries are
 
-        return {"dtype": "float32", "gradient_checkpointing": False}
+        dtype = self.options.get("precision", "float32")  # on a CPU, ``auto`` is float32
+        return {"dtype": dtype, "checkpointing": bool(self.options["checkpointing"])}
 
     def fit(self) -> float:
         import decisionformer
+        import torch
         from decisionformer.trainer import Trainer
 
         rate, steps = self.options["learning_rate"], Stopwatch()
@@ -303,6 +313,8 @@ class Decisionformer(Decider):
                 "finetune": {
                     "mode": "lora",
                     "lora": {"r": RANK, "lora_alpha": ALPHA, "target_modules": "all-linear"},
+                    "gradient_checkpointing": self.facts["checkpointing"],
+                    "model_dtype": self.facts["dtype"],
                 },
                 "data": {
                     "train": self._written(self.rows.train, folder / "train.jsonl"),
@@ -325,7 +337,8 @@ class Decisionformer(Decider):
                 decisionformer.train(config)
             used = decisionformer.load_config(config).train
             self.facts["learning_rate"] = f"{used.lr:g}, head {used.head_lr:g}"
-            self.model = decisionformer.AutoDecisionModel.from_pretrained(folder / "run" / "best")
+            dtype = getattr(torch, self.facts["dtype"])
+            self.model = decisionformer.AutoDecisionModel.from_pretrained(folder / "run" / "best", dtype=dtype)
         return steps.seconds
 
     def answer(self, texts: Sequence[str]) -> Answers:

@@ -41,7 +41,12 @@ CONTESTANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "whinchat-float32": ("Whinchat", "whinchat, float32", {"load_in": "float32"}),
     "sysone": ("Sysone", "sysone", {}),
     "decisionformer": ("Decisionformer", "decisionformer", {}),
+    # Not what a user gets on a CPU who changes nothing, so only where --only asks for them.
+    "sysone-bf16": ("Sysone", "sysone, bf16", {"precision": "bf16"}),
+    "decisionformer-bf16": ("Decisionformer", "decisionformer, bf16", {"precision": "bfloat16"}),
 }
+BY_DEFAULT = ("whinchat", "whinchat-float32", "sysone", "decisionformer")
+CHECKPOINTING = {"own": None, "on": True, "off": False}
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,6 +62,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=1, help="epochs (1)")
     parser.add_argument("--batch", type=int, default=16, help="rows of an optimizer step (16)")
     parser.add_argument("--learning-rate", type=float, help="of every adapter; by default each package's own")
+    parser.add_argument(
+        "--checkpointing", choices=CHECKPOINTING, default="own", help="of the rivals' activations, to save memory (own)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the rows and of training (0)")
     parser.add_argument("--threads", type=int, help="threads of each contestant; by default all cores")
     parser.add_argument("--data", metavar="FOLDER", help="TweetEval sentiment; by default as for python -m benchmarks")
@@ -81,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {
             **{name: getattr(options, name) for name in ("train", "held_out", "evaluated", "epochs", "batch", "seed")},
             "learning_rate": options.learning_rate,
+            "checkpointing": options.checkpointing,
             "model": options.model,
             "rank": RANK,
             "alpha": ALPHA,
@@ -93,9 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "model": find_model(recipe.backbone).path,
         "labels": list(recipe.task.labels),
         "instructions": INSTRUCTIONS,
+        "checkpointing": CHECKPOINTING[options.checkpointing],
         "folder": str(Path(options.rivals).expanduser().resolve()) if options.rivals else None,
     }
-    for name in options.only or CONTESTANTS:
+    for name in options.only or BY_DEFAULT:
         kind, title, own = CONTESTANTS[name]
         contest = Contest(
             name, f"benchmarks.rivals.contestants:{kind}", title, {**shared, **own}, split, kind[0] == "W"
@@ -169,15 +179,19 @@ def section(result: dict[str, Any]) -> str:
             format_number(entry["ece"]),
             format_number(entry["answers_per_second"], 1),
             f"{entry['mean_prompt_tokens']:g}",
-            f"{entry['settings']['learning_rate']}; {entry['settings']['dtype']}",
+            "; ".join([
+                entry["settings"]["learning_rate"],
+                entry["settings"]["dtype"],
+                *(["gradient checkpointing"] if entry["settings"].get("checkpointing") else []),
+            ]),
         ])  # fmt: skip
     columns = (
         "", "training examples a second", "fit", "peak memory", "macro-F1", "ECE", "answers a second",
-        "tokens a prompt", "learning rate; data type",
+        "tokens a prompt", "settings",
     )  # fmt: skip
     packages = {**result["versions"]}
-    for name, entry in result["contestants"].items():
-        packages |= {key: value for key, value in entry["settings"].items() if key == name}
+    for entry in result["contestants"].values():
+        packages |= {key: value for key, value in entry["settings"].items() if key in ("sysone", "decisionformer")}
     chosen = "each package's own" if settings["learning_rate"] is None else f"{settings['learning_rate']:g} for all"
     words = (
         f"Each package trains {settings['model'].removeprefix('package:')} to answer one choice question about tweets, "

@@ -32,7 +32,7 @@ def split() -> Split:
 
 def options(model: Path, **own: Any) -> dict[str, Any]:
     fixed = {"labels": LABELS, "instructions": "Which mood?", "train": TRAIN, "held_out": HELD_OUT, "seed": 0}
-    return {**fixed, "model": str(model), "epochs": 1, "batch": 4, "learning_rate": None, **own}
+    return {**fixed, "model": str(model), "epochs": 1, "batch": 4, "learning_rate": None, "checkpointing": None, **own}
 
 
 def one_round(kind: str, split: Split, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -92,14 +92,29 @@ def test_a_missing_rival_is_left_out_with_the_way_to_install_it(
 
 @pytest.mark.slow
 @pytest.mark.skipif(RIVALS is None, reason="no rivals: name the folder where they are installed in WHINCHAT_RIVALS")
-@pytest.mark.parametrize("kind", ["Sysone", "Decisionformer"])
+@pytest.mark.parametrize(
+    ("kind", "own", "dtype"),
+    [
+        ("Sysone", {"checkpointing": False}, "float32"),
+        ("Sysone", {"precision": "bf16", "checkpointing": True}, "bfloat16"),
+        ("Decisionformer", {"checkpointing": False}, "float32"),
+        ("Decisionformer", {"precision": "bfloat16", "checkpointing": True}, "bfloat16"),
+    ],
+)
 def test_a_round_of_a_rival(
-    kind: str, split: Split, tiny_mistral: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: str,
+    own: dict[str, Any],
+    dtype: str,
+    split: Split,
+    tiny_mistral: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("DECISIONFORMER_DEVICE", "cpu")
     monkeypatch.chdir(tmp_path)
-    found = one_round(kind, split, options(tiny_mistral, folder=RIVALS))
+    found = one_round(kind, split, options(tiny_mistral, folder=RIVALS, **own))
     assert 0 <= found["macro_f1"] <= 1
     assert found["settings"][kind.lower()]
-    assert found["settings"]["dtype"] == "float32"
+    assert found["settings"]["dtype"] == dtype
+    assert found["settings"]["checkpointing"] is own["checkpointing"]
