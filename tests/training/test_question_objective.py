@@ -11,6 +11,7 @@ import torch
 
 from tests.helpers import plain_forward, tiny_models, tiny_questions
 from tests.helpers.combinations import half_of
+from whinchat.data.dataset import Split
 from whinchat.evaluation import joint_scoring
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
@@ -75,6 +76,18 @@ def test_gaps_are_left_out_where_that_saves_much(tiny_llama: Path) -> None:
     torch.testing.assert_close(
         our_loss(objective), tiny_questions.plain_loss(engine.model, engine, recipe, apart), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_batch_whose_answers_weigh_nothing(tiny_llama: Path) -> None:
+    recipe = tiny_questions.recipe_for(tiny_llama)
+    questions = {"rain": recipe.task.questions["rain"].model_copy(update={"class_weights": {"no": 0.0, "yes": 1.0}})}
+    recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"questions": questions})})
+    rows = Split("train", ("a", "b", "c"), (0, 0, 1), answers=((0,), (0,), (1,)))
+    objective = QuestionObjective(engine_for(recipe), recipe, rows)
+    inputs = objective.collate(objective.examples[:2])
+    (part,) = objective.parts(inputs)
+    assert objective.losses(part).tolist() == [0, 0]
+    assert (inputs["labels"] != IGNORED).sum() == 2
 
 
 def test_the_loss_of_constant_answers(tiny_llama: Path) -> None:

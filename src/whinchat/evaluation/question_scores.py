@@ -33,25 +33,23 @@ def evaluate_questions(
     rows_of: dict[tuple[int, ...], list[int]] = {}
     for row, answers in enumerate(split.answers):
         known = tuple(decision for decision, answer in enumerate(answers) if answer is not None)
-        rows_of.setdefault(known, []).append(row)
+        if known:
+            rows_of.setdefault(known, []).append(row)
     scores = [
         np.empty((len(own), len(engine.tree.paths)), np.float32) for engine, own in zip(engines, prompts, strict=True)
     ]
     started = time.perf_counter()
     with progress(f"Scoring {when}", sum(len(known) * len(rows) for known, rows in rows_of.items()), "answers") as bar:
         for known, rows in rows_of.items():
-            found = (
-                score_questions(
-                    [engines[decision] for decision in known],
-                    [[prompts[decision][row] for row in rows] for decision in known],
-                    settings.per_device_eval_batch_size,
-                    bar=bar,
-                )
-                if known
-                else []
+            found = score_questions(
+                [engines[decision] for decision in known],
+                [[prompts[decision][row] for row in rows] for decision in known],
+                settings.per_device_eval_batch_size,
+                bar=bar,
             )
             for decision, log_probs in zip(known, found, strict=True):
                 scores[decision][rows] = log_probs
+    # Decisions are scored together, so each has the time of all.
     seconds = time.perf_counter() - started
     outcomes = []
     for decision, (engine, own, log_probs) in enumerate(zip(engines, prompts, scores, strict=True)):

@@ -124,10 +124,15 @@ class QuestionObjective:
         if apart and _tokens(apart) < _WORTH_APART * _tokens(passes):
             passes = apart
         answered = torch.tensor([example.questions for example in examples])
+        parts = []
+        for one in passes:
+            if places := [place for place, row in enumerate(one.rows) if _weighs(examples[row], one.questions)]:
+                parts.append(self._part(one, places, examples))
         return {
             "indices": torch.tensor([example.row for example in examples]),
             "labels": torch.where(answered, 0, IGNORED),
-            "passes": [part for one in passes if (part := self._part(one, examples)) is not None],
+            # Class weights of zero can leave a batch without anything to learn, which is a step all the same.
+            "passes": parts or [self._part(passes[0], range(len(passes[0].rows)), examples)],
         }
 
     def _passes(
@@ -144,21 +149,15 @@ class QuestionObjective:
             for one in plan_passes([self.engines[decision] for decision in decisions], prompts)
         ]
 
-    def _part(self, one: JointPass, examples: Sequence[QuestionExample]) -> dict[str, Any] | None:
-        """Return the tensors of a pass, without the texts that have no answer in it; None where no text has one."""
-        targets = {
-            place: [weight for decision in one.questions for weight in examples[row].targets[decision]]
-            for place, row in enumerate(one.rows)
-        }
-        places = [place for place, weights in targets.items() if any(weights)]
-        if not places:
-            return None
+    def _part(self, one: JointPass, places: Sequence[int], examples: Sequence[QuestionExample]) -> dict[str, Any]:
+        """Return the tensors of the texts of a pass at ``places`` among its rows."""
         batch = collate([one.shared[place] for place in places], [one.tree.tokens] * len(places))
+        own = [examples[one.rows[place]] for place in places]
+        targets = [[weight for decision in one.questions for weight in example.targets[decision]] for example in own]
         return {
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
-            "labels": torch.tensor([targets[place] for place in places]),
-            "weights": torch.ones(len(places)),
-            "indices": torch.tensor([examples[one.rows[place]].row for place in places]),
+            "labels": torch.tensor(targets), "weights": torch.ones(len(own)),
+            "indices": torch.tensor([example.row for example in own]),
             "tree": one.tree, "decisions": one.questions,
         }  # fmt: skip
 
@@ -217,6 +216,11 @@ def _targets(recipe: Recipe, decision: Decision, answered: Split, answers: Seque
         else:
             targets.append(tuple(part * weight * share for weight, share in zip(weights, answer, strict=True)))
     return targets
+
+
+def _weighs(example: QuestionExample, decisions: Sequence[int]) -> bool:
+    """Return whether an answer to one of ``decisions`` counts in the loss."""
+    return any(weight for decision in decisions for weight in example.targets[decision])
 
 
 def _tokens(passes: Sequence[JointPass]) -> int:
