@@ -9,11 +9,13 @@ from benchmarks.figures import write_figures
 from benchmarks.growth import AXES, JOBS, MANY
 from benchmarks.machine import ROOT
 from benchmarks.ratios import RATIOS
+from benchmarks.rivals.contestants import INSTALL
 from whinchat.report.formatting import NOT_MEASURED, format_bytes, format_duration, format_number
 
 Result = Mapping[str, Any]
 
 FAMILIES = ROOT / "benchmarks" / "results" / "families.json"
+RIVALS = FAMILIES.with_name("rivals.json")
 
 _GROUPS = {
     "training": (
@@ -54,23 +56,29 @@ def write(result: Result, path: Path) -> list[Path]:
     return [*written, *write_figures(result, path.parent, f"{path.stem}-").values()]
 
 
-def publish(result: Result, docs: Path = ROOT / "docs", families: Path = FAMILIES) -> list[Path]:
-    """Write ``benchmarks.md`` and its images to ``docs``, with the stored result of the families of models."""
+def publish(result: Result, docs: Path = ROOT / "docs", families: Path = FAMILIES, rivals: Path = RIVALS) -> list[Path]:
+    """Write ``benchmarks.md`` and its images to ``docs``, with the stored results of the families and of the rivals."""
     images = write_figures(result, docs / "images", "benchmarks-")
     links = {name: f"images/{path.name}" for name, path in images.items()}
-    measured = json.loads(families.read_text(encoding="utf-8")) if families.is_file() else None
+    stored = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None for path in (families, rivals))
     target = docs / "benchmarks.md"
-    target.write_text(page(result, links, measured), encoding="utf-8")
+    target.write_text(page(result, links, *stored), encoding="utf-8")
     return [target, *images.values()]
 
 
-def page(result: Result, images: Mapping[str, str] | None = None, families: Result | None = None) -> str:
+def page(
+    result: Result,
+    images: Mapping[str, str] | None = None,
+    families: Result | None = None,
+    rivals: Result | None = None,
+) -> str:
     """Return the whole page.
 
     Args:
         result: of ``python -m benchmarks``.
         images: links to the figures, by name.
         families: result of ``python -m benchmarks.families``.
+        rivals: result of ``python -m benchmarks.rivals``.
     """
     images = images or {}
     parts = [_head(result), _ratios(result)]
@@ -80,6 +88,8 @@ def page(result: Result, images: Mapping[str, str] | None = None, families: Resu
         if group in images:
             parts.append(f"![{title}: examples a second of each contestant]({images[group]})\n")
         parts += [_contestants(entries), f"`python -m benchmarks --only {group}`\n"]
+    if rivals:
+        parts.append(rivals_section(rivals))
     if families:
         parts.append(families_section(families))
     if result.get("growth"):
@@ -209,6 +219,55 @@ def families_section(result: Result) -> str:
     )
     table = markdown_table(columns, rows)
     return f"## Families of models against Llama\n\n{words}\n{table}\n`python -m benchmarks.families`\n"
+
+
+def rivals_section(result: Result) -> str:
+    """Return the section on sysone and decisionformer, from the result of ``python -m benchmarks.rivals``."""
+    run, system, settings, rows = result["provenance"], result["machine"], result["settings"], []
+    for entry in result["contestants"].values():
+        if reason := entry["unavailable"] or entry["error"]:
+            rows.append([entry["title"], f"not measured: {_one_line(reason)}", *[""] * 7])
+            continue
+        rows.append([
+            entry["title"],
+            format_number(entry["train_examples_per_second"], 2),
+            format_duration(entry["fit_seconds"]),
+            format_bytes(entry["peak_bytes"]),
+            format_number(entry["macro_f1"]),
+            format_number(entry["ece"]),
+            format_number(entry["answers_per_second"], 1),
+            f"{entry['mean_prompt_tokens']:g}",
+            "; ".join([
+                entry["settings"]["learning_rate"],
+                entry["settings"]["dtype"],
+                *(["gradient checkpointing"] if entry["settings"].get("checkpointing") else []),
+            ]),
+        ])  # fmt: skip
+    columns = (
+        "", "training examples a second", "fit", "peak memory", "macro-F1", "ECE", "answers a second",
+        "tokens a prompt", "settings",
+    )  # fmt: skip
+    packages = {**result["versions"]}
+    for entry in result["contestants"].values():
+        packages |= {key: value for key, value in entry["settings"].items() if key in ("sysone", "decisionformer")}
+    chosen = "each package's own" if settings["learning_rate"] is None else f"{settings['learning_rate']:g} for all"
+    words = (
+        f"Each package trains {settings['model'].removeprefix('package:')} to answer one choice question about tweets, "
+        f"with LoRA of rank {settings['rank']} and alpha {settings['alpha']} on all linear layers, in batches of "
+        f"{settings['batch']}, for {settings['epochs']} epoch(s) of {settings['train']} rows. It calibrates on "
+        f"{settings['held_out']} rows and answers {settings['evaluated']}; the rows are the same for all. Learning "
+        f"rate: {chosen}. Prompt, loss, head, schedule and data type are each package's own. Training examples a "
+        "second count the optimizer steps alone; fit is the time from loading the model to calibrated answers. Peak "
+        "memory is that of the whole process. ECE is that of the top label in 15 equal bins, after calibration.\n\n"
+        f"- Machine: {system['processor']}, {system['threads']} threads on {system['cores']} cores; load average "
+        f"before the run: {system['load_before'][0]:.1f}\n"
+        f"- Texts: {result['workload']['description']}\n"
+        f"- Versions: {', '.join(f'{name} {one}' for name, one in packages.items() if one)}\n"
+        f"- Run: `{run['command']}` at {run['date']}, commit {(run['commit'] or 'no commit')[:12]}; it took "
+        f"{format_duration(result['seconds'])}\n"
+    )
+    table = markdown_table(columns, rows)
+    return f"## Beside sysone and decisionformer\n\n{words}\n{table}\n`{INSTALL}`, then `python -m benchmarks.rivals --rivals FOLDER`\n"
 
 
 def _one_line(text: str) -> str:

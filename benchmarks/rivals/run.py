@@ -20,20 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import ROOT, machine, provenance, versions
+from benchmarks.machine import machine, provenance, versions
 from benchmarks.measure import Contest, Entry, measure
 from benchmarks.plan import RECIPE, read_workload
 from benchmarks.rivals.contestants import ALPHA, RANK, deal
-from benchmarks.tables import markdown_table, save
+from benchmarks.tables import RIVALS, rivals_section, save
 from whinchat.data.dataset import Split
 from whinchat.evaluation.metrics import LabelScores, calibration_metrics, macro_f1_of_rows
 from whinchat.models.backbone import find_model
 from whinchat.recipe.loader import load_recipe
-from whinchat.report.formatting import format_bytes, format_duration, format_number
 
 say = partial(print, flush=True)
 
-RESULTS = ROOT / "benchmarks" / "results" / "rivals.json"
 INSTRUCTIONS = "What is the sentiment of this tweet?"
 # name -> kind, title and own options
 CONTESTANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -69,7 +67,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of each contestant; by default all cores")
     parser.add_argument("--data", metavar="FOLDER", help="TweetEval sentiment; by default as for python -m benchmarks")
     parser.add_argument("--model", default="package:smollm2-135m-instruct", help="the model")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON (benchmarks/results/rivals.json)")
+    parser.add_argument("--out", type=Path, default=RIVALS, help="the JSON (benchmarks/results/rivals.json)")
     return parser.parse_args(arguments)
 
 
@@ -115,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["contestants"][name] = figures(entry, split, shared)
         result["seconds"] = time.perf_counter() - started
         save(result, options.out)
-    say(section(result))
+    say(rivals_section(result))
     return int(any(entry["error"] for entry in result["contestants"].values()))
 
 
@@ -161,51 +159,3 @@ def figures(entry: Entry, split: Split, shared: dict[str, Any]) -> dict[str, Any
         "ece": calibration.ece,
         "log_loss": calibration.log_loss,
     }
-
-
-def section(result: dict[str, Any]) -> str:
-    """Return the section for the page on benchmarks, in Markdown."""
-    run, system, settings, rows = result["provenance"], result["machine"], result["settings"], []
-    for entry in result["contestants"].values():
-        if reason := entry["unavailable"] or entry["error"]:
-            rows.append([entry["title"], f"not measured: {' '.join(reason.split())}", *[""] * 7])
-            continue
-        rows.append([
-            entry["title"],
-            format_number(entry["train_examples_per_second"], 2),
-            format_duration(entry["fit_seconds"]),
-            format_bytes(entry["peak_bytes"]),
-            format_number(entry["macro_f1"]),
-            format_number(entry["ece"]),
-            format_number(entry["answers_per_second"], 1),
-            f"{entry['mean_prompt_tokens']:g}",
-            "; ".join([
-                entry["settings"]["learning_rate"],
-                entry["settings"]["dtype"],
-                *(["gradient checkpointing"] if entry["settings"].get("checkpointing") else []),
-            ]),
-        ])  # fmt: skip
-    columns = (
-        "", "training examples a second", "fit", "peak memory", "macro-F1", "ECE", "answers a second",
-        "tokens a prompt", "settings",
-    )  # fmt: skip
-    packages = {**result["versions"]}
-    for entry in result["contestants"].values():
-        packages |= {key: value for key, value in entry["settings"].items() if key in ("sysone", "decisionformer")}
-    chosen = "each package's own" if settings["learning_rate"] is None else f"{settings['learning_rate']:g} for all"
-    words = (
-        f"Each package trains {settings['model'].removeprefix('package:')} to answer one choice question about tweets, "
-        f"with LoRA of rank {settings['rank']} and alpha {settings['alpha']} on all linear layers, in batches of "
-        f"{settings['batch']}, for {settings['epochs']} epoch(s) of {settings['train']} rows. It calibrates on "
-        f"{settings['held_out']} rows and answers {settings['evaluated']}; the rows are the same for all. Learning "
-        f"rate: {chosen}. Prompt, loss, head, schedule and data type are each package's own. Training examples a "
-        "second count the optimizer steps alone; fit is the time from loading the model to calibrated answers. Peak "
-        "memory is that of the whole process. ECE is that of the top label in 15 equal bins, after calibration.\n\n"
-        f"- Machine: {system['processor']}, {system['threads']} threads on {system['cores']} cores; load average "
-        f"before the run: {system['load_before'][0]:.1f}\n"
-        f"- Texts: {result['workload']['description']}\n"
-        f"- Versions: {', '.join(f'{name} {one}' for name, one in packages.items() if one)}\n"
-        f"- Run: `{run['command']}` at {run['date']}, commit {(run['commit'] or 'no commit')[:12]}; it took "
-        f"{format_duration(result['seconds'])}\n"
-    )
-    return f"## Beside sysone and decisionformer\n\n{words}\n{markdown_table(columns, rows)}"

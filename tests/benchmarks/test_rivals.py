@@ -14,7 +14,8 @@ import pytest
 from benchmarks.measure import Contest, Entry, create
 from benchmarks.rivals import contestants, run
 
-from tests.helpers import tiny_models
+from benchmarks import tables
+from tests.helpers import benchmark_results, tiny_models
 from whinchat.data.dataset import Split
 
 LABELS = ["negative", "neutral", "positive"]
@@ -84,10 +85,20 @@ def test_a_missing_rival_is_left_out_with_the_way_to_install_it(
     monkeypatch.setattr(run, "read_rows", lambda rows, data: (split, {"source": "toy", "description": "toy rows"}))
     out = tmp_path / "rivals.json"
     assert run.main([*SIZES, "--only", "sysone", "--model", str(tiny_llama), "--out", str(out)]) == 0
-    assert json.loads(out.read_text(encoding="utf-8"))["contestants"]["sysone"]["unavailable"] == (
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["contestants"]["sysone"]["unavailable"] == (
         f"sysone is not installed; {contestants.INSTALL}, then --rivals FOLDER"
     )
-    assert "| sysone | not measured: sysone is not installed; pip install --no-deps " in capsys.readouterr().out
+    row = "| sysone | not measured: sysone is not installed; pip install --no-deps "
+    assert row in capsys.readouterr().out
+    page, *_ = tables.publish(benchmark_results.result(), tmp_path / "docs", rivals=out)
+    assert row in page.read_text(encoding="utf-8")
+    measured = one_round("Whinchat", split, options(tiny_llama, load_in="float32"))
+    result["contestants"]["whinchat"] = measured | {"title": "ours"}
+    macro_f1 = f"{measured['macro_f1']:.3f}"
+    (line,) = (line for line in tables.rivals_section(result).splitlines() if line.startswith("| ours |"))
+    assert f"| 1.00 GiB | {macro_f1} |" in line
+    assert line.endswith("| 0.001; float32 weights, float32 products |")
 
 
 @pytest.mark.slow
