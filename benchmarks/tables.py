@@ -267,7 +267,8 @@ def rivals_section(result: Result) -> str:
         f"{format_duration(result['seconds'])}\n"
     )
     table = markdown_table(columns, rows)
-    return f"## Beside sysone and decisionformer\n\n{words}\n{table}\n`{INSTALL}`, then `python -m benchmarks.rivals --rivals FOLDER`\n"
+    command = f"`{INSTALL}`, then `python -m benchmarks.rivals --rivals FOLDER`"
+    return f"## Beside sysone and decisionformer\n\n{words}\n{table}\n{command}\n"
 
 
 def _one_line(text: str) -> str:
