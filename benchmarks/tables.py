@@ -254,7 +254,7 @@ def rivals_section(result: Result) -> str:
     words = (
         f"Each package trains {settings['model'].removeprefix('package:')} to answer one choice question about tweets, "
         f"with LoRA of rank {settings['rank']} and alpha {settings['alpha']} on all linear layers, in batches of "
-        f"{settings['batch']}, for {settings['epochs']} epoch(s) of {settings['train']} rows. It calibrates on "
+        f"{settings['batch']}, on {settings['train']} rows (epochs: {settings['epochs']}). It calibrates on "
         f"{settings['held_out']} rows and answers {settings['evaluated']}; the rows are the same for all. Learning "
         f"rate: {chosen}. Prompt, loss, head, schedule and data type are each package's own. Training examples a "
         "second count the optimizer steps alone; fit is the time from loading the model to calibrated answers. Peak "

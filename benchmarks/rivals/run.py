@@ -52,11 +52,11 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rivals", metavar="FOLDER", help="folder where the rivals are installed")
     parser.add_argument("--only", action="append", choices=CONTESTANTS, help="measure this one; may be repeated")
-    parser.add_argument("--train", type=int, default=192, help="rows to train on (192)")
+    parser.add_argument("--train", type=int, default=256, help="rows to train on (256)")
     parser.add_argument(
         "--held-out", type=int, default=64, help="rows to calibrate on (64); sysone does not calibrate below 50"
     )
-    parser.add_argument("--evaluated", type=int, default=200, help="rows to answer (200)")
+    parser.add_argument("--evaluated", type=int, default=300, help="rows to answer (300)")
     parser.add_argument("--epochs", type=int, default=1, help="epochs (1)")
     parser.add_argument("--batch", type=int, default=16, help="rows of an optimizer step (16)")
     parser.add_argument("--learning-rate", type=float, help="of every adapter; by default each package's own")
