@@ -338,7 +338,9 @@ class Decisionformer(Decider):
             used = decisionformer.load_config(config).train
             self.facts["learning_rate"] = f"{used.lr:g}, head {used.head_lr:g}"
             dtype = getattr(torch, self.facts["dtype"])
-            self.model = decisionformer.AutoDecisionModel.from_pretrained(folder / "run" / "best", dtype=dtype)
+            self.model = decisionformer.AutoDecisionModel.from_pretrained(
+                folder / "run" / "best", dtype=dtype, trust_remote_code=False
+            )
         return steps.seconds
 
     def answer(self, texts: Sequence[str]) -> Answers:

@@ -14,7 +14,7 @@ from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.backbone import Backbone
 from whinchat.prompts.template import PromptTemplate
 from whinchat.training.losses import IGNORED
-from whinchat.training.trainer import Collator, Example
+from whinchat.training.micro_batch import Collator, Example
 
 SENTIMENT = ("negative", "neutral", "positive")
 LABEL_SETS = {
