@@ -8,7 +8,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from whinchat.data.checks import normalize_text
@@ -29,6 +29,7 @@ def pairs(split: Split) -> Counter[tuple[str, int]]:
 
 
 @settings(max_examples=60, deadline=None)
+@example(labels=[0, 1, 2, 2, 2, 2, 2, 3], seed=0, shares=(0.375, 0.125))
 @given(
     labels=st.lists(st.integers(0, 3), min_size=3, max_size=120),
     seed=st.integers(0, 5),
@@ -51,9 +52,12 @@ def test_distinct_texts_are_exact_and_stratified(labels: list[int], seed: int, s
     if {name: len(part) for name, part in parts.items()} != wanted:
         assert set(Counter(rest.labels).values()) == {1}
         return
+    # Rows of other labels take the places of a label whose last row stays in train.
+    taken = sum(wanted.values()) / len(labels)
+    scarce = sum(count * taken > count - 1 for count in counts.values())
     for label, count in counts.items():
         share = wanted["validation"] * count / len(labels)
-        assert abs(parts["validation"].labels.count(label) - share) < 1
+        assert abs(parts["validation"].labels.count(label) - share) < 1 + scarce
 
 
 @settings(max_examples=60, deadline=None)
