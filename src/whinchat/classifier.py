@@ -32,7 +32,7 @@ from whinchat.progress import shown_progress
 from whinchat.recipe.estimator_recipe import SOURCE, TRAIN_KEYS, estimator_recipe
 from whinchat.recipe.loader import differences, without_home
 from whinchat.recipe.schema import MetricName, Recipe
-from whinchat.storage.locate import find_classifier, model_files
+from whinchat.storage.locate import find_classifier
 from whinchat.text_estimator import TextEstimator
 
 if TYPE_CHECKING:
@@ -307,8 +307,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
     ) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
-        # The content of the files, so that a copy or a pickle of the classifier needs no folder.
-        self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
+        self._keep_files(adapter)
         self._predictor = predictor
         self._held_out = held_out
 
@@ -338,8 +337,4 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         texts = plain_texts(X)
         with shown_progress(self.verbose > 0):
-            if not hasattr(self, "_predictor"):
-                with temporary_folder() as folder:
-                    self.save_pretrained(folder)
-                    self._predictor = Predictor.load(folder)
-            return self._predictor.predict(texts)
+            return self._loaded(Predictor.load).predict(texts)

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from whinchat.data.answers import answer_splits
 from whinchat.data.checks import require_every_answer
-from whinchat.data.dataset import Corpus, DataReport, Split
+from whinchat.data.dataset import Corpus, DataReport, Split, certain_answer
 from whinchat.data.estimator_input import InputError, plain_texts
 from whinchat.data.rows import Row
 from whinchat.data.splits import carve_splits
@@ -31,7 +31,7 @@ from whinchat.recipe.estimator_recipe import SOURCE, question_estimator_recipe
 from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.recipe.task import Task
-from whinchat.storage.locate import find_classifier, model_files
+from whinchat.storage.locate import find_classifier
 from whinchat.text_estimator import TextEstimator
 
 
@@ -141,11 +141,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         check_is_fitted(self)
         texts = plain_texts(X)
         with shown_progress(self.verbose > 0):
-            if not hasattr(self, "_predictor"):
-                with temporary_folder() as folder:
-                    self.save_pretrained(folder)
-                    self._predictor = QuestionPredictor.load(folder)
-            return self._predictor.predict(texts)
+            return self._loaded(QuestionPredictor.load).predict(texts)
 
     def score(self, X: Sequence[str], Y: Any) -> float:  # noqa: N803
         """Return the share of texts with every given answer right, as ``MultiOutputClassifier.score`` does."""
@@ -153,7 +149,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         rows = _rows(self.recipe_, plain_texts(X), Y)
         found = np.stack([own.label_indices for own in self.answer(X).decisions], axis=1)
         right = [
-            all(answer is None or _label(answer) == label for answer, label in zip(answers, labels, strict=True))
+            all(certain_answer(answer) in {None, label} for answer, label in zip(answers, labels, strict=True))
             for answers, labels in zip(rows.answers, found.tolist(), strict=True)
         ]
         return float(np.mean(right))
@@ -188,8 +184,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         self.recipe_ = predictor.recipe
         self.output_names_ = [decision.title for decision in decisions]
         self.classes_ = [np.array(one.labels) if one.option is None else np.array([0, 1]) for one in decisions]
-        # The content of the files, so that a copy or a pickle of the classifier needs no folder.
-        self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
+        self._keep_files(adapter)
         self._predictor = predictor
 
     def _saved_files(self) -> dict[str, bytes]:
@@ -255,10 +250,6 @@ def _plain(cell: Any) -> Any:
         cell = cell.item()
     is_missing = cell is None or type(cell).__name__ == "NAType" or (isinstance(cell, float) and np.isnan(cell))
     return None if is_missing else cell
-
-
-def _label(answer: int | tuple[float, ...]) -> int:
-    return answer if isinstance(answer, int) else answer.index(max(answer))
 
 
 def _corpus(rows: Split, task: Task, fraction: float, seed: int) -> Corpus:

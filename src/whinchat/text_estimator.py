@@ -1,16 +1,20 @@
 """What the estimators of whinchat share: texts as input, saving, pickling and seeds."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
-from whinchat.output_files import sweep_drafts, writing
+from whinchat.output_files import sweep_drafts, temporary_folder, writing
 from whinchat.storage.folder_update import update_folder
+from whinchat.storage.locate import model_files
 from whinchat.storage.locking import lock_folder
+
+T = TypeVar("T")
 
 
 class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -18,10 +22,24 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
 
     random_state: int | np.random.RandomState | None
     _files: dict[str, bytes]
+    _predictor: Any
 
     def _saved_files(self) -> dict[str, bytes]:
         """Return the content of the files of ``save_pretrained``, by their names."""
         raise NotImplementedError
+
+    def _keep_files(self, adapter: Path) -> None:
+        """Keep the content of a classifier's files, so that a copy or a pickle of the estimator needs no folder."""
+        self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
+
+    def _loaded(self, load: Callable[[Path], T]) -> T:
+        """Return the model in memory, which ``load`` loads from a folder of the saved files where it is not there."""
+        if not hasattr(self, "_predictor"):
+            with temporary_folder() as folder:
+                self.save_pretrained(folder)
+                self._predictor = load(folder)
+        predictor: T = self._predictor
+        return predictor
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write adapter, tokenizer, recipe and calibration to ``folder``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,17 @@ from sklearn.metrics import f1_score
 from tests.helpers.run_records import recipe
 from whinchat.data.dataset import Split
 from whinchat.evaluation import simple_methods
-from whinchat.evaluation.simple_methods import measure_baselines
+from whinchat.evaluation.results import Baseline, Mode
+from whinchat.evaluation.simple_methods import answer_simply, measure_simple_answers
 from whinchat.recipe.schema import Recipe, TrainConfig
 
 WORDS = (("awful", "sad", "bad"), ("table", "bus", "door"), ("lovely", "happy", "great"))
+
+
+def measure_baselines(
+    settings: Recipe, train: Split, evaluated: Split, answers: Any, mode: Mode
+) -> tuple[Baseline, ...]:
+    return measure_simple_answers(answer_simply(settings, train, evaluated.texts), settings, evaluated, answers, mode)
 
 
 def split(name: str, rows: int, seed: int, shares: tuple[float, ...] = (0.5, 0.3, 0.2)) -> Split:

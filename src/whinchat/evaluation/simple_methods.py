@@ -64,25 +64,18 @@ def answer_simply(recipe: Recipe, train: Split, texts: Sequence[str]) -> tuple[S
     return tuple(found)
 
 
-def measure_baselines(
-    recipe: Recipe, train: Split, evaluated: Split, answers: Ints, mode: Mode
+def measure_simple_answers(
+    simple: Sequence[SimpleAnswers], recipe: Recipe, evaluated: Split, answers: Ints, mode: Mode
 ) -> tuple[Baseline, ...]:
-    """Fit the simple methods on ``train``, and measure them on ``evaluated`` beside the answers of a classifier.
+    """Measure what simple methods answer to ``evaluated`` beside the answers of a classifier.
 
     Args:
-        recipe: the recipe of the classifier: labels, cleaning, metric, label weights and seed.
-        train: its training rows.
+        simple: what ``answer_simply`` answers to the texts of ``evaluated``.
+        recipe: the recipe of the classifier: labels and metric.
         evaluated: the rows to measure, N.
         answers: indices of the labels that the classifier answers with, (N,).
         mode: its way of answering.
     """
-    return measure_simple_answers(answer_simply(recipe, train, evaluated.texts), recipe, evaluated, answers, mode)
-
-
-def measure_simple_answers(
-    simple: Sequence[SimpleAnswers], recipe: Recipe, evaluated: Split, answers: Ints, mode: Mode
-) -> tuple[Baseline, ...]:
-    """Measure what simple methods answer to ``evaluated``; the other arguments are those of ``measure_baselines``."""
     labels, expected, settings = recipe.task.labels, np.array(evaluated.labels), recipe.evaluate
     return tuple(
         Baseline(

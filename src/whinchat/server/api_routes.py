@@ -21,6 +21,7 @@ from whinchat.server.api_schema import (
     ClassifyRequest,
     ClassifyResponse,
     ColumnsResponse,
+    ErrorResponse,
     LabelProbabilities,
     Limits,
     ModelInfo,
@@ -31,7 +32,7 @@ from whinchat.server.api_schema import (
 from whinchat.server.batcher import QueueFullError
 from whinchat.server.error_responses import busy
 from whinchat.server.json_request import read_json, strict_json_route
-from whinchat.server.model_access import ModelAccess, refusals
+from whinchat.server.model_access import ACCESS_STATUSES, ANSWER_STATUSES, ModelAccess, refusals
 from whinchat.server.served_models import ModelKey, ServedModel
 from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.transfer_limits import TABLE_PATH
@@ -44,19 +45,9 @@ from whinchat.server.uploads import (
     upload_suffixes,
 )
 
-_ACCESS = refusals(
-    status_401="The server has a key, and the request has not",
-    status_403="`Host` or `Origin` is that of another site",
-    status_503="There are too many connections, or the model cannot compute this request",
-)
+_ACCESS = refusals(ErrorResponse, **ACCESS_STATUSES)
 _REFUSED = _ACCESS | refusals(
-    status_404="There is no classifier of this name",
-    status_408="The body came too slowly",
-    status_413="More, or longer, than the limits allow",
-    status_415="The body is no JSON by its `Content-Type`, or it is compressed",
-    status_422="The request cannot be read; the detail says what is wrong, and where",
-    status_429="Too many texts are waiting; try again after `Retry-After` seconds",
-    status_500="The scores of a text are not finite numbers, or the server failed",
+    ErrorResponse, **ANSWER_STATUSES, status_422="The request cannot be read; the detail says what is wrong, and where"
 )
 _EVENTS = {
     "description": "One event in each line (application/x-ndjson)",

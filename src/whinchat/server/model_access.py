@@ -21,6 +21,20 @@ from whinchat.server.server_metrics import ServerMetrics
 from whinchat.server.uploads import rows_per_piece
 
 _logger = logging.getLogger("whinchat")
+# What the schema says of refusals that all addresses share, and of those that requests for answers share.
+ACCESS_STATUSES = {
+    "status_401": "The server has a key, and the request has not",
+    "status_403": "`Host` or `Origin` is that of another site",
+    "status_503": "There are too many connections, or the model cannot compute this request",
+}
+ANSWER_STATUSES = {
+    "status_404": "There is no classifier of this name",
+    "status_408": "The body came too slowly",
+    "status_413": "More, or longer, than the limits allow",
+    "status_415": "The body is no JSON by its `Content-Type`, or it is compressed",
+    "status_429": "Too many texts are waiting; try again after `Retry-After` seconds",
+    "status_500": "The scores of a text are not finite numbers, or the server failed",
+}
 
 
 def refusals(shape: type[BaseModel] = ErrorResponse, **descriptions: str) -> dict[int | str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from whinchat.errors import RunError
 from whinchat.server.api_schema import Limits
 from whinchat.server.error_responses import SYSTEM_ONE_PATHS
 from whinchat.server.json_request import read_questions, strict_json_route
-from whinchat.server.model_access import ModelAccess, refusals
+from whinchat.server.model_access import ACCESS_STATUSES, ANSWER_STATUSES, ModelAccess, refusals
 from whinchat.server.question_compiler import QuestionCompiler, QuestionError, content_text
 from whinchat.server.ready_question import QuestionAnswers, ReadyQuestion
 from whinchat.server.served_models import ModelKey, ServedModel
@@ -41,23 +41,10 @@ from whinchat.storage.run_folder import RunFolder
 # The name that clients of the protocol give where they do not choose.
 DEFAULT_MODEL = "jev-latest"
 _ASK_PATH, _MODELS_PATH = SYSTEM_ONE_PATHS
-_ACCESS = refusals(
-    SystemOneError,
-    status_401="The server has a key, and the request has not",
-    status_403="`Host` or `Origin` is that of another site",
-    status_503="There are too many connections, or the model cannot compute this request",
-)
+_ACCESS = refusals(SystemOneError, **ACCESS_STATUSES)
 _REFUSED = (
     _ACCESS
-    | refusals(
-        SystemOneError,
-        status_404="There is no classifier of this name",
-        status_408="The body came too slowly",
-        status_413="More, or longer, than the limits allow",
-        status_415="The body is no JSON by its `Content-Type`, or it is compressed",
-        status_429="Too many texts are waiting; try again after `Retry-After` seconds",
-        status_500="The scores of a text are not finite numbers, or the server failed",
-    )
+    | refusals(SystemOneError, **ANSWER_STATUSES)
     | refusals(SystemOneInvalid, status_422="The request cannot be read; the details say what is wrong, and where")
 )
 

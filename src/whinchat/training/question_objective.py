@@ -119,10 +119,11 @@ class QuestionObjective:
         for row, example in enumerate(examples):
             known = tuple(decision for decision in every if any(example.targets[decision]))
             rows_of.setdefault(known, []).append(row)
-        apart = [one for known, rows in rows_of.items() if known for one in self._passes(examples, known, rows)]
-        # Many small passes are slow, so gaps are computed like answers unless they are a large part of the work.
-        if apart and _tokens(apart) < _WORTH_APART * _tokens(passes):
-            passes = apart
+        if list(rows_of) != [every]:
+            apart = [one for known, rows in rows_of.items() if known for one in self._passes(examples, known, rows)]
+            # Many small passes are slow, so gaps are computed like answers unless they are a large part of the work.
+            if apart and _tokens(apart) < _WORTH_APART * _tokens(passes):
+                passes = apart
         answered = torch.tensor([example.questions for example in examples])
         parts = []
         for one in passes:
