@@ -94,7 +94,6 @@ def _decision(decision: Decision, truth: list[Answer], number: int, settings: Ev
         after,
         LabelScores(after.log_probs, probabilities),
         probabilities.max(axis=1) < 0.6,
-        None,
         calibrator,
         "validation",
         (majority, SimpleAnswers("tfidf", "C = 3", guess)),

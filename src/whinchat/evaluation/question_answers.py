@@ -4,7 +4,7 @@ N: rows of the evaluated split that have an answer to the decision. K: labels of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,29 +22,48 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class DecisionAnswers:
-    """How one decision is answered, before and after training, on the N evaluated rows whose truth is known.
+class DecisionTruth:
+    """The true answers to one decision on the N evaluated rows whose truth is known.
 
     Attributes:
         rows: indices of these rows in the evaluated split, rising, (N,).
         expected: true labels, (N,); of shares the label with the largest.
+        shares: the true share of each label, (N, K); None where the truth is single labels.
+    """
+
+    rows: Ints
+    expected: Ints
+    shares: Floats | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(cls, split: Split, decision: int, size: int) -> "DecisionTruth":
+        """Return the true answers to a decision, by its index in ``Task.decisions``; ``size`` is K."""
+        found = [(row, answers[decision]) for row, answers in enumerate(split.answers) if answers[decision] is not None]
+        return cls(
+            np.array([row for row, _ in found], dtype=np.int64),
+            np.array(split.of_decision(decision).labels, dtype=np.int64),
+            shares=_shares([answer for _, answer in found], size),
+        )
+
+
+@dataclass(frozen=True)
+class DecisionAnswers(DecisionTruth):
+    """How one decision is answered, before and after training, on the N evaluated rows whose truth is known.
+
+    Attributes:
         before, after: uncalibrated scores before and after training.
         calibrated: scores with calibrated probabilities; None without a calibrator.
         unsure: whether each calibrated answer is below the threshold of the calibrator, (N,); None where there is no
             threshold.
-        shares: the true share of each label, (N, K); None where the truth is single labels.
         calibrator: the calibrator that is saved with the adapter; None for data without a validation split.
         fitted_on: split on which the calibrator was fitted; None without a calibrator.
         simple: the answers of simple methods.
     """
 
-    rows: Ints
-    expected: Ints
     before: LabelScores
     after: LabelScores
     calibrated: LabelScores | None = None
     unsure: NDArray[np.bool_] | None = None
-    shares: Floats | None = None
     calibrator: Calibrator | None = None
     fitted_on: str | None = None
     simple: tuple[SimpleAnswers, ...] = ()
@@ -77,29 +96,29 @@ def decision_answers(
     Raises:
         ValueError: the evaluations have another number of rows than the split has answers to the decision.
     """
-    found = [(row, answers[decision]) for row, answers in enumerate(split.answers) if answers[decision] is not None]
     before, after = outcomes
-    if not len(found) == len(before.predictions) == len(after.predictions):
+    known = sum(answers[decision] is not None for answers in split.answers)
+    if not known == len(before.predictions) == len(after.predictions):
         raise ValueError(
-            f"decision {decision}: {len(found)} rows of {split.name} have an answer, but {len(before.predictions)} "
+            f"decision {decision}: {known} rows of {split.name} have an answer, but {len(before.predictions)} "
             f"were evaluated before training and {len(after.predictions)} after"
         )
     old, new = (_scores(outcome.predictions) for outcome in outcomes)
+    truth = DecisionTruth.of(split, decision, old.probabilities.shape[1])
     calibrated = unsure = None
     if calibrator is not None:
         probabilities = np.array([prediction.probabilities for prediction in after.predictions], dtype=np.float64)
         calibrated = LabelScores(new.log_probs, probabilities)
         if calibrator.threshold is not None:
             unsure = np.array([prediction.unsure for prediction in after.predictions])
-    truth = [answer for _, answer in found]
     return DecisionAnswers(
-        rows=np.array([row for row, _ in found], dtype=np.int64),
-        expected=np.array(split.of_decision(decision).labels, dtype=np.int64),
+        rows=truth.rows,
+        expected=truth.expected,
         before=old,
         after=new,
         calibrated=calibrated,
         unsure=unsure,
-        shares=_shares(truth, old.probabilities.shape[1]),
+        shares=truth.shares,
         calibrator=calibrator,
         fitted_on=fitted_on,
         simple=tuple(simple),

@@ -20,7 +20,7 @@ from whinchat.evaluation.metrics import (
     intervals_of_matrix,
     paired_difference,
 )
-from whinchat.evaluation.question_answers import DecisionAnswers
+from whinchat.evaluation.question_answers import DecisionAnswers, DecisionTruth
 from whinchat.evaluation.question_metric_registry import QUESTION_METRICS, headline
 from whinchat.evaluation.question_results import (
     AnswerCounts,
@@ -96,9 +96,9 @@ def measure_question(
         rows=answered,
         missing=rows - answered,
         incomplete=int((known.any(axis=1) & ~known.all(axis=1)).sum()),
-        before=_measure_scores("score", kind, options, decisions, [one.before for one in decisions], settings),
-        after=_measure_scores("score", kind, options, decisions, [one.after for one in decisions], settings),
-        calibrated=_measure_scores("calibrated", kind, options, decisions, [one.shipped for one in decisions], settings)
+        before=measure_scores("score", kind, options, decisions, [one.before for one in decisions], settings),
+        after=measure_scores("score", kind, options, decisions, [one.after for one in decisions], settings),
+        calibrated=measure_scores("calibrated", kind, options, decisions, [one.shipped for one in decisions], settings)
         if is_calibrated
         else None,
         paired=paired_question_test(
@@ -107,6 +107,41 @@ def measure_question(
         baselines=tuple(_baselines(kind, options, decisions, shipped, settings)),
         calibration=_calibration(kind, decisions, evaluated.name) if is_calibrated else None,
         data=tuple(count_question(task, name, split) for split in splits),
+    )
+
+
+def measure_scores(
+    mode: Mode,
+    kind: QuestionType,
+    options: tuple[str, ...],
+    decisions: Sequence[DecisionTruth],
+    scores: Sequence[LabelScores],
+    settings: EvaluateConfig,
+) -> QuestionMetrics:
+    """Measure the most probable labels, and how well the probabilities fit the truth.
+
+    Args:
+        mode: the way of answering.
+        kind, options: type, and options or levels, of the question.
+        decisions: the truth of each decision, D of them.
+        scores: the scores of each decision on the rows of its truth.
+        settings: the recipe's ``evaluate``, for the bootstrap behind each 95 % interval.
+    """
+    pairs = list(zip(decisions, scores, strict=True))
+    calibrations = [calibration_metrics(own, one.expected) for one, own in pairs]
+    entropies = [_cross_entropy(one.shares, own.probabilities) for one, own in pairs if one.shares is not None]
+    metrics = _measure_labels(kind, options, decisions, _answers_of(scores), settings, mode, scores)
+    return QuestionMetrics(
+        mode,
+        metrics.values,
+        metrics.intervals,
+        ece=float(np.mean([one.ece for one in calibrations])),
+        brier=float(np.mean([one.brier for one in calibrations])),
+        cross_entropy=float(np.mean(entropies)) if entropies else None,
+        confusion=metrics.confusion,
+        options=metrics.options,
+        curve=_curve(decisions[0].expected == 1, scores[0].probabilities[:, 1]) if kind == "yes_no" else (),
+        bins=_bins(decisions, scores),
     )
 
 
@@ -163,37 +198,10 @@ def paired_question_test(
     return QuestionTest(metric.name, gain, interval, fixed, broken, p_value)
 
 
-def _measure_scores(
-    mode: Mode,
-    kind: QuestionType,
-    options: tuple[str, ...],
-    decisions: Sequence[DecisionAnswers],
-    scores: Sequence[LabelScores],
-    settings: EvaluateConfig,
-) -> QuestionMetrics:
-    """Measure the most probable labels, and how well the probabilities fit the truth."""
-    pairs = list(zip(decisions, scores, strict=True))
-    calibrations = [calibration_metrics(own, one.expected) for one, own in pairs]
-    entropies = [_cross_entropy(one.shares, own.probabilities) for one, own in pairs if one.shares is not None]
-    metrics = _measure_labels(kind, options, decisions, _answers_of(scores), settings, mode, scores)
-    return QuestionMetrics(
-        mode,
-        metrics.values,
-        metrics.intervals,
-        ece=float(np.mean([one.ece for one in calibrations])),
-        brier=float(np.mean([one.brier for one in calibrations])),
-        cross_entropy=float(np.mean(entropies)) if entropies else None,
-        confusion=metrics.confusion,
-        options=metrics.options,
-        curve=_curve(decisions[0].expected == 1, scores[0].probabilities[:, 1]) if kind == "yes_no" else (),
-        bins=_bins(decisions, scores),
-    )
-
-
 def _measure_labels(
     kind: QuestionType,
     options: tuple[str, ...],
-    decisions: Sequence[DecisionAnswers],
+    decisions: Sequence[DecisionTruth],
     answers: Sequence[Ints],
     settings: EvaluateConfig,
     mode: Mode = "score",
@@ -264,7 +272,7 @@ def _curve(positive: Bools, scores: Floats) -> tuple[PrecisionRecallPoint, ...]:
     return tuple(PrecisionRecallPoint(float(recall[i]), float(precision[i]), float(thresholds[i])) for i in kept)
 
 
-def _bins(decisions: Sequence[DecisionAnswers], scores: Sequence[LabelScores]) -> tuple[ReliabilityBin, ...]:
+def _bins(decisions: Sequence[DecisionTruth], scores: Sequence[LabelScores]) -> tuple[ReliabilityBin, ...]:
     """Return the bins of the reliability diagram of the answers to all decisions, which have the same labels."""
     together = LabelScores(
         np.concatenate([one.log_probs for one in scores]), np.concatenate([one.probabilities for one in scores])
@@ -282,7 +290,7 @@ def _answers_of(scores: Sequence[LabelScores]) -> list[Ints]:
     return [one.probabilities.argmax(axis=1) for one in scores]
 
 
-def _option_answers(decisions: Sequence[DecisionAnswers], answers: Sequence[Ints]) -> OptionAnswers:
+def _option_answers(decisions: Sequence[DecisionTruth], answers: Sequence[Ints]) -> OptionAnswers:
     """Bring the answers to all options into one table of the rows that have an answer to an option."""
     rows = np.unique(np.concatenate([one.rows for one in decisions]))
     shape = len(rows), len(decisions)
