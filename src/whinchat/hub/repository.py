@@ -152,10 +152,11 @@ def _json(content: Any) -> bytes:
 
 
 def _adapter_files(files: Mapping[str, bytes | Path], recipe: Recipe, base: str) -> Sequence[RepositoryFile]:
-    """The adapter's files; its configuration names ``base`` and its recipe is the public one."""
+    """The adapter's files; its configuration names ``base``, but no model of more layers; its recipe is public."""
     config = json.loads(RepositoryFile(_ADAPTER_CONFIG, files[_ADAPTER_CONFIG]).read())
+    named = "" if recipe.backbone.layers else base
     rewritten = {
-        _ADAPTER_CONFIG: json.dumps(config | {"base_model_name_or_path": base}, indent=2).encode(),
+        _ADAPTER_CONFIG: json.dumps(config | {"base_model_name_or_path": named}, indent=2).encode(),
         "recipe.yaml": recipe_to_yaml(recipe).encode(),
     }
     return [RepositoryFile(name, content) for name, content in {**files, **rewritten}.items()]

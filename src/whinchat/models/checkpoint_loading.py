@@ -8,7 +8,7 @@ memory of its own, and a table replaces the search. The loaded model is bit-iden
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def checkpoint_files(path: str, revision: str | None, name: str) -> list[Path]:
             or weights are quantized without a word of it in config.json.
         SafetensorError, OSError: a file cannot be read.
     """
-    folder = _local_folder(path, revision)
+    folder = model_folder(path, revision)
     if (folder / "adapter_config.json").is_file():
         raise ModelError(f"{name}: holds an adapter (adapter_config.json); name the model that it was trained on")
     if not (folder / _INDEX).is_file():
@@ -98,7 +98,7 @@ def load_streamed(
     Raises:
         OSError, ValueError, RuntimeError, SafetensorError: as ``from_pretrained`` raises them.
     """
-    folder = _local_folder(path, revision)
+    folder = model_folder(path, revision)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     files = _weight_files(folder)
@@ -124,6 +124,20 @@ def load_streamed(
     model.generation_config = _generation_config(folder)
     give_back_memory()
     return model, loading_info
+
+
+def model_folder(path: str, revision: str | None, more: Sequence[str] = ()) -> Path:
+    """Return the folder of a model; of one on the hub, download configuration and weights, and files like ``more``.
+
+    Args:
+        path: a model folder, or OWNER/NAME on the Hugging Face hub.
+        revision: branch, tag or commit on the hub; None for a folder.
+        more: patterns of the names of further files to download.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    patterns = ["*config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", *more]
+    return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
 
 
 def misshapen_weights(model: PreTrainedModel) -> tuple[str, ...]:
@@ -165,13 +179,6 @@ def _weights(model: nn.Module, files: list[Path], quantizes: bool) -> Iterator[t
             for name in shard.keys():  # noqa: SIM118  # a shard is no mapping
                 if name not in plain:
                     yield name, shard.get_tensor(name)
-
-
-def _local_folder(path: str, revision: str | None) -> Path:
-    if Path(path).is_dir():
-        return Path(path)
-    patterns = ["*config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
-    return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
 
 
 def _weight_files(folder: Path) -> list[Path]:

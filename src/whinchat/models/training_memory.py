@@ -12,7 +12,7 @@ from torch import nn
 from whinchat.models.adapter_targets import linear_layers, matches_target
 from whinchat.models.device import DevicePlan
 from whinchat.models.parameter_count import configured_model, parameter_size
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.schema import AdapterConfig, BackboneConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4: half a byte a weight, and for every 64 weights a scale that is quantized, too (QLoRA, section 3).
@@ -69,18 +69,17 @@ def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig
 
 
 def estimate_for(
-    name: str, revision: str | None, plan: DevicePlan, adapter: AdapterConfig, batch: BatchShape
+    backbone: BackboneConfig, plan: DevicePlan, adapter: AdapterConfig, batch: BatchShape
 ) -> tuple[int, float] | None:
-    """Return parameters and estimated memory of training ``name``; None where its configuration is not on this machine.
+    """Return parameters and estimated memory of training; None where the configuration is not on this machine.
 
     Args:
-        name: ``backbone.model`` of a recipe.
-        revision: ``backbone.revision`` of the recipe.
+        backbone: the model.
         plan: device and data types.
         adapter: the adapter.
         batch: the micro-batch.
     """
-    model = configured_model(name, revision)
+    model = configured_model(backbone.model, backbone.revision, backbone.layers)
     if model is None:
         return None
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -108,7 +108,7 @@ def _fit(name: str, recipe: Recipe, plan: DevicePlan, free_bytes: float) -> Reci
     backbone, has_escapes = recipe.backbone, recipe.data.source.endswith("tweet_eval")
     tokens = _WITH_ESCAPES if has_escapes and "json_escapes" not in recipe.task.clean else _CLEANED
     batch = BatchShape(recipe.train.per_device_train_batch_size, text=tokens)
-    estimate = estimate_for(backbone.model, backbone.revision, plan, recipe.adapter, batch)
+    estimate = estimate_for(backbone, plan, recipe.adapter, batch)
     parameters, needed_bytes = estimate or (None, None)
     return RecipeFit(
         recipe=name,

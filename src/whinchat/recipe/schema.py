@@ -47,6 +47,9 @@ class BackboneConfig(Section):
         "PyPI package."
     )
     revision: Text | None = Field(None, description="Commit, tag or branch of a hub model; runs record the commit.")
+    layers: Integer | None = Field(
+        None, ge=1, description="Keep only the first N layers of the model, so that training and answers cost less."
+    )
     load_in: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
         "auto",
         description="Data type of the frozen weights in memory. auto takes bfloat16 on a machine that multiplies "

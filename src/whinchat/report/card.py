@@ -27,7 +27,7 @@ from whinchat.report.published_figures import presented, published_figures
 from whinchat.report.quoted_texts import omission_sentence, with_quotable_texts
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
-from whinchat.report.titles import hub_model, macro_f1_title, run_title
+from whinchat.report.titles import base_depth, hub_model, macro_f1_title, run_title
 from whinchat.storage.run_record import RunRecord
 
 
@@ -94,6 +94,7 @@ def _body(record: RunRecord, repository: str, figures: str, base: str | None) ->
         formatting=formatting,
         tables=tables,
         base_link=hub_link(base) if base else escape(manifest.model_source),
+        base_depth=base_depth(record.recipe),
         method=method_name(recipe.adapter, manifest.load_in),
         key_facts=key_facts_table(record, base),
         published=published_figures(record),

@@ -11,6 +11,7 @@ from whinchat.report.formatting import (
     format_texts,
 )
 from whinchat.report.text_table import TextTable
+from whinchat.report.titles import base_depth
 from whinchat.storage.run_record import Manifest, TrainedRecord
 
 
@@ -19,7 +20,7 @@ def key_facts_table(record: TrainedRecord, base: str | None = None) -> TextTable
     recipe, manifest = record.recipe, record.manifest
     seconds = manifest.timings_seconds.get("train")
     rows = (
-        ("base model", base or manifest.model_source),
+        ("base model", f"{base or manifest.model_source}{base_depth(recipe)}"),
         ("method", _method(recipe, manifest.load_in)),
         ("trained weights", _trained_weights(manifest)),
         ("training data", _training_data(recipe, manifest)),

@@ -31,7 +31,7 @@ from whinchat.report.key_facts import key_facts_table
 from whinchat.report.markdown import Markdown, escape, fence, markdown_link, markdown_table
 from whinchat.report.question_notes import question_card_facts, question_limitations, question_warnings
 from whinchat.report.rendering import render_template
-from whinchat.report.titles import hub_model, run_title
+from whinchat.report.titles import base_depth, hub_model, run_title
 from whinchat.storage.atomic import write_text
 from whinchat.storage.questions_record import QUESTIONS_FOLDER, QuestionsRecord, decision_folders
 from whinchat.storage.run_folder import RunFolder
@@ -99,6 +99,7 @@ def build_question_card(
         **_shared(record, title, base),
         images=images,
         base_link=hub_link(base) if base else escape(manifest.model_source),
+        base_depth=base_depth(record.recipe),
         method=method_name(recipe.adapter, manifest.load_in),
         table=markdown_table,
         link=markdown_link,

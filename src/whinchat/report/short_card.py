@@ -13,7 +13,7 @@ from whinchat.report.hub_metadata import hub_link, hub_tags
 from whinchat.report.markdown import Markdown, escape, fence
 from whinchat.report.rendering import render_template
 from whinchat.report.snippet import python_snippet
-from whinchat.report.titles import model_title
+from whinchat.report.titles import base_depth, model_title
 
 
 def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
@@ -39,6 +39,7 @@ def build_short_card(recipe: Recipe, repo_id: str, base: str) -> ModelCard:
         title=model_title(recipe, plan.load_in, base),
         method=method_name(recipe.adapter, plan.load_in),
         base_link=hub_link(base),
+        base_depth=base_depth(recipe),
         labels="" if recipe.task.questions else tables.label_list(recipe),
         questions=", ".join(recipe.task.questions),
         version=version("whinchat"),

@@ -46,11 +46,13 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 def _loading(recipe: Recipe, load_in: str, compute: str) -> str:
     """The arguments that load the base model as in training."""
+    layers = recipe.backbone.layers
+    depth = f"num_hidden_layers={layers}, " if layers else ""
     if load_in != "nf4":
-        return f"base, dtype={_quoted(load_in)}"
+        return f"base, {depth}dtype={_quoted(load_in)}"
     return f"""
     base,
-    dtype={_quoted(compute)},
+    {depth}dtype={_quoted(compute)},
     quantization_config=BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

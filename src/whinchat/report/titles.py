@@ -27,6 +27,12 @@ def hub_model(manifest: Manifest) -> str | None:
     return source if is_hub_id else None
 
 
+def base_depth(recipe: Recipe) -> str:
+    """Return what to write behind the name of the base model where ``recipe`` uses its first layers only."""
+    layers = recipe.backbone.layers
+    return "" if layers is None else f", cut to its first {layers} layer{'' if layers == 1 else 's'}"
+
+
 def run_title(record: TrainedRecord, base: str | None = None) -> str:
     """Return the title of card and report, such as "Llama-3.2-1B with LoRA classifies texts by tweet sentiment".
 

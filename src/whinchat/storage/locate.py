@@ -83,7 +83,7 @@ def find_classifier(path: Path, *, to_answer: bool = True, with_questions: bool 
         )
     if not folder.is_model or (path / "adapter_config.json").is_file():
         return SavedClassifier(recipe, weights, day=day)
-    merged = {"model": str(path), "revision": None}
+    merged = {"model": str(path), "revision": None, "layers": None}
     recipe = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update=merged)})
     return SavedClassifier(recipe, path, has_adapter=False, day=day)
 

@@ -82,7 +82,9 @@ def train(
     if process_rank() == 0:
 
         def save(draft: Path) -> None:
-            save_adapter(model, draft, backbone.source.hub_id or backbone.source.name)
+            # PEFT would put an adapter for the first layers on the whole model that it finds under the name.
+            base = "" if recipe.backbone.layers else backbone.source.hub_id or backbone.source.name
+            save_adapter(model, draft, base)
             backbone.traits.save(draft)
             template.save_tokenizer(draft)
             write_recipe(recipe, draft)

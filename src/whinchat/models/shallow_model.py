@@ -1,0 +1,139 @@
+"""Keep the first layers of a model: an ordinary, smaller model folder, written once and loaded like any other.
+
+A classifier needs less than all layers of a chat model. The upper ones change least of what a fine-tuned classifier
+reads, so they are left out before training. Source: Yuan et al. 2024 (arXiv:2402.11700), section 3.
+
+The folder's config.json names the smaller number of layers, so transformers, PEFT and llama.cpp load the model at its
+depth without whinchat.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig
+
+from whinchat.data.packages import cache_folder
+from whinchat.errors import ModelError
+from whinchat.models.checkpoint_loading import checkpoint_files, model_folder
+from whinchat.models.json_files import JsonFileError, read_json_object
+from whinchat.output_files import draft_path, publish, sweep_drafts, writing
+
+# Raise this number when the folder's content changes: folders of another version are left alone.
+_VERSION = 1
+# Model types whose first layers compute what they compute in the whole model (tests/models/test_shallow_model.py). Each
+# numbers its layers in the names of its weights, and says their number in one setting.
+SHALLOW_TYPES = frozenset({
+    "apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2", "dbrx", "deepseek_v2", "deepseek_v3",
+    "diffllama", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2",
+    "gpt_bigcode", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "jetmoe",
+    "llama", "llama4_text", "minimax", "ministral", "ministral3", "mistral", "mixtral", "mpt", "nemotron", "olmo",
+    "olmo2", "olmo3", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3",
+    "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+})  # fmt: skip
+# The number of the layer in the name of a weight.
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+# Names under which config.json has the number of layers.
+_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+# Settings with an entry for each layer.
+_PER_LAYER = re.compile(r"(.*_)?layer_types|no_rope_layers|layers_block_type")
+# Files of a model folder beside its weights.
+_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+
+
+def shallow_folder(path: str, revision: str | None, digest: str, layers: int, name: str) -> Path:
+    """Return the folder of a model's first layers, and write it first where the cache lacks it.
+
+    The folder appears whole or not at all, and two processes may call this function at the same time.
+
+    Args:
+        path: the folder of the whole model, or OWNER/NAME on the Hugging Face hub.
+        revision: branch, tag or commit on the hub; None for a folder.
+        digest: what identifies the model's content.
+        layers: how many layers to keep.
+        name: what messages call the model.
+
+    Raises:
+        ModelError: the model has fewer layers, or its kind is not known to be right without its upper layers.
+        OutputError: the folder cannot be written.
+    """
+    target = cache_folder() / "models" / f"{digest[:32]}-first-{layers}-v{_VERSION}"
+    if (target / "config.json").is_file():
+        return target
+    folder = model_folder(path, revision, _COPIED)
+    try:
+        kept = shallow_settings(read_json_object(folder / "config.json"), layers, name)
+    except JsonFileError as error:
+        raise ModelError(f"{name}: config.json cannot be loaded: {error}") from error
+    work = draft_path(target)
+    try:
+        with writing(target):
+            work.mkdir(parents=True)
+            sweep_drafts(target.parent)
+            _write(folder, kept, layers, work, name)
+            try:
+                publish(work, target)
+            except OSError:
+                # Another process was faster and wrote the same folder.
+                if not (target / "config.json").is_file():
+                    raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def shallow_settings(config: dict[str, Any], layers: int, name: str) -> dict[str, Any]:
+    """Return the content of config.json for a model of ``layers`` layers.
+
+    Args:
+        config: the content of the whole model's config.json.
+        layers: how many layers to keep.
+        name: what messages call the model.
+
+    Raises:
+        ModelError: the model has fewer layers, or its kind is not known to be right without its upper layers.
+    """
+    kind = config.get("model_type")
+    if kind not in SHALLOW_TYPES:
+        raise ModelError(
+            f"{name}: backbone.layers: {kind} models were never tested without their upper layers; remove "
+            "backbone.layers, or choose another model"
+        )
+    # A setting that config.json lacks has the default of the model type.
+    whole = AutoConfig.for_model(**config).to_dict()
+    count = next(setting for setting in _COUNTS if setting in whole)
+    if layers > whole[count]:
+        raise ModelError(f"{name}: backbone.layers: {layers} are wanted, and the model has {whole[count]}; lower it")
+    per_layer = {key: value[:layers] for key, value in whole.items() if _PER_LAYER.fullmatch(key) and value}
+    return config | per_layer | {count: layers}
+
+
+def _write(folder: Path, config: dict[str, Any], layers: int, target: Path, name: str) -> None:
+    """Write the files of the smaller model, with as much memory as the weights kept of one file take."""
+    copied = {file for pattern in _COPIED for file in folder.glob(pattern)}
+    for file in copied - {folder / "config.json", folder / "model.safetensors.index.json"}:
+        shutil.copyfile(file, target / file.name)
+    files = checkpoint_files(str(folder), None, name)
+    weight_map: dict[str, str] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as shard:
+            names = [key for key in shard.keys() if _layer(key) < layers]  # noqa: SIM118  # a shard is no mapping
+            tensors: dict[str, torch.Tensor] = {key: shard.get_tensor(key) for key in names}
+        if tensors:
+            save_file(tensors, target / file.name, metadata={"format": "pt"})
+            weight_map |= dict.fromkeys(tensors, file.name)
+    if len(files) > 1:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _layer(weight: str) -> int:
+    """Return the number of the layer that a weight belongs to; -1 for a weight outside the layers."""
+    found = _LAYER.search(weight)
+    return int(found[1]) if found else -1
