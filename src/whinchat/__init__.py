@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.calibrate_run import calibrate_run
     from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
     from whinchat.pipelines.compare_runs import compare_runs
-    from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
+    from whinchat.pipelines.evaluate_run import QuestionsEvaluation, RunEvaluation, evaluate_run
     from whinchat.pipelines.init_recipe import InitResult, init_recipe
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
     from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
@@ -76,7 +76,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.calibrate_run": ("calibrate_run",),
     "whinchat.pipelines.check_recipe": ("RecipeCheck", "check_recipe"),
     "whinchat.pipelines.compare_runs": ("compare_runs",),
-    "whinchat.pipelines.evaluate_run": ("RunEvaluation", "evaluate_run"),
+    "whinchat.pipelines.evaluate_run": ("QuestionsEvaluation", "RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.init_recipe": ("InitResult", "init_recipe"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
     "whinchat.pipelines.inspect_questions": ("InspectedQuestions", "inspect_questions"),
@@ -105,13 +105,13 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for na
 __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
     "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "QuestionClassifier",
-    "QuestionPredictions", "QuestionPredictor", "QuestionsRecord", "Recipe", "RecipeCheck", "Review", "ReviewFolder",
-    "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError",
-    "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run",
-    "init_recipe", "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas",
-    "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "push_run",
-    "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
-    "train_run",
+    "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord", "Recipe", "RecipeCheck",
+    "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary",
+    "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs",
+    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
+    "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe",
+    "predict_file", "push_run", "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server",
+    "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

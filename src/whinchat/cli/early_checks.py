@@ -110,7 +110,7 @@ def check_evaluation(run: Path, source: str | None, overrides: Sequence[str]) ->
     """Check the classifier and the data of ``whinchat evaluate``, which also measures what ``train`` made."""
     path = fetch_classifier(run)
     evaluated_rows(path, source, overrides)
-    require_backbone(find_classifier(path, to_answer=False).recipe.backbone)
+    require_backbone(find_classifier(path, to_answer=False, with_questions=True).recipe.backbone)
 
 
 def check_calibration(run: Path, metric: MetricName | None, wanted_accuracy: float | None) -> None:

@@ -103,7 +103,7 @@ def decision_answers(
             f"decision {decision}: {known} rows of {split.name} have an answer, but {len(before.predictions)} "
             f"were evaluated before training and {len(after.predictions)} after"
         )
-    old, new = (_scores(outcome.predictions) for outcome in outcomes)
+    old, new = (uncalibrated_scores(outcome.predictions) for outcome in outcomes)
     truth = DecisionTruth.of(split, decision, old.probabilities.shape[1])
     calibrated = unsure = None
     if calibrator is not None:
@@ -125,7 +125,8 @@ def decision_answers(
     )
 
 
-def _scores(predictions: Sequence[Prediction]) -> LabelScores:
+def uncalibrated_scores(predictions: Sequence[Prediction]) -> LabelScores:
+    """Return the scores of ``predictions`` with probabilities of their own, (N, K)."""
     log_probs = np.array([prediction.log_probs for prediction in predictions])
     return LabelScores(log_probs, label_probabilities(log_probs))
 

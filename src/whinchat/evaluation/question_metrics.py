@@ -73,17 +73,9 @@ def measure_question(
     Raises:
         DataError: no evaluated row has an answer to a decision.
     """
-    question, rows = task.questions[name], len(evaluated)
-    for one, asked in zip(decisions, question.decisions(name), strict=True):
-        if not len(one.rows):
-            raise DataError(
-                f"task.questions.{asked.title}: no row of the {evaluated.name} split has an answer; evaluate a split "
-                "with answers, more rows, or remove the question"
-            )
-    known = np.zeros((rows, len(decisions)), dtype=bool)
-    for index, decision in enumerate(decisions):
-        known[decision.rows, index] = True
-    answered = int(known.any(axis=1).sum())
+    question = task.questions[name]
+    require_answers(task, name, decisions, evaluated.name)
+    answered, incomplete = count_answered(decisions)
     kind, options = question.type, question.names
     shipped = _answers_of([one.shipped for one in decisions])
     calibrators = [one.calibrator for one in decisions if one.calibrator is not None]
@@ -94,8 +86,8 @@ def measure_question(
         options=options,
         split=evaluated.name,
         rows=answered,
-        missing=rows - answered,
-        incomplete=int((known.any(axis=1) & ~known.all(axis=1)).sum()),
+        missing=len(evaluated) - answered,
+        incomplete=incomplete,
         before=measure_scores("score", kind, options, decisions, [one.before for one in decisions], settings),
         after=measure_scores("score", kind, options, decisions, [one.after for one in decisions], settings),
         calibrated=measure_scores("calibrated", kind, options, decisions, [one.shipped for one in decisions], settings)
@@ -143,6 +135,26 @@ def measure_scores(
         curve=_curve(decisions[0].expected == 1, scores[0].probabilities[:, 1]) if kind == "yes_no" else (),
         bins=_bins(decisions, scores),
     )
+
+
+def require_answers(task: Task, name: str, decisions: Sequence[DecisionTruth], split: str) -> None:
+    """Check that each decision of the question called ``name`` has an evaluated row.
+
+    Raises:
+        DataError: a decision has none.
+    """
+    for one, asked in zip(decisions, task.questions[name].decisions(name), strict=True):
+        if not len(one.rows):
+            raise DataError(
+                f"task.questions.{asked.title}: no row of the {split} split has an answer; evaluate a split "
+                "with answers, more rows, or remove the question"
+            )
+
+
+def count_answered(decisions: Sequence[DecisionTruth]) -> tuple[int, int]:
+    """Return how many rows have an answer to a decision of a question, and how many of them not to all."""
+    _, counts = np.unique(np.concatenate([one.rows for one in decisions]), return_counts=True)
+    return len(counts), int((counts < len(decisions)).sum())
 
 
 def count_question(task: Task, name: str, split: Split) -> AnswerCounts:

@@ -191,4 +191,29 @@ class QuestionResult:
         return headline(self.type)
 
 
+@dataclass(frozen=True)
+class QuestionEvaluation:
+    """One question, and how well a trained classifier answers the texts of one evaluation.
+
+    Attributes:
+        name, type, options, rows, missing, incomplete: as for ``QuestionResult``.
+        score: uncalibrated answers; None where no row has an answer to the question.
+        calibrated: the answers that ``whinchat predict`` gives; also None for a classifier without calibration.
+    """
+
+    name: str
+    type: QuestionType
+    options: tuple[str, ...]
+    rows: int
+    missing: int
+    incomplete: int
+    score: QuestionMetrics | None
+    calibrated: QuestionMetrics | None
+
+    @property
+    def shipped(self) -> QuestionMetrics | None:
+        """Metrics of the answers that ``whinchat predict`` gives."""
+        return self.calibrated or self.score
+
+
 QuestionsEvidence = tuple[QuestionResult, ...]

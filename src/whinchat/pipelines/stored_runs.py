@@ -36,7 +36,6 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
     folder = RunFolder(path)
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
-    recipe.require_labels("whinchat evaluate")
     if source is None:
         return recipe, load_corpus(recipe).split(recipe.evaluate.split)
     # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.

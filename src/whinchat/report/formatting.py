@@ -24,6 +24,10 @@ MODE_NAMES: dict[Mode, str] = {
     "generate": "free generation",
     "generate_first_word": "free generation (first label word)",
 }
+IN_SAMPLE_SENTENCE = (
+    "The calibrator was fitted on these rows, so the calibrated answers look slightly too good here. The report of the "
+    "run has a fair estimate."
+)
 BASELINE_NAMES: dict[BaselineName, str] = {
     "tfidf": "TF-IDF + logistic regression",
     "majority": "the most frequent label",

@@ -22,6 +22,7 @@ from whinchat.cli.options import (
     set_option,
 )
 from whinchat.cli.output import err, print_line, print_result, print_shipped, progress_on_stderr
+from whinchat.cli.printing.questions import print_questions_evaluation
 from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_review, print_run
 from whinchat.errors import RunError
 from whinchat.recipe.schema import MetricName
@@ -39,6 +40,8 @@ def evaluate_command(
 ) -> None:
     """Measure a trained classifier again, on its own evaluation split or on other data.
 
+    Of a task with questions, each question is measured on the rows that have an answer to it.
+
     Examples:
 
         whinchat evaluate runs/demo
@@ -50,7 +53,15 @@ def evaluate_command(
     with progress_on_stderr():
         check_evaluation(run_folder, data, overrides or ())
         evaluation = whinchat.evaluate_run(run_folder, data, overrides or ())
-    print_result(as_json, evaluation.to_dict(), lambda: print_evaluation(evaluation))
+    print_result(
+        as_json,
+        evaluation.to_dict(),
+        lambda: (
+            print_evaluation(evaluation)
+            if isinstance(evaluation, whinchat.RunEvaluation)
+            else print_questions_evaluation(evaluation)
+        ),
+    )
 
 
 def calibrate_command(

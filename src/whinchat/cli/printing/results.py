@@ -16,6 +16,7 @@ from whinchat.report.answer_modes import metrics_of_mode, reported_modes
 from whinchat.report.comparison_tables import comparison_table, differing_settings_table, pair_table, seeds_table
 from whinchat.report.formatting import (
     BASELINE_NAMES,
+    IN_SAMPLE_SENTENCE,
     MODE_NAMES,
     absent_sentence,
     format_bytes,
@@ -80,11 +81,7 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     print_grid(("label", "precision", "recall", "F1", "rows"), label_rows, f"Each label, {best}")
     _print_absent(evaluation.evaluation)
     if evaluation.in_sample and calibrated is not None:
-        out.print(
-            "The calibrator was fitted on these rows, so the calibrated answers look slightly too good here. The "
-            "report of the run has a fair estimate.",
-            soft_wrap=True,
-        )
+        print_line(IN_SAMPLE_SENTENCE)
 
 
 def print_comparison(comparison: whinchat.RunComparison, figure: Path) -> None:
