@@ -23,7 +23,7 @@ from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.accelerator import accelerator_facts
 from whinchat.models.device import detect_machine, plan_device
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 from whinchat.report.formatting import NOT_MEASURED, format_bytes
 
 OUT = Path("benchmarks/results/gpu.json")

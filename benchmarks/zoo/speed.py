@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 WIDTH, ROUNDS, TEXTS = 256, 5, 16
 # Fields that grow with the width of a model.

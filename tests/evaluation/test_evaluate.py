@@ -15,7 +15,8 @@ from whinchat.evaluation.evaluate import evaluate, paired_tests
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
-from whinchat.recipe.schema import AdapterConfig, EvaluateConfig
+from whinchat.recipe.model_config import AdapterConfig
+from whinchat.recipe.schema import EvaluateConfig
 
 ROWS = Split("validation", *tiny_models.toy_rows(25, seed=2))
 

@@ -15,7 +15,7 @@ from whinchat.evaluation.generation import generate
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import Prompt
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 
 def engine_for(folder: Path, **backbone: Any) -> Engine:

@@ -15,7 +15,7 @@ from whinchat.errors import ModelError
 from whinchat.export.inspect_model import inspect_model
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.packed.packed_forward import is_packable
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 
 def without_weights(name: str, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from tests.helpers import plain_forward, tiny_models
 from whinchat.data.dataset import Split
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training.losses import IGNORED
 from whinchat.training.micro_batch import Collator, make_examples, row_losses
 

@@ -16,7 +16,7 @@ from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 # Answers that branch twice, of which one begins another.
 DEEP = ("very good enough", "very bad enough", "very bad", "hopeless")

@@ -24,7 +24,8 @@ from whinchat.evaluation.results import (
     StressResult,
 )
 from whinchat.recipe.data_config import DataConfig
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig, Recipe, Reference
+from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
+from whinchat.recipe.schema import Recipe, Reference
 from whinchat.recipe.task import Task
 from whinchat.storage.run_record import Manifest, RunRecord, Sample, SplitFacts
 from whinchat.storage.training_result import TrainPoint

@@ -22,7 +22,7 @@ from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import is_packable
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training.micro_batch import Collator, make_examples, row_losses
 
 # Nats, and units of the largest entry of a gradient.

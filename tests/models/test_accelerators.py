@@ -24,7 +24,7 @@ from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.models.plain_forward import plain_logits
 from whinchat.prompts.batching import collate
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training.micro_batch import Collator, make_examples, row_losses
 
 LABELS = [0, 1, 2, 3, 0, 1, 2, 3]

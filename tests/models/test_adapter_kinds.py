@@ -39,7 +39,7 @@ from whinchat.models.adapters import adapter_layers, adapters_disabled, attach_a
 from whinchat.models.forward import answer_logits
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.prompts.batching import collate
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 NORMS = ["input_layernorm", "post_attention_layernorm", "norm"]

@@ -17,9 +17,12 @@ from torch import Tensor
 from tests.helpers import finished_runs, plain_forward, tiny_models
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
+from whinchat.evaluation.scoring import label_logits
 from whinchat.models.adapter_targets import adapted_share, expert_parameters, lora_layers, plan_adapter
 from whinchat.models.adapters import attach_adapter, merge_adapter, save_adapter
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.models.shallow_model import layer_number
+from whinchat.prompts.batching import collate
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training.prepare import prepare_run
 
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "dora": {"method": "dora"}, "pissa": {"init": "pissa"}}
@@ -125,6 +128,41 @@ def test_dropout_on_gpt2_equals_pefts(method: str, tmp_path: Path) -> None:
         loss = model.train()(input_ids=IDS, labels=IDS).loss
         results.append(plain_forward.gradients(model, loss))
     plain_forward.assert_same_gradients(*results)
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "Gemma 3 text", "Mixtral"])
+def test_adapters_in_the_upper_layers_alone(name: str, tmp_path: Path) -> None:
+    last = ZOO[name].config().num_hidden_layers - 1
+    check_adapter(name, adapter(layers_to_transform=(last,)), tmp_path)
+
+
+def test_no_backward_pass_below_the_lowest_adapter(tiny_llama: Path) -> None:
+    saved = {}
+    for layers in ((0, 1), (1,)):
+        base = tiny_models.load(tiny_llama)
+        tuned = attach_adapter(base.model, adapter(layers_to_transform=layers), seed=1)
+        trained = {layer_number(name) for name, weight in tuned.named_parameters() if weight.requires_grad}
+        assert trained == set(layers)
+        engine = tiny_models.engine_of(base, model=tuned.train())
+        prompts = engine.template.encode(tiny_models.TEXTS)
+        batch = collate([prompt.ids for prompt in prompts], [engine.tree.tokens] * len(prompts))
+        sizes: list[int] = []
+
+        def save(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            label_logits(engine, batch).sum().backward()
+        saved[layers] = sum(sizes)
+    assert saved[(1,)] < 0.7 * saved[(0, 1)]
+
+
+def test_layers_that_the_model_lacks(tiny_llama: Path) -> None:
+    with pytest.raises(ModelError, match=r"no linear layers in layer 2, 7; its layers are 0 to 1"):
+        plan_adapter(tiny_models.load(tiny_llama).model, adapter(layers_to_transform=(1, 7, 2)))
+    with pytest.raises(ValidationError, match="layers_to_transform cannot be used with them"):
+        adapter(layers_to_transform=(1,), target_parameters=("experts.down_proj",))
 
 
 def test_the_share_counts_the_layers_with_an_adapter(tiny_llama_wide: Path) -> None:

@@ -24,7 +24,7 @@ from whinchat.models.adapters import (
     save_adapter,
 )
 from whinchat.models.plain_forward import autocast
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 METHODS = {
     "lora": {"method": "lora"},

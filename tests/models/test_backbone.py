@@ -22,7 +22,7 @@ from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import find_model
 from whinchat.models.device import Machine, installed_versions, plan_device
 from whinchat.models.lm_head import FloatHead, read_logits
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig
+from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
 
 OLD_CPU = Machine((), fast_bfloat16=False, fast_float16=False)
 NEW_CPU = Machine((), fast_bfloat16=True, fast_float16=False)

@@ -15,7 +15,7 @@ from whinchat.evaluation.scoring import label_logits, label_probabilities, score
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.prompts.batching import Batch
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training.losses import choice_loss, completion_loss
 from whinchat.training.micro_batch import Collator, Example
 

@@ -17,7 +17,7 @@ from whinchat.errors import OutputError
 from whinchat.models import gguf_import
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.gguf_import import converted_folder
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 MODEL = "smollm2-135m-instruct"
 CASES = json.loads((Path(__file__).parent / "llama_cpp_ids.json").read_text(encoding="utf-8"))

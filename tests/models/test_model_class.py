@@ -16,7 +16,7 @@ from whinchat.errors import ModelError
 from whinchat.models import backbone
 from whinchat.models.device import DevicePlan, Machine, plan_device
 from whinchat.models.model_class import fit_attention, fit_float16
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 ON_GPU = DevicePlan("cuda", "bfloat16", "bfloat16", "sdpa", double_quant=True, notes=("a note",))
 

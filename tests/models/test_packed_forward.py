@@ -23,7 +23,7 @@ from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.models.plain_forward import plain_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {},

@@ -15,7 +15,7 @@ from tests.helpers import finished_runs, tiny_models
 from tests.helpers.command_line import Whinchat
 from whinchat.models.adapters import attach_adapter, save_adapter
 from whinchat.models.parameter_count import configured_model
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]

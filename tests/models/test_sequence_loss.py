@@ -12,7 +12,7 @@ from whinchat.models import sequence_loss
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.sequence_loss import sequence_losses
 from whinchat.prompts.batching import collate
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 LABELS = tiny_models.NESTED
 TEXTS = (*tiny_models.TEXTS, *tiny_models.BORDER_TEXTS)

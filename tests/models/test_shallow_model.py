@@ -22,7 +22,7 @@ from whinchat.models.backbone import find_model, load_backbone
 from whinchat.models.parameter_count import configured_model
 from whinchat.models.shallow_model import SHALLOW_TYPES
 from whinchat.pipelines.run import run
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 _TESTED = [name for name, kind in ZOO.items() if kind.outer is None and kind.model_type in SHALLOW_TYPES]
 # Layers of two kinds, a fused norm, experts, and the names of GPT-2 and its like.

@@ -15,7 +15,7 @@ from tests.helpers import hub_server, tiny_models
 from whinchat.errors import ModelError
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.tokenizer_loading import read_tokenizer
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 PROBES = (
     "plain",

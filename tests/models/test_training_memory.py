@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from benchmarks import memory
 from tests.helpers import finished_runs, tiny_models
 from whinchat.models.device import Machine, plan_device
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig
+from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
 
 CPU = Machine((), fast_bfloat16=True, fast_float16=False)
 
@@ -30,7 +31,7 @@ def smollm2() -> LlamaForCausalLM:
 TWEETS = BatchShape(32, 46, 90)
 
 
-def estimate(load_in: str, batch: BatchShape = TWEETS, **adapter: str) -> float:
+def estimate(load_in: str, batch: BatchShape = TWEETS, **adapter: Any) -> float:
     plan = plan_device(BackboneConfig(model="m", load_in=load_in), CPU)
     return estimate_training_bytes(smollm2(), plan, AdapterConfig(**adapter), batch)
 
@@ -48,6 +49,7 @@ def test_what_takes_more_is_estimated_more() -> None:
     assert estimate("float32") > estimate("bfloat16") > estimate("nf4")
     assert estimate("bfloat16", BatchShape(64, 46, 90)) > 1.5 * estimate("bfloat16")
     assert estimate("bfloat16", method="dora") > estimate("bfloat16")
+    assert estimate("bfloat16") > estimate("bfloat16", layers_to_transform=(20, 29)) + 1e9
 
 
 def test_conv1d_counts_like_linear() -> None:

@@ -14,7 +14,7 @@ from tests.helpers.run_records import HOSTILE, labels_of, run_record, with_manif
 from tests.helpers.shown_numbers import record_numbers, shown_numbers
 from whinchat.recipe.card_metadata import PublishConfig
 from whinchat.recipe.data_config import DataConfig
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.report.card import build_card, card_data
 from whinchat.report.titles import hub_model, run_title
 

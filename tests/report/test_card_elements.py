@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 from tests.helpers.quick_figures import draw_no_figures
 from tests.helpers.run_records import run_record, with_manifest
 from whinchat.recipe.data_config import DataConfig
-from whinchat.recipe.schema import AdapterConfig, EvaluateConfig, Recipe, Reference, TrainConfig
+from whinchat.recipe.model_config import AdapterConfig
+from whinchat.recipe.schema import EvaluateConfig, Recipe, Reference, TrainConfig
 from whinchat.report.card import build_card
 from whinchat.report.comparison import compare_records
 from whinchat.report.html import render_report

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.run_records import run_record
 from whinchat.evaluation.results import DecisionTest, Interval, PairedTest
 from whinchat.recipe.method_names import method_name
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.report.formatting import (
     abstention_sentence,
     baselines_sentence,

@@ -22,7 +22,7 @@ from whinchat.models.device import DevicePlan
 from whinchat.models.forward import Engine
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.packed.packed_forward import is_packable
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.training import trainer
 from whinchat.training.distributed import idle_gpus_note
 from whinchat.training.micro_batch import Collator, make_examples, row_losses

@@ -28,7 +28,8 @@ from whinchat.models.requirements import require_backbone
 from whinchat.output_files import require_writable
 from whinchat.pipelines.output_folder import IfExists, check_run_folder, hold_run_folder
 from whinchat.pipelines.stored_runs import calibration_rows, evaluated_rows, runs_by_name
-from whinchat.recipe.schema import BackboneConfig, MetricName, Recipe
+from whinchat.recipe.model_config import BackboneConfig
+from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.server.startup import find_runs, listen, require_server_packages
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.run_folder import RunFolder

@@ -22,7 +22,7 @@ from whinchat.models.model_class import causal_model_class, fit_attention, fit_f
 from whinchat.models.packed.packed_forward import is_packable
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
 from whinchat.prompts.template import PromptTemplate
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig
+from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
 from whinchat.recipe.task import Task
 
 Way = Literal["packed", "cached prefix", "whole sequences"]

@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from whinchat.errors import ModelError
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.parameter_count import parameter_size
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.models.shallow_model import layer_number
+from whinchat.recipe.model_config import AdapterConfig
 
 # Layers with a smaller share of the model than this are not worth a sentence.
 _WORTH_SAYING = 0.02
@@ -60,7 +61,8 @@ def plan_adapter(model: PreTrainedModel, adapter: AdapterConfig) -> AdapterPlan:
             "linear layers, so an adapter would change nothing; name other layers"
         )
     # PEFT's own shorthand keeps adapter_config.json short.
-    targets = adapter.target_modules if len(able) == len(named) else tuple(able)
+    is_short = len(able) == len(named) and adapter.layers_to_transform is None
+    targets = adapter.target_modules if is_short else tuple(able)
     tuned, reason = _try(model, adapter, targets)
     if tuned is None and adapter.target_modules == "all-linear":
         own_names = sorted({name.rsplit(".", 1)[-1] for name in able})
@@ -174,7 +176,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
             f"adapter.target_parameters: {', '.join(missing)} match no experts' weights of {type(model).__name__}; "
             + (f"it has {names}" if names else "it has none, so leave adapter.target_parameters out")
         )
-    linear = linear_layers(model)
+    linear = _chosen_layers(linear_layers(model), adapter)
     if adapter.target_modules == "all-linear":
         return linear
     head = model.get_output_embeddings()
@@ -197,6 +199,23 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
             "merging the adapter would change the embeddings, too; leave it out"
         )
     return named
+
+
+def _chosen_layers(linear: dict[str, nn.Module], adapter: AdapterConfig) -> dict[str, nn.Module]:
+    """Return the linear layers in the layers of the model that ``layers_to_transform`` numbers.
+
+    Raises:
+        ModelError: the model has no layer of such a number.
+    """
+    if adapter.layers_to_transform is None:
+        return linear
+    numbers = {name: layer_number(name) for name in linear}
+    if missing := sorted(set(adapter.layers_to_transform) - set(numbers.values())):
+        raise ModelError(
+            f"adapter.layers_to_transform: the model has no linear layers in layer {', '.join(map(str, missing))}; its "
+            f"layers are 0 to {max(numbers.values())}"
+        )
+    return {name: layer for name, layer in linear.items() if numbers[name] in adapter.layers_to_transform}
 
 
 def _called_layers(model: PreTrainedModel, layers: Mapping[str, nn.Module]) -> list[str]:

@@ -29,7 +29,7 @@ from whinchat.models.backbone import Backbone
 from whinchat.models.lm_head import FloatHead
 from whinchat.models.packed.dora import use_fast_forward
 from whinchat.models.parameter_count import parameter_size
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 
 def attach_adapter(model: PreTrainedModel, adapter: AdapterConfig, seed: int) -> PeftModel:

@@ -38,7 +38,7 @@ from whinchat.models.shallow_model import shallow_folder
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.models.weight_checks import listed
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 # Suffixes of a model folder's weights, configurations, tokenizer files and chat templates.
 _DIGESTED = {".bin", ".gguf", ".jinja", ".json", ".model", ".pt", ".pth", ".safetensors", ".tiktoken", ".txt"}

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from whinchat.errors import ModelError
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.errors import ModelError
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 
 
 def require_backbone(backbone: BackboneConfig) -> None:

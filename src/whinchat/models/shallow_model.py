@@ -122,7 +122,7 @@ def _write(folder: Path, config: dict[str, Any], layers: int, target: Path, name
     weight_map: dict[str, str] = {}
     for file in files:
         with safe_open(file, framework="pt") as shard:
-            names = [key for key in shard.keys() if _layer(key) < layers]  # noqa: SIM118  # a shard is no mapping
+            names = [key for key in shard.keys() if layer_number(key) < layers]  # noqa: SIM118  # a shard is no mapping
             tensors: dict[str, torch.Tensor] = {key: shard.get_tensor(key) for key in names}
         if tensors:
             save_file(tensors, target / file.name, metadata={"format": "pt"})
@@ -133,7 +133,7 @@ def _write(folder: Path, config: dict[str, Any], layers: int, target: Path, name
     (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def _layer(weight: str) -> int:
+def layer_number(weight: str) -> int:
     """Return the number of the layer that a weight belongs to; -1 for a weight outside the layers."""
     found = _LAYER.search(weight)
     return int(found[1]) if found else -1

@@ -12,7 +12,8 @@ from torch import nn
 from whinchat.models.adapter_targets import linear_layers, matches_target
 from whinchat.models.device import DevicePlan
 from whinchat.models.parameter_count import configured_model, parameter_size
-from whinchat.recipe.schema import AdapterConfig, BackboneConfig
+from whinchat.models.shallow_model import layer_number
+from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4: half a byte a weight, and for every 64 weights a scale that is quantized, too (QLoRA, section 3).
@@ -60,7 +61,8 @@ def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig
     width = _BYTES[plan.compute_dtype if plan.load_in == "nf4" else plan.load_in]
     weight_bytes: float = (parameters - quantized) * width + quantized * _NF4_BYTES
     trainable = sum(adapter.r * sum(_shape(layer)) for name, layer in linear.items() if _is_target(name, adapter))
-    activation_bytes = _ACTIVATION_OVERHEAD * _saved_elements(model, linear, batch) * _BYTES[plan.compute_dtype]
+    saved = _saved_elements(model, linear, batch) * _backward_share(model, adapter)
+    activation_bytes = _ACTIVATION_OVERHEAD * saved * _BYTES[plan.compute_dtype]
     if adapter.method == "dora":
         activation_bytes *= _DORA_OVERHEAD
     # Logits after prompt and answer, their softmax and its gradient, float32.
@@ -101,6 +103,12 @@ def _saved_elements(model: Any, linear: dict[str, nn.Module], batch: BatchShape)
     return float(batch.tokens * per_token + batch.rows * per_row)
 
 
+def _backward_share(model: Any, adapter: AdapterConfig) -> float:
+    """Return the share of the layers that a backward pass goes through: those from the lowest adapter on."""
+    layers: int = model.config.get_text_config(decoder=True).num_hidden_layers
+    return 1 - min(adapter.layers_to_transform or (0,)) / layers
+
+
 def _largest(config: Any, name: str) -> int:
     """Return a size of the attention heads; the largest where transformers keeps one for each layer."""
     try:
@@ -118,5 +126,7 @@ def _shape(layer: Any) -> tuple[int, int]:
 
 
 def _is_target(name: str, adapter: AdapterConfig) -> bool:
-    targets = adapter.target_modules
+    targets, layers = adapter.target_modules, adapter.layers_to_transform
+    if layers is not None and layer_number(name) not in layers:
+        return False
     return targets == "all-linear" or any(matches_target(target, (name,)) for target in targets)

@@ -1,6 +1,6 @@
 """Names of fine-tuning methods, as the literature has them."""
 
-from whinchat.recipe.schema import AdapterConfig
+from whinchat.recipe.model_config import AdapterConfig
 
 _METHOD_NAMES = {"lora": "LoRA", "dora": "DoRA", "rslora": "rsLoRA"}
 

@@ -19,7 +19,7 @@ from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
 from whinchat.output_files import temporary_folder
-from whinchat.recipe.schema import BackboneConfig
+from whinchat.recipe.model_config import BackboneConfig
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
 
 
