@@ -36,13 +36,14 @@ def recipe_in(work: Path, model: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def work(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, crash_lab: CrashLab) -> Path:
-    """A recipe, and a finished run of it; both are only read."""
+    """Recipes, and finished runs; all are only read."""
     work = tmp_path_factory.mktemp("crashes")
     recipe_in(work, tiny_llama)
     questions = tiny_questions.table_recipe(tiny_llama, tiny_questions.write_table(work / "table.csv", 60))
     (work / "questions.yaml").write_text(recipe_to_yaml(questions), encoding="utf-8")
     made = crash_lab.run("run", work / "recipe.yaml", "--out", work / "run", folder=work)
     assert made.code == 0, made.output
+    shutil.copytree(tiny_questions.finished_run(tiny_llama), work / "questions-run")
     return work
 
 
@@ -70,6 +71,11 @@ def calibration(work: Path, out: Path) -> Arguments:
     return ("calibrate", out / "run", "--metric", "macro_recall", "--wanted-accuracy", "0.5")
 
 
+def questions_calibration(work: Path, out: Path) -> Arguments:
+    shutil.copytree(work / "questions-run", out / "run")
+    return ("calibrate", out / "run", "--metric", "macro_recall", "--wanted-accuracy", "0.5")
+
+
 def new_report(work: Path, out: Path) -> Arguments:
     shutil.copytree(work / "run", out / "run")
     (out / "run" / "README.md").unlink()
@@ -89,6 +95,7 @@ def review(work: Path, out: Path) -> Arguments:
 COMMANDS: dict[str, Prepare] = {
     "run": new_run, "overwrite": overwritten_run, "train": training, "calibrate": calibration, "report": new_report,
     "compare": comparison, "review": review, "questions": new_questions_run,
+    "questions-calibrate": questions_calibration,
 }  # fmt: skip
 FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 
@@ -122,6 +129,7 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
         ("calibrate", "kill", 5),
         ("run", "full", 3),
         ("questions", "kill", 3),
+        ("questions-calibrate", "kill", 3),
         ("calibrate", "full", 3),
     ],
 )

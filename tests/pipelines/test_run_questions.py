@@ -23,7 +23,6 @@ from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.pipelines import run_questions
-from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.pipelines.rebuild_report import rebuild_report
 from whinchat.pipelines.review_run import review_run
@@ -117,7 +116,6 @@ def test_a_killed_run_goes_on(tiny_llama: Path, tmp_path: Path, monkeypatch: pyt
     ("command", "error", "message"),
     [
         (Predictor.load, RunError, "answers questions"),
-        (calibrate_run, RecipeError, "whinchat calibrate takes a task with labels only"),
         (lambda path: export_run(path, "merged", path / "out"), RunError, "answers questions"),
         (lambda path: compare_runs([path, path / "questions" / "mood"]), RunError, "name one of its decisions"),
     ],

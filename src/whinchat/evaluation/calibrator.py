@@ -110,10 +110,10 @@ class Calibrator:
         return calibrator
 
 
-def save_calibrators(calibrators: Sequence[Calibrator], folder: Path) -> None:
+def save_calibrators(calibrators: Sequence[Calibrator], folder: Path, adapter: Path | None = None) -> None:
     """Write the calibrators of all decisions of a task with questions, as ``Calibrator.save`` writes a single one."""
     content = {"decisions": [asdict(calibrator) for calibrator in calibrators]}
-    replace_checked_file(folder, CALIBRATION_FILE, json.dumps(content, indent=2) + "\n")
+    replace_checked_file(folder, CALIBRATION_FILE, json.dumps(content, indent=2) + "\n", adapter)
 
 
 def load_calibrators(folder: Path, labels: Sequence[tuple[str, ...]]) -> list[Calibrator]:

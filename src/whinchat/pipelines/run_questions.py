@@ -5,70 +5,35 @@ folder of its own, laid out like a run folder. The metrics of the questions stan
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 
-from whinchat.data.dataset import Corpus, Split
-from whinchat.errors import DataError
-from whinchat.evaluation.calibrator import Calibrator, save_calibrators
+from whinchat.data.dataset import Corpus
+from whinchat.evaluation.calibrator import save_calibrators
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.joint_scoring import decision_engines
-from whinchat.evaluation.question_answers import DecisionAnswers, decision_answers
-from whinchat.evaluation.question_metrics import measure_question
-from whinchat.evaluation.question_results import QuestionResult
 from whinchat.evaluation.question_scores import QuestionScorer, evaluate_questions
-from whinchat.evaluation.results import ReliabilityReport
-from whinchat.evaluation.simple_methods import SimpleAnswers, answer_simply
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
 from whinchat.output_files import writing
+from whinchat.pipelines.decision_stages import (
+    AnalyzedDecision,
+    DecisionStage,
+    analyze_decisions,
+    decision_stages,
+    measure_questions,
+    write_decision_report,
+)
 from whinchat.pipelines.record import make_manifest, make_record
-from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.pipelines.run_schedule import RunSchedule, plan_stages
-from whinchat.progress import logger
 from whinchat.prompts.template import PromptTemplate
-from whinchat.recipe.question import Decision
 from whinchat.recipe.schema import Recipe
-from whinchat.report.formatting import decision_sentence
-from whinchat.report.html import render_report
 from whinchat.report.question_pages import write_question_pages
-from whinchat.storage.atomic import write_text
 from whinchat.storage.json_records import write_json_record
 from whinchat.storage.predictions import read_predictions, write_predictions
-from whinchat.storage.questions_record import QuestionsRecord, decision_folders
+from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.training_result import TrainingResult
 from whinchat.training.trackers import Trackers
 from whinchat.training.train import train
-
-
-@dataclass(frozen=True)
-class DecisionStage:
-    """One decision of a run.
-
-    Attributes:
-        decision: the decision.
-        recipe: the recipe of the decision alone.
-        corpus: the rows that have an answer to it.
-        split: those of the evaluated rows.
-        folder: where its evidence goes.
-    """
-
-    decision: Decision
-    recipe: Recipe
-    corpus: Corpus
-    split: Split
-    folder: RunFolder
-
-
-@dataclass(frozen=True)
-class AnalyzedDecision:
-    """What was measured of a decision: evaluations before and after training, and how its answers are calibrated."""
-
-    outcomes: tuple[EvaluationOutcome, EvaluationOutcome]
-    calibrator: Calibrator | None
-    reliability: ReliabilityReport | None
-    simple: tuple[SimpleAnswers, ...]
 
 
 def run_questions(
@@ -91,7 +56,7 @@ def run_questions(
         DataError: a decision has no evaluated row, or no validation row.
     """
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    stages = [_stage(recipe, corpus, split, index, folder) for index in range(len(recipe.task.decisions))]
+    stages = decision_stages(recipe, corpus, split, folder)
     untrained = Engine.build(backbone.model, backbone.plan, template)
     before = _read_before(stages)
     has_before = before is not None
@@ -111,13 +76,10 @@ def run_questions(
         after = evaluate_questions(engines, split, recipe.evaluate, "after")
     with schedule.stage("trust"):
         scorer = QuestionScorer(engines, recipe.evaluate.per_device_eval_batch_size)
-        analyzed = [
-            _analyze(stage, scorer, index, outcomes)
-            for index, (stage, *outcomes) in enumerate(zip(stages, before, after, strict=True))
-        ]
+        analyzed = analyze_decisions(stages, scorer, tuple(zip(before, after, strict=True)))
         if calibrators := [one.calibrator for one in analyzed if one.calibrator is not None]:
             save_calibrators(calibrators, folder.adapter)
-    questions = tuple(_measure(name, recipe, corpus, split, analyzed) for name in recipe.task.questions)
+    questions = measure_questions(recipe, corpus, split, analyzed)
     manifest = make_manifest(recipe, corpus, backbone, training, analyzed[0].outcomes, schedule.seconds)
     record = QuestionsRecord(recipe, manifest, training.history, questions)
     trackers.log(_tracker_metrics(record))
@@ -129,28 +91,6 @@ def run_questions(
         folder.write_questions(record)
     folder.sweep()
     return record
-
-
-def _stage(recipe: Recipe, corpus: Corpus, split: Split, index: int, folder: RunFolder) -> DecisionStage:
-    """Return the stage of a decision by its index; raises DataError as ``run_questions`` does."""
-    decision = recipe.task.decisions[index]
-    validation, test = (None if part is None else part.of_decision(index) for part in (corpus.validation, corpus.test))
-    own = split.of_decision(index)
-    for part in (validation, own):
-        if part is not None and not len(part):
-            raise DataError(
-                f"{corpus.source}: no row of the {part.name} split has an answer to {decision.title}; take more rows, "
-                "or take the question out of the recipe"
-            )
-    names = decision_folders(decision.question, recipe.task.questions[decision.question])
-    options = [one.option for one in recipe.task.decisions if one.question == decision.question]
-    return DecisionStage(
-        decision,
-        recipe.of_decision(decision),
-        replace(corpus, train=corpus.train.of_decision(index), validation=validation, test=test),
-        own,
-        RunFolder(folder.path / names[options.index(decision.option)]),
-    )
 
 
 def _read_before(stages: Sequence[DecisionStage]) -> list[EvaluationOutcome] | None:
@@ -177,38 +117,6 @@ def _write_before(stages: Sequence[DecisionStage], before: Sequence[EvaluationOu
         write_json_record(folder.before, outcome.evaluation)
 
 
-def _analyze(
-    stage: DecisionStage, scorer: QuestionScorer, index: int, outcomes: Sequence[EvaluationOutcome]
-) -> AnalyzedDecision:
-    before, after = outcomes
-    score_texts = partial(scorer.score, decision=index)
-    calibrator, reliability, after = calibrate_and_analyze(stage.recipe, stage.corpus, score_texts, stage.split, after)
-    if reliability is not None:
-        logger.info("%s: %s", stage.decision.title, decision_sentence(reliability))
-    simple = answer_simply(stage.recipe, stage.corpus.train, stage.split.texts)
-    return AnalyzedDecision((before, after), calibrator, reliability, simple)
-
-
-def _measure(
-    name: str, recipe: Recipe, corpus: Corpus, split: Split, analyzed: Sequence[AnalyzedDecision]
-) -> QuestionResult:
-    """Return the metrics of the question called ``name``."""
-    decisions: list[DecisionAnswers] = [
-        decision_answers(
-            split,
-            index,
-            one.outcomes,
-            one.calibrator,
-            None if one.reliability is None else one.reliability.fitted_on,
-            one.simple,
-        )
-        for index, one in enumerate(analyzed)
-        if recipe.task.decisions[index].question == name
-    ]
-    splits = [part for part in (corpus.train, corpus.validation, corpus.test) if part is not None]
-    return measure_question(recipe.task, name, splits, split, decisions, recipe.evaluate)
-
-
 def _write_evidence(
     stage: DecisionStage,
     one: AnalyzedDecision,
@@ -226,7 +134,7 @@ def _write_evidence(
         folder.predictions, stage.decision.labels, split.texts, split.labels, before.predictions, after.predictions
     )
     if stage.decision.option is None:
-        write_text(folder.report, render_report(record, part_of=f"../../{folder.report.name}"))
+        write_decision_report(record, folder)
     folder.write(record)
     folder.sweep()
 

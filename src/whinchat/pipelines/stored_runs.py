@@ -9,6 +9,7 @@ from whinchat.errors import RecipeError, RunError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import MetricName, Recipe
+from whinchat.storage.questions_record import QuestionsRecord, all_decision_folders
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
@@ -34,6 +35,7 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
                 f"--set {override}: takes effect in calibration; `whinchat calibrate {path}` calibrates the run again"
             )
     folder = RunFolder(path)
+    require_whole_run(folder)
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
     if source is None:
@@ -50,13 +52,13 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
 
 def calibration_rows(
     folder: RunFolder, metric: MetricName | None, wanted_accuracy: float | None
-) -> tuple[RunRecord, Recipe, Corpus, Split]:
+) -> tuple[RunRecord | QuestionsRecord, Recipe, Corpus, Split]:
     """Return the record of the run in ``folder``, its recipe with the new settings, its data and the evaluated split.
 
     ``metric`` and ``wanted_accuracy`` are those of ``calibrate_run``, as are the errors.
     """
-    folder.read_recipe().require_labels("whinchat calibrate")
-    path, record = folder.path, folder.read()
+    require_whole_run(folder)
+    path, record = folder.path, folder.read_record()
     overrides = [f"evaluate.metric={metric}"] if metric else []
     if wanted_accuracy is not None:
         overrides.append(f"evaluate.wanted_accuracy={wanted_accuracy or 'null'}")
@@ -65,12 +67,30 @@ def calibration_rows(
     if corpus.validation is None:
         raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    if split.fingerprint() != record.after.split_fingerprint:
+    if isinstance(record, RunRecord):
+        is_same = split.fingerprint() == record.after.split_fingerprint
+    else:
+        decisions = (RunFolder(path / own) for own in all_decision_folders(recipe.task.questions))
+        is_same = all(
+            split.of_decision(index).fingerprint() == own.read_evaluation(own.after).split_fingerprint
+            for index, own in enumerate(decisions)
+        )
+    if not is_same:
         raise RunError(
             f"{path}: {recipe.data.source} has changed since this run was evaluated; restore the earlier data, or run "
             "again with --overwrite"
         )
     return record, recipe, corpus, split
+
+
+def require_whole_run(folder: RunFolder) -> None:
+    """Check that ``folder`` is not the evidence of one decision of a run.
+
+    Raises:
+        RunError: it is.
+    """
+    if (run := folder.whole_run) is not None:
+        raise RunError(f"{folder.path}: is the evidence of one decision; name the whole run, {run.path}")
 
 
 def runs_by_name(runs: Sequence[str | Path]) -> dict[str, RunFolder]:

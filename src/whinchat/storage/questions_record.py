@@ -3,6 +3,7 @@
 Figures, report and card are pure functions of this record. Each decision has further evidence in a folder of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from whinchat.evaluation.question_results import QuestionsEvidence
@@ -51,3 +52,8 @@ def decision_folders(name: str, question: Question) -> tuple[str, ...]:
     if question.type != "multi":
         return (folder,)
     return tuple(f"{folder}/{number:02d}" for number in range(1, len(question.names) + 1))
+
+
+def all_decision_folders(questions: Mapping[str, Question]) -> tuple[str, ...]:
+    """Return the folder of each decision of a task, as ``decision_folders`` does, in the order of its decisions."""
+    return tuple(folder for name, question in questions.items() for folder in decision_folders(name, question))

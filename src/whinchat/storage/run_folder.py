@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,6 +76,13 @@ class RunFolder:
     def is_model(self) -> bool:
         """Whether the folder is an adapter or a merged model, with a recipe but without the files of a run."""
         return any((self.path / name).is_file() for name in ("adapter_config.json", "config.json"))
+
+    @property
+    def whole_run(self) -> "RunFolder | None":
+        """The run with questions whose decision the folder holds the evidence of; None for any other folder."""
+        steps = pairwise(self.path.absolute().parents[:3])
+        runs = (RunFolder(above) for below, above in steps if below.name == QUESTIONS_FOLDER)
+        return next((run for run in runs if run.questions.is_file()), None)
 
     @property
     def public_files(self) -> tuple[Path, ...]:
@@ -252,7 +260,10 @@ class RunFolder:
         return read_json_record(path, kind, self._remedy())
 
     def _require(self, path: Path) -> None:
-        finish_update(self.path)
+        # A new calibration replaces the files of all decisions together with those of the whole run.
+        for folder in (self, self.whole_run):
+            if folder is not None:
+                finish_update(folder.path)
         if not self.path.is_dir():
             others = (str(run.parent) for run in self.path.parent.glob("*/recipe.yaml"))
             raise RunError(

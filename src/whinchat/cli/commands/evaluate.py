@@ -22,7 +22,7 @@ from whinchat.cli.options import (
     set_option,
 )
 from whinchat.cli.output import err, print_line, print_result, print_shipped, progress_on_stderr
-from whinchat.cli.printing.questions import print_questions_evaluation
+from whinchat.cli.printing.questions import print_questions_evaluation, print_questions_run
 from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_review, print_run
 from whinchat.errors import RunError
 from whinchat.recipe.schema import MetricName
@@ -82,7 +82,8 @@ def calibrate_command(
     """Calibrate a finished run again, for another metric or accuracy; nothing is trained.
 
     Calibration, report and model card are written again. Earlier exports keep the old calibration;
-    export again to update them.
+    export again to update them. With questions, metric and accuracy hold for the answers to each of
+    them, and for each option of a multi question.
 
     Examples:
 
@@ -95,7 +96,10 @@ def calibrate_command(
     with progress_on_stderr():
         check_calibration(run_folder, metric, wanted_accuracy)
         record = whinchat.calibrate_run(run_folder, metric, wanted_accuracy)
-    print_result(as_json, to_json(record.reliability), lambda: print_run(record, run_folder))
+    if isinstance(record, whinchat.QuestionsRecord):
+        print_result(as_json, to_json(record.questions), lambda: print_questions_run(record, run_folder))
+    else:
+        print_result(as_json, to_json(record.reliability), lambda: print_run(record, run_folder))
 
 
 def compare_command(
