@@ -52,6 +52,33 @@ def test_every_row_gets_the_classifiers_answer(trained: Path, source: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "out.csv.json"]
 
 
+def test_equal_texts_of_a_part_are_answered_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["good", "bad", "good", "fine", "good", "", "bad"]
+    with (tmp_path / "in.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text"], *([text] for text in texts)])
+    asked: list[list[str]] = []
+    real = Predictor.predict
+
+    def predict(self: Predictor, texts: list[str], **settings: Any) -> Any:
+        asked.append(texts)
+        return real(self, texts, **settings)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    counts = label(trained, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert [sorted(part) for part in asked] == [["bad", "fine", "good"], ["bad", "good"]]
+    assert (counts["rows"], counts["repeated"]) == (7, 1)
+    rows = read(tmp_path / "out.csv")
+    assert [row["text"] for row in rows] == texts
+    alone = Predictor.load(trained)
+    assert [bool(row["error"]) for row in rows] == [not text for text in texts]
+    for row in filter(lambda row: row["text"], rows):
+        answer = real(alone, [row["text"]])
+        assert row["label"] == answer.label_names[0]
+        np.testing.assert_allclose(float(row[f"p_{answer.labels[0]}"]), answer.probabilities[0, 0], atol=2e-6)
+
+
 def test_a_killed_job_goes_on_and_ends_in_the_same_bytes(
     trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

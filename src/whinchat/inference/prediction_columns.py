@@ -78,25 +78,29 @@ class LabelCounts:
         bad: rows that could not be read.
         unsure: rows whose label's probability is below the classifier's threshold, or that of an answer.
         labels: rows of each label, in the order of the recipe's labels; for a task with questions, of each answer.
+        repeated: rows whose text, once cleaned, is that of an earlier row of the same part. Its answer is computed
+            once.
     """
 
     rows: int
     bad: int
     unsure: int
     labels: dict[str, int]
+    repeated: int = 0
 
     @classmethod
-    def of(cls, block: Block, predictions: Predictions | QuestionPredictions | None) -> LabelCounts:
+    def of(cls, block: Block, predictions: Predictions | QuestionPredictions | None, repeated: int = 0) -> LabelCounts:
         """Count the rows of ``block``, whose readable texts have ``predictions``."""
         labels, unsure = ({}, 0) if predictions is None else predictions.count()
-        return cls(len(block.faults), sum(map(bool, block.faults)), unsure, labels)
+        return cls(len(block.faults), sum(map(bool, block.faults)), unsure, labels, repeated)
 
     @classmethod
     def total(cls, parts: Sequence[LabelCounts], labels: Sequence[str]) -> LabelCounts:
         """Add up ``parts``; a label that no row has counts zero."""
         by_label = {label: sum(part.labels.get(label, 0) for part in parts) for label in labels}
         rows, bad = sum(part.rows for part in parts), sum(part.bad for part in parts)
-        return cls(rows, bad, sum(part.unsure for part in parts), by_label)
+        unsure, repeated = sum(part.unsure for part in parts), sum(part.repeated for part in parts)
+        return cls(rows, bad, unsure, by_label, repeated)
 
 
 def readable_texts(block: Block) -> list[str]:

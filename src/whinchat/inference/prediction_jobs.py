@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from whinchat.checksums import file_sha256
+from whinchat.data.cleaning import clean
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import find_table_format, table_suffix
 from whinchat.data.text_columns import TextColumns
@@ -311,13 +312,21 @@ def predict_part(
     """
     block = with_prompt_faults(table.read_block(location), predictor.fault)
     texts = readable_texts(block)
-    # Each text is scored with arithmetic that does not depend on its neighbours, so parts can be labelled anywhere.
-    predictions = predictor.predict(texts, deterministic=True, bar=bar) if texts else None
-    bar.update(len(block.faults) - len(texts))
+    # Equal texts are answered once. Only those of a part are compared: a batch rounds by the texts that are in it, and
+    # a part must be the same bytes whichever parts its process has labelled before.
+    cleaned = [clean(text, predictor.recipe.task.clean) for text in texts]
+    distinct = dict(zip(cleaned, texts, strict=True))
+    places = {text: place for place, text in enumerate(distinct)}
+    predictions = None
+    if texts:
+        answers = predictor.predict(list(distinct.values()), deterministic=True, bar=bar)
+        predictions = answers.take([places[text] for text in cleaned])
+    bar.update(len(block.faults) - len(distinct))
     columns = added_columns(block, job.column_types, predictions)
+    counts = LabelCounts.of(block, predictions, len(texts) - len(distinct))
     part = job.part(location)
     replace_file(part, lambda draft: table.write_part(draft, block, columns, job.column_types))
-    write_json_record(part.with_suffix(".json"), PartNote(LabelCounts.of(block, predictions), file_sha256(part)))
+    write_json_record(part.with_suffix(".json"), PartNote(counts, file_sha256(part)))
 
 
 def finish_job(job: PredictionJob, table: TableFormat, locations: Sequence[BlockLocation]) -> LabelCounts:

@@ -65,6 +65,10 @@ class Predictions:
     def __getitem__(self, rows: slice) -> Predictions:
         return Predictions(self.labels, self.probabilities[rows], self.unsure[rows])
 
+    def take(self, rows: Sequence[int]) -> Predictions:
+        """Return the predictions of some rows, in the order of ``rows``; a row may occur more than once."""
+        return Predictions(self.labels, self.probabilities[list(rows)], self.unsure[list(rows)])
+
     @property
     def label_indices(self) -> NDArray[np.int64]:
         """Index of the predicted label of each text, (N,): the label with the highest probability."""

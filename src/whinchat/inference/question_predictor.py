@@ -51,6 +51,10 @@ class QuestionPredictions:
     def __getitem__(self, rows: slice) -> QuestionPredictions:
         return QuestionPredictions(self.task, tuple(own[rows] for own in self.decisions))
 
+    def take(self, rows: Sequence[int]) -> QuestionPredictions:
+        """Return the answers about some texts, in the order of ``rows``; a text may occur more than once."""
+        return QuestionPredictions(self.task, tuple(own.take(rows) for own in self.decisions))
+
     def of_question(self, name: str) -> tuple[Predictions, ...]:
         """Return the predictions of the decisions of a question: one, or one for each option of ``multi``."""
         decisions = zip(self.task.decisions, self.decisions, strict=True)

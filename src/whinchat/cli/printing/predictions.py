@@ -139,6 +139,9 @@ def print_labelled_files(
     if total.bad:
         rows_are = "1 row" if total.bad == 1 else f"{total.bad:,} rows"
         print_line(f"{rows_are} could not be read; the column {error_column} says why.")
+    if total.repeated:
+        rows_have = "1 row has" if total.repeated == 1 else f"{total.repeated:,} rows have"
+        print_line(f"{rows_have} the text of another row nearby; such texts were answered once.")
     print_line(f"{total.rows:,} row{'' if total.rows == 1 else 's'} in {seconds:,.0f} s")
 
 
