@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.arenas import MakeSpec
+from tests.helpers.arenas import MakeSpec, jobs_of
 from whinchat.arena import contestant_registry
 from whinchat.arena.contestant_registry import ContestantKind, contestant_kinds, find_kind, register_contestant
 from whinchat.arena.contestants import make_contestant
 from whinchat.arena.run_arena import run_arena
 from whinchat.arena.spec import PRESETS, Method, load_arena, resolve_arena
+from whinchat.arena.trial_process import run_trial
 from whinchat.errors import RecipeError
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-an-arena-contestant.md"
@@ -37,13 +38,21 @@ def test_a_class_of_another_package_runs_in_its_own_process(spec_file: MakeSpec,
     methods = [{"name": "by-class", "kind": CLASS}, {"name": "by-name", "kind": "bayes"}]
     results = run_arena(str(spec_file(methods=methods, rows=[60], seeds=[1])), tmp_path / "out")
     assert results.failed == ()
-    assert [(summary.method, summary.kind) for summary in results.summaries] == [
+    assert [(summary.method, summary.kind) for summary in results.standings[0].summaries] == [
         ("by-class", CLASS),
         ("by-name", "bayes"),
     ]
-    first, second = (summary.mean_macro_f1 for summary in results.summaries)
+    first, second = (summary.mean_score for summary in results.standings[0].summaries)
     assert first == second > 0.7, "a guess reaches a third"
     assert (tmp_path / "out" / "cost.png").is_file()
+
+
+def test_it_answers_questions_with_a_copy_for_each_decision(questions_file: MakeSpec) -> None:
+    _, jobs = jobs_of(questions_file(methods=[{"name": "by-class", "kind": CLASS}], rows=[80]))
+    result = run_trial(next(iter(jobs.values()))).result
+    assert result is not None
+    assert [question.name for question in result.questions] == ["mood", "rain", "quality", "tags"]
+    assert min(question.score for question in result.questions) > 0.5
 
 
 def test_its_family_is_the_one_that_the_class_names() -> None:

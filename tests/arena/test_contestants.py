@@ -17,7 +17,7 @@ from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.contestants import make_contestant, minilm
 from whinchat.arena.spec import Method
 from whinchat.arena.trial_process import run_trial
-from whinchat.arena.trials import TrialResult
+from whinchat.arena.trials import LabelsResult
 from whinchat.data.dataset import Split
 from whinchat.data.packages import cache_folder, catalog_entry
 from whinchat.errors import DataError, ModelError
@@ -25,13 +25,13 @@ from whinchat.errors import DataError, ModelError
 TRAINED = ("head-lora", "lora", "dora", "rslora", "pissa", "qlora", "qdora", "full")
 
 
-def run_first(path: Path) -> TrialResult:
+def run_first(path: Path) -> LabelsResult:
     _, jobs = jobs_of(path)
     record = run_trial(next(iter(jobs.values())))
     folder = ArenaFolder(path.parent)
     folder.write(record)
     assert folder.read([record.trial]) == {record.trial: record}
-    assert record.result is not None
+    assert isinstance(record.result, LabelsResult)
     result = record.result
     assert len(result.expected) == len(result.predicted) == result.metrics.n == 24
     accuracy = np.mean(np.array(result.expected) == np.array(result.predicted))

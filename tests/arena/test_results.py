@@ -13,7 +13,7 @@ from tests.helpers.quick_figures import DRAWN
 from whinchat.arena.arena_figures import arena_figures, method_styles
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import brief_results_table, comparisons_table, conclusions, results_table
-from whinchat.arena.trials import Cost, Trial, TrialJob, TrialRecord, TrialResult
+from whinchat.arena.trials import Cost, LabelsResult, Trial, TrialJob, TrialRecord
 from whinchat.errors import RunError
 from whinchat.evaluation.metrics import compute_metrics
 from whinchat.recipe.schema import EvaluateConfig
@@ -26,7 +26,7 @@ LABELS = ("bad", "fine", "good")
 SKILL = {"majority": {20: 0.3, 40: 0.3}, "tfidf": {20: 0.6, 40: 0.6}, "lora": {20: 0.4, 40: 0.9}, "few-shot": {20: 0.6}}
 
 
-def result_for(trial: Trial, share: float) -> TrialResult:
+def result_for(trial: Trial, share: float) -> LabelsResult:
     draw = np.random.default_rng(trial.seed * 100 + trial.rows)
     expected = np.random.default_rng(0).integers(0, 3, ROWS)
     wrong = draw.random(ROWS) > share
@@ -34,7 +34,7 @@ def result_for(trial: Trial, share: float) -> TrialResult:
     settings = EvaluateConfig(bootstrap_resamples=100)
     metrics = compute_metrics("score", LABELS, expected, predicted, settings, seconds=1.0)
     seconds = {"majority": 0.0, "few-shot": 0.001}.get(trial.method, trial.rows / 10)
-    return TrialResult(
+    return LabelsResult(
         metrics=metrics,
         expected=tuple(expected.tolist()),
         predicted=tuple(predicted.tolist()),
@@ -69,25 +69,25 @@ def results_of(finished: Finished) -> ArenaResults:
 
 def test_means_and_spreads(finished: Finished) -> None:
     results = results_of(finished)
-    assert (len(results.summaries), results.missing, results.failed, results.notes) == (7, 0, (), ())
+    assert (len(results.standings[0].summaries), results.missing, results.failed, results.notes) == (7, 0, (), ())
     _, _, records = finished
-    lora = next(one for one in results.summaries if (one.method, one.rows) == ("lora", 40))
+    lora = next(one for one in results.standings[0].summaries if (one.method, one.rows) == ("lora", 40))
     scores = [records[Trial("lora", 40, seed)].result.metrics.macro_f1 for seed in (1, 2, 3)]  # type: ignore[union-attr]
-    assert lora.macro_f1 == tuple(scores)
-    assert lora.mean_macro_f1 == pytest.approx(np.mean(scores))
+    assert lora.scores == tuple(scores)
+    assert lora.mean_score == pytest.approx(np.mean(scores))
     assert (lora.low, lora.high) == (min(scores), max(scores))
-    assert lora.over_rows.low < lora.mean_macro_f1 < lora.over_rows.high
+    assert lora.over_rows.low < lora.mean_score < lora.over_rows.high
     # Of a mean of three, the interval is narrower than that of one, which a trial has.
     assert lora.over_rows.high - lora.over_rows.low < 0.12
     assert lora.answers_per_second == ROWS / 2
-    few = next(one for one in results.summaries if one.method == "few-shot")
+    few = next(one for one in results.standings[0].summaries if one.method == "few-shot")
     assert (few.rows, few.rows_used, few.seeds) == (None, 6, (1, 2, 3))
-    assert few in results.at(20)
-    assert few in results.at(40)
+    assert few in results.standings[0].at(20)
+    assert few in results.standings[0].at(40)
 
 
 def test_verdicts_by_seed_against_the_best_simple_method(finished: Finished) -> None:
-    found = {(one.rows, one.method): one for one in results_of(finished).comparisons}
+    found = {(one.rows, one.method): one for one in results_of(finished).standings[0].comparisons}
     assert {one.against for one in found.values()} == {"tfidf"}
     assert {key: one.verdict for key, one in found.items()} == {
         (20, "lora"): "worse",
@@ -115,11 +115,11 @@ def test_in_words(finished: Finished) -> None:
     assert sentences[0].endswith("No method has been shown to be worth more than tfidf at this size.")
     assert sentences[1].startswith("With 40 training rows: better than tfidf, the best simple method: lora (+0.")
     assert "4 comparisons that were made" in sentences[2]
-    rows = results_table(results_of(finished)).rows
+    rows = results_table(results_of(finished).standings[0]).rows
     assert [row[:2] for row in rows][-1] == ("6 shown", "few-shot")
-    assert len(comparisons_table(results_of(finished)).rows) == 4
-    assert {len(row) for row in brief_results_table(results_of(finished)).rows} == {
-        len(brief_results_table(results_of(finished)).columns)
+    assert len(comparisons_table(results_of(finished).standings[0]).rows) == 4
+    assert {len(row) for row in brief_results_table(results_of(finished).standings[0]).rows} == {
+        len(brief_results_table(results_of(finished).standings[0]).columns)
     }
 
 
@@ -127,7 +127,7 @@ def test_two_seeds_make_no_claim(finished: Finished) -> None:
     path, jobs, records = finished
     some = {trial: record for trial, record in records.items() if trial.seed != 3}
     results = results_of((path, jobs, some))
-    assert {one.verdict for one in results.comparisons} == {"no claim"}
+    assert {one.verdict for one in results.standings[0].comparisons} == {"no claim"}
     assert results.missing == 7
     assert "no claim about lora, few-shot, which would take 3 seeds of both methods" in conclusions(results)[0]
     assert conclusions(results)[-1] == "7 trials were not run yet."
@@ -177,7 +177,8 @@ def test_figures(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert png.read_bytes().startswith(b"\x89PNG")
         assert png.stat().st_size > 50 * PNG_DPI
         assert "</svg>" in svg.read_text(encoding="utf-8")
-    assert len({(style.color, style.marker) for style in method_styles(results).values()}) == 4
-    one_size = replace(results, summaries=tuple(one for one in results.summaries if one.rows != 20))
-    assert [plot.name for plot in arena_figures(one_size)] == ["cost"]
-    assert arena_figures(replace(results, summaries=())) == ()
+    assert len({(style.color, style.marker) for style in method_styles(results.standings[0]).values()}) == 4
+    (standings,) = results.standings
+    one_size = replace(standings, summaries=tuple(one for one in standings.summaries if one.rows != 20))
+    assert [plot.name for plot in arena_figures(replace(results, standings=(one_size,)))] == ["cost"]
+    assert arena_figures(replace(results, standings=())) == ()

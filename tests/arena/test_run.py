@@ -39,7 +39,7 @@ def test_trials_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) -
     spec = load_arena(str(spec_file(methods=[impossible, "majority"], rows=[20], seeds=[1])))
     said: list[str] = []
     results = run_arena(spec, tmp_path / "out", notify=said.append)
-    assert [one.method for one in results.summaries] == ["majority"]
+    assert [one.method for one in results.standings[0].summaries] == ["majority"]
     (failure,) = results.failed
     assert failure[0] == "too-many, 20 rows, seed 1"
     assert failure[1].startswith("shots: 30 examples of each label asked for, ")
@@ -58,7 +58,7 @@ def test_what_is_done_is_not_done_again(spec_file: MakeSpec, tmp_path: Path, ran
     (out / "cells" / "majority-20-2.json").unlink()
     again = run_arena(load_arena(str(spec_file(**small))), out)
     assert ran[2:] == [Trial("majority", 20, 2)]
-    assert [one.macro_f1 for one in again.summaries] == [one.macro_f1 for one in first.summaries]
+    assert [one.scores for one in again.standings[0].summaries] == [one.scores for one in first.standings[0].summaries]
     # An arena may grow: what is new is run, and nothing else.
     run_arena(load_arena(str(spec_file(**{**small, "rows": [20, 30], "seeds": [1]}))), out)
     assert ran[3:] == [Trial("majority", 30, 1)]

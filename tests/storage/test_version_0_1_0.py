@@ -91,4 +91,6 @@ def test_the_arena_has_the_same_results(earlier: Path) -> None:
     with draw_no_figures():
         results = summarize_arena(str(earlier / "arena.yaml"), Path("arena"))
     wanted = {(one["method"], one["rows"]): one["mean_macro_f1"] for one in stored["summaries"]}
-    assert {(one.method, one.rows): one.mean_macro_f1 for one in results.summaries} == wanted
+    found = results.to_dict()["summaries"]
+    assert {(one["method"], one["rows"]): one["mean_macro_f1"] for one in found} == wanted
+    assert found[0].keys() == stored["summaries"][0].keys()

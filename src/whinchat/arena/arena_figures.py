@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from whinchat.arena.arena_results import ArenaResults
+from whinchat.arena.arena_results import ArenaResults, Standings
 from whinchat.arena.contestant_registry import Family, find_kind
 from whinchat.report.figures.run_figures import FigureSpec
 from whinchat.report.figures.style import Theme, new_figure, shorten
@@ -40,30 +40,36 @@ class MethodStyle:
 
 def arena_figures(results: ArenaResults) -> tuple[FigureSpec, ...]:
     """Return the figures that can be drawn of the results; a learning curve takes two sizes."""
-    if not results.summaries:
-        return ()
-    best = _best(results)
+    return tuple(figure for standings in results.standings for figure in _figures(results, standings))
+
+
+def _figures(results: ArenaResults, standings: Standings) -> list[FigureSpec]:
+    """Return the figures of one question or the mean; those of a question have its name in theirs."""
+    suffix = "" if standings.question is None else f"_{standings.question}"
+    subject, best = _subject(standings), _best(standings)
     figures = []
-    if len({summary.rows for summary in results.summaries if summary.rows is not None}) > 1:
-        alt = f"Macro-F1 against the number of training rows. {best}"
-        figures.append(FigureSpec("learning_curve", alt, lambda theme: draw_learning_curve(results, theme)))
-    alt = f"Macro-F1 of each method beside its time and memory. {best}"
-    return (*figures, FigureSpec("cost", alt, lambda theme: draw_cost(results, theme)))
+    if len({summary.rows for summary in standings.summaries if summary.rows is not None}) > 1:
+        alt = f"{_capital(subject)} against the number of training rows. {best}"
+        figures.append(
+            FigureSpec(f"learning_curve{suffix}", alt, lambda theme: draw_learning_curve(results, standings, theme))
+        )
+    alt = f"{_capital(subject)} of each method beside its time and memory. {best}"
+    return [*figures, FigureSpec(f"cost{suffix}", alt, lambda theme: draw_cost(results, standings, theme))]
 
 
-def draw_learning_curve(results: ArenaResults, theme: Theme) -> Figure:
-    """Draw the mean macro-F1 of each method against the size of its training set; bands span all seeds."""
+def draw_learning_curve(results: ArenaResults, standings: Standings, theme: Theme) -> Figure:
+    """Draw the mean of the main metric of each method against the size of its training set; bands span all seeds."""
     figure = new_figure(8.2, 5.0)
     ax = figure.subplots()
-    styles = method_styles(results)
-    sizes = [rows for rows in results.sizes if any(summary.rows == rows for summary in results.summaries)]
+    styles = method_styles(standings)
+    sizes = [rows for rows in results.sizes if any(summary.rows == rows for summary in standings.summaries)]
     last_means: dict[str, float] = {}
     for method, style in styles.items():
-        curve = [summary for summary in results.summaries if summary.method == method]  # by size, ascending
+        curve = [summary for summary in standings.summaries if summary.method == method]  # by size, ascending
         flat = curve[0].rows is None
         x = [sizes[0], sizes[-1]] if flat else [summary.rows or 0 for summary in curve]
         curve = curve * 2 if flat else curve
-        means = [summary.mean_macro_f1 for summary in curve]
+        means = [summary.mean_score for summary in curve]
         ax.plot(
             x, means, color=style.color, linestyle=style.line, linewidth=1.9, marker="" if flat else style.marker,
             markersize=6, markeredgecolor=theme.paper,
@@ -75,54 +81,61 @@ def draw_learning_curve(results: ArenaResults, theme: Theme) -> Figure:
     ax.set_xscale("log")
     ax.set_xticks(sizes, [format_count(rows) for rows in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(xlabel="training rows", ylabel=f"macro-F1 on {format_count(results.evaluated_rows)} rows")
+    ax.set(xlabel="training rows", ylabel=_axis_label(standings))
     ax.grid()
     _label_ends(ax, last_means, styles)
-    figure.suptitle(f"{shorten(results.name)}: macro-F1 by number of training rows", x=0.0, ha="left")
-    ax.set_title(_seeds(results), color=theme.muted, fontsize=9, fontweight="normal")
+    figure.suptitle(f"{shorten(results.name)}: {_subject(standings)} by number of training rows", x=0.0, ha="left")
+    ax.set_title(_seeds(standings), color=theme.muted, fontsize=9, fontweight="normal")
     return figure
 
 
-def draw_cost(results: ArenaResults, theme: Theme) -> Figure:
-    """Draw each method at the largest size, best first: macro-F1, time of training and of an answer, and memory.
+def draw_cost(results: ArenaResults, standings: Standings, theme: Theme) -> Figure:
+    """Draw each method at the largest size, best first: its main metric, time of training and of an answer, and memory.
 
     A thick bar spans all seeds, a thin bar the 95 % interval over resampled rows.
     """
-    rows = max((summary.rows for summary in results.summaries if summary.rows is not None), default=0)
-    summaries = sorted(results.at(rows), key=lambda summary: summary.mean_macro_f1)
-    styles = method_styles(results)
+    rows = max((summary.rows for summary in standings.summaries if summary.rows is not None), default=0)
+    summaries = sorted(standings.at(rows), key=lambda summary: summary.mean_score)
+    styles = method_styles(standings)
     colors = [styles[summary.method].color for summary in summaries]
     figure = new_figure(10.2, 1.7 + 0.28 * len(summaries))
     quality, training, answering, memory = figure.subplots(1, 4, sharey=True, width_ratios=(2, 1, 1, 1))
     for y, (summary, color) in enumerate(zip(summaries, colors, strict=True)):
         quality.plot([summary.over_rows.low, summary.over_rows.high], [y, y], color=color, linewidth=1, zorder=2)
         quality.plot([summary.low, summary.high], [y, y], color=color, linewidth=3.5, alpha=0.6, zorder=2)
-        quality.plot(summary.mean_macro_f1, y, "o", color=color, markersize=7, markeredgecolor=theme.paper, zorder=3)
-    names = [f"{shorten(summary.method)}  {format_number(summary.mean_macro_f1)}" for summary in summaries]
+        quality.plot(summary.mean_score, y, "o", color=color, markersize=7, markeredgecolor=theme.paper, zorder=3)
+    names = [f"{shorten(summary.method)}  {format_number(summary.mean_score)}" for summary in summaries]
     quality.set_yticks(range(len(summaries)), names)
-    quality.set(xlabel=f"macro-F1 on {format_count(results.evaluated_rows)} rows")
+    quality.set(xlabel=_axis_label(standings))
     quality.grid()
     fit_seconds = [round(summary.fit_seconds, 2) if summary.trainable_parameters else 0 for summary in summaries]
     milliseconds = [1000 / summary.answers_per_second for summary in summaries]
     peak_bytes = [summary.peak_device_bytes or summary.peak_memory_bytes for summary in summaries]
     for ax, label, values, texts in (
         (training, "training time", fit_seconds, [format_duration(value) for value in fit_seconds]),
-        (answering, "time per answer", milliseconds, [f"{value:.2g} ms" for value in milliseconds]),
+        (
+            answering,
+            "time per text" if standings.title else "time per answer",
+            milliseconds,
+            [f"{value:.2g} ms" for value in milliseconds],
+        ),
         (memory, "peak memory", peak_bytes, [format_bytes(value) for value in peak_bytes]),
     ):
         _draw_column(ax, values, texts, colors, theme)
         ax.set(xlabel=label)
-    figure.suptitle(f"{shorten(results.name)}: quality and cost, {format_count(rows)} training rows", x=0.0, ha="left")
-    title = f"{_seeds(results)}; thin bars: 95 % interval over resampled rows"
+    subject = f"{standings.title}, quality and cost" if standings.title else "quality and cost"
+    title = f"{shorten(results.name)}: {subject}, {format_count(rows)} training rows"
+    figure.suptitle(title, x=0.0, ha="left")
+    title = f"{_seeds(standings)}; thin bars: 95 % interval over resampled rows"
     quality.set_title(title, color=theme.muted, fontsize=9, fontweight="normal")
     return figure
 
 
-def method_styles(results: ArenaResults) -> dict[str, MethodStyle]:
+def method_styles(standings: Standings) -> dict[str, MethodStyle]:
     """Return colour, marker and line style of every method, in the order of the arena."""
     styles: dict[str, MethodStyle] = {}
     used = dict.fromkeys(COLORS, 0)
-    for method, kind in {summary.method: summary.kind for summary in results.summaries}.items():
+    for method, kind in {summary.method: summary.kind for summary in standings.summaries}.items():
         family = find_kind(kind).family
         color, marker = COLORS[family][used[family] % len(COLORS[family])], MARKERS[len(styles) % len(MARKERS)]
         styles[method] = MethodStyle(color, marker, LINES[family])
@@ -159,13 +172,28 @@ def _label_ends(ax: Axes, last_means: Mapping[str, float], styles: Mapping[str, 
         )  # fmt: skip
 
 
-def _seeds(results: ArenaResults) -> str:
-    most = max(len(summary.seeds) for summary in results.summaries)
+def _subject(standings: Standings) -> str:
+    """Return the main metric in words, such as "QWK of urgency"."""
+    if standings.question is not None:
+        return f"{standings.metric} of {standings.question}"
+    return f"{standings.metric} over questions" if standings.title else standings.metric
+
+
+def _axis_label(standings: Standings) -> str:
+    return f"{standings.metric} on {format_count(standings.rows)} rows"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _seeds(standings: Standings) -> str:
+    most = max(len(summary.seeds) for summary in standings.summaries)
     return f"mean and range of {most} seeds" if most > 1 else "one seed, so no range"
 
 
-def _best(results: ArenaResults) -> str:
-    best = max(results.summaries, key=lambda summary: summary.mean_macro_f1)
+def _best(standings: Standings) -> str:
+    best = max(standings.summaries, key=lambda summary: summary.mean_score)
     size = "any number of rows" if best.rows is None else f"{format_count(best.rows)} rows"
     cost = f"{format_duration(best.fit_seconds)} of training"
-    return f"Best: {best.method} with {size}, {format_number(best.mean_macro_f1)} after {cost}."
+    return f"Best: {best.method} with {size}, {format_number(best.mean_score)} after {cost}."

@@ -1,6 +1,16 @@
 """An arena's results as tables and sentences."""
 
-from whinchat.arena.arena_results import SEEDS_FOR_A_CLAIM, ArenaResults, MethodComparison, MethodSummary, Verdict
+from functools import partial
+
+from whinchat.arena.arena_results import (
+    MEAN_TITLE,
+    SEEDS_FOR_A_CLAIM,
+    ArenaResults,
+    MethodComparison,
+    MethodSummary,
+    Standings,
+    Verdict,
+)
 from whinchat.report.formatting import (
     NOT_MEASURED,
     format_bytes,
@@ -13,17 +23,26 @@ from whinchat.report.formatting import (
 from whinchat.report.text_table import Columns, TextTable
 
 
-def results_table(results: ArenaResults) -> TextTable:
+def results_table(standings: Standings) -> TextTable:
     """Return a table with one row for each method and size."""
-    return _table(results, _COLUMNS)
+    columns: Columns[MethodSummary] = {
+        **_HEADS,
+        standings.metric: lambda summary: format_number(summary.mean_score),
+        "seeds": _seeds,
+        "95 % over rows": lambda summary: format_interval(summary.over_rows),
+        **{heading: partial(_other, name) for name, heading in standings.others.items()},
+        **_COSTS,
+        "trained": lambda summary: format_count(summary.trainable_parameters),
+    }
+    return _table(standings, columns)
 
 
-def brief_results_table(results: ArenaResults) -> TextTable:
+def brief_results_table(standings: Standings) -> TextTable:
     """Return the columns of ``results_table`` that fit a terminal."""
-    return _table(results, _BRIEF_COLUMNS)
+    return _table(standings, {**_HEADS, f"{standings.metric} (seeds)": _with_seeds, **_COSTS})
 
 
-def comparisons_table(results: ArenaResults) -> TextTable:
+def comparisons_table(standings: Standings) -> TextTable:
     """Return a table that compares each method with the best simple one, size by size."""
     columns: Columns[MethodComparison] = {
         "rows": lambda comparison: format_count(comparison.rows),
@@ -36,20 +55,23 @@ def comparisons_table(results: ArenaResults) -> TextTable:
         "95 % over rows": lambda comparison: format_interval(comparison.over_rows),
         "verdict": lambda comparison: comparison.verdict,
     }
-    return TextTable.of("Against the best simple method", results.comparisons, columns, heads=3)
+    return TextTable.of(_caption("Against the best simple method", standings), standings.comparisons, columns, heads=3)
 
 
 def conclusions(results: ArenaResults) -> tuple[str, ...]:
     """Return sentences that say which methods beat the simple ones at each size, as far as the seeds allow."""
-    sentences = []
-    for rows in results.sizes:
-        if comparisons := [comparison for comparison in results.comparisons if comparison.rows == rows]:
-            sentences.append(_at_size(rows, comparisons))
-    if any(comparison.verdict in {"better", "worse"} for comparison in results.comparisons):
+    sentences = [
+        _at_size(standings, rows, comparisons)
+        for standings in results.standings
+        for rows in results.sizes
+        if (comparisons := [comparison for comparison in standings.comparisons if comparison.rows == rows])
+    ]
+    compared = [comparison for standings in results.standings for comparison in standings.comparisons]
+    if any(comparison.verdict in {"better", "worse"} for comparison in compared):
         sentences.append(
             "A method counts as better or worse only where both 95 % intervals of its gain exclude zero: the "
             "t-interval over seeds, and the interval over resampled rows. The intervals are not corrected for the "
-            f"{format_count(len(results.comparisons))} comparisons that were made."
+            f"{format_count(len(compared))} comparisons that were made."
         )
     sentences += results.notes
     if results.failed:
@@ -59,7 +81,7 @@ def conclusions(results: ArenaResults) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
+def _at_size(standings: Standings, rows: int, comparisons: list[MethodComparison]) -> str:
     against = comparisons[0].against
     phrases: dict[Verdict, str] = {
         "better": f"better than {against}, the best simple method",
@@ -74,18 +96,26 @@ def _at_size(rows: int, comparisons: list[MethodComparison]) -> str:
             parts.append(f"{phrase}: {', '.join(listed)}")
     if silent := [comparison.method for comparison in comparisons if comparison.verdict == "no claim"]:
         parts.append(f"no claim about {', '.join(silent)}, which would take {SEEDS_FOR_A_CLAIM} seeds of both methods")
-    sentence = f"With {format_count(rows)} training rows: {'; '.join(parts)}."
+    with_rows = f"{format_count(rows)} training rows"
+    beginning = {"": "With", MEAN_TITLE: "Mean over questions,"}.get(
+        standings.title, f"{standings.title} ({standings.metric}),"
+    )
+    sentence = f"{beginning} {with_rows}: {'; '.join(parts)}."
     if {"better", "no claim"} & {comparison.verdict for comparison in comparisons}:
         return sentence
     return f"{sentence} No method has been shown to be worth more than {against} at this size."
 
 
-def _table(results: ArenaResults, columns: Columns[MethodSummary]) -> TextTable:
+def _table(standings: Standings, columns: Columns[MethodSummary]) -> TextTable:
     """Rows by size, best method first; methods that the size does not change come last."""
     ordered = sorted(
-        results.summaries, key=lambda summary: (summary.rows is None, summary.rows or 0, -summary.mean_macro_f1)
+        standings.summaries, key=lambda summary: (summary.rows is None, summary.rows or 0, -summary.mean_score)
     )
-    return TextTable.of("Arena", ordered, columns, heads=2)
+    return TextTable.of(_caption("Arena", standings), ordered, columns, heads=2)
+
+
+def _caption(words: str, standings: Standings) -> str:
+    return f"{words}: {standings.title}" if standings.title else words
 
 
 def _rows(summary: MethodSummary) -> str:
@@ -107,25 +137,16 @@ def _seeds(summary: MethodSummary) -> str:
 
 
 def _with_seeds(summary: MethodSummary) -> str:
-    return format_number(summary.mean_macro_f1) + (f" ({_seeds(summary)})" if len(summary.seeds) > 1 else "")
+    return format_number(summary.mean_score) + (f" ({_seeds(summary)})" if len(summary.seeds) > 1 else "")
 
 
-_COLUMNS: Columns[MethodSummary] = {
-    "rows": _rows,
-    "method": lambda summary: summary.method,
-    "macro-F1": lambda summary: format_number(summary.mean_macro_f1),
-    "seeds": _seeds,
-    "95 % over rows": lambda summary: format_interval(summary.over_rows),
-    "macro recall": lambda summary: format_number(summary.macro_recall),
-    "accuracy": lambda summary: format_number(summary.accuracy),
+def _other(name: str, summary: MethodSummary) -> str:
+    return format_number(summary.others[name])
+
+
+_HEADS: Columns[MethodSummary] = {"rows": _rows, "method": lambda summary: summary.method}
+_COSTS: Columns[MethodSummary] = {
     "training": _training,
     "texts/s": _rate,
     "memory": lambda summary: format_bytes(summary.peak_device_bytes or summary.peak_memory_bytes),
-    "trained": lambda summary: format_count(summary.trainable_parameters),
-}
-_BRIEF_COLUMNS: Columns[MethodSummary] = {
-    "rows": _rows,
-    "method": _COLUMNS["method"],
-    "macro-F1 (seeds)": _with_seeds,
-    **{column: _COLUMNS[column] for column in ("training", "texts/s", "memory")},
 }

@@ -14,7 +14,7 @@ from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
 from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, resolve_arena
-from whinchat.arena.subsets import training_rows
+from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
@@ -144,7 +144,8 @@ def _write_results(results: ArenaResults, folder: ArenaFolder) -> ArenaResults:
     for figure in arena_figures(results):
         figure.write(folder.path)
         parts.append(f"![{markdown.escape(figure.alt)}]({figure.name}.png)")
-    for table in (results_table(results), comparisons_table(results)):
+    tables = (table(standings) for standings in results.standings for table in (results_table, comparisons_table))
+    for table in tables:
         if table.rows:
             parts.append(f"## {table.caption}\n\n{markdown.markdown_table(table)}")
     write_text(folder.page, "\n\n".join(parts) + "\n")
@@ -178,8 +179,8 @@ def _check_data(arena: ResolvedArena, notify: Notify) -> None:
     """Load the data, and check that there are enough rows, before anything long begins."""
     spec, recipe = arena.spec, arena.base
     corpus = load_corpus(recipe)
-    training_rows(corpus.train, max(spec.rows), spec.seeds[0], recipe.data.source)
-    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    check_rows(corpus, recipe, spec.rows, spec.seeds)
+    evaluated = arena_rows(corpus, recipe)
     notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "
         f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; evaluated on "
@@ -191,8 +192,13 @@ def _outcome(record: TrialRecord) -> str:
     if (result := record.result) is None:
         return f"failed: {record.error}"
     cost = result.cost
+    scores = [f"{question.headline.label} {format_number(question.score)}" for question in result.questions]
+    named = (
+        score if question.name is None else f"{question.name}: {score}"
+        for question, score in zip(result.questions, scores, strict=True)
+    )
     return (
-        f"macro-F1 {format_number(result.metrics.macro_f1)}, trained in {format_duration(cost.fit_seconds)}, answered "
+        f"{', '.join(named)}, trained in {format_duration(cost.fit_seconds)}, answered "
         f"in {format_duration(cost.answer_seconds)}, {format_bytes(cost.peak_device_bytes or cost.peak_memory_bytes)}"
     )
 

@@ -45,7 +45,13 @@ class Method(Section):
     )
     kind: Text = Field(description="Kind of contestant: a registered name, or a class as package.module:Class.")
     set: tuple[Text, ...] = Field((), description="KEY=VALUE overrides of the recipe for this method.")
-    shots: Integer = Field(0, ge=0, le=64, description="For prompting: number of examples of each label in the prompt.")
+    shots: Integer = Field(
+        0,
+        ge=0,
+        le=64,
+        description="For prompting: number of examples of each label in the prompt; of questions, of each "
+        "answer to each decision.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -183,7 +189,6 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
     """
     try:
         base = load_recipe(spec.recipe, spec.set)
-        base.require_labels("whinchat arena")
     except RecipeError as fault:
         raise RecipeError("\n".join(f"{spec.name}: recipe: {line}" for line in str(fault).splitlines())) from None
     faults: list[str] = []
@@ -205,9 +210,15 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
 def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
     """Return the faults for which the method cannot be compared with the others, or cannot run."""
     faults = []
-    if (recipe.data, recipe.task.labels, recipe.evaluate) != (base.data, base.task.labels, base.evaluate):
+    if (recipe.data, _answers(recipe), recipe.evaluate) != (base.data, _answers(base), base.evaluate):
         faults.append(
-            "set: data.*, evaluate.* and task.labels must be the same for all methods; set them for the arena"
+            "set: data.*, evaluate.* and task.labels must be the same for all methods, as must names, types and "
+            "options of task.questions; set them for the arena"
+        )
+    if method.kind == "head" and recipe.task.questions:
+        faults.append(
+            "kind: head has one classification head, so it takes a task with labels only; leave it out, or compare it "
+            "on a recipe whose task.labels are the options of one question"
         )
     if recipe.train.seed != base.train.seed:
         faults.append("set: every trial sets train.seed itself; list seeds under seeds")
@@ -224,6 +235,12 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
             "set evaluate.split=test or train.keep=last"
         )
     return faults
+
+
+def _answers(recipe: Recipe) -> object:
+    """Return what there is to answer: the labels, or name, type and options of each question."""
+    questions = recipe.task.questions.items()
+    return recipe.task.labels, [(name, question.type, question.names) for name, question in questions]
 
 
 def _unwatched(recipe: Recipe) -> Recipe:

@@ -1,5 +1,8 @@
 """Baselines: the most frequent label, and logistic regression with C chosen by cross-validation on the training rows.
 
+Of a ``score`` question the most frequent label is the most frequent level, of a ``multi`` question the more frequent
+answer to each option.
+
 N: texts. K: labels.
 """
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -60,10 +64,17 @@ class Regression(Contestant):
     def fit(self, train: Split) -> int:
         """Fit the regression with the C that is best for ``evaluate.metric`` in cross-validation.
 
+        A decision of a question to which all rows have the same answer, such as a rare option, is always answered so.
+
         Raises:
-            DataError: all rows have the same label.
+            DataError: all rows have the same label, in a task with labels.
         """
         names, counts = self.recipe.task.labels, Counter(train.labels)
+        if len(counts) < 2 and self.decision is not None:
+            constant = Pipeline([("classifier", DummyClassifier(strategy="prior"))])
+            self._fitted = constant.fit(train.texts, train.labels)
+            self.notes["regression"] = f"none, all training rows are {names[train.labels[0]]}"
+            return len(train)
         if len(counts) < 2:
             raise DataError(
                 f"rows: all {len(train)} training rows are {names[train.labels[0]]}, so there is nothing to "
@@ -99,6 +110,8 @@ class Regression(Contestant):
     def parameters(self) -> tuple[int, int]:
         """Return the number of the regression's weights, intercepts included, all of which are trained."""
         regression = self._fitted.named_steps["classifier"]
+        if isinstance(regression, DummyClassifier):
+            return 1, 1
         count = int(regression.coef_.size + regression.intercept_.size)
         return count, count
 

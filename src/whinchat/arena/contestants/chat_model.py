@@ -3,6 +3,7 @@
 N: texts. K: labels.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from whinchat.arena.contestants.contestant import Contestant
 from whinchat.arena.subsets import draw_examples
 from whinchat.data.dataset import Split
 from whinchat.errors import PromptError
+from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import Backbone, find_model, load_backbone
@@ -43,9 +45,62 @@ class ChatModel(Contestant):
         prompts = self.engine.template.encode(texts)
         return score_prompts(self.engine, prompts, self.recipe.evaluate.per_device_eval_batch_size).astype(np.float64)
 
+    def answer_task(self, texts: Sequence[str]) -> list[NDArray[np.float64]]:
+        """Return log P(answer | prompt) for each decision, (N, K); what prompts share is computed once."""
+        if not self.recipe.task.questions:
+            return super().answer_task(texts)
+        engines = self.engines()
+        prompts = [engine.template.encode(texts) for engine in engines]
+        scores = score_questions(engines, prompts, self.recipe.evaluate.per_device_eval_batch_size)
+        return [own.astype(np.float64) for own in scores]
+
+    @abstractmethod
+    def engines(self) -> list[Engine]:
+        """Return the engine of each decision of a task with questions."""
+
     def parameters(self) -> tuple[int, int]:
         """Return the number of the model's parameters, adapter included, and of the trained ones."""
         return count_parameters(self.engine.model)
+
+
+class Prompting(ChatModel):
+    """Zero-shot, or few-shot with ``method.shots`` examples of each label, which are the prefix of every prompt."""
+
+    family = "prompting"
+    parts: Sequence["Prompting"]
+
+    def fit(self, train: Split) -> int:
+        """Draw the examples and return their number; nothing is trained.
+
+        Raises:
+            PromptError: a prompt with the examples may be longer than the model allows.
+        """
+        shots, model = self.method.shots, self.backbone.model
+        title = "" if self.decision is None else f"{self.decision.title}: "
+        examples = draw_examples(train, shots, self.recipe.task.labels, title) if shots else []
+        template = self.backbone.tokenizer.template(self.recipe, examples)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        needed = template.max_prompt_tokens + max(map(len, template.answers))
+        if limit is not None and needed > limit:
+            raise PromptError(
+                f"shots: {title}with {shots} examples of each label a prompt may reach {needed:,} tokens, the model "
+                f"was made for {limit:,}; lower shots or backbone.max_prompt_tokens"
+            )
+        self.engine = Engine.build(model, self.backbone.plan, template)
+        self.notes["examples"] = str(len(examples))
+        return len(examples)
+
+    def engines(self) -> list[Engine]:
+        """Return the engines of the parts, each with its own examples."""
+        return [part.engine for part in self.parts]
+
+    def parameters(self) -> tuple[int, int]:
+        """Return the number of the model's parameters, none of which is trained."""
+        return super().parameters()[0], 0
+
+
+class TrainedChatModel(ChatModel):
+    """Trains weights of the chat model, one model for all questions."""
 
     def train(self, model: Any, train: Split) -> int:
         """Train the trainable weights of ``model`` as ``whinchat train`` does, and return the number of rows.
@@ -64,38 +119,16 @@ class ChatModel(Contestant):
         self.notes["steps"] = str(trainer.state.global_step)
         return len(train)
 
+    def fit_task(self, train: Split) -> int:
+        """Train one model for all decisions."""
+        return self.fit(train)
 
-class Prompting(ChatModel):
-    """Zero-shot, or few-shot with ``method.shots`` examples of each label, which are the prefix of every prompt."""
-
-    family = "prompting"
-
-    def fit(self, train: Split) -> int:
-        """Draw the examples and return their number; nothing is trained.
-
-        Raises:
-            PromptError: a prompt with the examples may be longer than the model allows.
-        """
-        shots, model = self.method.shots, self.backbone.model
-        examples = draw_examples(train, shots, self.recipe.task.labels) if shots else []
-        template = self.backbone.tokenizer.template(self.recipe, examples)
-        limit = getattr(model.config, "max_position_embeddings", None)
-        needed = template.max_prompt_tokens + max(map(len, template.answers))
-        if limit is not None and needed > limit:
-            raise PromptError(
-                f"shots: with {shots} examples of each label a prompt may reach {needed:,} tokens, the model was made "
-                f"for {limit:,}; lower shots or backbone.max_prompt_tokens"
-            )
-        self.engine = Engine.build(model, self.backbone.plan, template)
-        self.notes["examples"] = str(len(examples))
-        return len(examples)
-
-    def parameters(self) -> tuple[int, int]:
-        """Return the number of the model's parameters, none of which is trained."""
-        return super().parameters()[0], 0
+    def engines(self) -> list[Engine]:
+        """Return an engine of the trained model for each decision."""
+        return decision_engines(self.engine, self.recipe.task)
 
 
-class AdapterTuning(ChatModel):
+class AdapterTuning(TrainedChatModel):
     """Trains the adapter of ``recipe.adapter``: LoRA, DoRA, rsLoRA or PiSSA, on dense or NF4 weights."""
 
     def fit(self, train: Split) -> int:
@@ -103,7 +136,7 @@ class AdapterTuning(ChatModel):
         return self.train(attach_adapter(self.backbone.model, self.recipe.adapter, self.recipe.train.seed), train)
 
 
-class FullTuning(ChatModel):
+class FullTuning(TrainedChatModel):
     """Trains every weight of the chat model, with the batches and the loss of the adapters.
 
     The weights are held in float32 and multiplied in the data type in which an adapter's base model would be held.

@@ -40,10 +40,15 @@ class MiniLM(Regression):
         self._encoder = (
             AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval().to(self.device)
         )
+        # The decisions of a task with questions ask for the same texts.
+        self._embedded: dict[str, NDArray[np.float32]] = {}
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of the cleaned texts, (N, H)."""
-        return embed(self._encoder, self._tokenizer, self.clean(texts))
+        cleaned = self.clean(texts)
+        if new := [text for text in dict.fromkeys(cleaned) if text not in self._embedded]:
+            self._embedded |= zip(new, embed(self._encoder, self._tokenizer, new), strict=True)
+        return np.stack([self._embedded[text] for text in cleaned])
 
     def parameters(self) -> tuple[int, int]:
         """Return the number of parameters of encoder and regression, and of the regression, which alone is trained."""

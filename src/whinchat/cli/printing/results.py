@@ -132,8 +132,9 @@ def print_arena(results: whinchat.ArenaResults, folder: Path, as_json: bool) -> 
     if as_json:
         emit_json({"arena": str(folder), **results.to_dict(), "sentences": list(conclusions(results))})
         return
-    for table in (brief_results_table(results), comparisons_table(results)):
-        print_table(table, title=table.caption)
+    for standings in results.standings:
+        for table in (brief_results_table(standings), comparisons_table(standings)):
+            print_table(table, title=table.caption)
     for sentence in conclusions(results):
         print_line(sentence)
     print_line(f"All results: {folder / 'results.md'}")
