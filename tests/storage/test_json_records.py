@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NEW_KEYS = {"slices", "stress_edits", "parse", "answered_by", "settings", "generate_first_word", "disagreement"} | {
     "device_notes", "accelerator", "accelerator_memory_bytes", "peak_accelerator_bytes", "adapted_share",
     "prompt_date", "date", "target_parameters", "decision", "answer", "drop_empty", "publish",
-    "questions", "text", "answers", "answer_map", "delimiter", "layers", "layers_to_transform",
+    "questions", "text", "answers", "answer_map", "delimiter", "layers", "layers_to_transform", "memory_budget",
 }  # fmt: skip
 
 KINDS = {

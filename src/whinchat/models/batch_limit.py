@@ -26,14 +26,14 @@ class BatchLimit:
     """The number of rows that fit into memory: halved whenever a batch does not fit, and kept for the batches after it.
 
     Attributes:
-        rows: largest number of rows computed at a time; None as long as every batch has fit.
+        rows: largest number of rows computed at a time; None for whole batches.
         note: a sentence part on the halved batches for card and report; None as long as every batch has fit.
     """
 
-    def __init__(self, work: str) -> None:
-        """Name the ``work`` in messages, such as "training"."""
+    def __init__(self, work: str, rows: int | None = None) -> None:
+        """Name the ``work`` in messages, such as "training"; begin with ``rows`` at a time, or with whole batches."""
         self._work = work
-        self.rows: int | None = None
+        self.rows = rows
         self.note: str | None = None
 
     def compute(self, count: int, part: Callable[[slice], T], *, can_split: bool = True) -> list[T]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from whinchat.models.adapter_targets import linear_layers, matches_target
 from whinchat.models.device import DevicePlan
+from whinchat.models.packed.packed_forward import ADAPTER_PREFIX
 from whinchat.models.parameter_count import configured_model, parameter_size
 from whinchat.models.shallow_model import layer_number
 from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
@@ -49,12 +50,16 @@ def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig
     """Return the estimated peak memory of training an adapter.
 
     Args:
-        model: a causal language model; on PyTorch's meta device, no weight is needed.
+        model: a causal language model, with or without the adapter; on PyTorch's meta device, no weight is needed.
         plan: device and data types.
         adapter: the adapter; ``target_modules`` that match nothing count nothing.
         batch: the micro-batch.
     """
-    linear = linear_layers(model)
+    linear = {
+        name.removesuffix(".base_layer"): layer
+        for name, layer in linear_layers(model).items()
+        if ADAPTER_PREFIX not in name
+    }
     quantized = sum(math.prod(_shape(layer)) for layer in linear.values()) if plan.load_in == "nf4" else 0
     parameters = sum(map(parameter_size, model.parameters()))
     # Beside NF4 weights, embeddings and norms are held in the data type of the products.

@@ -74,6 +74,12 @@ class TrainConfig(Section):
     gradient_accumulation_steps: Integer = Field(
         1, ge=1, description="Batches whose gradients make one optimizer step."
     )
+    memory_budget: Real | None = Field(
+        None,
+        gt=0,
+        description="Memory in GB that training may take; each batch is computed in parts that are estimated to fit, "
+        "with the gradients of the whole. null for no limit.",
+    )
     optim: Text = Field("adamw_torch_fused", description="Optimizer, by its name in transformers.")
     weight_decay: Real = Field(0.0, ge=0, description="Weight decay of the optimizer.")
     max_grad_norm: Real = Field(1.0, ge=0, description="Clip gradients to this norm; 0 for no clipping.")

@@ -38,6 +38,7 @@ from whinchat.training.divergence import (
 from whinchat.training.flat_loss import FlatLossWarning
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.losses import IGNORED, weighted_mean
+from whinchat.training.memory_budget import rows_within_budget
 from whinchat.training.micro_batch import take_rows
 from whinchat.training.question_objective import make_objective
 
@@ -90,7 +91,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=objective.collate,
             **kwargs,
         )
-        self.batch_limit = BatchLimit("training")
+        rows = rows_within_budget(engine.model, engine.plan, recipe, objective)
+        self.batch_limit = BatchLimit("training", rows)
         self._watch = LossWatch(objective.classes)
         self._step_loss, self._step_rows, self._skipped_steps = 0.0, list[int](), 0
         self.add_callback(_WatchNumbers(self))

@@ -15,6 +15,7 @@ from whinchat.models.batch_limit import BatchLimit
 from whinchat.models.forward import Engine
 from whinchat.models.memory import peak_memory_bytes
 from whinchat.recipe.schema import Recipe
+from whinchat.training.memory_budget import rows_within_budget
 from whinchat.training.micro_batch import take_rows
 from whinchat.training.question_objective import make_objective
 
@@ -60,13 +61,14 @@ def measure_training_cost(engine: Engine, recipe: Recipe, train: Split) -> Train
     middle = (len(order) - size) // 2
     longest, median = train.take(order[len(order) - size :]), train.take(order[middle : middle + size])
     training = engine.model.training
-    limit = BatchLimit("training")
     loaded = psutil.Process().memory_info().rss
     with torch.random.fork_rng():
         tuned = attach_adapter(engine.model, settings, recipe.train.seed).train()
         try:
             _, trainable = count_parameters(tuned)
             timed = replace(engine, model=tuned)
+            objective = make_objective(timed, recipe, longest)
+            limit = BatchLimit("training", rows_within_budget(tuned, plan, recipe, objective))
             # The first pass pays for everything that is loaded or compiled once.
             seconds = [_seconds(timed, recipe, rows, limit) for rows in (median, longest, median)]
             peak = _peak_bytes(plan.device)
