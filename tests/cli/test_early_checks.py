@@ -96,6 +96,7 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             Case(f"predict {a_run} table.csv --out new.csv", "has a column 'label' already"),
             Case(f"export {a_run} --to pdf", "there is no format 'pdf'"),
             Case(f"export {a_run} --to merged --data nofile.csv", "no such file"),
+            Case(f"export {a_run} --to merged --question team", "has labels and no questions"),
             Case("arena vader-curve --set data.source=nofile.csv", "no such file or folder"),
             Case(f"compare {a_run} {a_run}", "named twice"),
             Case(f"push {a_run} tweets", "write OWNER/NAME"),

@@ -88,7 +88,7 @@ def test_a_modelfile_holds_the_prompt(name: str, request: pytest.FixtureRequest)
     template = tiny_models.template_of(tiny_models.load(request.getfixturevalue(name)))
     family = require_convertible(SimpleNamespace(model_type="llama", rope_parameters=PLAIN), template, name)
     frame = prompt_frame(template, family)
-    modelfile_text = modelfile(template, frame, "mine", "mine-q8_0.gguf")
+    modelfile_text = modelfile(template, frame, "mine", "mine-q8_0.gguf", 1)
     expected, stop = STYLES[name]
     expected = expected.format(system=tiny_models.INSTRUCTION, text="so so")
     assert by_ollama(modelfile_text, tiny_models.INSTRUCTION, "so so") == (expected, stop)
@@ -107,7 +107,7 @@ def test_quotes_and_braces_come_through(tiny_mistral: Path) -> None:
     odd = 'Text {{ .System }} """{text}"""\n{"'
     template = tiny_models.template_of(tiny_models.load(tiny_mistral), user_template=odd)
     family = require_convertible(SimpleNamespace(model_type="mistral", rope_parameters=PLAIN), template, "m")
-    text = modelfile(template, prompt_frame(template, family), "mine", "mine.gguf")
+    text = modelfile(template, prompt_frame(template, family), "mine", "mine.gguf", 1)
     assert by_ollama(text, tiny_models.INSTRUCTION, "so so")[0] == template.render("so so")
 
 

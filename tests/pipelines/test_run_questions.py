@@ -18,7 +18,6 @@ from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
 from whinchat.evaluation.question_scores import QuestionScorer
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.export.export_run import export_run
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.question_predictor import QuestionPredictor
@@ -116,7 +115,6 @@ def test_a_killed_run_goes_on(tiny_llama: Path, tmp_path: Path, monkeypatch: pyt
     ("command", "error", "message"),
     [
         (Predictor.load, RunError, "answers questions"),
-        (lambda path: export_run(path, "merged", path / "out"), RunError, "answers questions"),
         (lambda path: compare_runs([path, path / "questions" / "mood"]), RunError, "name one of its decisions"),
     ],
 )

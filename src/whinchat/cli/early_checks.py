@@ -23,6 +23,7 @@ from whinchat.data.splits import make_folds
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
 from whinchat.export.export_registry import PROOF_FILE, require_format
+from whinchat.export.exported_decision import choose_decision
 from whinchat.hub.client import connect_to_hub, fetch_classifier, require_repo_id
 from whinchat.models.requirements import require_backbone
 from whinchat.output_files import require_writable
@@ -128,13 +129,14 @@ def check_comparison(runs: Sequence[Path], figures: Path | None) -> None:
         require_writable(figures / "comparison.png")
 
 
-def check_export(run: Path, kind: str, out: Path, data: Path | None) -> None:
-    """Check the format, the classifier, the folder and the texts of ``whinchat export``."""
+def check_export(run: Path, kind: str, out: Path, question: str | None, data: Path | None) -> None:
+    """Check the format, the classifier, the question, the folder and the texts of ``whinchat export``."""
     require_format(kind)
     require_writable(out)
     if out.exists() and not (out / PROOF_FILE).is_file():
         raise RunError(f"{out}: exists already; delete it, or choose another --out")
     saved = check_classifier(run)
+    choose_decision(saved.recipe.task, kind, question)
     if data is not None:
         open_table(data, TextColumns.of(saved.recipe.data))
         return

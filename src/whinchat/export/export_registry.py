@@ -23,6 +23,8 @@ _exporters: dict[str, Exporter | str] = {
     "gguf": "whinchat.export.gguf_export",
     "onnx": "whinchat.export.onnx",
 }
+# The formats among these that hold all questions of a task: their exporter is a ``QuestionExporter``.
+_HOLD_ALL_QUESTIONS = ("merged", "gguf")
 
 
 def export_names() -> tuple[str, ...]:
@@ -58,6 +60,12 @@ def require_format(name: str) -> None:
         raise RunError(f"export: there is no format {name!r}; choose from {choices}{nearest(name, _exporters)}")
     if missing := [package for package in EXTRA_PACKAGES.get(name, ()) if find_spec(package) is None]:
         raise ModelError(f"{name}: needs {', '.join(missing)}; pip install 'whinchat[export]'")
+
+
+def holds_all_questions(name: str) -> bool:
+    """Return whether the format ``name`` holds all questions of a task, or else one decision."""
+    entry = _exporters[name]
+    return name in _HOLD_ALL_QUESTIONS if isinstance(entry, str) else entry.holds_all_questions
 
 
 def find_exporter(name: str) -> Exporter:

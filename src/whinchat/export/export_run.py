@@ -15,13 +15,23 @@ from whinchat.data.sources import load_corpus
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, ModelError, RunError, WhinchatError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, PROOF_FILE, find_exporter
-from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, ExportProof
+from whinchat.export.exported_decision import choose_decision, classifier_of_decision
+from whinchat.export.exporter import (
+    ClassifierOutline,
+    Exporter,
+    ExportJob,
+    ExportProof,
+    QuestionExporter,
+    QuestionsExportJob,
+)
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.prediction_jobs import classifier_fingerprint
-from whinchat.inference.predictor import Predictor, saved_prompts
+from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.output_files import draft_path, publish, require_writable, sweep_drafts, writing
+from whinchat.recipe.question import Decision
 from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.locking import lock_output
@@ -35,6 +45,7 @@ def export_run(
     format: str,
     out: str | Path,
     *,
+    question: str | None = None,
     data: str | Path | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> ExportProof:
@@ -47,12 +58,16 @@ def export_run(
             ``register_export`` added.
         out: the folder to create. It appears only after the proof has succeeded. If it holds this very export already,
             its proof is returned.
+        question: of a classifier with questions, the one to export as an ordinary classifier with labels, such as
+            "team", or "tags/refund" for an option of a multi question. By default all questions are exported, which
+            "merged" and "gguf" can hold; the other formats hold one decision.
         data: a table with texts for the proof; the validation split of the run by default.
         tolerance: share of labels that may differ from the classifier's own.
 
     Raises:
         RunError: ``run`` holds no classifier, ``out`` exists already and is not this very export, another process
-            exports to ``out``, there is no such format, or ``tolerance`` is no share.
+            exports to ``out``, there is no such format or question, the format cannot hold all questions, or
+            ``tolerance`` is no share.
         DataError: there are no texts for the proof.
         ModelError: the format cannot hold this classifier, or too many labels differ.
         OutputError: ``out`` cannot be written, as on a full disk.
@@ -62,13 +77,15 @@ def export_run(
         raise RunError(f"tolerance: must lie from 0 to 1; found {tolerance}")
     require_writable(out)
     path = fetch_classifier(run)
-    saved = find_classifier(path)
-    outline = _read_outline(saved)
-    exporter.check(outline)
-    texts = [text for text in _proof_texts(saved, data) if not outline.template.fault(text)]
+    saved = find_classifier(path, with_questions=True)
+    decision = choose_decision(saved.recipe.task, format, question)
+    outlines = _read_outlines(saved, decision)
+    for outline in outlines:
+        exporter.check(outline)
+    texts = [text for text in _proof_texts(saved, data) if not outlines[0].template.fault(text)]
     if not texts:
         raise DataError(f"{path}: the chat template refuses every text for the proof; give other texts with --data")
-    digest = _digest(saved, exporter, tolerance, texts)
+    digest = _digest(saved, exporter, decision, tolerance, texts)
     with lock_output(out):
         if out.exists():
             return _finished_export(out, digest)
@@ -78,8 +95,7 @@ def export_run(
         try:
             with writing(out):
                 draft.mkdir()
-            job = _make_job(saved, Predictor.load(path), texts, draft)
-            proof = _write_and_prove(exporter, job, out, tolerance, digest)
+            proof = _write_and_prove(exporter, _make_job(saved, path, decision, texts, draft), out, tolerance, digest)
             with writing(out):
                 publish(draft, out)
         except WhinchatError as error:
@@ -90,19 +106,29 @@ def export_run(
     return proof
 
 
-def _read_outline(saved: SavedClassifier) -> ClassifierOutline:
-    """Read recipe, tokenizer and configuration of a classifier; its model is built without weights."""
+def _read_outlines(saved: SavedClassifier, decision: Decision | None) -> list[ClassifierOutline]:
+    """Read recipe, tokenizer and configuration of a classifier; its model is built without weights.
+
+    Returns:
+        The outline of ``decision``; without, of each decision of a task with questions, or of the task with labels.
+    """
     source = find_model(saved.recipe.backbone)
     recipe, template = saved_prompts(saved, load_tokenizer(source, saved.folder))
     config = AutoConfig.from_pretrained(source.path, revision=source.revision or "main", trust_remote_code=False)
     with torch.device("meta"):
         # A model of several parts has another configuration than its folder.
         config = AutoModelForCausalLM.from_config(config, trust_remote_code=False).config
-    return ClassifierOutline(recipe, config, template)
+    if not recipe.task.questions:
+        return [ClassifierOutline(recipe, config, template)]
+    recipes = [recipe.of_decision(own) for own in (recipe.task.decisions if decision is None else [decision])]
+    return [ClassifierOutline(own, config, template.for_task(own.task, template.max_prompt_tokens)) for own in recipes]
 
 
-def _digest(saved: SavedClassifier, exporter: Exporter, tolerance: float, texts: Sequence[str]) -> str:
-    content = [classifier_fingerprint(saved.folder), exporter.name, tolerance, *texts]
+def _digest(
+    saved: SavedClassifier, exporter: Exporter, decision: Decision | None, tolerance: float, texts: Sequence[str]
+) -> str:
+    exported = exporter.name if decision is None else [exporter.name, decision.address]
+    content = [classifier_fingerprint(saved.folder), exported, tolerance, *texts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -119,33 +145,61 @@ def _finished_export(out: Path, digest: str) -> ExportProof:
     raise RunError(f"{out}: exists already; delete it, or choose another --out")
 
 
-def _make_job(saved: SavedClassifier, predictor: Predictor, texts: Sequence[str], folder: Path) -> ExportJob:
-    """Predict the texts of the proof; if there are few, half of them prove the export, and it may fit on the rest."""
+def _make_job(
+    saved: SavedClassifier, path: Path, decision: Decision | None, texts: Sequence[str], folder: Path
+) -> ExportJob | QuestionsExportJob:
+    """Load the classifier in ``path`` and predict the texts of the proof.
+
+    If there are few texts, half of them prove the export, and it may fit on the rest.
+    """
     count = min(PROOF_ROWS, (len(texts) + 1) // 2)
-    return ExportJob(
-        saved=saved,
-        predictor=predictor,
-        predictions=predictor.predict(texts[:count]),
-        texts=texts[:count],
-        more_texts=texts[count : count + MORE_ROWS],
-        folder=folder,
-    )
+    texts, more_texts = texts[:count], texts[count : count + MORE_ROWS]
+    if not saved.recipe.task.questions:
+        predictor = Predictor.load(path)
+        return ExportJob(saved, predictor, predictor.predict(texts), texts, more_texts, folder)
+    asked = QuestionPredictor.load(path)
+    task = asked.recipe.task
+    singles = [
+        Predictor(asked.recipe.of_decision(own), engine, calibrator)
+        for own, engine, calibrator in zip(task.decisions, asked.engines, asked.calibrators, strict=True)
+    ]
+
+    def job(own: Decision, single: Predictor, predictions: Predictions) -> ExportJob:
+        return ExportJob(
+            classifier_of_decision(saved, own), single, predictions, texts, more_texts, folder, own.address
+        )
+
+    if decision is not None:
+        single = singles[task.decisions.index(decision)]
+        return job(decision, single, single.predict(texts))
+    predictions = asked.predict(texts).decisions
+    return QuestionsExportJob(saved, asked, tuple(map(job, task.decisions, singles, predictions)))
 
 
-def _write_and_prove(exporter: Exporter, job: ExportJob, out: Path, tolerance: float, digest: str) -> ExportProof:
+def _write_and_prove(
+    exporter: Exporter, job: ExportJob | QuestionsExportJob, out: Path, tolerance: float, digest: str
+) -> ExportProof:
     """Write the files and ``proof.json`` to the folder of ``job``, which is to become ``out``.
 
     Raises:
         ModelError: more labels differ than ``tolerance`` allows.
         OutputError: the files cannot be written.
     """
-    with writing(out):
-        exporter.write(job)
-    files, count = exporter.prove(job), len(job.texts)
-    worst = max(files, key=lambda proof: proof.flipped)
+    if isinstance(job, QuestionsExportJob):
+        if not isinstance(exporter, QuestionExporter):
+            raise TypeError(f"{type(exporter).__name__}: holds_all_questions, and is no QuestionExporter")
+        with writing(out):
+            exporter.write_questions(job)
+        files = exporter.prove_questions(job)
+    else:
+        with writing(out):
+            exporter.write(job)
+        files = exporter.prove(job)
+    count, worst = len(job.texts), max(files, key=lambda proof: proof.flipped)
     if worst.flipped > tolerance * count:
+        labels = f"answers to {worst.question}" if worst.question else "labels"
         raise ModelError(
-            f"{out}: not exported: {worst.flipped} of {count} labels differ from the classifier's own in "
+            f"{out}: not exported: {worst.flipped} of {count} {labels} differ from the classifier's own in "
             f"{worst.file}, more than the tolerance of {tolerance:.1%}; raise --tolerance to accept the difference"
         )
     proof = ExportProof(

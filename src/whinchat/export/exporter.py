@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from whinchat.errors import ModelError
 from whinchat.inference.predictor import Predictions, Predictor
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Cleaning
@@ -33,6 +34,8 @@ class FileProof:
         largest_difference: the largest difference between two probabilities.
         flipped_uncalibrated: number of texts for which the label differs if only the model decides, as in free
             generation; None if the file contains the calibration.
+        question: the decision that was compared, such as "team" or "tags/refund"; empty for a task with labels.
+        ends_stripped: whether the file leaves out white space at the ends of a text, which the classifier reads.
     """
 
     file: str
@@ -40,6 +43,8 @@ class FileProof:
     flipped: int
     largest_difference: float
     flipped_uncalibrated: int | None = None
+    question: str = ""
+    ends_stripped: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ class ExportProof:
     Attributes:
         kind: name of the export format.
         texts: number of texts compared, N.
-        flipped: number of texts for which the labels differ, in the file with the most differences.
+        flipped: number of texts for which the labels differ, in the file and question with the most differences.
         largest_difference: the largest difference between two probabilities, in any file.
         tolerance: share of differing labels up to which an export is kept.
-        files: the comparison for each file.
+        files: the comparison for each file and each exported decision.
         not_carried: steps of ``task.clean`` that the files do not do; users of the files must do them.
-        digest: digest of the classifier, the format, the tolerance and the texts, by which the same export is known;
-            empty in a proof of version 0.1.0.
+        digest: digest of the classifier, the format, the question, the tolerance and the texts, by which the same
+            export is known; empty in a proof of version 0.1.0.
     """
 
     kind: str
@@ -73,7 +78,7 @@ class ClassifierOutline:
     """What is known of a classifier before its weights are read.
 
     Attributes:
-        recipe: its recipe.
+        recipe: its recipe; of a classifier with questions, that of one decision.
         config: the configuration of its model, as transformers has it.
         template: its prompts, with the tokenizer.
     """
@@ -87,6 +92,8 @@ class ClassifierOutline:
 class ExportJob:
     """One classifier to export, with the texts and predictions that prove the export.
 
+    A decision of a classifier with questions is an ordinary classifier here, with labels and a prompt of its own.
+
     Attributes:
         saved: the classifier on disk.
         predictor: the same classifier in memory.
@@ -94,6 +101,7 @@ class ExportJob:
         texts: N texts of the proof.
         more_texts: further texts, which an exporter may fit something on.
         folder: the folder to write to.
+        question: the decision, such as "team" or "tags/refund"; empty for a task with labels.
     """
 
     saved: SavedClassifier
@@ -102,6 +110,7 @@ class ExportJob:
     texts: Sequence[str]
     more_texts: Sequence[str]
     folder: Path
+    question: str = ""
 
     def compare(
         self,
@@ -111,6 +120,7 @@ class ExportJob:
         probabilities: Floats,
         *,
         flipped_uncalibrated: int | None = None,
+        ends_stripped: bool = False,
     ) -> FileProof:
         """Compare what was read from ``file`` with the predictions of the classifier.
 
@@ -119,7 +129,7 @@ class ExportJob:
             reader: the program that read the file, with its version.
             labels: the label of each text, (N,).
             probabilities: the probability of each label, (N, K).
-            flipped_uncalibrated: as in ``FileProof``.
+            flipped_uncalibrated, ends_stripped: as in ``FileProof``.
 
         Raises:
             ModelError: a probability is not a finite number.
@@ -130,21 +140,51 @@ class ExportJob:
             )
         flipped = sum(label != own for label, own in zip(labels, self.predictions.label_names, strict=True))
         largest_difference = float(np.abs(probabilities - self.predictions.probabilities).max())
-        return FileProof(file, reader, flipped, largest_difference, flipped_uncalibrated)
+        return FileProof(file, reader, flipped, largest_difference, flipped_uncalibrated, self.question, ends_stripped)
+
+
+@dataclass(frozen=True)
+class QuestionsExportJob:
+    """A classifier to export with all its questions.
+
+    Attributes:
+        saved: the classifier on disk.
+        predictor: the same classifier in memory.
+        decisions: an ordinary job for each decision, in the order of ``Task.decisions``, all with the same texts,
+            folder and model.
+    """
+
+    saved: SavedClassifier
+    predictor: QuestionPredictor
+    decisions: tuple[ExportJob, ...]
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """N texts of the proof."""
+        return self.decisions[0].texts
+
+    @property
+    def folder(self) -> Path:
+        """The folder to write to."""
+        return self.decisions[0].folder
 
 
 class Exporter(ABC):
     """Writes a classifier in one format, and proves that the files answer like the classifier.
 
-    ``export_run`` calls ``check``, ``write`` and ``prove``, in this order. See ``docs/how-to/add-an-export.md``.
+    ``export_run`` calls ``check``, ``write`` and ``prove``, in this order. See ``docs/how-to/add-an-export.md``. Of a
+    classifier with questions, the files hold the one decision that the user names with ``--question``, unless the
+    exporter is a ``QuestionExporter``.
 
     Attributes:
         name: name of the format, as in ``whinchat export --to NAME``.
         carried_steps: steps of ``task.clean`` that the files do themselves.
+        holds_all_questions: whether the files can hold all questions of a task.
     """
 
     name: ClassVar[str]
     carried_steps: ClassVar[tuple[Cleaning, ...]] = ()
+    holds_all_questions: ClassVar[bool] = False
 
     def check(self, outline: ClassifierOutline) -> None:  # noqa: B027  # a subclass may leave it as it is
         """Check, before the weights are read, that this format can hold the classifier; by default it can.
@@ -160,3 +200,21 @@ class Exporter(ABC):
     @abstractmethod
     def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
         """Read the files as their users will, predict ``job.texts``, and return one ``job.compare`` for each file."""
+
+
+class QuestionExporter(Exporter):
+    """An exporter whose files can hold all questions of a task, or a single decision as of any ``Exporter``.
+
+    Without ``--question``, ``export_run`` calls ``check`` for each decision, ``write_questions`` and
+    ``prove_questions``.
+    """
+
+    holds_all_questions = True
+
+    @abstractmethod
+    def write_questions(self, job: QuestionsExportJob) -> None:
+        """Write the files with all questions to ``job.folder``, which exists and is empty."""
+
+    @abstractmethod
+    def prove_questions(self, job: QuestionsExportJob) -> tuple[FileProof, ...]:
+        """Read the files as their users will, and return a comparison for each file and each of ``job.decisions``."""

@@ -21,12 +21,16 @@ from scipy.special import log_softmax
 from transformers import AutoModelForCausalLM
 
 from whinchat.errors import ModelError
+from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.export.modelfile import PromptFrame
+from whinchat.export.question_prompts import DecisionPrompt
 from whinchat.inference.predictor import Predictor
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
 from whinchat.progress import track
 from whinchat.prompts.batching import shared_prefix
+from whinchat.recipe.schema import Recipe
 
 
 def gguf_reader_name() -> str:
@@ -46,15 +50,35 @@ def gguf_scores(path: Path, frame: PromptFrame, predictor: Predictor, texts: Seq
         ModelError: llama.cpp cannot load or compute the file.
     """
     if find_spec("llama_cpp") is None:
-        return _scores_by_transformers(path, predictor, texts)
+        engine = _read_by_transformers(path, predictor.recipe, predictor.engine)
+        return Predictor(predictor.recipe, engine, predictor.calibrator).score(texts)
     instruction = predictor.recipe.task.instruction
     answers = [tuple(token for _, token in answer) for answer in predictor.engine.tree.paths]
-    return _scores_by_llama_cpp(path, [frame.prompt(instruction, text) for text in texts], answers)
+    return _scores_by_llama_cpp(path, [[frame.prompt(instruction, text) for text in texts]], [answers])[0]
 
 
-def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[str]) -> NDArray[np.float32]:
+def gguf_question_scores(
+    path: Path,
+    frame: PromptFrame,
+    decisions: Sequence[DecisionPrompt],
+    predictor: QuestionPredictor,
+    texts: Sequence[str],
+) -> list[NDArray[np.float32]]:
+    """Return the log-probability of each label's answer, (N, K), for each of ``decisions``; see ``gguf_scores``."""
+    if find_spec("llama_cpp") is None:
+        first = _read_by_transformers(path, predictor.recipe, predictor.engines[0])
+        engines = decision_engines(first, predictor.recipe.task)
+        prompts = [engine.template.encode(texts) for engine in engines]
+        return score_questions(engines, prompts, predictor.recipe.evaluate.per_device_eval_batch_size, "Reading")
+    instruction = predictor.recipe.task.instruction
+    asked = [[frame.prompt(instruction, decision.message(text)) for text in texts] for decision in decisions]
+    return _scores_by_llama_cpp(path, asked, [decision.answers for decision in decisions])
+
+
+def _read_by_transformers(path: Path, recipe: Recipe, engine: Engine) -> Engine:
+    """Return ``engine`` with the weights of a file, in float32 on the CPU."""
     full = {"load_in": "float32", "compute_dtype": "float32", "device": "cpu"}
-    plan = plan_device(predictor.recipe.backbone.model_copy(update=full))
+    plan = plan_device(recipe.backbone.model_copy(update=full))
     model = AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
@@ -63,12 +87,13 @@ def _scores_by_transformers(path: Path, predictor: Predictor, texts: Sequence[st
         trust_remote_code=False,
     )
     model.requires_grad_(False).eval()
-    engine = Engine.build(model, plan, predictor.engine.template)
-    return Predictor(predictor.recipe, engine, predictor.calibrator).score(texts)
+    return Engine.build(model, plan, engine.template)
 
 
-def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
-    """Return the log-probability of each answer, given as token ids, after each prompt, (N, K)."""
+def _scores_by_llama_cpp(
+    path: Path, prompts: Sequence[Sequence[str]], answers: Sequence[Sequence[tuple[int, ...]]]
+) -> list[NDArray[np.float32]]:
+    """Return for each decision the log-probability of each of its answers, as token ids, after its prompts, (N, K)."""
     import llama_cpp  # an optional package
 
     # The binding prints llama.cpp's messages unless this logger is quieter.
@@ -83,17 +108,22 @@ def _scores_by_llama_cpp(path: Path, prompts: Sequence[str], answers: Sequence[t
     with ExitStack() as stack:
         stack.callback(llama_cpp.llama_model_free, model)
         vocabulary = llama_cpp.llama_model_get_vocab(model)
-        ids = [_tokens(llama_cpp, vocabulary, prompt) for prompt in prompts]
+        # The prompts of a text follow each other, because what they share stays in the cache.
+        ids = [[_tokens(llama_cpp, vocabulary, prompt) for prompt in of_text] for of_text in zip(*prompts, strict=True)]
         sizes = llama_cpp.llama_context_default_params()
-        sizes.n_ctx = sizes.n_batch = max(map(len, ids)) + max(map(len, answers))
+        longest = max(len(answer) for own in answers for answer in own)
+        sizes.n_ctx = sizes.n_batch = max(len(prompt) for of_text in ids for prompt in of_text) + longest
         sizes.n_threads = sizes.n_threads_batch = torch.get_num_threads()
         context = llama_cpp.llama_init_from_model(model, sizes)
         if context is None:
             raise ModelError(f"{path.name}: llama.cpp has no memory for a prompt of {sizes.n_ctx} tokens")
         stack.callback(llama_cpp.llama_free, context)
         session = _LlamaSession(llama_cpp, context, llama_cpp.llama_vocab_n_tokens(vocabulary))
-        watched = track(ids, f"Reading {path.name}")
-        return np.array([_answer_log_probs(session, prompt, answers) for prompt in watched], dtype=np.float32)
+        rows = [
+            [_answer_log_probs(session, prompt, own) for prompt, own in zip(of_text, answers, strict=True)]
+            for of_text in track(ids, f"Reading {path.name}")
+        ]
+        return [np.array(own, dtype=np.float32) for own in zip(*rows, strict=True)]
 
 
 def _tokens(lib: Any, vocabulary: Any, text: str) -> tuple[int, ...]:

@@ -1,37 +1,38 @@
 """Export format "merged": one model without an adapter, for transformers and for every command of whinchat."""
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import get_args
 
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from whinchat.checksums import write_checksums
-from whinchat.export.exporter import Exporter, ExportJob, FileProof
+from whinchat.evaluation.calibrator import save_calibrators
+from whinchat.export.exporter import ExportJob, FileProof, QuestionExporter, QuestionsExportJob
+from whinchat.export.question_prompts import QuestionPrompts
 from whinchat.inference.predictor import Predictor
+from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.adapters import load_trained_adapter, merge_adapter
 from whinchat.models.backbone import Backbone, load_backbone
+from whinchat.models.forward import Engine
 from whinchat.recipe.loader import write_recipe
-from whinchat.recipe.task import Cleaning
+from whinchat.recipe.task import Cleaning, Task
 from whinchat.storage.locate import SavedClassifier
 
 
-class MergedExporter(Exporter):
-    """Writes weights, tokenizer and chat template for transformers; recipe and calibration for whinchat."""
+class MergedExporter(QuestionExporter):
+    """Writes weights, tokenizer and chat template for transformers; recipe and calibration for whinchat.
+
+    All questions stand in ``prompts.json``, too, for programs without whinchat.
+    """
 
     name = "merged"
     carried_steps = get_args(Cleaning)
 
     def write(self, job: ExportJob) -> None:
         """Write the merged model in the data type that the classifier computes in."""
-        model, _ = merge(job.saved)
-        model.to(job.predictor.engine.plan.torch_dtype)
-        model.save_pretrained(job.folder)
-        job.predictor.engine.template.save_tokenizer(job.folder)
-        stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
-        recipe = job.saved.recipe
         # The task of the classifier in memory has the date of its prompts, also where an older run did not store one.
-        changed = {"task": job.predictor.engine.template.task, "backbone": recipe.backbone.model_copy(update=stored)}
-        write_recipe(recipe.model_copy(update=changed), job.folder)
+        _write_model(job.saved, job.predictor.engine, job.predictor.recipe.task, job.folder)
         job.predictor.calibrator.save(job.folder)
         write_checksums(job.folder)
 
@@ -41,8 +42,42 @@ class MergedExporter(Exporter):
         reader = f"whinchat {version('whinchat')}"
         return (job.compare("model.safetensors", reader, predictions.label_names, predictions.probabilities),)
 
+    def write_questions(self, job: QuestionsExportJob) -> None:
+        """Write the same with the calibration and the prompt of each decision."""
+        _write_model(job.saved, job.predictor.engines[0], job.predictor.recipe.task, job.folder)
+        save_calibrators(job.predictor.calibrators, job.folder)
+        QuestionPrompts.of(job.predictor).save(job.folder)
+        write_checksums(job.folder)
+
+    def prove_questions(self, job: QuestionsExportJob) -> tuple[FileProof, ...]:
+        """Predict with whinchat from the written folder, and make the prompts with transformers from ``prompts.json``.
+
+        Raises:
+            ModelError: the prompts are not those of the classifier.
+        """
+        prompts, tokenizer = QuestionPrompts.read(job.folder), AutoTokenizer.from_pretrained(job.folder)
+        for own, decision in zip(job.decisions, prompts.decisions, strict=True):
+            prompts.require_alike(decision, own.predictor.engine.template, tokenizer, job.texts)
+        predictions = QuestionPredictor.load(job.folder).predict(job.texts)
+        reader = f"whinchat {version('whinchat')}"
+        return tuple(
+            own.compare("model.safetensors", reader, read.label_names, read.probabilities)
+            for own, read in zip(job.decisions, predictions.decisions, strict=True)
+        )
+
 
 EXPORTER = MergedExporter()
+
+
+def _write_model(saved: SavedClassifier, engine: Engine, task: Task, folder: Path) -> None:
+    """Write merged weights in the data type of ``engine``, tokenizer, chat template, and a recipe with ``task``."""
+    model, _ = merge(saved)
+    model.to(engine.plan.torch_dtype)
+    model.save_pretrained(folder)
+    engine.template.save_tokenizer(folder)
+    stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
+    changed = {"task": task, "backbone": saved.recipe.backbone.model_copy(update=stored)}
+    write_recipe(saved.recipe.model_copy(update=changed), folder)
 
 
 def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:

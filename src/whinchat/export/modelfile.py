@@ -19,6 +19,7 @@ class PromptFrame:
         after: the string after the text.
         chat_template: the model's own chat template, changed to begin like ``before``.
         strips: whether the chat template strips white space from a text.
+        takes_instruction: whether the instruction is sent by itself; otherwise it is part of the text.
     """
 
     before: str
@@ -26,11 +27,12 @@ class PromptFrame:
     after: str
     chat_template: str
     strips: bool
+    takes_instruction: bool = True
 
     def prompt(self, instruction: str, text: str) -> str:
         """Return the prompt for ``text``."""
         text = text.strip() if self.strips else text
-        return f"{self.before}{instruction}{self.between}{text}{self.after}"
+        return f"{self.before}{instruction if self.takes_instruction else ''}{self.between}{text}{self.after}"
 
 
 def prompt_frame(template: PromptTemplate, family: TokenizerFamily) -> PromptFrame:
@@ -76,7 +78,7 @@ def require_quotable(instruction: str) -> None:
         )
 
 
-def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: str) -> str:
+def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: str, longest_answer: int) -> str:
     """Return the text of a file for ``ollama create NAME -f Modelfile``.
 
     Args:
@@ -84,19 +86,20 @@ def modelfile(template: PromptTemplate, frame: PromptFrame, name: str, weights: 
         frame: the strings of its prompts.
         name: name of the model in Ollama.
         weights: name of the GGUF file in the same folder.
+        longest_answer: number of tokens of the longest answer.
     """
     stop = template.tokenizer.convert_ids_to_tokens(template.end_of_turn)
     before, between, after, end = map(_literal, (frame.before, frame.between, frame.after, stop))
+    system = "{{ .System }}" if frame.takes_instruction else ""
     lines = [
         f"# ollama create {name} -f Modelfile",
         *(["# Send texts without white space at their ends, as the model was trained."] if frame.strips else []),
         f"FROM ./{weights}",
-        f'TEMPLATE """{before}{{{{ .System }}}}{between}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{end}"""',
-        f'SYSTEM """{template.task.instruction}"""',
+        f'TEMPLATE """{before}{system}{between}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{end}"""',
+        *([f'SYSTEM """{template.task.instruction}"""'] if frame.takes_instruction else []),
         f'PARAMETER stop "{stop}"',
         "PARAMETER temperature 0",
-        # The longest answer, and the end of the turn.
-        f"PARAMETER num_predict {max(map(len, template.answers)) + 1}",
+        f"PARAMETER num_predict {longest_answer + 1}",  # and the end of the turn
     ]
     return "\n".join(lines) + "\n"
 

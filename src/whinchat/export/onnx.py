@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from whinchat.errors import ModelError
 from whinchat.export.exporter import ExportJob, FileProof
-from whinchat.export.sequence_classifier import SequenceClassifierExporter, write_sequence_classifier
+from whinchat.export.sequence_classifier import SequenceClassifierExporter, strips_ends, write_sequence_classifier
 from whinchat.progress import track
 
 # The name that transformers.js and optimum look for.
@@ -46,7 +46,8 @@ class OnnxExporter(SequenceClassifierExporter):
         """Predict with onnxruntime."""
         labels, shares = onnx_predictions(job.folder, job.texts)
         reader = f"onnxruntime {version('onnxruntime')}"
-        return (job.compare(FILE, reader, labels, shares),)
+        strips = strips_ends(job.folder, job.predictor.engine.template)
+        return (job.compare(FILE, reader, labels, shares, ends_stripped=strips),)
 
 
 EXPORTER = OnnxExporter()

@@ -9,6 +9,7 @@ B: texts of a batch. T: tokens of the longest. H: width of the model. K: labels.
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     PreTrainedTokenizerFast,
     pipeline,
 )
@@ -29,7 +31,6 @@ from whinchat.errors import ModelError
 from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
 from whinchat.export.merged import merge
 from whinchat.progress import track
-from whinchat.prompts.prompt_parts import PromptParts
 from whinchat.prompts.template import PromptTemplate
 
 # Ridge penalty as a share of the mean square of a hidden state: enough for a stable solution.
@@ -37,6 +38,7 @@ _RIDGE = 1e-6
 _BATCH = 16
 # Two texts that begin with different tokens and end with different tokens.
 _PROBES = ("word", "Other words, 12")
+_BLANK_ENDS = " ends \n"
 
 
 class SequenceClassifierExporter(Exporter):
@@ -57,7 +59,8 @@ class SequenceClassifierExporter(Exporter):
         if long:
             raise ModelError(
                 f"classifier: the answer of {', '.join(long)} takes several tokens, and a classification head reads "
-                "one; export merged instead, or train with one-token words in task.answers"
+                "one; export merged instead, or train with one-token words in task.answers, or in the answers of the "
+                "question"
             )
 
     def write(self, job: ExportJob) -> None:
@@ -68,7 +71,8 @@ class SequenceClassifierExporter(Exporter):
         """Predict with the pipeline of transformers."""
         labels, shares = pipeline_predictions(job.folder, job.texts)
         reader = f"transformers {version('transformers')}"
-        return (job.compare("model.safetensors", reader, labels, shares),)
+        strips = strips_ends(job.folder, job.predictor.engine.template)
+        return (job.compare("model.safetensors", reader, labels, shares, ends_stripped=strips),)
 
 
 EXPORTER = SequenceClassifierExporter()
@@ -206,30 +210,45 @@ def prompting_tokenizer(template: PromptTemplate) -> PreTrainedTokenizerFast:
     )
 
 
+def strips_ends(folder: Path, template: PromptTemplate) -> bool:
+    """Return whether the tokenizer in ``folder`` strips white space from a text that ``template`` reads."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return tuple(tokenizer(_BLANK_ENDS)["input_ids"]) != template.encode([_BLANK_ENDS])[0].ids
+
+
 def _matching_tokenizer(template: PromptTemplate, before: tuple[int, ...], after: tuple[int, ...]) -> Tokenizer:
     """Return a tokenizer whose tokens, between ``before`` and ``after``, are those of the prompts.
+
+    Where a question stands beside the text, white space between both makes one token with white space at the ends of
+    the text. If nothing else differs, the tokenizer strips the text.
 
     Raises:
         ModelError: there is none for some text that was tried.
     """
     if parts := template.parts():
         markers = sorted(template.guard.spelled_out(_frame_strings(template)))
-        texts = [*_PROBES, " ends ", "two\n\nlines  here", "1,000 é😀", *(f"a {marker} b" for marker in markers)]
-        prompts = [prompt.ids for prompt in template.encode(texts)]
+        ends = [" ends ", _BLANK_ENDS, "ends.", "(ends!)"]
+        marked = [f"a {marker} b" for marker in markers]
+        texts = [*_PROBES, *ends, "two\n\nlines  here", "1,000 é😀", *marked]
+        prompts = {
+            strips: [prompt.ids for prompt in template.encode([text.strip() if strips else text for text in texts])]
+            for strips in (False, True)
+        }
         stored = json.loads(template.tokenizer.backend_tokenizer.to_str())
         stored["post_processor"] = None
         for added in stored["added_tokens"]:
             # Special tokens in a text are left to the normalizer, which breaks them up.
             added["special"] = added["special"] or bool(template.guard.escape(added["content"])[1])
-        for state in (stored, _without_first_blank(stored)):
+        for strips, state in product((False, True), (stored, _without_first_blank(stored))):
             fast = Tokenizer.from_str(json.dumps(state))
             fast.encode_special_tokens = True
-            fast.normalizer = _text_normalizer(fast.normalizer, template, parts)
-            if [(*before, *fast.encode(text).ids, *after) for text in texts] == prompts:
+            sides = (True, True) if strips else (parts.strips_left, parts.strips_right)
+            fast.normalizer = _text_normalizer(fast.normalizer, template, sides)
+            if [(*before, *fast.encode(text).ids, *after) for text in texts] == prompts[strips]:
                 return fast
     raise ModelError(
         "classifier: this model's prompt is not the text's own tokens between constant ones, so it cannot be made "
-        "part of a tokenizer; export merged instead"
+        "part of a tokenizer; export merged instead, or train with the text at the end of task.user_template"
     )
 
 
@@ -257,9 +276,10 @@ def _without_first_blank(state: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _text_normalizer(own: Any, template: PromptTemplate, parts: PromptParts) -> Any:
+def _text_normalizer(own: Any, template: PromptTemplate, strips: tuple[bool, bool]) -> Any:
     """Put what the prompts do to a text before the tokenizer's own normalizer.
 
+    ``strips`` says whether white space is stripped from the beginning and from the end of the text.
     Of the cleaning steps, tokenizers offer "spaces" alone.
     """
     steps: list[Any] = []
@@ -267,8 +287,8 @@ def _text_normalizer(own: Any, template: PromptTemplate, parts: PromptParts) -> 
         steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     for first, pattern in template.guard.patterns():
         steps.append(normalizers.Replace(Regex(pattern), f"{first} "))
-    if parts.strips_left or parts.strips_right:
-        steps.append(normalizers.Strip(left=parts.strips_left, right=parts.strips_right))
+    if any(strips):
+        steps.append(normalizers.Strip(*strips))
     return normalizers.Sequence([*steps, *([] if own is None else [own])]) if steps else own
 
 

@@ -177,5 +177,10 @@ class Decision:
         """The decision in words, such as ``team`` or ``tags: refund``."""
         return self.question if self.option is None else f"{self.question}: {self.option}"
 
+    @property
+    def address(self) -> str:
+        """The decision as ``whinchat export --question`` takes it, such as ``team`` or ``tags/refund``."""
+        return self.question if self.option is None else f"{self.question}/{self.option}"
+
 
 Questions = dict[FolderName, Question]

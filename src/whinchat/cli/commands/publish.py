@@ -17,6 +17,7 @@ from whinchat.cli.output import err, print_result, progress_on_stderr
 from whinchat.cli.printing.predictions import print_export, print_push
 from whinchat.errors import BadResultError
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, export_names
+from whinchat.export.exported_decision import folder_suffix
 
 
 def export_command(
@@ -24,7 +25,17 @@ def export_command(
     kind: Annotated[str, Option("--to", help=f"Format: {', '.join(export_names())}.", metavar="FORMAT")],
     out_folder: Annotated[
         Path | None,
-        out_option("New folder to write to.  [default: RUN/export/FORMAT; NAME-FORMAT for a run on the hub]"),
+        out_option(
+            "New folder to write to.  [default: RUN/export/FORMAT, with -QUESTION for --question; NAME-FORMAT for a "
+            "run on the hub]"
+        ),
+    ] = None,
+    question: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Of a classifier with questions, export this one alone: NAME, or NAME/OPTION of a multi question.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -45,6 +56,10 @@ def export_command(
 
         whinchat export runs/demo --to gguf && cd runs/demo/export/gguf && ollama create demo -f Modelfile
 
+        whinchat export runs/tickets --to onnx --question team
+
+        whinchat export runs/tickets --to merged --question tags/refund
+
     Formats:
 
     **merged**: one model without an adapter. Every command that takes a trained classifier also takes this folder.
@@ -58,15 +73,20 @@ def export_command(
 
     The export labels up to 500 texts. `proof.json` says how many labels and how much the probabilities differ from the
     classifier's own. If more labels differ than --tolerance allows, the export fails and leaves no folder.
+
+    Of a classifier with questions, **merged** and **gguf** hold all of them: `prompts.json` says how to ask each
+    question, and `proof.json` counts the differences for each. **classifier** and **onnx** hold one decision, which
+    --question names. With --question, every format writes an ordinary classifier with labels.
     """
     from whinchat.cli.early_checks import check_export  # loads the hub's client
 
     # Not RUN's own name alone: a folder called OWNER/NAME would be taken for the repository from then on.
-    default = run_folder / "export" / kind if run_folder.is_dir() else Path(f"{run_folder.name}-{kind}")
+    name = kind if question is None else f"{kind}-{folder_suffix(question)}"
+    default = run_folder / "export" / name if run_folder.is_dir() else Path(f"{run_folder.name}-{name}")
     folder = out_folder or default
     with progress_on_stderr():
-        check_export(run_folder, kind, folder, data)
-        proof = whinchat.export_run(run_folder, kind, folder, data=data, tolerance=tolerance)
+        check_export(run_folder, kind, folder, question, data)
+        proof = whinchat.export_run(run_folder, kind, folder, question=question, data=data, tolerance=tolerance)
     print_result(as_json, {"out": str(folder), **asdict(proof)}, lambda: print_export(proof, folder))
 
 

@@ -149,13 +149,20 @@ def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
     """Print how far the answers of each exported file differ from those of the classifier."""
     for file in proof.files:
         print_line(
-            f"{folder / file.file}: {file.flipped} of {proof.texts} labels differ from the classifier's own, "
+            f"{folder / file.file}: {file.flipped} of {proof.texts} {_compared(file.question)} differ from the "
+            "classifier's own, "
             f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
         )
         if file.flipped_uncalibrated is not None:
-            print_line(f"  without calibration, as in free generation: {file.flipped_uncalibrated} labels differ")
+            print_line(f"  without calibration, as in free generation: {file.flipped_uncalibrated} differ")
+    if any(file.ends_stripped for file in proof.files):
+        print_line("The export strips white space from the ends of a text, which the classifier reads.")
     if proof.not_carried:
         print_line(f"The export does not clean its texts; do these steps before it: {', '.join(proof.not_carried)}")
+
+
+def _compared(question: str) -> str:
+    return f"answers to {question}" if question else "labels"
 
 
 def print_push(result: whinchat.PushResult, repo_id: str) -> None:
