@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
     from whinchat.pipelines.inspect_machine import MachineReport, inspect_machine
     from whinchat.pipelines.inspect_questions import InspectedQuestions, inspect_questions
+    from whinchat.pipelines.probe_layers import LayerProbe, probe_layers
     from whinchat.pipelines.push_run import PushResult, push_run
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
@@ -82,6 +83,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.inspect_questions": ("InspectedQuestions", "inspect_questions"),
     "whinchat.pipelines.inspect_machine": ("MachineReport", "inspect_machine"),
     "whinchat.export.inspect_model": ("ModelReport", "inspect_model"),
+    "whinchat.pipelines.probe_layers": ("LayerProbe", "probe_layers"),
     "whinchat.pipelines.push_run": ("PushResult", "push_run"),
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),
@@ -104,14 +106,14 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for na
 
 __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
-    "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult", "QuestionClassifier",
-    "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord", "Recipe", "RecipeCheck",
-    "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary",
-    "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs",
-    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
+    "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult",
+    "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord",
+    "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder",
+    "RunRecord", "RunSummary", "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe",
+    "compare_runs", "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
     "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe",
-    "predict_file", "push_run", "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server",
-    "summarize_arena", "train_run",
+    "predict_file", "probe_layers", "push_run", "question_warnings", "rebuild_report", "review_run", "run", "run_arena",
+    "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

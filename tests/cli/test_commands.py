@@ -22,7 +22,7 @@ from whinchat.storage.run_folder import RunFolder
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
-    "doctor", "push", "runs", "report", "recipes show", "recipes check", "init",
+    "doctor", "layers", "push", "runs", "report", "recipes show", "recipes check", "init",
 )  # fmt: skip
 HEAVY = {"torch", "numpy", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 
@@ -262,7 +262,7 @@ def test_doctor_takes_model_sizes_from_configurations(whinchat: Whinchat, monkey
         load_recipe("demo").backbone.model: (576, 1536, 30, 9, 3, 49152),
     }
 
-    def configured(model: str, revision: str | None) -> LlamaForCausalLM | None:
+    def configured(model: str, revision: str | None, layers: int | None) -> LlamaForCausalLM | None:
         if model not in shapes:
             return None
         names = (

@@ -35,7 +35,7 @@ for hidden, arguments in json.load(sys.stdin):
 
 
 # Commands that read the data of a recipe.
-COMMANDS = ("run", "train", "review", "inspect")
+COMMANDS = ("run", "train", "review", "inspect", "layers")
 
 
 class Case(NamedTuple):

@@ -13,7 +13,14 @@ from typer import Argument, Option
 import whinchat
 from whinchat.cli.options import JsonOption, RecipeArg, RunArg, SetOption
 from whinchat.cli.output import emit_json, print_line, print_result
-from whinchat.cli.printing.inspection import print_example, print_machine, print_model, print_questions, print_runs
+from whinchat.cli.printing.inspection import (
+    print_example,
+    print_machine,
+    print_model,
+    print_probe,
+    print_questions,
+    print_runs,
+)
 
 
 def runs_command(
@@ -89,6 +96,33 @@ def inspect_command(
     print_result(as_json, example.to_dict(), lambda: print_example(example))
 
 
+def layers_command(
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    rows: Annotated[int, Option(help="Number of training texts to read.", min=20)] = 400,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many layers of the model the task needs, before anything is trained.
+
+    A linear classifier is fitted on what each layer of the untrained model computes for a few hundred texts, and judged
+    by cross-validation. Fewer layers train and answer faster, with less memory. The proof of a depth is a run with
+    backbone.layers.
+
+    Example:
+
+        whinchat layers demo
+    """
+    # Loads the hub's client.
+    from whinchat.cli.early_checks import check_example
+    from whinchat.data.sources import reading_once
+
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    with reading_once():
+        check_example(loaded, 0)
+        probe = whinchat.probe_layers(loaded, rows)
+    print_result(as_json, probe.to_dict(), lambda: print_probe(probe, recipe))
+
+
 def doctor_command(
     model: Annotated[
         str | None,
@@ -124,4 +158,10 @@ def _has_screen() -> bool:
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
-COMMANDS = {"runs": runs_command, "report": report_command, "inspect": inspect_command, "doctor": doctor_command}
+COMMANDS = {
+    "runs": runs_command,
+    "report": report_command,
+    "inspect": inspect_command,
+    "layers": layers_command,
+    "doctor": doctor_command,
+}

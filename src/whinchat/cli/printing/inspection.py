@@ -134,3 +134,18 @@ def print_machine(report: whinchat.MachineReport) -> None:
     for fit in report.recipes:
         if fit.note:
             print_line(f"{fit.recipe}: {fit.note}")
+
+
+def print_probe(probe: whinchat.LayerProbe, recipe: str) -> None:
+    """Print the macro-F1 that a linear classifier reaches at each depth, and the depth to begin with."""
+    depths = enumerate(zip(probe.macro_f1, probe.standard_error, strict=True), 1)
+    rows = tuple(
+        (f"{layers}{' *' if layers == probe.layers else ''}", f"{score:.3f}", f"{error:.3f}")
+        for layers, (score, error) in depths
+    )
+    title = f"{probe.model}: linear classifiers on what {probe.rows} texts become, cross-validated"
+    print_table(TextTable(title, ("layers", "macro-F1", "standard error"), rows), title)
+    print_line(
+        f"{probe.layers} of {len(probe.macro_f1)} layers are the fewest within one standard error of the best. "
+        f"Training changes the layers, so compare runs: whinchat run {recipe} --set backbone.layers={probe.layers}"
+    )

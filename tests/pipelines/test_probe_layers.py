@@ -1,0 +1,40 @@
+"""``whinchat layers``: how many layers a task needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import finished_runs, tiny_questions
+from tests.helpers.command_line import command_runner
+from whinchat.errors import DataError
+from whinchat.pipelines.probe_layers import probe_layers
+from whinchat.recipe.loader import write_recipe
+
+
+def test_each_depth_of_a_recipe(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
+    probe = probe_layers(recipe, rows=50)
+    assert (probe.rows, len(probe.macro_f1), len(probe.standard_error)) == (50, 2, 2)
+    assert all(0 <= score <= 1 for score in probe.macro_f1)
+    assert probe.layers in (1, 2)
+    write_recipe(recipe, tmp_path)
+    whinchat = command_runner(monkeypatch, capsys)
+    printed = json.loads(whinchat("layers", tmp_path / "recipe.yaml", "--rows", "50", "--json").out)
+    assert printed["macro_f1"] == list(probe.macro_f1), "the same rows and folds each time"
+    assert "layers are the fewest within one standard error" in whinchat("layers", tmp_path / "recipe.yaml").out
+
+
+def test_questions_are_probed_together(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = tiny_questions.table_recipe(tiny_llama, tiny_questions.write_table(tmp_path / "table.csv"))
+    assert len(probe_layers(recipe).macro_f1) == 2
+
+
+def test_too_few_rows(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = finished_runs.recipe_for(tiny_llama, finished_runs.write_csv(tmp_path / "texts.csv"))
+    with pytest.raises(DataError, match="6 rows were read, and fewer than two labels have 5 rows"):
+        probe_layers(recipe, rows=6)
