@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from whinchat.classifier import Classifier
     from whinchat.errors import WhinchatError
     from whinchat.evaluation.label_noise import Review, ReviewedRow
+    from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
     from whinchat.export.export_run import export_run
     from whinchat.export.exporter import ExportProof
     from whinchat.export.inspect_model import ModelReport, inspect_model
@@ -68,6 +69,7 @@ _NAMES_OF_MODULES = {
     "whinchat.classifier": ("Classifier",),
     "whinchat.errors": ("WhinchatError",),
     "whinchat.evaluation.label_noise": ("Review", "ReviewedRow"),
+    "whinchat.evaluation.question_review": ("QuestionsReview", "ReviewedAnswer"),
     "whinchat.export.export_run": ("export_run",),
     "whinchat.export.exporter": ("ExportProof",),
     "whinchat.inference.predict_file": ("predict_file",),
@@ -108,12 +110,13 @@ __all__ = [
     "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
     "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult",
     "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord",
-    "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder",
-    "RunRecord", "RunSummary", "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe",
-    "compare_runs", "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
-    "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe",
-    "predict_file", "probe_layers", "push_run", "question_warnings", "rebuild_report", "review_run", "run", "run_arena",
-    "run_server", "summarize_arena", "train_run",
+    "QuestionsReview", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedAnswer", "ReviewedRow",
+    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
+    "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run", "init_recipe",
+    "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas", "list_recipes",
+    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "probe_layers", "push_run",
+    "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
+    "train_run",
 ]  # fmt: skip
 
 

@@ -31,6 +31,13 @@ def test_a_case_by_hand() -> None:
     assert label_pairs(found, LABELS) == (LabelPair("a", "b", 1, 1.0),)
 
 
+def test_no_row_is_suspected_of_a_label_that_is_never_given() -> None:
+    found = find_label_noise(HAND, np.zeros(7, dtype=np.int64))
+    assert found.thresholds.tolist() == [pytest.approx(HAND[:, 0].mean()), np.inf]
+    assert found.suspected.tolist() == [0] * 7
+    assert found.estimated.tolist() == [[7, 0], [0, 0]]
+
+
 def test_rows_name_themselves() -> None:
     texts = [f"text {at}" for at in range(7)]
     rows = reviewed_rows(find_label_noise(HAND, GIVEN), HAND, GIVEN, texts, range(10, 17), LABELS)

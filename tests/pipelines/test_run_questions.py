@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.helpers import tiny_models, tiny_questions
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
+from whinchat.errors import DataError, RunError, WhinchatError
 from whinchat.evaluation.question_scores import QuestionScorer
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.inference.predict_file import predict_file
@@ -24,7 +24,6 @@ from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.pipelines import run_questions
 from whinchat.pipelines.compare_runs import compare_runs
 from whinchat.pipelines.rebuild_report import rebuild_report
-from whinchat.pipelines.review_run import review_run
 from whinchat.pipelines.run import run, train_run
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.questions_record import QuestionsRecord
@@ -123,12 +122,6 @@ def test_commands_for_labels_refuse(
 ) -> None:
     with pytest.raises(error, match=message):
         command(tiny_questions.finished_run(tiny_llama))
-
-
-def test_a_review_refuses(tiny_llama: Path, tmp_path: Path) -> None:
-    recipe = tiny_questions.table_recipe(tiny_llama, tiny_questions.write_table(tmp_path / "table.csv", 40))
-    with pytest.raises(RecipeError, match="whinchat review takes a task with labels only"):
-        review_run(recipe, tmp_path / "review", 2)
 
 
 def test_a_question_without_answers_to_measure_is_refused(tiny_llama: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from whinchat.training.launch import process_rank
 from whinchat.training.training_needs import require_trainable
 
 if TYPE_CHECKING:
-    from whinchat.evaluation.label_noise import Review, ReviewedRow
+    from whinchat.storage.review_folder import AnyReview
 
 
 def check_run(recipe: Recipe, path: Path, existing: IfExists, *, evaluates: bool = True) -> None:
@@ -55,7 +55,7 @@ def check_run(recipe: Recipe, path: Path, existing: IfExists, *, evaluates: bool
         corpus.split(recipe.evaluate.split)
 
 
-def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> tuple[Review, list[ReviewedRow]] | None:
+def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> AnyReview | None:
     """Check the folder, the data and the packages of ``whinchat review``.
 
     Returns:
@@ -69,11 +69,11 @@ def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> 
     folder = ReviewFolder(path)
     if existing == "resume" and folder.review.is_file():
         check_review_folder(recipe, folds, folder, existing)
-        return folder.read(), list(folder.read_rows())
+        return folder.read_finished()
     with folder.hold():
         check_review_folder(recipe, folds, folder, existing)
     corpus = _load_trainable(recipe)
-    make_folds(corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source, recipe.task.clean)
+    make_folds(corpus.train, recipe.task, folds, recipe.data.split_seed, corpus.source)
     return None
 
 

@@ -12,7 +12,7 @@ from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Answer, Split, certain_answer
 from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
-from whinchat.recipe.task import Cleaning
+from whinchat.recipe.task import Cleaning, Task
 
 _WORD = re.compile(r"\w+")
 # Smallest number of rows in a fold; fewer say next to nothing about a label.
@@ -31,12 +31,12 @@ class _Group:
     Attributes:
         indices: the rows, as indices into train.
         labels: number of rows of each label.
-        answers: the labels of the rows; with questions the answers to each decision, as (decision, label).
+        answers: number of rows of each label; with questions of each answer to each decision, as (decision, label).
     """
 
     indices: tuple[int, ...]
     labels: Counter[int]
-    answers: frozenset[tuple[int, int]]
+    answers: Counter[tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -78,7 +78,7 @@ def carve_splits(
     groups = _group_equal_texts(train, _digests(train, f"{seed}"), steps)
     label_rows = Counter(train.labels)
     taken, rest = _divide(groups, label_rows, wanted)
-    if frozenset().union(*(group.answers for group in rest)) != frozenset().union(*(group.answers for group in groups)):
+    if _all_answers(rest) != _all_answers(groups):
         last_group = {answer: position for position, group in enumerate(groups) for answer in group.answers}
         kept = set(last_group.values())
         free = [group for position, group in enumerate(groups) if position not in kept]
@@ -147,22 +147,19 @@ def limit_rows(split: Split, limit: float | str | None, source: str) -> Split:
     return split.head(rows)
 
 
-def make_folds(
-    train: Split, labels: tuple[str, ...], count: int, seed: int, source: str, steps: Sequence[Cleaning] = ()
-) -> tuple[tuple[int, ...], ...]:
+def make_folds(train: Split, task: Task, count: int, seed: int, source: str) -> tuple[tuple[int, ...], ...]:
     """Divide the rows of train into folds.
 
-    Each fold has the label proportions of train as nearly as possible. Texts that, once cleaned, differ only in case,
-    white space or punctuation are in one fold, so that no model is asked about a text it was trained on. The same seed
-    gives the same folds on every machine.
+    Each fold has the label proportions of train as nearly as possible; with questions, those of the answers to all
+    decisions. Texts that, once cleaned, differ only in case, white space or punctuation are in one fold, so that no
+    model is asked about a text it was trained on. The same seed gives the same folds on every machine.
 
     Args:
         train: rows, at least one of each label.
-        labels: names of the labels.
+        task: section of the recipe.
         count: number of folds, at least two.
         seed: seed of the shuffle.
         source: name of the source, for messages.
-        steps: ``task.clean`` of the recipe.
 
     Returns:
         The rows of each fold, as indices into train in ascending order; every row is in exactly one fold.
@@ -175,26 +172,34 @@ def make_folds(
             f"{source}: {len(train)} training rows give {count} folds of fewer than {SMALLEST_FOLD} rows; use fewer "
             "folds or more rows"
         )
-    groups = _group_equal_texts(train, _digests(train, f"{seed} folds"), steps)
-    label_rows = Counter(train.labels)
-    fold_labels: list[Counter[int]] = [Counter() for _ in range(count)]
+    groups = _group_equal_texts(train, _digests(train, f"{seed} folds"), task.clean)
+    rows_of = Counter(answer for row in range(len(train)) for answer in _row_answers(train, row))
+    fold_answers: list[Counter[tuple[int, int]]] = [Counter() for _ in range(count)]
     fold_rows: list[list[int]] = [[] for _ in range(count)]
     # Large groups come first, so that single texts can even out the differences they leave.
     for group in sorted(groups, key=len, reverse=True):
         emptiest = min(
-            range(count), key=lambda fold: (_fullness(fold_labels[fold], group, label_rows), len(fold_rows[fold]), fold)
+            range(count), key=lambda fold: (_fullness(fold_answers[fold], group, rows_of), len(fold_rows[fold]), fold)
         )
-        fold_labels[emptiest].update(group.labels)
+        fold_answers[emptiest].update(group.answers)
         fold_rows[emptiest] += group.indices
-    distinct_texts = Counter(label for group in groups for label in group.labels)
-    for label in sorted(label_rows):
+    distinct_texts = Counter(answer for group in groups for answer in group.answers)
+    for answer in sorted(rows_of):
         # Where one fold has all rows of a label, the other folds have nothing to learn the label from.
-        if distinct_texts[label] < count or sum(label in counts for counts in fold_labels) < 2:
+        if distinct_texts[answer] < count or sum(answer in counts for counts in fold_answers) < 2:
             raise DataError(
-                f"{source}: {labels[label]} has {distinct_texts[label]} different texts in train, too few for {count} "
-                "folds of different texts each; use fewer folds, or add rows of that label"
+                f"{source}: {_answer_name(task, *answer)} has {distinct_texts[answer]} different texts in train, too "
+                f"few for {count} folds of different texts each; use fewer folds, or add rows of that label"
             )
     return tuple(tuple(sorted(rows)) for rows in fold_rows)
+
+
+def _answer_name(task: Task, decision: int, label: int) -> str:
+    """Return the label of a task with labels, or the title and the label of a decision."""
+    if not task.questions:
+        return task.labels[label]
+    asked = task.decisions[decision]
+    return f"{asked.title} ({asked.labels[label]})"
 
 
 def source_indices(part: Split, whole: Split) -> list[int]:
@@ -238,10 +243,15 @@ def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[C
         _Group(
             tuple(indices),
             Counter(train.labels[index] for index in indices),
-            frozenset(answer for index in indices for answer in _row_answers(train, index)),
+            Counter(answer for index in indices for answer in _row_answers(train, index)),
         )
         for indices in shuffled
     ]
+
+
+def _all_answers(groups: Iterable[_Group]) -> set[tuple[int, int]]:
+    """Return every answer that a row of ``groups`` has."""
+    return {answer for group in groups for answer in group.answers}
 
 
 def _row_answers(train: Split, row: int) -> list[tuple[int, int]]:
@@ -295,8 +305,7 @@ def _take_groups(free: Sequence[_Group], quotas: Counter[int]) -> tuple[list[_Gr
     return [free[position] for position in sorted(taken)], rest
 
 
-def _fullness(fold_labels: Counter[int], group: _Group, label_rows: Counter[int]) -> Fraction:
-    """Return how full a fold is of the labels in ``group``; as a fraction, so that ties are equal on every machine."""
-    return sum(
-        (Fraction(fold_labels[label] * count, label_rows[label]) for label, count in group.labels.items()), Fraction(0)
-    )
+def _fullness(fold_answers: Counter[tuple[int, int]], group: _Group, rows_of: Counter[tuple[int, int]]) -> Fraction:
+    """Return how full a fold is of the answers in ``group``; as a fraction, so that ties are equal on every machine."""
+    parts = (Fraction(fold_answers[answer] * count, rows_of[answer]) for answer, count in group.answers.items())
+    return sum(parts, Fraction(0))

@@ -52,20 +52,23 @@ def find_label_noise(probabilities: Floats, given: Ints) -> LabelNoise:
 
     Args:
         probabilities: out-of-fold label probabilities, normalized over the labels, (N, K).
-        given: given labels, (N,); every label occurs.
+        given: given labels, (N,). A label that does not occur has a threshold of infinity, and no row is suspected of
+            it.
 
     Source: section 3.1, equations 1 and 2 for the counts, 3 for their calibration.
     """
     size = probabilities.shape[1]
-    thresholds = np.array([probabilities[given == label, label].mean() for label in range(size)])
+    rows = np.bincount(given, minlength=size)
+    thresholds = np.array(
+        [probabilities[given == label, label].mean() if rows[label] else np.inf for label in range(size)]
+    )
     reached = probabilities >= thresholds - _ROUNDING  # (N, K)
     confident = reached.any(axis=1)
     likeliest = np.where(reached, probabilities, -1.0).argmax(axis=1)
     counts = np.zeros((size, size), dtype=np.int64)
     np.add.at(counts, (given[confident], likeliest[confident]), 1)
-    rows = np.bincount(given, minlength=size)
-    # No row of counts is empty: some row of each label reaches that label's mean.
-    estimated = counts / counts.sum(axis=1, keepdims=True) * rows[:, None]
+    # No row of counts is empty where the label occurs: some row of each label reaches that label's mean.
+    estimated = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * rows[:, None]
     others = probabilities.copy()
     others[np.arange(len(given)), given] = -1.0
     margins = others.max(axis=1) - probabilities[np.arange(len(given)), given]

@@ -15,6 +15,7 @@ from whinchat.evaluation.evaluate import EvaluationOutcome, scored_outcome
 from whinchat.evaluation.joint_scoring import score_questions
 from whinchat.models.forward import Engine
 from whinchat.progress import progress
+from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import EvaluateConfig
 
 
@@ -30,25 +31,8 @@ def evaluate_questions(
         when: names the stage in progress messages.
     """
     prompts = [engine.template.encode(split.texts, split.name) for engine in engines]
-    rows_of: dict[tuple[int, ...], list[int]] = {}
-    for row, answers in enumerate(split.answers):
-        known = tuple(decision for decision, answer in enumerate(answers) if answer is not None)
-        if known:
-            rows_of.setdefault(known, []).append(row)
-    scores = [
-        np.empty((len(own), len(engine.tree.paths)), np.float32) for engine, own in zip(engines, prompts, strict=True)
-    ]
     started = time.perf_counter()
-    with progress(f"Scoring {when}", sum(len(known) * len(rows) for known, rows in rows_of.items()), "answers") as bar:
-        for known, rows in rows_of.items():
-            found = score_questions(
-                [engines[decision] for decision in known],
-                [[prompts[decision][row] for row in rows] for decision in known],
-                settings.per_device_eval_batch_size,
-                bar=bar,
-            )
-            for decision, log_probs in zip(known, found, strict=True):
-                scores[decision][rows] = log_probs
+    scores = score_answered(engines, prompts, split, settings.per_device_eval_batch_size, f"Scoring {when}")
     # Decisions are scored together, so each has the time of all.
     seconds = time.perf_counter() - started
     outcomes = []
@@ -57,6 +41,43 @@ def evaluate_questions(
         part = split.of_decision(decision)
         outcomes.append(scored_outcome(engine, part, [own[row] for row in rows], log_probs[rows], settings, seconds))
     return outcomes
+
+
+def score_answered(
+    engines: Sequence[Engine], prompts: Sequence[Sequence[Prompt]], split: Split, batch_size: int, title: str
+) -> list[NDArray[np.float32]]:
+    """Score the labels of each decision for the rows of ``split`` that have an answer to it.
+
+    Args:
+        engines: one for each of D decisions, all with the same model.
+        prompts: for each decision the prompts of all N rows.
+        split: the rows, with the answers to all decisions.
+        batch_size: largest number of prompts of a batch.
+        title: what the progress bar says.
+
+    Returns:
+        For each decision the scores, (N, K), NaN in rows without an answer.
+    """
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, answers in enumerate(split.answers):
+        known = tuple(decision for decision, answer in enumerate(answers) if answer is not None)
+        if known:
+            rows_of.setdefault(known, []).append(row)
+    scores = [
+        np.full((len(own), len(engine.tree.paths)), np.nan, np.float32)
+        for engine, own in zip(engines, prompts, strict=True)
+    ]
+    with progress(title, sum(len(known) * len(rows) for known, rows in rows_of.items()), "answers") as bar:
+        for known, rows in rows_of.items():
+            found = score_questions(
+                [engines[decision] for decision in known],
+                [[prompts[decision][row] for row in rows] for decision in known],
+                batch_size,
+                bar=bar,
+            )
+            for decision, log_probs in zip(known, found, strict=True):
+                scores[decision][rows] = log_probs
+    return scores
 
 
 class QuestionScorer:

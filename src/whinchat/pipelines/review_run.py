@@ -8,45 +8,74 @@ the last checkpoint of the fold that was being trained.
 import gc
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
 
-from whinchat.data.dataset import Corpus
+from whinchat.data.dataset import Corpus, Split
 from whinchat.data.sources import load_corpus, source_rows
 from whinchat.data.splits import make_folds
 from whinchat.errors import RunError
-from whinchat.evaluation.calibration import fit_temperature
-from whinchat.evaluation.calibrator import Calibrator
-from whinchat.evaluation.label_noise import (
-    FoldRecord,
-    Review,
-    ReviewedRow,
-    find_label_noise,
-    label_pairs,
-    reviewed_rows,
+from whinchat.evaluation.joint_scoring import decision_engines
+from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow, reviewed_rows
+from whinchat.evaluation.question_review import (
+    DecisionReview,
+    QuestionReview,
+    QuestionsReview,
+    ReviewedAnswer,
+    reviewed_answers,
 )
+from whinchat.evaluation.question_scores import score_answered
 from whinchat.evaluation.scoring import score_prompts
+from whinchat.evaluation.wrong_labels import find_wrong_labels
 from whinchat.models.backbone import Backbone
 from whinchat.pipelines.output_folder import IfExists
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.loader import without_home
+from whinchat.recipe.question import Decision
 from whinchat.recipe.schema import Recipe
-from whinchat.storage.review_folder import FoldFolder, ReviewFolder, ReviewPlan, check_review_folder
+from whinchat.storage.review_folder import AnyReview, FoldFolder, ReviewFolder, ReviewPlan, check_review_folder
 from whinchat.training.prepare import prepare_training
 from whinchat.training.train import train
 
-# The label scores of one fold, (rows of the fold, labels), and how they were computed.
+# The label scores of one fold, (rows of the fold, labels), and how they were computed. With questions, the labels are
+# those of all decisions, side by side.
 FoldResult = tuple[NDArray[np.float32], FoldRecord]
+Scores = NDArray[np.float64]
 
 
-def review_run(
-    recipe: Recipe, path: str | Path, folds: int = 3, existing: IfExists = "refuse"
-) -> tuple[Review, list[ReviewedRow]]:
+@dataclass(frozen=True)
+class FoldScores:
+    """The results of all folds.
+
+    Attributes:
+        scores: the out-of-fold scores of every training row, (rows, labels).
+        records: one record for each fold.
+    """
+
+    scores: Scores
+    records: tuple[FoldRecord, ...]
+
+    @classmethod
+    def of(cls, fold_rows: Sequence[Sequence[int]], results: Sequence[FoldResult]) -> Self:
+        """Bring the results of folds, whose rows are ``fold_rows``, into the order of the training rows."""
+        scores = np.empty((sum(map(len, fold_rows)), results[0][0].shape[1]))
+        for rows, (fold_scores, _) in zip(fold_rows, results, strict=True):
+            scores[list(rows)] = fold_scores
+        return cls(scores, tuple(record for _, record in results))
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock time of all folds; None where a fold was interrupted and resumed."""
+        seconds = [record.seconds for record in self.records if record.seconds is not None]
+        return sum(seconds) if len(seconds) == len(self.records) else None
+
+
+def review_run(recipe: Recipe, path: str | Path, folds: int = 3, existing: IfExists = "refuse") -> AnyReview:
     """Score every training row with a model that was trained without it, and list the rows whose label looks wrong.
 
     Args:
@@ -58,7 +87,8 @@ def review_run(
             review, or reads it if it is finished, and "overwrite" replaces it.
 
     Returns:
-        The summary of the review, and all training rows. The rows that the models disagree with most come first.
+        The summary of the review, and all training rows. The rows that the models disagree with most come first. With
+        questions, a ``QuestionsReview`` and every given answer.
 
     Raises:
         RunError: ``folds`` is too small, the review folder may not be used, or model or data have changed since the
@@ -72,25 +102,24 @@ def review_run(
     if existing == "resume" and folder.review.is_file():
         # Nothing is written, so the folder need not be held.
         check_review_folder(recipe, folds, folder, existing)
-        return folder.read(), list(folder.read_rows())
+        return folder.read_finished()
     with folder.hold():
         check_review_folder(recipe, folds, folder, existing)
         return _review(recipe, folder, folds, existing)
 
 
-def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists) -> tuple[Review, list[ReviewedRow]]:
+def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists) -> AnyReview:
     """Do a review in a folder that this process holds."""
     if existing != "overwrite" and folder.review.is_file():
-        return folder.read(), list(folder.read_rows())
+        return folder.read_finished()
     corpus = load_corpus(recipe)
     row_numbers = source_rows(recipe, corpus.train)
-    fold_rows = make_folds(
-        corpus.train, recipe.task.labels, folds, recipe.data.split_seed, corpus.source, recipe.task.clean
-    )
+    fold_rows = make_folds(corpus.train, recipe.task, folds, recipe.data.split_seed, corpus.source)
     plan, results = _score_folds(recipe, corpus, fold_rows, folder, existing)
-    review, reviewed = _review_labels(recipe, corpus, row_numbers, fold_rows, plan, results)
-    folder.write(review, reviewed)
-    return review, list(reviewed)
+    compare = _review_questions if recipe.task.questions else _review_labels
+    found = compare(recipe, corpus, row_numbers, plan, FoldScores.of(fold_rows, results))
+    folder.write(*found)
+    return found
 
 
 def _score_folds(
@@ -107,7 +136,7 @@ def _score_folds(
     prepared = prepare_training(recipe, corpus) if None in stored else None
     model_commit = prepared[0].source.commit if prepared else None
     if prepared:
-        recipe = recipe.model_copy(update={"task": prepared[1].task})
+        recipe = recipe.with_date(prepared[1].task.date)
     if plan is None:
         plan = ReviewPlan(recipe, len(fold_rows), corpus.train.fingerprint(), corpus.revision, model_commit)
         if existing == "overwrite":
@@ -140,59 +169,117 @@ def _score_fold(
     fold = corpus.train.take(list(rows))
     train_corpus = replace(corpus, train=others)
     engine, training = train(recipe, train_corpus, backbone, template, folder.checkpoints, folder.adapter)
-    prompts, batch_size = template.encode(fold.texts), recipe.evaluate.per_device_eval_batch_size
-    scores = score_prompts(engine, prompts, batch_size, f"Scoring fold {folder.path.name}", labels_only=True)
+    batch_size, title = recipe.evaluate.per_device_eval_batch_size, f"Scoring fold {folder.path.name}"
+    if recipe.task.questions:
+        engines = decision_engines(engine, recipe.task)
+        prompts = [own.template.encode(fold.texts) for own in engines]
+        scores = np.concatenate(score_answered(engines, prompts, fold, batch_size, title), axis=1)
+    else:
+        scores = score_prompts(engine, template.encode(fold.texts), batch_size, title, labels_only=True)
     seconds = None if training.resumed_from_step else time.perf_counter() - started
     return scores, FoldRecord(len(fold), fold.fingerprint(), len(others), training.steps, seconds)
 
 
 def _review_labels(
-    recipe: Recipe,
-    corpus: Corpus,
-    row_numbers: Sequence[int],
-    fold_rows: Sequence[Sequence[int]],
-    plan: ReviewPlan,
-    results: Sequence[FoldResult],
-) -> tuple[Review, tuple[ReviewedRow, ...]]:
+    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], plan: ReviewPlan, folds: FoldScores
+) -> tuple[Review, list[ReviewedRow]]:
     """Compare the labels of the training split with the out-of-fold scores.
 
     Args:
         recipe: the recipe of the review.
         corpus: its data set.
         row_numbers: the number of each training row in the data source.
-        fold_rows: indices of the training rows in each fold.
         plan: the plan of the review.
-        results: the result of each fold.
+        folds: the scores of every training row, and the records of the folds.
     """
     labels, expected = recipe.task.labels, np.array(corpus.train.labels)
-    scores = np.empty((len(expected), len(labels)))
-    for rows, (fold_scores, _) in zip(fold_rows, results, strict=True):
-        scores[list(rows)] = fold_scores
-    # One temperature and one bias a label for all folds, fitted on the rows they are used on: so few parameters cannot
-    # memorize a row, and the probabilities of the folds stay comparable.
-    temperature, bias = fit_temperature(scores, expected)
-    probabilities = Calibrator(labels, temperature, bias).probabilities(scores)
-    noise, answers = find_label_noise(probabilities, expected), probabilities.argmax(axis=1)
-    pairs = label_pairs(noise, labels)
-    fold_records = tuple(record for _, record in results)
-    seconds = [record.seconds for record in fold_records if record.seconds is not None]
+    found = find_wrong_labels(folds.scores, expected, labels)
     review = Review(
-        whinchat_version=version("whinchat"),
-        model_source=recipe.backbone.model,
-        model_commit=plan.model_commit,
-        data_source=recipe.data.source,
-        data_revision=plan.data_revision,
-        train_fingerprint=plan.train_fingerprint,
+        **_provenance(recipe, plan),
         rows=len(expected),
         labels=labels,
-        folds=fold_records,
-        temperature=temperature,
-        accuracy=float(accuracy_score(expected, answers)),
-        macro_f1=float(f1_score(expected, answers, labels=range(len(labels)), average="macro", zero_division=0.0)),
-        thresholds=tuple(noise.thresholds.tolist()),
-        suspects=sum(pair.rows for pair in pairs),
-        estimated_errors=sum(pair.estimated for pair in pairs),
-        pairs=pairs,
-        seconds=sum(seconds) if len(seconds) == len(fold_records) else None,
+        folds=folds.records,
+        temperature=found.temperature,
+        accuracy=found.accuracy,
+        macro_f1=found.macro_f1,
+        thresholds=tuple(found.noise.thresholds.tolist()),
+        suspects=found.suspects,
+        estimated_errors=found.estimated_errors,
+        pairs=found.pairs,
+        seconds=folds.seconds,
     )
-    return review, reviewed_rows(noise, probabilities, expected, corpus.train.texts, row_numbers, labels)
+    rows = reviewed_rows(found.noise, found.probabilities, expected, corpus.train.texts, row_numbers, labels)
+    return review, list(rows)
+
+
+def _review_questions(
+    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], plan: ReviewPlan, folds: FoldScores
+) -> tuple[QuestionsReview, list[ReviewedAnswer]]:
+    """Compare the answers of the training split with the out-of-fold scores; arguments as for ``_review_labels``."""
+    task = recipe.task
+    ends = np.cumsum([len(decision.labels) for decision in task.decisions])
+    columns = np.split(folds.scores, ends[:-1], axis=1)
+    reviewed: list[ReviewedAnswer] = []
+    reviews: dict[str, list[DecisionReview]] = {name: [] for name in task.questions}
+    for index, (decision, scores) in enumerate(zip(task.decisions, columns, strict=True)):
+        review, rows = _review_decision(decision, index, corpus.train, scores, row_numbers)
+        reviews[decision.question].append(review)
+        reviewed += rows
+    questions = tuple(
+        QuestionReview.of_decisions(name, question.type, reviews[name]) for name, question in task.questions.items()
+    )
+    summary = QuestionsReview(
+        **_provenance(recipe, plan),
+        rows=len(corpus.train),
+        folds=folds.records,
+        questions=questions,
+        seconds=folds.seconds,
+    )
+    return summary, sorted(reviewed, key=lambda row: -row.margin)
+
+
+def _review_decision(
+    decision: Decision, index: int, train: Split, scores: Scores, row_numbers: Sequence[int]
+) -> tuple[DecisionReview, list[ReviewedAnswer]]:
+    """Compare the given answers to one decision, by its index, with the out-of-fold scores (rows, K).
+
+    Rows without an answer, and those whose answer is shares, are left out.
+    """
+    answers = [own[index] for own in train.answers]
+    rows = [row for row, answer in enumerate(answers) if isinstance(answer, int)]
+    missing = answers.count(None)
+    shares = len(answers) - len(rows) - missing
+    labels, given = decision.labels, np.array([answers[row] for row in rows], dtype=np.int64)
+    if not rows:
+        unknown = (None,) * len(labels)
+        return DecisionReview(decision.option, labels, 0, missing, shares, None, None, None, unknown, 0, 0.0, ()), []
+    found = find_wrong_labels(scores[rows], given, labels)
+    review = DecisionReview(
+        decision.option,
+        labels,
+        len(rows),
+        missing,
+        shares,
+        found.temperature,
+        found.accuracy,
+        found.macro_f1,
+        tuple(one if np.isfinite(one) else None for one in found.noise.thresholds.tolist()),
+        found.suspects,
+        found.estimated_errors,
+        found.pairs,
+    )
+    texts, numbers = [train.texts[row] for row in rows], [row_numbers[row] for row in rows]
+    ranked = reviewed_rows(found.noise, found.probabilities, given, texts, numbers, labels)
+    return review, reviewed_answers(decision, ranked)
+
+
+def _provenance(recipe: Recipe, plan: ReviewPlan) -> dict[str, Any]:
+    """Return the versions behind a review."""
+    return {
+        "whinchat_version": version("whinchat"),
+        "model_source": recipe.backbone.model,
+        "model_commit": plan.model_commit,
+        "data_source": recipe.data.source,
+        "data_revision": plan.data_revision,
+        "train_fingerprint": plan.train_fingerprint,
+    }

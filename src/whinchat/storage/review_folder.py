@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
+from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
 from whinchat.output_files import remove_folder, replace_file, sweep_drafts, writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
@@ -27,8 +28,14 @@ from whinchat.storage.locking import holds_files, lock_folder
 
 T = TypeVar("T")
 
-_ARROW_TYPES = (pa.int64(), *[pa.string()] * 3, *[pa.float64()] * 3, pa.string())
-_SCHEMA = pa.schema([(field.name, kind) for field, kind in zip(fields(ReviewedRow), _ARROW_TYPES, strict=True)])
+# The findings, and the reviewed rows or answers, strongest disagreement first.
+AnyReview = tuple[Review, list[ReviewedRow]] | tuple[QuestionsReview, list[ReviewedAnswer]]
+_ARROW_TYPES: dict[object, pa.DataType] = {
+    int: pa.int64(),
+    str: pa.string(),
+    float: pa.float64(),
+    str | None: pa.string(),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,10 @@ class FoldFolder:
 
     checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from.")
     adapter = FolderEntry("adapter", "The adapter trained on the other folds; removed when the scores are stored.")
-    scores = FolderEntry("scores.npy", "Log-probabilities of the labels in the fold's rows, (n, K).")
+    scores = FolderEntry(
+        "scores.npy",
+        "Log-probabilities of the labels in the fold's rows, (n, K); with questions, of the labels of all decisions.",
+    )
     record = FolderEntry("fold.json", "The fold's record; written last, so that a fold with a record is finished.")
 
     def sweep(self) -> None:
@@ -71,7 +81,9 @@ class ReviewFolder:
     review = FolderEntry(
         "review.json", "The findings; written last, so that a folder with findings holds a finished review."
     )
-    table = FolderEntry("review.csv", "Every training row, strongest disagreement first.")
+    table = FolderEntry(
+        "review.csv", "Every training row, or with questions every answer in one, strongest disagreement first."
+    )
     parquet = FolderEntry("review.parquet", "The same rows as Parquet, with the types of their columns.")
     folds = FolderEntry("folds", "One folder for each fold.")
 
@@ -113,13 +125,25 @@ class ReviewFolder:
         """Read the plan. Raises RunError as ``read`` does."""
         return self._read(self.plan, ReviewPlan)
 
-    def read(self) -> Review:
+    @property
+    def has_questions(self) -> bool:
+        """Whether the task of the review asks questions. Raises RunError as ``read`` does."""
+        return bool(self.read_plan().recipe.task.questions)
+
+    def read(self) -> Review | QuestionsReview:
         """Read the findings of a finished review.
 
         Raises:
             RunError: the file is missing, or not as whinchat writes it.
         """
+        if self.has_questions:
+            return self._read(self.review, QuestionsReview)
         return self._read(self.review, Review)
+
+    def read_finished(self) -> AnyReview:
+        """Read the findings and the rows of a finished review. Raises RunError as ``read`` and ``read_rows`` do."""
+        found = self.read(), list(self.read_rows())
+        return cast("AnyReview", found)
 
     def write_fold(self, number: int, scores: NDArray[np.float32], record: FoldRecord) -> None:
         """Store the scores (n, K) and the record of a finished fold, and remove its checkpoints and adapter."""
@@ -155,28 +179,33 @@ class ReviewFolder:
             raise RunError(f"{fold.scores}: {len(scores)} rows of scores, but the fold has {record.rows}; {remedy}")
         return scores, record
 
-    def write(self, review: Review, rows: Sequence[ReviewedRow]) -> None:
+    def write(self, review: Review | QuestionsReview, rows: Sequence[ReviewedRow] | Sequence[ReviewedAnswer]) -> None:
         """Write the rows, then the findings, each file atomically."""
+        columns = fields(ReviewedAnswer if isinstance(review, QuestionsReview) else ReviewedRow)
+        schema = pa.schema([(column.name, _ARROW_TYPES[column.type]) for column in columns])
 
         def write_table(draft: Path) -> None:
             with draft.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(_SCHEMA.names)
+                writer.writerow(schema.names)
                 writer.writerows(astuple(row) for row in rows)
 
-        content = pa.Table.from_pylist([asdict(row) for row in rows], _SCHEMA)
+        content = pa.Table.from_pylist([asdict(row) for row in rows], schema)
         replace_file(self.table, write_table)
         replace_file(self.parquet, lambda draft: pq.write_table(content, draft, compression="zstd"))
         write_json_record(self.review, review)
 
-    def read_rows(self) -> tuple[ReviewedRow, ...]:
+    def read_rows(self) -> tuple[ReviewedRow, ...] | tuple[ReviewedAnswer, ...]:
         """Read the rows of a finished review, strongest disagreement first.
 
         Raises:
             RunError: the file is missing, or is no Parquet file.
         """
         try:
-            return tuple(ReviewedRow(**row) for row in pq.read_table(self.parquet).to_pylist())
+            rows = pq.read_table(self.parquet).to_pylist()
+            if self.has_questions:
+                return tuple(ReviewedAnswer(**row) for row in rows)
+            return tuple(ReviewedRow(**row) for row in rows)
         except (OSError, pa.ArrowInvalid, TypeError) as error:
             raise RunError(
                 f"{self.parquet}: not readable ({error}); delete {self.review} and finish the review with --resume"
@@ -197,7 +226,6 @@ def check_review_folder(recipe: Recipe, folds: int, folder: ReviewFolder, existi
         RunError: the folder holds something other than a review, or a review while ``existing`` is "refuse", or a
             review of other settings while ``existing`` is "resume".
     """
-    recipe.require_labels("whinchat review")
     path, holds_review = folder.path, folder.plan.is_file()
     if path.exists() and (not path.is_dir() or (holds_files(path) and not holds_review)):
         raise _not_a_review(path)

@@ -23,7 +23,8 @@ from whinchat.cli.options import (
 )
 from whinchat.cli.output import err, print_line, print_result, print_shipped, progress_on_stderr
 from whinchat.cli.printing.questions import print_questions_evaluation, print_questions_run
-from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_review, print_run
+from whinchat.cli.printing.results import print_arena, print_comparison, print_evaluation, print_run
+from whinchat.cli.printing.reviews import print_review
 from whinchat.errors import RunError
 from whinchat.recipe.schema import MetricName
 from whinchat.storage.json_records import to_json
@@ -136,7 +137,7 @@ def review_command(
     overwrite: Annotated[bool, Option("--overwrite", help="Delete the review in the folder and start again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find training rows whose label is probably wrong.
+    """Find training rows whose label, or whose answer to a question, is probably wrong.
 
     Each fold of the training split is scored by a model that was trained on the other folds. This takes about FOLDS - 1
     times as long as training once.
@@ -156,7 +157,8 @@ def review_command(
         finished = check_review(loaded, path, folds, existing)
         review, rows = finished or whinchat.review_run(loaded, path, folds, existing)
     content = {"review": str(path), **to_json(review), "top": [vars(row) for row in rows[:top]]}
-    print_result(as_json, content, lambda: print_review(review, rows[:top], whinchat.ReviewFolder(path).table))
+    table = whinchat.ReviewFolder(path).table
+    print_result(as_json, content, lambda: print_review(review, rows[:top], table))
 
 
 def arena_command(

@@ -29,9 +29,6 @@ from whinchat.report.formatting import (
 from whinchat.report.published_figures import presented, published_figures
 from whinchat.storage.run_folder import RunFolder
 
-# Pairs of labels that a review shows.
-_LABEL_PAIRS = 6
-
 
 def print_run(record: whinchat.RunRecord, path: Path) -> None:
     """Print the metrics before and after training, the cost, and where report and model card are."""
@@ -94,36 +91,6 @@ def print_comparison(comparison: whinchat.RunComparison, figure: Path) -> None:
     print_line(f"Figure: {figure}")
 
 
-def print_review(review: whinchat.Review, rows: Sequence[whinchat.ReviewedRow], table: Path) -> None:
-    """Print the ``rows`` to look at first, and how many labels are probably wrong.
-
-    Args:
-        review: the summary.
-        rows: the training rows to show.
-        table: the file that holds all of them.
-    """
-    if rows:
-        columns = ("row", "label", "p", "model says", "p", "text")
-        print_grid(columns, map(_review_cells, rows), "Labels to look at first")
-    share = review.estimated_errors / review.rows
-    out.print(
-        f"{format_count(review.suspects)} of {format_count(review.rows)} labels look wrong; the estimate for all rows "
-        f"is {format_count(round(review.estimated_errors))} wrong labels ({format_percent(share)}).",
-        soft_wrap=True,
-    )
-    if review.pairs:
-        pairs = review.pairs[:_LABEL_PAIRS]
-        pair_rows = ((Text(pair.given), Text(pair.suspected), format_count(pair.rows)) for pair in pairs)
-        print_grid(("label", "looks like", "rows"), pair_rows)
-    out.print(
-        f"The models of the {len(review.folds)} folds reach macro-F1 {format_number(review.macro_f1)} and accuracy "
-        f"{format_number(review.accuracy)} against the labels in the data; the review took "
-        f"{format_duration(review.seconds)}.",
-        soft_wrap=True,
-    )
-    print_line(f"All rows: {table}")
-
-
 def print_arena(results: whinchat.ArenaResults, folder: Path, as_json: bool) -> None:
     """Print the results of every method, the comparisons and the conclusions, or one JSON document."""
     # Imported here because it loads scipy, which other commands do not need.
@@ -155,10 +122,3 @@ def _metric_cells(metrics: Metrics) -> list[str]:
     first, *others = METRICS
     numbers = (format_number(metrics.values.get(name)) for name in others)
     return [f"[bold]{format_metric(metrics, first)}[/]", *numbers, format_percent(metrics.invalid_rate)]
-
-
-def _review_cells(row: whinchat.ReviewedRow) -> tuple[str | Text, ...]:
-    label = (Text(row.label), format_number(row.label_probability))
-    model_label = (Text(row.model_label), format_number(row.model_probability))
-    # The text stands on one line: a line break in it would look like the next row.
-    return str(row.row), *label, *model_label, Text(" ".join(row.text.split()))
