@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from tests.helpers import tiny_questions
 from tests.helpers.command_line import Whinchat
 
 
@@ -29,3 +31,17 @@ def test_every_file_of_a_gguf_export_is_printed(whinchat: Whinchat, a_run: Path,
     assert "tiny-f16.gguf: 0 of 12 labels differ" in result.out
     assert "tiny-q8_0.gguf: " in result.out
     assert "without calibration, as in free generation: " in result.out
+
+
+def test_questions_are_exported_to_a_folder_each(whinchat: Whinchat, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_questions.finished_run(tiny_llama), folder)
+    result = whinchat("export", folder, "--to", "merged", "--question", "tags/sea")
+    assert (result.code, "0 of 10 answers to tags/sea differ" in result.out) == (0, True)
+    assert json.loads(whinchat("predict", folder / "export" / "merged-tags-sea", "good", "--json").out)["label"]
+    result = whinchat("export", folder, "--to", "merged")
+    assert (result.code, result.out.count("answers to")) == (0, 5)
+    answers = json.loads(whinchat("predict", folder / "export" / "merged", "good", "--json").out)["answers"]
+    assert list(answers) == ["mood", "rain", "quality", "tags"]
+    result = whinchat("export", folder, "--to", "onnx")
+    assert (result.code, "choose one with --question: mood, rain" in result.err) == (2, True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import tiny_questions
 from tests.helpers.crash_lab import CrashLab, check_crashes
 from tests.helpers.exports import TEXTS, texts_file
 
@@ -39,3 +40,15 @@ def test_the_same_command_ends_in_the_same_bytes(
 
     calls = check_crashes(crash_lab, folder, prepare, points=points, error=error)
     assert calls > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["merged", "gguf"])
+def test_all_questions_end_in_the_same_bytes(crash_lab: CrashLab, tiny_llama: Path, tmp_path: Path, kind: str) -> None:
+    trained, folder, texts = tiny_questions.finished_run(tiny_llama), tmp_path / "work", tmp_path / "texts.csv"
+    texts.write_text("title,body\nrain,good day\ntea,bad day\n", encoding="utf-8")
+
+    def prepare() -> Sequence[str | Path]:
+        return ("export", trained, "--to", kind, "--out", folder / "out", "--data", texts, "--tolerance", "1")
+
+    assert check_crashes(crash_lab, folder, prepare, points=10) > 20

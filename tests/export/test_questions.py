@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.exports import TEXTS
 from tests.helpers.shared_folders import make_once
-from whinchat.errors import ModelError, RunError
+from whinchat.errors import DataError, ModelError, RunError
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.export import export_run as exporting
 from whinchat.export import gguf_export, gguf_reader, merged
@@ -144,6 +144,9 @@ def test_merged_holds_all_questions(model: str, table: Path, tmp_path: Path, req
     proof = export_run(trained, "merged", tmp_path / "out", data=table)
     assert [file.question for file in proof.files] == list(DECISIONS)
     assert proof.largest_difference < 1e-4
+    # The folder is a classifier like any other, whose decisions can be exported in turn.
+    again = export_run(tmp_path / "out", "gguf", tmp_path / "again", question="quality", data=table, tolerance=0.5)
+    assert again.files[0].largest_difference < 0.01
     predictor = load_predictor(tmp_path / "out")
     assert isinstance(predictor, QuestionPredictor)
     expected = QuestionPredictor.load(trained).predict(texts_of(TEXTS[:3]))
@@ -252,7 +255,7 @@ def test_finished_exports_of_other_questions_are_told_apart(asked: Path, table: 
 def test_a_decision_is_not_evaluated_on_rows_of_its_training(asked: Path, table: Path, tmp_path: Path) -> None:
     """The splits of the run were drawn for all questions; those of a single one would be others."""
     export_run(asked, "merged", tmp_path / "out", question="rain", data=table)
-    with pytest.raises(Exception, match="no column 'answers to rain of tiny'"):
+    with pytest.raises(DataError, match="no column 'answers to rain of tiny'"):
         evaluate_run(tmp_path / "out")
 
 
@@ -260,3 +263,17 @@ def test_every_format_says_what_it_holds() -> None:
     held = {name: holds_all_questions(name) for name in export_names()}
     assert held == {"merged": True, "classifier": False, "gguf": True, "onnx": False}
     assert held == {name: isinstance(find_exporter(name), QuestionExporter) for name in export_names()}
+
+
+def test_many_questions_are_proved_on_fewer_texts(
+    asked: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PROOF_ANSWERS", 50)
+    monkeypatch.setattr(exporting, "FEWEST_PROOF_ROWS", 4)
+    assert export_run(asked, "merged", tmp_path / "all", data=table).texts == 10
+    assert export_run(asked, "merged", tmp_path / "one", question="rain", data=table).texts == 20
+
+
+def test_the_evidence_of_a_decision_is_no_classifier(asked: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"01: is the evidence of one decision; name the whole run, .*/run$"):
+        export_run(asked / "questions" / "tags" / "01", "merged", tmp_path / "out")

@@ -38,6 +38,8 @@ from whinchat.storage.locking import lock_output
 
 # Most texts that an export is proved on, and most further texts that an exporter may fit something on.
 PROOF_ROWS, MORE_ROWS = 500, 500
+# Most answers that prove an export of many questions, which are proved on fewer texts, and the fewest of these.
+PROOF_ANSWERS, FEWEST_PROOF_ROWS = 2000, 100
 
 
 def export_run(
@@ -152,7 +154,9 @@ def _make_job(
 
     If there are few texts, half of them prove the export, and it may fit on the rest.
     """
-    count = min(PROOF_ROWS, (len(texts) + 1) // 2)
+    decisions = 1 if decision is not None else max(1, len(saved.recipe.task.decisions))
+    most = min(PROOF_ROWS, max(FEWEST_PROOF_ROWS, PROOF_ANSWERS // decisions))
+    count = min(most, (len(texts) + 1) // 2)
     texts, more_texts = texts[:count], texts[count : count + MORE_ROWS]
     if not saved.recipe.task.questions:
         predictor = Predictor.load(path)

@@ -35,7 +35,7 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
                 f"--set {override}: takes effect in calibration; `whinchat calibrate {path}` calibrates the run again"
             )
     folder = RunFolder(path)
-    require_whole_run(folder)
+    folder.require_whole()
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
     if source is None:
@@ -57,7 +57,7 @@ def calibration_rows(
 
     ``metric`` and ``wanted_accuracy`` are those of ``calibrate_run``, as are the errors.
     """
-    require_whole_run(folder)
+    folder.require_whole()
     path, record = folder.path, folder.read_record()
     overrides = [f"evaluate.metric={metric}"] if metric else []
     if wanted_accuracy is not None:
@@ -81,16 +81,6 @@ def calibration_rows(
             "again with --overwrite"
         )
     return record, recipe, corpus, split
-
-
-def require_whole_run(folder: RunFolder) -> None:
-    """Check that ``folder`` is not the evidence of one decision of a run.
-
-    Raises:
-        RunError: it is.
-    """
-    if (run := folder.whole_run) is not None:
-        raise RunError(f"{folder.path}: is the evidence of one decision; name the whole run, {run.path}")
 
 
 def runs_by_name(runs: Sequence[str | Path]) -> dict[str, RunFolder]:

@@ -51,8 +51,8 @@ def find_classifier(path: Path, *, to_answer: bool = True, with_questions: bool 
         with_questions: whether the caller can answer the questions of a task that has several.
 
     Raises:
-        RunError: ``path`` is none of them, holds an unfinished run, a file of the classifier is lost or damaged, or
-            its task asks questions and the caller takes labels only.
+        RunError: ``path`` is none of them, holds an unfinished run or the evidence of one decision, a file of the
+            classifier is lost or damaged, or its task asks questions and the caller takes labels only.
     """
     if RunFolder(path.parent).adapter == path:
         finish_update(path.parent)
@@ -66,6 +66,7 @@ def find_classifier(path: Path, *, to_answer: bool = True, with_questions: bool 
     day = _day_of_earlier_run(folder)
     weights = path if folder.is_model else folder.adapter
     if not weights.is_dir():
+        folder.require_whole()
         raise RunError(f"{path}: has no adapter/, so this run is not finished; finish it with --resume")
     if to_answer and not folder.is_model and not folder.manifest.is_file():
         raise RunError(

@@ -84,6 +84,15 @@ class RunFolder:
         runs = (RunFolder(above) for below, above in steps if below.name == QUESTIONS_FOLDER)
         return next((run for run in runs if run.questions.is_file()), None)
 
+    def require_whole(self) -> None:
+        """Check that the folder is not the evidence of one decision of a run.
+
+        Raises:
+            RunError: it is.
+        """
+        if (run := self.whole_run) is not None:
+            raise RunError(f"{self.path}: is the evidence of one decision; name the whole run, {run.path}")
+
     @property
     def public_files(self) -> tuple[Path, ...]:
         """Files about the run that a push publishes beside adapter and card; the evaluated rows stay private."""
