@@ -16,10 +16,11 @@ from tests.helpers.packed_configs import ONE_OF_EACH, SUPPORTED
 from tests.helpers.packed_families import random_model
 from whinchat.errors import ModelError
 from whinchat.evaluation import joint_scoring
-from whinchat.evaluation.joint_scoring import plan_passes, score_questions
+from whinchat.evaluation.joint_scoring import decision_engines, plan_passes, score_questions
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import Prompt
+from whinchat.recipe.task import Task
 
 # Behind the text, so that the prompts of a text share everything before the question.
 QUESTIONS = {
@@ -154,3 +155,25 @@ def test_scores_that_are_not_finite_name_text_and_question(tiny_llama: Path) -> 
         engines[0].model.get_input_embeddings().weight[min(own - other)] = torch.nan
     with pytest.raises(ModelError, match=r"Scoring: text 2, question 1 \(.*zebra"):
         score_questions(engines, encode(engines, texts), 16)
+
+
+def test_what_branches_share_leaves_room_for_more_questions(
+    tiny_mistral: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The options of a multi question ask nearly the same, so their nodes are fewer than their tokens."""
+    words = {"type": "multi", "instructions": "Which of these words does the text hold?", "options": list("abcdef")}
+    mood = {"type": "yes_no", "instructions": "Is it good?"}
+    task = Task.model_validate({"name": "words", "questions": {"mood": mood, "words": words}})
+    engine = tiny_models.engine_of(tiny_models.load(tiny_mistral))
+    engines = decision_engines(engine, task)
+    prompts = encode(engines, tiny_models.TEXTS)
+    (whole,) = plan_passes(engines, ids_of(prompts))
+    asked = sum(len(own[0].ids) - len(whole.shared[0]) for own in prompts)
+    assert len(whole.tree.tokens) < 0.8 * asked
+    # As many tokens as there are nodes have room, though not as many as the branches have.
+    monkeypatch.setattr(joint_scoring, "MOST_NODES", len(whole.tree.tokens))
+    assert [one.questions for one in plan_passes(engines, ids_of(prompts))] == [(0, 1, 2, 3, 4, 5, 6)]
+    monkeypatch.setattr(joint_scoring, "MOST_NODES", len(whole.tree.tokens) - 1)
+    passes = plan_passes(engines, ids_of(prompts))
+    assert [one.questions for one in passes] == [(0, 1, 2, 3, 4, 5), (6,)]
+    assert all(len(one.tree.tokens) < len(whole.tree.tokens) for one in passes)

@@ -120,45 +120,47 @@ def plan_passes(engines: Sequence[Engine], prompts: Sequence[Sequence[tuple[int,
         rows, shared = of_branches.setdefault(tuple(tokens[cut:] for tokens in own), ([], []))
         rows.append(row)
         shared.append(own[0][:cut])
-    chunks = {branches: _chunks(engines, branches) for branches in of_branches}
+    trees = tuple(engine.tree for engine in engines)
+    chunks = {branches: _chunks(branches, trees, MOST_NODES) for branches in of_branches}
     together = sum(
-        len(chunks[branches]) * _tokens(shared) + len(rows) * sum(map(len, branches))
+        len(chunks[branches]) * _tokens(shared) + len(rows) * sum(len(tree.tokens) for _, tree in chunks[branches])
         for branches, (rows, shared) in of_branches.items()
     )
-    if len(engines) == 1 or sum(map(_tokens, prompts)) <= together:
+    apart = sum(map(_tokens, prompts)) + len(prompts[0]) * sum(len(tree.tokens) for tree in trees)
+    if len(engines) == 1 or apart <= together:
         every = tuple(range(len(prompts[0])))
         return [
-            JointPass((question,), engine.tree, every, tuple(own))
-            for question, (engine, own) in enumerate(zip(engines, prompts, strict=True))
+            JointPass((question,), tree, every, tuple(own))
+            for question, (tree, own) in enumerate(zip(trees, prompts, strict=True))
         ]
     return [
-        JointPass(
-            questions,
-            _joined(tuple((branches[question], engines[question].tree) for question in questions)),
-            tuple(rows),
-            tuple(shared),
-        )
+        JointPass(questions, tree, tuple(rows), tuple(shared))
         for branches, (rows, shared) in of_branches.items()
-        for questions in chunks[branches]
+        for questions, tree in chunks[branches]
     ]
 
 
 # Training plans the passes of every batch anew, and they have the same branches nearly always.
-_joined = lru_cache(maxsize=64)(join_trees)
+@lru_cache(maxsize=64)
+def _chunks(
+    branches: tuple[tuple[int, ...], ...], trees: tuple[AnswerTree, ...], most: int
+) -> list[tuple[tuple[int, ...], AnswerTree]]:
+    """Cut the questions into groups with one tree each, of ``most`` nodes at most; a single one may have more.
 
-
-def _chunks(engines: Sequence[Engine], branches: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Cut the questions into groups whose branches have ``MOST_NODES`` tokens at most; a single one may have more."""
-    chunks: list[list[int]] = [[]]
-    nodes = 0
-    for question, (engine, branch) in enumerate(zip(engines, branches, strict=True)):
-        size = len(branch) + len(engine.tree.tokens)
-        if chunks[-1] and nodes + size > MOST_NODES:
-            chunks.append([])
-            nodes = 0
-        chunks[-1].append(question)
-        nodes += size
-    return [tuple(chunk) for chunk in chunks]
+    Args:
+        branches: for each question the tokens of its prompts after what they share with those of the others.
+        trees: for each question the tree of its answers.
+        most: largest number of nodes of a tree.
+    """
+    chunks: list[tuple[tuple[int, ...], AnswerTree]] = []
+    for question in range(len(branches)):
+        questions = (*(chunks[-1][0] if chunks else ()), question)
+        tree = join_trees([(branches[one], trees[one]) for one in questions])
+        if chunks and len(tree.tokens) <= most:
+            chunks[-1] = questions, tree
+        else:
+            chunks.append(((question,), join_trees([(branches[question], trees[question])])))
+    return chunks
 
 
 def _tokens(prompts: Sequence[tuple[int, ...]]) -> int:
