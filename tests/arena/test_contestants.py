@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from tests.helpers import tiny_models
@@ -144,6 +146,26 @@ def test_minilm_on_a_tiny_encoder(spec_file: MakeSpec, tmp_path: Path, monkeypat
     result = run_first(spec_file(methods=["minilm"], rows=[80]))
     assert result.metrics.macro_f1 > 0.6
     assert result.cost.trainable_parameters == 3 * 32 + 3
+
+
+def test_minilm_embeds_a_text_once_for_all_questions(
+    questions_file: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, embedded, embed = tiny_bert(tmp_path / "bert"), list[str](), minilm.embed
+
+    def counted(encoder: object, tokenizer: object, texts: Sequence[str]) -> NDArray[np.float32]:
+        embedded.extend(texts)
+        return embed(encoder, tokenizer, texts)
+
+    monkeypatch.setattr(minilm, "fetch_package_file", lambda name: folder / "model.safetensors")
+    monkeypatch.setattr(minilm, "embed", counted)
+    result = run_trial(next(iter(jobs_of(questions_file(methods=["minilm"], rows=[80]))[1].values()))).result
+    assert result is not None
+    assert len(result.questions) == 4
+    assert result.questions[0].score > 0.6
+    assert len(embedded) == len(set(embedded)) <= 100
+    frozen = sum(weight.numel() for weight in BertModel.from_pretrained(folder).parameters())
+    assert result.cost.parameters - result.cost.trainable_parameters == frozen
 
 
 def test_embeddings_are_means_of_unit_length_in_any_batch(tmp_path: Path) -> None:

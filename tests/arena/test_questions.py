@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score
+from sklearn.pipeline import make_pipeline
 
 from tests.helpers.arenas import MakeSpec, jobs_of
 from tests.helpers.command_line import Whinchat
@@ -18,7 +23,7 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
-from whinchat.arena.contestants import make_contestant
+from whinchat.arena.contestants import Contestant, make_contestant
 from whinchat.arena.contestants.chat_model import ChatModel
 from whinchat.arena.resampled_scores import _resample
 from whinchat.arena.run_arena import run_arena, run_trial_job
@@ -110,6 +115,38 @@ def test_answers_are_those_of_each_prompt_alone(questions_file: MakeSpec, method
         np.testing.assert_allclose(scores, alone, rtol=1e-5)
 
 
+class LoadedRegression(Contestant):
+    """A contestant that fits what it loaded, so that its copies must not share it."""
+
+    def load(self) -> None:
+        self.model = make_pipeline(CountVectorizer(), LogisticRegression())
+
+    def fit(self, train: Split) -> int:
+        self.model.fit(train.texts, train.labels)
+        return len(train)
+
+    def answer(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = self.model.predict_log_proba(texts)
+        return scores
+
+    def parameters(self) -> tuple[int, int]:
+        return self.model[-1].coef_.size, self.model[-1].coef_.size
+
+
+def test_copies_of_a_contestant_do_not_share_what_they_fit(questions_file: MakeSpec) -> None:
+    job = first_job(questions_file(rows=[60]))
+    corpus = load_corpus(job.recipe)
+    train, texts = training_rows(corpus.train, 60, 1, "x"), corpus.split("test").texts
+    contestant = LoadedRegression(job.method, job.recipe)
+    contestant.load()
+    contestant.fit_task(train)
+    for index, scores in enumerate(contestant.answer_task(texts)):
+        alone = LoadedRegression(job.method, job.recipe)
+        alone.load()
+        alone.fit(train.of_decision(index))
+        np.testing.assert_array_equal(scores, alone.answer(texts))
+
+
 def test_a_rare_option_is_always_answered_as_in_training(questions_file: MakeSpec) -> None:
     job = first_job(questions_file(methods=["tfidf"]))
     rows = tuple((row % 4, row % 2, row % 3, 0, None if row else 1) for row in range(24))
@@ -156,7 +193,7 @@ def test_a_question_may_be_asked_in_other_words_by_a_method(questions_file: Make
         ),
         (
             {"set": ["evaluate.rows=1"]},
-            r"the 1 evaluated rows of test do not have the answers to \w+ that its .* needs; evaluate more rows",
+            r"in the 1 evaluated rows of test, answers to \w+ are missing or all alike, so that its .* is not defined",
         ),
     ],
 )

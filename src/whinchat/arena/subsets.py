@@ -35,8 +35,8 @@ def check_rows(corpus: Corpus, recipe: Recipe, sizes: Sequence[int], seeds: Sequ
     """Check that the data has the rows of an arena.
 
     Raises:
-        DataError: ``corpus`` has fewer training rows, or no evaluated split; or the rows of a trial lack all answers to
-            a decision; or no other metric than an undefined one could be measured on the evaluated rows.
+        DataError: ``corpus`` has fewer training rows, or no evaluated split; or the training rows of a trial have no
+            answer to a decision; or the main metric of a question is not defined on the evaluated rows.
     """
     evaluated = arena_rows(corpus, recipe)
     for rows, seed in product(sizes, seeds):
@@ -58,9 +58,9 @@ def check_rows(corpus: Corpus, recipe: Recipe, sizes: Sequence[int], seeds: Sequ
         measurable = len(set(columns[0])) >= needed if needed else any(1 in labels for labels in columns)
         if not (all(columns) and measurable):
             raise DataError(
-                f"evaluate.rows: the {len(evaluated):,} evaluated rows of {evaluated.name} do not have the answers to "
-                f"{name} that its {headline(question.type).title} needs; evaluate more rows, or take the question out "
-                "of the recipe"
+                f"evaluate.rows: in the {len(evaluated):,} evaluated rows of {evaluated.name}, answers to {name} are "
+                f"missing or all alike, so that its {headline(question.type).title} is not defined; evaluate more "
+                "rows, or take the question out of the recipe"
             )
 
 

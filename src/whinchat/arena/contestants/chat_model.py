@@ -5,6 +5,7 @@ N: texts. K: labels.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,10 @@ class Prompting(ChatModel):
         self.engine = Engine.build(model, self.backbone.plan, template)
         self.notes["examples"] = str(len(examples))
         return len(examples)
+
+    def copied(self) -> Contestant:
+        """Return a copy with the same model, which is not trained."""
+        return copy(self)
 
     def engines(self) -> list[Engine]:
         """Return the engines of the parts, each with its own examples."""

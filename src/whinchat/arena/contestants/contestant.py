@@ -26,8 +26,8 @@ class Contestant(ABC):
     ``WhinchatError`` with one line that says what to do.
 
     Of a task with questions, each decision is a task with labels. After ``load`` there is a copy of the contestant for
-    each, which shares what was loaded, and ``fit``, ``answer`` and ``parameters`` are called on every copy. A class
-    that trains one model for all decisions overrides ``fit_task`` and ``answer_task``.
+    each, and ``fit``, ``answer`` and ``parameters`` are called on every copy. A class whose copies may share what was
+    loaded overrides ``copied``; one that trains one model for all decisions overrides ``fit_task`` and ``answer_task``.
 
     Attributes:
         family: how the arena groups the method; see ``ContestantKind``.
@@ -90,8 +90,12 @@ class Contestant(ABC):
         trained = sum(own for _, own in counts)
         return max(count - own for count, own in counts) + trained, trained
 
+    def copied(self) -> "Contestant":
+        """Return a copy, to be fitted to a decision; by default with its own copy of everything that was loaded."""
+        return copy.deepcopy(self)
+
     def _for_decision(self, index: int, decision: Decision) -> "Contestant":
-        part = copy.copy(self)
+        part = self.copied()
         part.recipe, part.decision = self.recipe.of_decision(decision), decision
         part.notes, part.parts = {}, (part,)
         part.validation = None if self.validation is None else self.validation.of_decision(index)

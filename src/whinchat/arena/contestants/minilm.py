@@ -4,6 +4,7 @@ N: texts. B: rows of a batch. T: tokens. H: width of the encoder.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from whinchat.arena.contestants.baselines import Regression
+from whinchat.arena.contestants.contestant import Contestant
 from whinchat.arena.spec import Method
 from whinchat.data.packages import fetch_package_file
 from whinchat.models.device import plan_device
@@ -42,6 +44,10 @@ class MiniLM(Regression):
         )
         # The decisions of a task with questions ask for the same texts.
         self._embedded: dict[str, NDArray[np.float32]] = {}
+
+    def copied(self) -> Contestant:
+        """Return a copy with the same encoder, which is not trained, and the same embeddings."""
+        return copy(self)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of the cleaned texts, (N, H)."""

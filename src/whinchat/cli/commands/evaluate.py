@@ -176,7 +176,7 @@ def arena_command(
     """Compare the quality and the cost of methods on the same rows, for several training set sizes and seeds.
 
     Each trial (method, size, seed) runs in a process of its own. Finished trials are kept: the same command continues
-    an arena that was stopped.
+    an arena that was stopped. Of a task with questions, methods are compared in each question.
 
     Examples:
 
