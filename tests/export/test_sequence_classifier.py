@@ -13,7 +13,7 @@ from tests.helpers.exports import texts_file
 from tests.helpers.zoo import ZOO
 from whinchat.errors import ModelError
 from whinchat.export.export_run import export_run
-from whinchat.export.sequence_classifier import answer_head, prompting_tokenizer
+from whinchat.export.sequence_classifier import answer_head, prompting_tokenizer, strips_ends
 from whinchat.pipelines.run import run
 from whinchat.prompts.template import PromptTemplate
 
@@ -72,6 +72,35 @@ def exported_ids(template: PromptTemplate, text: str) -> tuple[int, ...]:
 def test_the_tokenizer_does_to_texts_what_the_prompts_do(any_model: Path, text: str) -> None:
     template = tiny_models.template_of(tiny_models.load(any_model))
     assert exported_ids(template, text) == template.encode([text])[0].ids
+
+
+@pytest.mark.parametrize("user_template", ["{text}\n\nGood?", "Good?\n\n{text}"])
+def test_white_space_beside_a_question_is_stripped(tiny_mistral: Path, tmp_path: Path, user_template: str) -> None:
+    """White space at the end of a text and the line breaks before the question behind it make one token."""
+    template = tiny_models.template_of(tiny_models.load(tiny_mistral), user_template=user_template)
+    for text in ("ends", "a (good) one!", "two\n\nlines"):
+        for ends in (text, f" {text}\n", f"\n\n{text}  "):
+            assert exported_ids(template, ends) == template.encode([text])[0].ids
+    prompting_tokenizer(template).save_pretrained(tmp_path)
+    assert strips_ends(tmp_path, template)
+    plain = tiny_models.template_of(tiny_models.load(tiny_mistral))
+    prompting_tokenizer(plain).save_pretrained(tmp_path)
+    assert not strips_ends(tmp_path, plain)
+
+
+def test_punctuation_that_joins_the_question_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama 3's pattern makes one token of a full stop and the line breaks behind it."""
+    monkeypatch.setattr(tiny_models, "_CORPUS", [*tiny_models._CORPUS, *["fine.\n\nGood?"] * 40])
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    tokenizer = tiny_models.bpe_tokenizer(
+        special, bos=special[1], eos=special[2], template=tiny_models.CHATML, words=tiny_models.WORDS
+    )
+    tokenizer.save_pretrained(tmp_path)
+    backbone = tiny_models.load(tiny_models.save_mistral(tmp_path, tokenizer, 1))
+    with pytest.raises(ModelError, match=r"train with the text at the end of task\.user_template"):
+        prompting_tokenizer(tiny_models.template_of(backbone, user_template="{text}\n\nGood?"))
+    template = tiny_models.template_of(backbone, user_template="Good?\n\n{text}")
+    assert exported_ids(template, "fine.") == template.encode(["fine."])[0].ids
 
 
 @pytest.mark.parametrize("filters", ["trim", "trim | upper"])
