@@ -224,11 +224,14 @@ def test_the_command(
     assert said.code == 0, said
     assert "[1/12] majority, 40 rows, seed 1: mood: macro-F1 0." in said.err
     assert "Mean over questions, 40 training rows: " in said.out
-    shown = json.loads(whinchat("arena", out, "--out", out, "--show", "--json").out)
+    shown = json.loads(whinchat("arena", path, "--out", out, "--json").out)
     assert len(ran) == 12, "what is done is not done again"
     assert [one["question"] for one in shown["standings"]] == [None, *NAMES]
     figures = [f"{kind}{name}" for kind in ("cost", "learning_curve") for name in ("", *(f"_{name}" for name in NAMES))]
     assert sorted(file.stem for file in out.glob("*.png")) == sorted(figures)
+    changed = whinchat("arena", path, "--out", out, "--set", "task.questions.mood.instructions=What mood?")
+    assert "12 trials were run with other settings: " in changed.err
+    assert "(task.questions.mood.instructions)" in changed.err
     page = (out / "results.md").read_text(encoding="utf-8")
     assert "## Arena: mean over questions" in page
     assert "## Against the best simple method: quality" in page

@@ -6,11 +6,14 @@ import csv
 import importlib.util
 import random
 import sys
+from contextlib import chdir
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from whinchat.arena.spec import load_arena, resolve_arena
+from whinchat.arena.subsets import check_rows
 from whinchat.data.checks import MISSING, answer_counts
 from whinchat.data.sources import load_corpus
 from whinchat.recipe.loader import load_recipe
@@ -43,6 +46,11 @@ def test_the_recipe_reads_the_table(program: ModuleType, tmp_path: Path, monkeyp
     for counts in answer_counts(corpus.train, recipe.task).values():
         assert counts[MISSING] / len(corpus.train) == pytest.approx(program.MISSING, abs=0.015)
         assert min(rows for label, rows in counts.items() if label != MISSING) > 300
+    # The arena names its recipe by the path from the root of the repository.
+    arena = load_arena(str(EXAMPLE / "arena.yaml"))
+    with chdir(EXAMPLE.parents[1]):
+        resolve_arena(arena)
+    check_rows(corpus, recipe, arena.rows, arena.seeds)
     with (tmp_path / "tickets.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert set(corpus.train.texts) <= {f"{row['title']}\n\n{row['body']}" for row in rows}

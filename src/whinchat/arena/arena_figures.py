@@ -117,7 +117,7 @@ def draw_cost(results: ArenaResults, standings: Standings, theme: Theme) -> Figu
             answering,
             "time per text" if standings.title else "time per answer",
             milliseconds,
-            [f"{value:.2g} ms" for value in milliseconds],
+            [f"{value:,.0f} ms" if value > 10 else f"{value:.2g} ms" for value in milliseconds],
         ),
         (memory, "peak memory", peak_bytes, [format_bytes(value) for value in peak_bytes]),
     ):
