@@ -11,12 +11,20 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.helpers import tiny_models
+from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.exports import texts_file
 from whinchat.errors import ModelError, RunError
 from whinchat.export.export_registry import export_names, find_exporter, register_export, unregister_export
 from whinchat.export.export_run import export_run
-from whinchat.export.exporter import ClassifierOutline, Exporter, ExportJob, FileProof
+from whinchat.export.exporter import (
+    ClassifierOutline,
+    Exporter,
+    ExportJob,
+    FileProof,
+    QuestionExporter,
+    QuestionsExportJob,
+)
+from whinchat.export.question_prompts import QuestionPrompts
 from whinchat.inference.predictor import Predictor
 
 
@@ -73,6 +81,48 @@ def test_a_registered_format_is_exported_with_its_proof(trained: Path, tmp_path:
     head = load_file(tmp_path / "out" / "head.safetensors")["head"]
     assert head.shape[0] == len(tiny_models.ONE_TOKEN)
     assert np.isfinite(head).all()
+
+
+@pytest.mark.usefixtures("registered")
+def test_of_questions_it_holds_one(tiny_llama: Path, tmp_path: Path) -> None:
+    asked = tiny_questions.finished_run(tiny_llama)
+    with pytest.raises(RunError, match="label-head: holds one decision, and this classifier makes 5; choose one with"):
+        export_run(asked, "label-head", tmp_path / "out")
+    proof = export_run(asked, "label-head", tmp_path / "out", question="quality")
+    assert (proof.files[0].question, proof.flipped) == ("quality", 0)
+    assert proof.largest_difference < 1e-4
+
+
+class PromptsExporter(QuestionExporter):
+    """Writes ``prompts.json`` alone, for programs that have the model already."""
+
+    name = "prompts"
+
+    def write(self, job: ExportJob) -> None:
+        raise ModelError("prompts: has no use for one decision")
+
+    def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
+        return ()
+
+    def write_questions(self, job: QuestionsExportJob) -> None:
+        QuestionPrompts.of(job.predictor).save(job.folder)
+
+    def prove_questions(self, job: QuestionsExportJob) -> tuple[FileProof, ...]:
+        proofs = []
+        for own, decision in zip(job.decisions, QuestionPrompts.read(job.folder).decisions, strict=True):
+            read = decision.predictions(own.predictor.score(own.texts))
+            proofs.append(own.compare("prompts.json", "numpy", read.label_names, read.probabilities))
+        return tuple(proofs)
+
+
+def test_a_question_exporter_holds_all(tiny_llama: Path, tmp_path: Path) -> None:
+    register_export(PromptsExporter())
+    try:
+        proof = export_run(tiny_questions.finished_run(tiny_llama), "prompts", tmp_path / "out")
+    finally:
+        unregister_export("prompts")
+    assert [file.question for file in proof.files] == ["mood", "rain", "quality", "tags/train", "tags/sea"]
+    assert proof.largest_difference < 1e-5
 
 
 @pytest.mark.usefixtures("registered")

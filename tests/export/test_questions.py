@@ -80,6 +80,8 @@ def test_a_merged_decision_is_an_ordinary_classifier(asked: Path, table: Path, t
     assert isinstance(predictor, Predictor)
     assert predictor.recipe.task.labels == own.labels
     np.testing.assert_allclose(predictor.predict(texts_of(TEXTS)).probabilities, own.probabilities, atol=1e-5)
+    with pytest.raises(RunError, match="out: has labels and no questions; load it with Predictor"):
+        QuestionPredictor.load(tmp_path / "out")
 
 
 @pytest.mark.parametrize("question", DECISIONS[:4])

@@ -59,7 +59,10 @@ class GgufExporter(QuestionExporter):
     def prove_questions(self, job: QuestionsExportJob) -> tuple[FileProof, ...]:
         """Ask the questions of ``prompts.json`` with llama.cpp or transformers, and calibrate as the file says."""
         _, frame = _of_questions(job.predictor)
-        asked = QuestionPrompts.read(job.folder).decisions
+        prompts, template = QuestionPrompts.read(job.folder), job.predictor.engines[0].template
+        # Without llama.cpp, the token ids come from whinchat and not from the file.
+        prompts.require_alike(job.predictor.engines, job.texts, template.chat_tokenizer())
+        asked = prompts.decisions
         proofs = []
         for path in gguf_paths(job.saved.recipe.name, job.folder):
             found = gguf_question_scores(path, frame, asked, job.predictor, job.texts)

@@ -55,9 +55,8 @@ class MergedExporter(QuestionExporter):
         Raises:
             ModelError: the prompts are not those of the classifier.
         """
-        prompts, tokenizer = QuestionPrompts.read(job.folder), AutoTokenizer.from_pretrained(job.folder)
-        for own, decision in zip(job.decisions, prompts.decisions, strict=True):
-            prompts.require_alike(decision, own.predictor.engine.template, tokenizer, job.texts)
+        tokenizer = AutoTokenizer.from_pretrained(job.folder, trust_remote_code=False)
+        QuestionPrompts.read(job.folder).require_alike(job.predictor.engines, job.texts, tokenizer)
         predictions = QuestionPredictor.load(job.folder).predict(job.texts)
         reader = f"whinchat {version('whinchat')}"
         return tuple(

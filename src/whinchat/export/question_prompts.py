@@ -19,7 +19,6 @@ from whinchat.evaluation.calibrator import Calibrator, scale_log_probs
 from whinchat.inference.predictor import Predictions
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.forward import Engine
-from whinchat.prompts.template import PromptTemplate
 from whinchat.prompts.token_ids import token_ids
 from whinchat.recipe.question import Decision, QuestionType
 from whinchat.recipe.task import Cleaning
@@ -70,7 +69,7 @@ class DecisionPrompt:
             after,
             decision.labels,
             engine.template.task.answer_words,
-            tuple(tuple(token for _, token in path) for path in engine.tree.paths),
+            _answer_tokens(engine),
             calibrator.temperature,
             tuple(calibrator.offsets.tolist()),
             calibrator.threshold,
@@ -142,24 +141,33 @@ class QuestionPrompts:
         return (*([] if self.bos is None else [self.bos]), *ids)
 
     def require_alike(
-        self,
-        decision: DecisionPrompt,
-        template: PromptTemplate,
-        tokenizer: PreTrainedTokenizerBase,
-        texts: Sequence[str],
+        self, engines: Sequence[Engine], texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        """Check that the prompts of ``texts`` are those of ``template``, which asks for ``decision``.
+        """Check that prompts and answers are those of ``engines``, one for each decision.
 
         Texts that are too long, or spell out control tokens or role markers, are left out: whinchat changes them.
 
+        Args:
+            engines: the engines of the classifier.
+            texts: the texts whose prompts are compared.
+            tokenizer: a tokenizer with the chat template of the prompts.
+
         Raises:
-            ModelError: the prompt of a text is another.
+            ModelError: a prompt or an answer is another.
         """
-        for text, prompt in zip(texts, template.encode(texts), strict=True):
-            if prompt.truncated_tokens or prompt.escaped_control_tokens:
-                continue
-            if self.token_ids(decision, clean(text, self.clean), tokenizer) != prompt.ids:
-                raise ModelError(
-                    f"{PROMPTS_FILE}: transformers makes another prompt of this model's chat template than whinchat, "
-                    f"as for the text {shorten(text, 60)!r}; export one decision with --question instead"
-                )
+        for decision, engine in zip(self.decisions, engines, strict=True):
+            if decision.answers != _answer_tokens(engine):
+                raise ModelError(f"{PROMPTS_FILE}: damaged, for the answers to {decision.question} are others")
+            for text, prompt in zip(texts, engine.template.encode(texts), strict=True):
+                if prompt.truncated_tokens or prompt.escaped_control_tokens:
+                    continue
+                if self.token_ids(decision, clean(text, self.clean), tokenizer) != prompt.ids:
+                    raise ModelError(
+                        f"{PROMPTS_FILE}: transformers makes another prompt of this model's chat template than "
+                        f"whinchat, as for the text {shorten(text, 60)!r}; export one decision with --question instead"
+                    )
+
+
+def _answer_tokens(engine: Engine) -> tuple[tuple[int, ...], ...]:
+    """Return the tokens whose log-probabilities make the score of each label."""
+    return tuple(tuple(token for _, token in path) for path in engine.tree.paths)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from whinchat.errors import RunError
 from whinchat.evaluation.calibrator import Calibrator, load_calibrators
 from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.hub.client import fetch_classifier
@@ -144,9 +145,12 @@ class QuestionPredictor:
 
         Raises:
             HubError, RunError, ModelError: as ``Predictor.load`` raises them.
+            RunError: the classifier has labels and no questions.
         """
         path = fetch_classifier(path)
         saved = find_classifier(path, with_questions=True)
+        if not saved.recipe.task.questions:
+            raise RunError(f"{path}: has labels and no questions; load it with Predictor or Classifier")
         recipe, engine = load_engine(path, with_questions=True)
         return cls.build(recipe, engine, saved)
 

@@ -245,9 +245,13 @@ class PromptTemplate:
 
     def save_tokenizer(self, folder: Path) -> None:
         """Save the tokenizer to ``folder`` with the chat template of the prompts."""
+        self.chat_tokenizer().save_pretrained(folder)
+
+    def chat_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the tokenizer with the chat template of the prompts."""
         tokenizer = copy.copy(self.tokenizer)
         tokenizer.chat_template = self.chat.source
-        tokenizer.save_pretrained(folder)
+        return tokenizer
 
     def _user_content(self, text: str) -> str:
         return self.task.user_template.replace(TEXT_SLOT, text)
