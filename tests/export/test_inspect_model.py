@@ -39,6 +39,7 @@ def test_the_way_and_the_exports(name: str, way: str, classifier: str, tmp_path:
     assert (report.way, report.exports["classifier"], report.refused) == (way, classifier, ())
     assert report.parameters == sum(parameter.numel() for parameter in ZOO[name].build().parameters())
     assert 0 < (report.adapted_share or 0) < 1
+    assert report.shallow
 
 
 @pytest.mark.parametrize(

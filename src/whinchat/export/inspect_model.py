@@ -20,6 +20,7 @@ from whinchat.models.config_checks import CONFIG_FAULTS
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16
 from whinchat.models.packed.packed_forward import is_packable
+from whinchat.models.shallow_model import SHALLOW_TYPES
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.model_config import AdapterConfig, BackboneConfig
@@ -41,6 +42,7 @@ class ModelReport:
         model: name of the model.
         architecture: its class in transformers.
         parameters: number of its parameters.
+        shallow: whether ``backbone.layers`` can keep its first layers alone.
         held_as: data type of its weights on this machine.
         way: how logits are computed: "packed" is the fast pass; "cached prefix" is the model's own pass behind a prefix
             that is computed once; "whole sequences" is the model's own pass over each text and answer.
@@ -54,6 +56,7 @@ class ModelReport:
     model: str
     architecture: str
     parameters: int
+    shallow: bool
     held_as: str
     way: Way
     adapted_share: float | None
@@ -103,6 +106,7 @@ def inspect_model(model: str, revision: str | None = None) -> ModelReport:
         model=model,
         architecture=type(skeleton).__name__,
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        shallow=config.model_type in SHALLOW_TYPES,
         held_as=plan.load_in,
         way=_way(skeleton, plan),
         adapted_share=attached.adapted_share if attached else None,

@@ -95,6 +95,7 @@ def print_model(report: whinchat.ModelReport) -> None:
     facts = (
         ("architecture", report.architecture),
         ("parameters", f"{report.parameters:,}"),
+        ("first layers alone", "yes (backbone.layers)" if report.shallow else "no: never tested"),
         ("weights as", report.held_as),
         ("computed by", _WAYS[report.way]),
         ("layers with an adapter", share),
