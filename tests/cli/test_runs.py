@@ -7,8 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.helpers import tiny_questions
 from tests.helpers.command_line import Whinchat
 from whinchat.storage.run_folder import RunFolder
 
@@ -70,6 +72,30 @@ def test_the_table_of_runs(whinchat: Whinchat, runs: Path) -> None:
     assert line.split("\t")[5] == "trained"
     assert "[broken]" in result.out
     assert f"{runs}/[broken]/manifest.json: not what this version of whinchat writes" in result.out
+
+
+def test_a_run_with_questions_shows_the_mean_of_its_main_metrics(
+    whinchat: Whinchat, runs: Path, tiny_llama: Path
+) -> None:
+    run = tiny_questions.finished_run(tiny_llama)
+    shutil.copytree(run, runs / "asked")
+    shutil.copytree(run, runs / "unfinished", ignore=shutil.ignore_patterns("manifest.json", "questions.json"))
+    results = RunFolder(run).read_questions().questions
+    means = [
+        float(np.mean([metrics(result).values[result.headline.name] for result in results]))
+        for metrics in (lambda result: result.before, lambda result: result.shipped)
+    ]
+    run_of = {run["name"]: run for run in json.loads(whinchat("runs", runs, "--json").out)}
+    asked = run_of["asked"]
+    assert (asked["questions"], asked["before"], asked["after"]) == (4, None, None)
+    assert [asked["mean_before"], asked["mean_after"]] == pytest.approx(means)
+    assert (run_of["unfinished"]["questions"], run_of["unfinished"]["mean_after"]) == (4, None)
+    assert (run_of["done"]["questions"], run_of["done"]["mean_after"]) == (None, None)
+    lines = [line.split("\t") for line in whinchat("runs", runs).out.splitlines() if "\t" in line]
+    row_of = {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[1:]}
+    assert row_of["asked"]["macro-F1"] == ""
+    assert row_of["asked"]["mean of main metrics"] == f"{means[0]:.3f} → {means[1]:.3f}"
+    assert (row_of["done"]["questions"], row_of["unfinished"]["questions"]) == ("", "4")
 
 
 def test_a_resumed_run_has_no_time(whinchat: Whinchat, runs: Path) -> None:

@@ -43,6 +43,23 @@ def test_answers_are_the_predictor_s(client: TestClient, tiny_llama: Path) -> No
             assert found["expected"] == pytest.approx(answer.get("expected"), abs=1e-5)
 
 
+def test_every_figure_of_the_run_is_shown(client: TestClient, tiny_llama: Path) -> None:
+    figures = {model["name"]: model["figures"] for model in client.get("/v1/model").json()["models"]}
+    shown = figures["tickets"]
+    drawn = {file.name for file in (tiny_questions.finished_run(tiny_llama) / "figures").glob("*.svg")}
+    names = [figure["url"].rpartition("/")[2] for figure in shown]
+    assert set(names) == drawn
+    assert len(names) == len(drawn) == 10
+    assert (names[0], names[-1]) == ("questions.svg", "training_curve.svg")
+    for figure in shown:
+        assert client.get(figure["url"]).headers["content-type"] == "image/svg+xml"
+        assert len(figure["alt"]) > 10
+    alts = dict(zip(names, (figure["alt"] for figure in shown), strict=True))
+    assert alts["question_mood.svg"].startswith("Confusion matrices of mood before and after training")
+    assert alts["question_mood_reliability.svg"] == "Accuracy against confidence for mood."
+    assert not any("question" in figure["url"] for figure in figures["labels"])
+
+
 def test_a_table_gets_a_column_for_each_answer(client: TestClient) -> None:
     body = "title,body\nrain,bad train day\ntea,\n,\n"
     columns = client.post("/v1/columns?name=in.csv", content=body).json()

@@ -85,30 +85,49 @@ class RunPages:
 
     @classmethod
     def read(
-        cls, name: str, folder: RunFolder, max_chars: int, *, language: str = "en", quotes_texts: bool = True
+        cls,
+        name: str,
+        folder: RunFolder,
+        max_chars: int,
+        *,
+        language: str = "en",
+        quotes_texts: bool = True,
+        questions: Sequence[str] = (),
     ) -> Self:
-        """Read the pages of the classifier ``name``.
+        """Read the pages of the classifier ``name``, whose task asks ``questions``, or has labels.
 
         An example has at most ``max_chars`` characters and no profanity of ``language``; there is none without
         ``quotes_texts``.
         """
         raw_card = _read_file(folder, folder.card)
         body = None if raw_card is None else _without_front_matter(raw_card.decode("utf-8", "replace"))
-        names = [f"{figure}.{suffix}" for figure in FIGURE_CAPTIONS for suffix in ("svg", "png")]
+        captions = _question_captions(questions) | FIGURE_CAPTIONS
+        names = [f"{figure}.{suffix}" for figure in captions for suffix in ("svg", "png")]
         read = {file: _read_file(folder, folder.figures / file) for file in names}
         figures = {file: content for file, content in read.items() if content is not None}
-        alts = FIGURE_CAPTIONS | ({} if body is None else _image_texts(body))
+        alts = captions | ({} if body is None else _image_texts(body))
         return cls(
             card=None if body is None else _CARD.format(title=html.escape(name), body=_MARKDOWN.render(body)),
             report=_read_file(folder, folder.report),
             figures=figures,
             links=tuple(
                 FigureLink(url=f"/runs/{quote(name, safe='')}/figures/{figure}.svg", alt=alts[figure])
-                for figure in FIGURE_CAPTIONS
+                for figure in captions
                 if f"{figure}.svg" in figures
             ),
             examples=_examples(folder, language, max_chars) if quotes_texts else (),
         )
+
+
+def _question_captions(questions: Sequence[str]) -> dict[str, str]:
+    """Return the figures that a run with ``questions`` may have, as ``FIGURE_CAPTIONS`` has those of all runs."""
+    if not questions:
+        return {}
+    return {
+        "questions": "The main metric of each question before and after training.",
+        **{f"question_{name}": f"Answers to {name} before and after training." for name in questions},
+        **{f"question_{name}_reliability": f"Accuracy against confidence for {name}." for name in questions},
+    }
 
 
 def _read_file(folder: RunFolder, path: Path) -> bytes | None:
