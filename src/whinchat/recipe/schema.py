@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from whinchat.errors import RecipeError
 from whinchat.recipe.card_metadata import PROFANITY_LISTS, PublishConfig
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.field_types import (
@@ -285,15 +284,6 @@ class Recipe(Section):
                 "away from its first weights"
             )
         return self
-
-    def require_labels(self, what: str) -> None:
-        """Check that the task has labels, which ``what``, such as "whinchat review", is made for.
-
-        Raises:
-            RecipeError: the task asks questions.
-        """
-        if self.task.questions:
-            raise RecipeError(f"task.questions: {what} takes a task with labels only")
 
     def of_decision(self, decision: Decision) -> Self:
         """Return a recipe with labels that asks for ``decision`` alone, by which a decision is evaluated.
