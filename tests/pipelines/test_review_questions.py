@@ -101,8 +101,8 @@ def test_every_single_answer_is_listed_as_the_source_gives_it(whole: Path, noisy
             own = [row for row in rows if (row["row"], row["question"], row["option"]) == (number, question, option)]
             assert [row["label"] for row in own] == ([] if answer is None else [answer])
             assert all(row["text"] == f"{given['title']}\n\n{given['body']}" for row in own)
-    margins = [float(row["margin"]) for row in rows]
-    assert margins == sorted(margins, reverse=True)
+    strengths = [float(row["disagreement"]) for row in rows]
+    assert strengths == sorted(strengths, reverse=True)
     for row in rows:
         assert (float(row["margin"]) > 0) == (row["label"] != row["model_label"])
     typed = [ReviewedAnswer(**row) for row in pq.read_table(whole / "review.parquet").to_pylist()]
@@ -130,12 +130,26 @@ def test_the_findings_can_be_recomputed_from_the_answers(whole: Path, tiny_llama
             assert decision.suspects == sum(row.suspected is not None for row in own)
             for label, threshold in zip(decision.labels, decision.thresholds, strict=True):
                 assert threshold == pytest.approx(np.mean([row.label_probability for row in own if row.label == label]))
+            most = max(sum(row.label == label for row in own) for label in decision.labels)
+            assert decision.most_frequent == pytest.approx(most / len(own))
+            _check_disagreements(own, dict(zip(decision.labels, decision.thresholds, strict=True)))
             index += 1
     by_name = {question.name: question for question in review.questions}
     assert by_name["quality"].decisions[0].shares > 0
     assert by_name["rain"].decisions[0].missing > 0
     assert [one.option for one in by_name["tags"].decisions] == ["train", "sea"]
     assert by_name["tags"].answers == sum(one.rows for one in by_name["tags"].decisions)
+
+
+def _check_disagreements(rows: Any, threshold_of: Any) -> None:
+    """Check the order's key of two labels by hand, and its bound for more."""
+    for row in rows:
+        own = row.label_probability - threshold_of[row.label]
+        if len(threshold_of) == 2:
+            (other,) = set(threshold_of) - {row.label}
+            assert row.disagreement == pytest.approx(1 - row.label_probability - threshold_of[other] - own)
+        elif row.model_label != row.label:
+            assert row.disagreement >= row.model_probability - threshold_of[row.model_label] - own - 1e-12
 
 
 def test_flipped_answers_come_first(tiny_llama: Path, noisy: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from whinchat.evaluation.question_review import (
     QuestionReview,
     QuestionsReview,
     ReviewedAnswer,
+    disagreements,
     reviewed_answers,
 )
 from whinchat.evaluation.question_scores import score_answered
@@ -235,7 +236,7 @@ def _review_questions(
         questions=questions,
         seconds=folds.seconds,
     )
-    return summary, sorted(reviewed, key=lambda row: -row.margin)
+    return summary, sorted(reviewed, key=lambda row: -row.disagreement)
 
 
 def _review_decision(
@@ -251,8 +252,10 @@ def _review_decision(
     shares = len(answers) - len(rows) - missing
     labels, given = decision.labels, np.array([answers[row] for row in rows], dtype=np.int64)
     if not rows:
-        unknown = (None,) * len(labels)
-        return DecisionReview(decision.option, labels, 0, missing, shares, None, None, None, unknown, 0, 0.0, ()), []
+        unmeasured = None, None, None, None
+        thresholds = (None,) * len(labels)
+        counts = 0, missing, shares
+        return DecisionReview(decision.option, labels, *counts, *unmeasured, thresholds, 0, 0.0, ()), []
     found = find_wrong_labels(scores[rows], given, labels)
     review = DecisionReview(
         decision.option,
@@ -263,6 +266,7 @@ def _review_decision(
         found.temperature,
         found.accuracy,
         found.macro_f1,
+        float(np.bincount(given).max() / len(given)),
         tuple(one if np.isfinite(one) else None for one in found.noise.thresholds.tolist()),
         found.suspects,
         found.estimated_errors,
@@ -270,7 +274,8 @@ def _review_decision(
     )
     texts, numbers = [train.texts[row] for row in rows], [row_numbers[row] for row in rows]
     ranked = reviewed_rows(found.noise, found.probabilities, given, texts, numbers, labels)
-    return review, reviewed_answers(decision, ranked)
+    strengths = disagreements(found.noise, found.probabilities, given)[found.noise.ranked]
+    return review, reviewed_answers(decision, ranked, strengths.tolist())
 
 
 def _provenance(recipe: Recipe, plan: ReviewPlan) -> dict[str, Any]:

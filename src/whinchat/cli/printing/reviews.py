@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.text import Text
 
 import whinchat
@@ -50,8 +51,7 @@ def _print_labels(review: whinchat.Review, rows: Sequence[whinchat.ReviewedRow |
         print_grid(("label", "looks like", "rows"), pair_rows)
     out.print(
         f"The models of the {len(review.folds)} folds reach macro-F1 {format_number(review.macro_f1)} and accuracy "
-        f"{format_number(review.accuracy)} against the labels in the data; the review took "
-        f"{format_duration(review.seconds)}.",
+        f"{format_number(review.accuracy)} against the labels in the data{_took(review.seconds)}.",
         soft_wrap=True,
     )
 
@@ -71,10 +71,14 @@ def _print_questions(
             f"{format_count(round(question.estimated_errors))} "
             f"({format_percent(question.estimated_errors / max(1, question.answers))})",
             format_number(question.accuracy),
+            format_number(question.most_frequent),
         )
         for question in review.questions
     )
-    columns = ("question", "reviewed answers", "look wrong", "estimated wrong answers", "accuracy of the models")
+    columns = (
+        "question", "reviewed answers", "look wrong", "estimated wrong answers", "accuracy of the models",
+        "of the most frequent answer",
+    )  # fmt: skip
     print_grid(columns, questions)
     pairs = [
         (_title(question.name, decision.option), pair)
@@ -87,12 +91,20 @@ def _print_questions(
         pair_rows = ((Text(title), Text(one.given), Text(one.suspected), format_count(one.rows)) for title, one in most)
         print_grid(("question", "label", "looks like", "rows"), pair_rows)
     for question in review.questions:
+        if question.accuracy is not None and question.accuracy <= (question.most_frequent or 0.0):
+            out.print(
+                f"[bold red]warning:[/] {escape(question.name)}: the models answer no better than the most frequent "
+                "answer, so they cannot tell which answers are wrong. Train longer or on more rows.",
+                soft_wrap=True,
+            )
         if shares := sum(decision.shares for decision in question.decisions):
             print_line(f"{question.name}: {format_count(shares)} answers are shares, which a review leaves out.")
-    print_line(
-        f"The models of the {len(review.folds)} folds never saw the rows they judge; the review took "
-        f"{format_duration(review.seconds)}."
-    )
+    print_line(f"The models of the {len(review.folds)} folds never saw the rows they judge{_took(review.seconds)}.")
+
+
+def _took(seconds: float | None) -> str:
+    """Return how long a review took, for the end of a sentence; nothing for a review that was resumed."""
+    return "" if seconds is None else f"; the review took {format_duration(seconds)}"
 
 
 def _title(question: str, option: str | None) -> str:
