@@ -234,6 +234,7 @@ def test_the_command(
     assert "(task.questions.mood.instructions)" in changed.err
     page = (out / "results.md").read_text(encoding="utf-8")
     assert "## Arena: mean over questions" in page
+    assert page.count("| memory |") == 1, "costs are the same in all questions"
     assert "## Against the best simple method: quality" in page
 
 

@@ -23,23 +23,23 @@ from whinchat.report.formatting import (
 from whinchat.report.text_table import Columns, TextTable
 
 
-def results_table(standings: Standings) -> TextTable:
-    """Return a table with one row for each method and size."""
+def results_table(standings: Standings, *, with_costs: bool = True) -> TextTable:
+    """Return a table with one row for each method and size; costs are the same in all standings of an arena."""
     columns: Columns[MethodSummary] = {
         **_HEADS,
         standings.metric: lambda summary: format_number(summary.mean_score),
         "seeds": _seeds,
         "95 % over rows": lambda summary: format_interval(summary.over_rows),
         **{heading: partial(_other, name) for name, heading in standings.others.items()},
-        **_COSTS,
-        "trained": lambda summary: format_count(summary.trainable_parameters),
     }
-    return _table(standings, columns)
+    trained: Columns[MethodSummary] = {"trained": lambda summary: format_count(summary.trainable_parameters)}
+    return _table(standings, {**columns, **_COSTS, **trained} if with_costs else columns)
 
 
-def brief_results_table(standings: Standings) -> TextTable:
+def brief_results_table(standings: Standings, *, with_costs: bool = True) -> TextTable:
     """Return the columns of ``results_table`` that fit a terminal."""
-    return _table(standings, {**_HEADS, f"{standings.metric} (seeds)": _with_seeds, **_COSTS})
+    columns: Columns[MethodSummary] = {**_HEADS, f"{standings.metric} (seeds)": _with_seeds}
+    return _table(standings, {**columns, **_COSTS} if with_costs else columns)
 
 
 def comparisons_table(standings: Standings) -> TextTable:

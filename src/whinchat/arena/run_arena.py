@@ -144,10 +144,11 @@ def _write_results(results: ArenaResults, folder: ArenaFolder) -> ArenaResults:
     for figure in arena_figures(results):
         figure.write(folder.path)
         parts.append(f"![{markdown.escape(figure.alt)}]({figure.name}.png)")
-    tables = (table(standings) for standings in results.standings for table in (results_table, comparisons_table))
-    for table in tables:
-        if table.rows:
-            parts.append(f"## {table.caption}\n\n{markdown.markdown_table(table)}")
+    for standings in results.standings:
+        results_of = results_table(standings, with_costs=standings is results.standings[0])
+        for table in (results_of, comparisons_table(standings)):
+            if table.rows:
+                parts.append(f"## {table.caption}\n\n{markdown.markdown_table(table)}")
     write_text(folder.page, "\n\n".join(parts) + "\n")
     return results
 

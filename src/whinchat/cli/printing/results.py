@@ -100,7 +100,8 @@ def print_arena(results: whinchat.ArenaResults, folder: Path, as_json: bool) -> 
         emit_json({"arena": str(folder), **results.to_dict(), "sentences": list(conclusions(results))})
         return
     for standings in results.standings:
-        for table in (brief_results_table(standings), comparisons_table(standings)):
+        results_of = brief_results_table(standings, with_costs=standings is results.standings[0])
+        for table in (results_of, comparisons_table(standings)):
             print_table(table, title=table.caption)
     for sentence in conclusions(results):
         print_line(sentence)
