@@ -39,7 +39,7 @@ from whinchat.storage.locking import lock_output
 # Most texts that an export is proved on, and most further texts that an exporter may fit something on.
 PROOF_ROWS, MORE_ROWS = 500, 500
 # Most answers that prove an export of many questions, which are proved on fewer texts, and the fewest of these.
-PROOF_ANSWERS, FEWEST_PROOF_ROWS = 2000, 100
+PROOF_ANSWERS, FEWEST_PROOF_ROWS = 1000, 100
 
 
 def export_run(

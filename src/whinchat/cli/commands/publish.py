@@ -71,9 +71,9 @@ def export_command(
     **gguf**: for llama.cpp and Ollama, as float16 and Q8_0, with a `Modelfile`. Free generation does not use the
     calibration; `proof.json` counts separately how many labels differ because of that.
 
-    The export labels up to 500 texts, or fewer with more than four questions. `proof.json` says how many labels and how
-    much the probabilities differ from the classifier's own. If more labels differ than --tolerance allows, the export
-    fails and leaves no folder.
+    The export labels up to 500 texts, or fewer where it holds several questions. `proof.json` says how many labels and
+    how much the probabilities differ from the classifier's own. If more labels differ than --tolerance allows, the
+    export fails and leaves no folder.
 
     Of a classifier with questions, **merged** and **gguf** hold all of them: `prompts.json` says how to ask each
     question, and `proof.json` counts the differences for each. **classifier** and **onnx** hold one decision, which

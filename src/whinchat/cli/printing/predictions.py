@@ -147,22 +147,44 @@ def print_labelled_files(
 
 def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
     """Print how far the answers of each exported file differ from those of the classifier."""
-    for file in proof.files:
-        print_line(
-            f"{folder / file.file}: {file.flipped} of {proof.texts} {_compared(file.question)} differ from the "
-            "classifier's own, "
-            f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
-        )
-        if file.flipped_uncalibrated is not None:
-            print_line(f"  without calibration, as in free generation: {file.flipped_uncalibrated} differ")
+    if len({file.question for file in proof.files}) > 1:
+        _print_question_proofs(proof, folder)
+    else:
+        _print_file_proofs(proof, folder)
     if any(file.ends_stripped for file in proof.files):
         print_line("The export strips white space from the ends of a text, which the classifier reads.")
     if proof.not_carried:
         print_line(f"The export does not clean its texts; do these steps before it: {', '.join(proof.not_carried)}")
 
 
-def _compared(question: str) -> str:
-    return f"answers to {question}" if question else "labels"
+def _print_file_proofs(proof: whinchat.ExportProof, folder: Path) -> None:
+    for file in proof.files:
+        compared = f"answers to {file.question}" if file.question else "labels"
+        print_line(
+            f"{folder / file.file}: {file.flipped} of {proof.texts} {compared} differ from the classifier's own, "
+            f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
+        )
+        if file.flipped_uncalibrated is not None:
+            print_line(f"  without calibration, as in free generation: {file.flipped_uncalibrated} labels differ")
+
+
+def _print_question_proofs(proof: whinchat.ExportProof, folder: Path) -> None:
+    # A file that contains the calibration answers in no other way.
+    plain = () if proof.files[0].flipped_uncalibrated is None else ("without calibration",)
+    headings = ("file", "question", "answers that differ", *plain, "largest difference")
+    rows = tuple(
+        (
+            *(file.file, file.question, str(file.flipped)),
+            *(str(file.flipped_uncalibrated) for _ in plain),
+            f"{file.largest_difference:.4f}",
+        )
+        for file in proof.files
+    )
+    print_table(TextTable("", headings, rows, heads=2))
+    print_line(
+        f"{folder}: all questions, compared with the classifier's own answers about {proof.texts} texts (read with "
+        f"{proof.files[0].reader})"
+    )
 
 
 def print_push(result: whinchat.PushResult, repo_id: str) -> None:
