@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from tests.helpers import finished_runs, tiny_questions
 from tests.helpers.served import LIMITS, client_of
+from whinchat.export.export_run import export_run
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost
@@ -41,6 +42,23 @@ def test_answers_are_the_predictor_s(client: TestClient, tiny_llama: Path) -> No
             )  # fmt: skip
             assert found["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
             assert found["expected"] == pytest.approx(answer.get("expected"), abs=1e-5)
+
+
+def test_a_merged_export_is_served_like_its_run(client: TestClient, tiny_llama: Path, tmp_path: Path) -> None:
+    for question in (None, "quality"):
+        export_run(tiny_questions.finished_run(tiny_llama), "merged", tmp_path / f"{question}", question=question)
+    whole, single = (ModelHost.load({"merged": tmp_path / f"{question}"}) for question in (None, "quality"))
+    wanted = client.post("/v1/answer", json={"texts": TEXTS, "model": "tickets"}).json()["results"]
+    with client_of(create_app(whole.models, whole.predict, LIMITS, 4)) as started:
+        for row, result in enumerate(started.post("/v1/answer", json={"texts": TEXTS}).json()["results"]):
+            for name, answer in result["answers"].items():
+                assert answer["answer"] == wanted[row]["answers"][name]["answer"]
+                expected = wanted[row]["answers"][name]["probabilities"]
+                assert answer["probabilities"] == pytest.approx(expected, abs=1e-5)
+        assert started.post("/v1/classify", json={"texts": TEXTS}).status_code == 422
+    with client_of(create_app(single.models, single.predict, LIMITS, 4)) as started:
+        labelled = started.post("/v1/classify", json={"texts": TEXTS}).json()["results"]
+        assert [row["label"] for row in labelled] == [row["answers"]["quality"]["answer"] for row in wanted]
 
 
 def test_every_figure_of_the_run_is_shown(client: TestClient, tiny_llama: Path) -> None:
