@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
+from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
 from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
 from whinchat.pipelines import review_run as module
@@ -157,6 +158,20 @@ def test_flipped_answers_come_first(tiny_llama: Path, noisy: Path, tmp_path: Pat
     for question, option in (("mood", None), ("tags", "sea")):
         flipped = [row.row in WRONG for row in rows if (row.question, row.option) == (question, option)]
         assert np.mean(flipped[: sum(flipped)]) > 4 * np.mean(flipped)
+
+
+def test_a_question_of_shares_alone_is_not_reviewed(tiny_llama: Path, noisy: Path) -> None:
+    recipe = recipe_for(tiny_llama, noisy)
+    answers = (((0.5, 0.5, 0.0, 0.0), None, 0, 0, 0), ((0.0, 0.5, 0.5, 0.0), None, 0, 0, 0))
+    train = Split("train", ("a", "b"), (0, 1), answers=answers)
+    mood, rows = module._review_decision(recipe.task.decisions[0], 0, train, np.zeros((2, 4)), [5, 6])
+    assert (mood.rows, mood.missing, mood.shares, mood.accuracy, mood.suspects) == (0, 0, 2, None, 0)
+    assert not rows
+    rain, _ = module._review_decision(recipe.task.decisions[1], 1, train, np.zeros((2, 2)), [5, 6])
+    assert (rain.rows, rain.missing, rain.shares) == (0, 2, 0)
+    quality, rows = module._review_decision(recipe.task.decisions[2], 2, train, np.zeros((2, 3)), [5, 6])
+    assert (quality.rows, quality.thresholds[1:], quality.most_frequent) == (2, (None, None), 1.0)
+    assert [(row.row, row.label, row.suspected) for row in rows] == [(5, "bad", None), (6, "bad", None)]
 
 
 def test_no_model_judges_rows_that_it_was_trained_on(

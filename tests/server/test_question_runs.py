@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from tests.helpers.served import LIMITS, client_of
 from whinchat.export.export_run import export_run
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.server.app import create_app
+from whinchat.server.run_pages import RunPages
 from whinchat.server.served_models import ModelHost
+from whinchat.storage.run_folder import RunFolder
 
 TEXTS = ["rain\n\nbad train and sea day", "tea\n\ngood day"]
 
@@ -76,6 +79,22 @@ def test_every_figure_of_the_run_is_shown(client: TestClient, tiny_llama: Path) 
     assert alts["question_mood.svg"].startswith("Confusion matrices of mood before and after training")
     assert alts["question_mood_reliability.svg"] == "Accuracy against confidence for mood."
     assert not any("question" in figure["url"] for figure in figures["labels"])
+
+
+def test_texts_to_try_are_those_of_the_evaluation(client: TestClient, tiny_llama: Path) -> None:
+    shown = {model["name"]: model["examples"] for model in client.get("/v1/model").json()["models"]}["tickets"]
+    samples = RunFolder(tiny_questions.finished_run(tiny_llama) / "questions" / "mood").read_samples()
+    assert len(shown) == 6
+    assert set(shown) <= {sample.text for sample in samples}
+
+
+def test_evidence_behind_a_link_is_not_shown(tiny_llama: Path, tmp_path: Path) -> None:
+    run = tiny_questions.finished_run(tiny_llama)
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("questions")))
+    questions = folder.read_recipe().task.questions
+    assert RunPages.read("run", RunFolder(run), 500, questions=questions).examples
+    folder.decisions.symlink_to(run / "questions")
+    assert RunPages.read("run", folder, 500, questions=questions).examples == ()
 
 
 def test_a_table_gets_a_column_for_each_answer(client: TestClient) -> None:

@@ -84,7 +84,7 @@ def create_app(
             # The recipe may say that no text of its data is to be shown.
             quotes_texts=model.predictor.recipe.publish.samples != "none",
             language=model.predictor.recipe.task.language,
-            questions=tuple(model.predictor.recipe.task.questions),
+            questions=model.predictor.recipe.task.questions,
         )
         for name, model in models.items()
     }

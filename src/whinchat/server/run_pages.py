@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,10 @@ from whinchat.data.text_columns import text_fault
 from whinchat.errors import RunError
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.recipe.method_names import method_name
+from whinchat.recipe.question import Question
 from whinchat.server.api_schema import FigureLink, ModelInfo
 from whinchat.server.served_models import ServedModel
+from whinchat.storage.questions_record import all_decision_folders
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import Sample
 
@@ -92,7 +94,7 @@ class RunPages:
         *,
         language: str = "en",
         quotes_texts: bool = True,
-        questions: Sequence[str] = (),
+        questions: Mapping[str, Question] | None = None,
     ) -> Self:
         """Read the pages of the classifier ``name``, whose task asks ``questions``, or has labels.
 
@@ -101,6 +103,7 @@ class RunPages:
         """
         raw_card = _read_file(folder, folder.card)
         body = None if raw_card is None else _without_front_matter(raw_card.decode("utf-8", "replace"))
+        questions = questions or {}
         captions = _question_captions(questions) | FIGURE_CAPTIONS
         names = [f"{figure}.{suffix}" for figure in captions for suffix in ("svg", "png")]
         read = {file: _read_file(folder, folder.figures / file) for file in names}
@@ -115,11 +118,11 @@ class RunPages:
                 for figure in captions
                 if f"{figure}.svg" in figures
             ),
-            examples=_examples(folder, language, max_chars) if quotes_texts else (),
+            examples=_examples(folder, questions, language, max_chars) if quotes_texts else (),
         )
 
 
-def _question_captions(questions: Sequence[str]) -> dict[str, str]:
+def _question_captions(questions: Iterable[str]) -> dict[str, str]:
     """Return the figures that a run with ``questions`` may have, as ``FIGURE_CAPTIONS`` has those of all runs."""
     if not questions:
         return {}
@@ -157,12 +160,16 @@ def _without_front_matter(card: str) -> str:
     return card.partition("\n---\n")[2] if card.startswith("---\n") else card
 
 
-def _examples(folder: RunFolder, language: str, max_chars: int) -> tuple[str, ...]:
-    """Return short samples without profanity: first one of each label, then a second one of each."""
+def _examples(folder: RunFolder, questions: Mapping[str, Question], language: str, max_chars: int) -> tuple[str, ...]:
+    """Return short samples without profanity: first one of each label, then a second one of each.
+
+    With questions, the labels are those of the first decision.
+    """
     samples: Sequence[Sample] = ()
-    if _read_file(folder, folder.samples) is not None:
+    own = RunFolder(folder.path / all_decision_folders(questions)[0]) if questions else folder
+    if _read_file(folder, own.samples) is not None:
         with suppress(RunError):
-            samples = folder.read_samples()
+            samples = own.read_samples()
     is_profane = profanity_finder(language)
     usable = {
         sample.text: sample.expected
