@@ -103,7 +103,7 @@ def test_the_saved_tokenizer_writes_the_same_prompts_anywhere(
 ) -> None:
     calendar.set(2026, 11, 25)
     template = prompts_of(tokenizer_of(name))
-    template.save_tokenizer(tmp_path)
+    template.chat_tokenizer().save_pretrained(tmp_path)
     expected = template.render("a good day")
     calendar.set(2027, 3, 7)
     saved = PreTrainedTokenizerFast.from_pretrained(tmp_path)

@@ -73,7 +73,7 @@ def _write_model(saved: SavedClassifier, engine: Engine, task: Task, folder: Pat
     model, _ = merge(saved)
     model.to(engine.plan.torch_dtype)
     model.save_pretrained(folder)
-    engine.template.save_tokenizer(folder)
+    engine.template.chat_tokenizer().save_pretrained(folder)
     stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
     changed = {"task": task, "backbone": saved.recipe.backbone.model_copy(update=stored)}
     write_recipe(saved.recipe.model_copy(update=changed), folder)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
@@ -242,10 +241,6 @@ class PromptTemplate:
     def answer_text(self, generated: str) -> str:
         """Return a generated answer up to where the chat template would end it by ordinary text, such as ``###``."""
         return generated.partition(self._text_end)[0] if self._text_end else generated
-
-    def save_tokenizer(self, folder: Path) -> None:
-        """Save the tokenizer to ``folder`` with the chat template of the prompts."""
-        self.chat_tokenizer().save_pretrained(folder)
 
     def chat_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the tokenizer with the chat template of the prompts."""

@@ -86,7 +86,7 @@ def train(
             base = "" if recipe.backbone.layers else backbone.source.hub_id or backbone.source.name
             save_adapter(model, draft, base)
             backbone.traits.save(draft)
-            template.save_tokenizer(draft)
+            template.chat_tokenizer().save_pretrained(draft)
             write_recipe(recipe, draft)
             write_checksums(draft)
 
