@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers import tiny_questions
 from tests.helpers.command_line import Whinchat
+from whinchat.data.sources import load_corpus
 from whinchat.errors import RunError
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.compare_runs import compare_runs
@@ -80,23 +81,24 @@ def test_settings_that_are_not_named_are_kept(whinchat: Whinchat, folder: Path, 
     assert RunFolder(run_copy).read_recipe().evaluate.wanted_accuracy == 0.5
 
 
-def test_changed_data_is_refused(run_copy: Path, tmp_path: Path) -> None:
-    table = (run_copy / "recipe.yaml", run_copy.parent / "table.csv")
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_changed_data_is_refused(run_copy: Path, tmp_path: Path, split: str) -> None:
+    """One answer to one question is another one, in any split: the rows of the fit and of simple methods count, too."""
     recipe = RunFolder(run_copy).read_recipe()
-    text = Path(recipe.data.source).read_text(encoding="utf-8")
-    # One answer to one question, in the evaluated split.
-    table[1].write_text("\n".join(_flipped(text.splitlines())) + "\n", encoding="utf-8")
-    data = recipe.data.model_copy(update={"source": str(table[1])})
+    table, part = tmp_path / "table.csv", load_corpus(recipe).split(split)
+    row = next(row for row, answers in enumerate(part.answers) if answers[1] == 0)
+    lines = Path(recipe.data.source).read_text(encoding="utf-8").split("\n")
+    day = part.texts[row].rpartition(" ")[2]
+    (line,) = (line for line, text in enumerate(lines) if f" day {day}," in text)
+    assert ",no," in lines[line]
+    lines[line] = lines[line].replace(",no,", ",,")
+    table.write_text("\n".join(lines), encoding="utf-8")
+    data = recipe.data.model_copy(update={"source": str(table)})
     RunFolder(run_copy).write_recipe(recipe.model_copy(update={"data": data}))
     before = contents(run_copy)
-    with pytest.raises(RunError, match=r"table\.csv has changed since this run was evaluated"):
+    with pytest.raises(RunError, match=rf"table\.csv has changed since this run was evaluated \(rows of {split}\);"):
         calibrate_run(run_copy, "accuracy")
     assert contents(run_copy) == before
-
-
-def _flipped(lines: list[str]) -> list[str]:
-    """The lines of a table with another quality in every row."""
-    return [line.replace(",bad,", ",?,").replace(",good,", ",bad,").replace(",?,", ",good,") for line in lines]
 
 
 @pytest.mark.parametrize("decision", ["mood", "tags/01"])

@@ -9,7 +9,7 @@ from whinchat.errors import RecipeError, RunError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import MetricName, Recipe
-from whinchat.storage.questions_record import QuestionsRecord, all_decision_folders
+from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
 
@@ -67,18 +67,16 @@ def calibration_rows(
     if corpus.validation is None:
         raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    if isinstance(record, RunRecord):
-        is_same = split.fingerprint() == record.after.split_fingerprint
-    else:
-        decisions = (RunFolder(path / own) for own in all_decision_folders(recipe.task.questions))
-        is_same = all(
-            split.of_decision(index).fingerprint() == own.read_evaluation(own.after).split_fingerprint
-            for index, own in enumerate(decisions)
-        )
-    if not is_same:
+    parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    changed = [
+        name
+        for name, facts in record.manifest.splits.items()
+        if (part := parts[name]) is None or part.fingerprint() != facts.fingerprint
+    ]
+    if changed:
         raise RunError(
-            f"{path}: {recipe.data.source} has changed since this run was evaluated; restore the earlier data, or run "
-            "again with --overwrite"
+            f"{path}: {recipe.data.source} has changed since this run was evaluated (rows of {', '.join(changed)}); "
+            "restore the earlier data, or run again with --overwrite"
         )
     return record, recipe, corpus, split
 
