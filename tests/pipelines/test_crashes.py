@@ -92,10 +92,15 @@ def review(work: Path, out: Path) -> Arguments:
     return ("review", work / "recipe.yaml", "--out", out / "review", "--folds", "2", "--resume")
 
 
+def questions_review(work: Path, out: Path) -> Arguments:
+    rows = ("--set", "data.validation_rows=null", "--set", "data.test_rows=null", "--set", "train.max_steps=2")
+    return ("review", work / "questions.yaml", "--out", out / "review", "--folds", "2", "--resume", *rows)
+
+
 COMMANDS: dict[str, Prepare] = {
     "run": new_run, "overwrite": overwritten_run, "train": training, "calibrate": calibration, "report": new_report,
     "compare": comparison, "review": review, "questions": new_questions_run,
-    "questions-calibrate": questions_calibration,
+    "questions-calibrate": questions_calibration, "questions-review": questions_review,
 }  # fmt: skip
 FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 
@@ -109,7 +114,7 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
     if command == "train":
         # A checkpoint that was being deleted stays, as one that is too old to resume from.
         differs = ["run/checkpoints/"]
-    if command == "review":
+    if command in {"review", "questions-review"}:
         differs = ["review/review.json", *(f"review/folds/{fold}/fold.json" for fold in (1, 2))]
     return check_crashes(
         lab,
@@ -130,6 +135,7 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
         ("run", "full", 3),
         ("questions", "kill", 3),
         ("questions-calibrate", "kill", 3),
+        ("questions-review", "kill", 3),
         ("calibrate", "full", 3),
     ],
 )
