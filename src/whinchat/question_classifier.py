@@ -119,7 +119,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
             scorer = QuestionScorer(engines, recipe.evaluate.per_device_eval_batch_size)
             calibrators = tuple(_calibrator(recipe, corpus.validation, scorer, index) for index in range(len(engines)))
             if all(calibrator.rows for calibrator in calibrators):
-                save_calibrators(calibrators, adapter)
+                save_calibrators(calibrators, recipe.task.decisions, adapter)
             self._set_fitted(adapter, QuestionPredictor(recipe, engines, calibrators))
         return self
 

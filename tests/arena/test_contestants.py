@@ -122,6 +122,22 @@ def test_heads_and_full_fine_tuning_learn(spec_file: MakeSpec, method: str) -> N
     assert result.metrics.macro_f1 > 0.5, "a guess reaches a third"
 
 
+def test_a_head_has_its_adapter_in_the_layers_of_the_recipe(tiny_llama: Path) -> None:
+    trained = []
+    for layers in (None, [1], [5]):
+        recipe = tiny_models.tiny_recipe(tiny_llama, adapter={"layers_to_transform": layers}, train={"max_steps": 1})
+        contestant = make_contestant(Method(name="head-lora"), recipe)
+        contestant.load()
+        if layers == [5]:
+            with pytest.raises(ModelError, match="has no linear layers in layer 5; its layers are"):
+                contestant.fit(Split("train", ("a", "b", "c"), (0, 1, 2)))
+            continue
+        contestant.fit(Split("train", ("a", "b", "c"), (0, 1, 2)))
+        trained.append(contestant.parameters()[1])
+    head = 3 * contestant._model.config.hidden_size  # type: ignore[attr-defined]  # of a contestant with a head
+    assert trained[1] - head == (trained[0] - head) / 2
+
+
 def test_the_same_seed_gives_the_same_head(spec_file: MakeSpec) -> None:
     path = spec_file(methods=["head-lora"])
     assert run_first(path).metrics.calibration == run_first(path).metrics.calibration

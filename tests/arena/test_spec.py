@@ -90,6 +90,10 @@ def test_no_such_arena() -> None:
             "kind: head does not train on nf4",
         ),
         (
+            {"methods": ["full"], "set": ["train.memory_budget=8"]},
+            "methods: full: kind: full trains weights beside an adapter, whose memory train.memory_budget does not",
+        ),
+        (
             {"set": ["train.keep=best", "train.eval_steps=1"]},
             "choose on the validation rows, on which the arena measures",
         ),

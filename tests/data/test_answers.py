@@ -280,7 +280,7 @@ def test_an_answer_without_a_training_row(tmp_path: Path) -> None:
         load_corpus(recipe_for(write_rows(tmp_path / "t.csv", rows)))
     assert [fault.partition(": ")[2] for fault in error.value.faults] == [
         "urgency: no training row is answered 2 or 3 (rows used: 1 3, 2 0, 3 0); add some, take more rows "
-        "(data.train_rows), or take the option out of the question",
+        "(data.train_rows), or take the question out of the recipe",
         "tags: refund: no training row is answered no (rows used: no 0, yes 3); add some, take more rows "
         "(data.train_rows), or take the option refund out of the question",
         "tags: bug: no training row is answered yes (rows used: no 3, yes 0); add some, take more rows "

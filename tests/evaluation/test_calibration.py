@@ -20,9 +20,10 @@ from whinchat.data.formats.table_format import Block
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration import fit_calibrator, fit_temperature
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
-from whinchat.evaluation.calibrator import Calibrator
+from whinchat.evaluation.calibrator import Calibrator, load_calibrators, save_calibrators
 from whinchat.inference.prediction_columns import added_column_types, added_columns
 from whinchat.inference.predictor import Predictions
+from whinchat.recipe.question import Question
 from whinchat.recipe.schema import EvaluateConfig, MetricName
 
 
@@ -200,6 +201,27 @@ def test_a_file_with_numbers_that_no_fit_gives_is_refused(change: dict[str, Any]
         ModelError, match=rf"calibration\.json: (not a calibration \()?{message}.*whinchat calibrate RUN"
     ):
         Calibrator.load(tmp_path, LABELS)
+
+
+def test_each_decision_finds_its_own_calibration(tmp_path: Path) -> None:
+    decisions = Question(type="multi", instructions="Which?", options={"a": "", "b": ""}).decisions("tags")
+    calibrators = [Calibrator(("no", "yes"), temperature) for temperature in (2.0, 3.0)]
+    save_calibrators(calibrators, decisions, tmp_path)
+    assert load_calibrators(tmp_path, decisions) == calibrators
+    assert load_calibrators(tmp_path, decisions[::-1]) == calibrators[::-1], "the order in recipe.yaml was changed"
+    renamed = Question(type="multi", instructions="Which?", options={"a": "", "c": ""}).decisions("tags")
+    with pytest.raises(ModelError, match=r"made for the decisions tags/a, tags/b, the task has tags/a, tags/c; give"):
+        load_calibrators(tmp_path, renamed)
+
+
+def test_a_list_of_calibrations_of_the_first_runs_with_questions(tmp_path: Path) -> None:
+    decisions = Question(type="multi", instructions="Which?", options={"a": "", "b": ""}).decisions("tags")
+    calibrators = [Calibrator(("no", "yes"), temperature) for temperature in (2.0, 3.0)]
+    content = json.dumps({"decisions": [asdict(calibrator) for calibrator in calibrators]})
+    (tmp_path / CALIBRATION_FILE).write_text(content, encoding="utf-8")
+    assert load_calibrators(tmp_path, decisions) == calibrators
+    with pytest.raises(ModelError, match="made for 2 decisions, the task has 1; `whinchat calibrate RUN`"):
+        load_calibrators(tmp_path, decisions[:1])
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b"\xff", b"[" * 100_000], ids=["list", "null", "bytes", "nested"])

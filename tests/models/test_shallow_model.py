@@ -105,6 +105,19 @@ def test_shards(tiny_llama: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(logits_of(tmp_path / "sharded", 1), logits_of(tiny_llama, 1), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer.json", "config.json", None])
+def test_a_folder_that_was_damaged_is_written_again(tiny_llama: Path, lost: str | None) -> None:
+    settings = BackboneConfig(model=str(tiny_llama), layers=1)
+    folder = Path(find_model(settings).path)
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    if lost is None:
+        (folder / "model.safetensors").write_bytes(whole["model.safetensors"][:-1])
+    else:
+        (folder / lost).unlink()
+    assert Path(find_model(settings).path) == folder
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+
+
 def test_a_model_on_the_hub(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_server.serve() as hub:
         hub_server.in_this_process(hub, tmp_path, monkeypatch)

@@ -229,6 +229,11 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
         )
     if method.kind in {"head", "full"} and recipe.backbone.load_in == "nf4":
         faults.append(f"kind: {method.kind} does not train on nf4; set backbone.load_in=auto")
+    if method.kind in {"head", "full"} and recipe.train.memory_budget is not None:
+        faults.append(
+            f"kind: {method.kind} trains weights beside an adapter, whose memory train.memory_budget does not "
+            "estimate; set train.memory_budget=null for this method"
+        )
     if _chooses(recipe) and method.kind in {"adapter", "full"} and recipe.evaluate.split != "test":
         faults.append(
             "train.keep: best and early stopping choose on the validation rows, on which the arena measures; "

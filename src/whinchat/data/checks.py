@@ -194,10 +194,14 @@ def require_every_answer(train: Split, task: Task, source: str) -> None:
         counts = train.of_decision(index).counts(decision.labels)
         if missing := [label for label, rows in counts.items() if not rows]:
             counted = ", ".join(f"{label} {rows}" for label, rows in counts.items())
-            out = f"option {decision.option}" if decision.option is not None else "option"
+            remedy = "take the option out of the question"
+            if decision.option is not None:
+                remedy = f"take the option {decision.option} out of the question"
+            elif len(counts) - len(missing) < 2:
+                remedy = "take the question out of the recipe"
             faults.append(
                 f"{source}: {decision.title}: no training row is answered {' or '.join(missing)} (rows used: "
-                f"{counted}); add some, take more rows (data.train_rows), or take the {out} out of the question"
+                f"{counted}); add some, take more rows (data.train_rows), or {remedy}"
             )
     if faults:
         raise DataError(*faults)

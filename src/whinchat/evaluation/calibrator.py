@@ -24,6 +24,7 @@ from whinchat.checksums import replace_checked_file
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.results import DecisionTest
+from whinchat.recipe.question import Decision
 from whinchat.recipe.schema import MetricName
 
 Floats = NDArray[np.float64]
@@ -110,36 +111,43 @@ class Calibrator:
         return calibrator
 
 
-def save_calibrators(calibrators: Sequence[Calibrator], folder: Path, adapter: Path | None = None) -> None:
-    """Write the calibrators of all decisions of a task with questions, as ``Calibrator.save`` writes a single one."""
-    content = {"decisions": [asdict(calibrator) for calibrator in calibrators]}
+def save_calibrators(
+    calibrators: Sequence[Calibrator], decisions: Sequence[Decision], folder: Path, adapter: Path | None = None
+) -> None:
+    """Write the calibrators of ``decisions``, by their addresses, as ``Calibrator.save`` writes a single one."""
+    named = zip(decisions, calibrators, strict=True)
+    content = {"decisions": {decision.address: asdict(calibrator) for decision, calibrator in named}}
     replace_checked_file(folder, CALIBRATION_FILE, json.dumps(content, indent=2) + "\n", adapter)
 
 
-def load_calibrators(folder: Path, labels: Sequence[tuple[str, ...]]) -> list[Calibrator]:
-    """Read the calibrators that ``save_calibrators`` wrote, one for each decision; see ``Calibrator.load``.
-
-    Args:
-        folder: the folder of the file.
-        labels: the labels of each decision.
+def load_calibrators(folder: Path, decisions: Sequence[Decision]) -> list[Calibrator]:
+    """Read the calibrators that ``save_calibrators`` wrote, one for each of ``decisions``; see ``Calibrator.load``.
 
     Raises:
         ModelError: the file is damaged, or belongs to other decisions.
     """
     file = folder / CALIBRATION_FILE
     if not file.is_file():
-        return [Calibrator(names) for names in labels]
-    calibrators = _read(file, _DecisionCalibrators).decisions
-    if len(calibrators) != len(labels):
-        raise ModelError(f"{file}: made for {len(calibrators)} decisions, the task has {len(labels)}; {_REMEDY}")
-    for calibrator, names in zip(calibrators, labels, strict=True):
-        _check(calibrator, names, file)
-    return list(calibrators)
+        return [Calibrator(decision.labels) for decision in decisions]
+    stored = _read(file, _DecisionCalibrators).decisions
+    addresses = [decision.address for decision in decisions]
+    if isinstance(stored, tuple) and len(stored) != len(addresses):
+        raise ModelError(f"{file}: made for {len(stored)} decisions, the task has {len(addresses)}; {_REMEDY}")
+    calibrators = dict(zip(addresses, stored, strict=True)) if isinstance(stored, tuple) else stored
+    if set(calibrators) != set(addresses):
+        raise ModelError(
+            f"{file}: made for the decisions {', '.join(calibrators)}, the task has {', '.join(addresses)}; give the "
+            "questions and options in recipe.yaml the names that they had in training"
+        )
+    for decision in decisions:
+        _check(calibrators[decision.address], decision.labels, file)
+    return [calibrators[address] for address in addresses]
 
 
 @dataclass(frozen=True)
 class _DecisionCalibrators:
-    decisions: tuple[Calibrator, ...]
+    # The first runs with questions stored a list in the order of the recipe.
+    decisions: dict[str, Calibrator] | tuple[Calibrator, ...]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 

@@ -45,7 +45,7 @@ class MergedExporter(QuestionExporter):
     def write_questions(self, job: QuestionsExportJob) -> None:
         """Write the same with the calibration and the prompt of each decision."""
         _write_model(job.saved, job.predictor.engines[0], job.predictor.recipe.task, job.folder)
-        save_calibrators(job.predictor.calibrators, job.folder)
+        save_calibrators(job.predictor.calibrators, job.predictor.recipe.task.decisions, job.folder)
         QuestionPrompts.of(job.predictor).save(job.folder)
         write_checksums(job.folder)
 

@@ -58,7 +58,7 @@ class SequenceClassifierExporter(Exporter):
         long = [label for label, answer in zip(template.task.labels, template.answers, strict=True) if len(answer) > 1]
         if long:
             raise ModelError(
-                f"classifier: the answer of {', '.join(long)} takes several tokens, and a classification head reads "
+                f"classifier: the answer of {' or '.join(long)} takes several tokens, and a classification head reads "
                 "one; export merged instead, or train with one-token words in task.answers, or in the answers of the "
                 "question"
             )

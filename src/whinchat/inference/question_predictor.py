@@ -161,7 +161,7 @@ class QuestionPredictor:
         Raises:
             ModelError: the calibration is damaged, or belongs to other questions.
         """
-        calibrators = load_calibrators(saved.folder, [decision.labels for decision in recipe.task.decisions])
+        calibrators = load_calibrators(saved.folder, recipe.task.decisions)
         if not all(calibrator.rows for calibrator in calibrators):
             warn_uncalibrated(saved)
         return cls(recipe, tuple(decision_engines(engine, recipe.task)), tuple(calibrators))

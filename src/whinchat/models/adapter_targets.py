@@ -176,7 +176,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
             f"adapter.target_parameters: {', '.join(missing)} match no experts' weights of {type(model).__name__}; "
             + (f"it has {names}" if names else "it has none, so leave adapter.target_parameters out")
         )
-    linear = _chosen_layers(linear_layers(model), adapter)
+    linear = chosen_layers(linear_layers(model), adapter)
     if adapter.target_modules == "all-linear":
         return linear
     head = model.get_output_embeddings()
@@ -201,7 +201,7 @@ def _named_layers(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, n
     return named
 
 
-def _chosen_layers(linear: dict[str, nn.Module], adapter: AdapterConfig) -> dict[str, nn.Module]:
+def chosen_layers(linear: dict[str, nn.Module], adapter: AdapterConfig) -> dict[str, nn.Module]:
     """Return the linear layers in the layers of the model that ``layers_to_transform`` numbers.
 
     Raises:

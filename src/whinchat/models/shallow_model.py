@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig
 
@@ -22,7 +22,7 @@ from whinchat.data.packages import cache_folder
 from whinchat.errors import ModelError
 from whinchat.models.checkpoint_loading import checkpoint_files, model_folder
 from whinchat.models.json_files import JsonFileError, read_json_object
-from whinchat.output_files import draft_path, publish, sweep_drafts, writing
+from whinchat.output_files import draft_path, publish, remove_folder, sweep_drafts, writing
 
 # Raise this number when the folder's content changes: folders of another version are left alone.
 _VERSION = 1
@@ -50,7 +50,8 @@ _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 def shallow_folder(path: str, revision: str | None, digest: str, layers: int, name: str) -> Path:
     """Return the folder of a model's first layers, and write it first where the cache lacks it.
 
-    The folder appears whole or not at all, and two processes may call this function at the same time.
+    The folder appears whole or not at all, and two processes may call this function at the same time. A folder whose
+    weights were lost or cut off since is written again.
 
     Args:
         path: the folder of the whole model, or OWNER/NAME on the Hugging Face hub.
@@ -64,7 +65,7 @@ def shallow_folder(path: str, revision: str | None, digest: str, layers: int, na
         OutputError: the folder cannot be written.
     """
     target = cache_folder() / "models" / f"{digest[:32]}-first-{layers}-v{_VERSION}"
-    if (target / "config.json").is_file():
+    if _is_whole(target, name):
         return target
     folder = model_folder(path, revision, _COPIED)
     try:
@@ -77,15 +78,28 @@ def shallow_folder(path: str, revision: str | None, digest: str, layers: int, na
             work.mkdir(parents=True)
             sweep_drafts(target.parent)
             _write(folder, kept, layers, work, name)
+            if not _is_whole(target, name):
+                remove_folder(target)
             try:
                 publish(work, target)
             except OSError:
                 # Another process was faster and wrote the same folder.
-                if not (target / "config.json").is_file():
+                if not _is_whole(target, name):
                     raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    """Return whether ``folder`` holds settings, tokenizer and every byte of its weights; ``name`` is the model."""
+    if not all((folder / file).is_file() for file in ("config.json", "tokenizer.json")):
+        return False
+    try:
+        checkpoint_files(str(folder), None, name)
+    except (ModelError, SafetensorError):
+        return False
+    return True
 
 
 def shallow_settings(config: dict[str, Any], layers: int, name: str) -> dict[str, Any]:

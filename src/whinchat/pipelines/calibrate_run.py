@@ -112,7 +112,7 @@ def _calibrate_questions(
     with update_folder(folder.path) as changed:
         new = RunFolder(changed)
         calibrators = [one.calibrator for one in analyzed if one.calibrator is not None]
-        save_calibrators(calibrators, new.adapter, folder.adapter)
+        save_calibrators(calibrators, recipe.task.decisions, new.adapter, folder.adapter)
         write_recipe(recipe, new.adapter)
         for stage, earlier, one in zip(stages, stored, analyzed, strict=True):
             own = replace(earlier, recipe=stage.recipe, reliability=one.reliability)

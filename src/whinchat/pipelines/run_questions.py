@@ -78,7 +78,7 @@ def run_questions(
         scorer = QuestionScorer(engines, recipe.evaluate.per_device_eval_batch_size)
         analyzed = analyze_decisions(stages, scorer, tuple(zip(before, after, strict=True)))
         if calibrators := [one.calibrator for one in analyzed if one.calibrator is not None]:
-            save_calibrators(calibrators, folder.adapter)
+            save_calibrators(calibrators, recipe.task.decisions, folder.adapter)
     questions = measure_questions(recipe, corpus, split, analyzed)
     manifest = make_manifest(recipe, corpus, backbone, training, analyzed[0].outcomes, schedule.seconds)
     record = QuestionsRecord(recipe, manifest, training.history, questions)

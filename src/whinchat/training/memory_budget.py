@@ -1,5 +1,6 @@
 """How many texts of a batch are computed at a time, so that training stays within ``train.memory_budget``."""
 
+import math
 from typing import Any
 
 from whinchat.errors import ModelError
@@ -38,10 +39,11 @@ def rows_within_budget(model: Any, plan: Any, recipe: Recipe, objective: Objecti
         shape = BatchShape(rows, shape.prefix, shape.text)
         needed = estimate_training_bytes(model, plan, recipe.adapter, shape)
     if needed > budget * _GIGABYTE:
+        # Rounded up, so that a budget of this number is enough.
+        enough = math.ceil(needed / _GIGABYTE * 100) / 100
         raise ModelError(
-            f"train.memory_budget: {budget:g} GB are less than the {needed / _GIGABYTE:.1f} GB that one text at a time "
-            "is estimated to take; raise it, or set backbone.layers, backbone.load_in=nf4 or a smaller "
-            "backbone.max_prompt_tokens"
+            f"train.memory_budget: {budget:g} GB are less than the {enough:g} GB that one text at a time is estimated "
+            "to take; raise it, or set backbone.layers, backbone.load_in=nf4 or a smaller backbone.max_prompt_tokens"
         )
     return rows
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, Trainer
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
-from whinchat.models.adapter_targets import lora_config
+from whinchat.models.adapter_targets import chosen_layers, linear_layers, lora_config, matches_target
 from whinchat.models.adapters import count_parameters
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
@@ -26,6 +26,7 @@ from whinchat.models.model_class import causal_model_class, fit_float16
 from whinchat.models.plain_forward import autocast
 from whinchat.output_files import temporary_folder
 from whinchat.prompts.batching import by_length
+from whinchat.recipe.model_config import AdapterConfig
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights, weighted_mean
 from whinchat.training.trainer import length_grouped_loader, training_arguments
@@ -69,9 +70,10 @@ class HeadTuning(Contestant):
     def fit(self, train: Split) -> int:
         """Attach LoRA, and train LoRA and the head."""
         plain_lora = self.recipe.adapter.model_copy(update={"method": "lora"})
+        targets = None if plain_lora.layers_to_transform is None else self._targets(plain_lora)
         torch.manual_seed(self.recipe.train.seed)
         try:
-            self._model = get_peft_model(self._model, lora_config(plain_lora, "SEQ_CLS"))
+            self._model = get_peft_model(self._model, lora_config(plain_lora, "SEQ_CLS", targets))
         except ValueError as error:
             raise ModelError(
                 f"adapter.target_modules: PEFT cannot adapt {type(self._model).__name__} with a classification head "
@@ -121,6 +123,13 @@ class HeadTuning(Contestant):
     def parameters(self) -> tuple[int, int]:
         """Return the number of the model's parameters, and of the trained ones, the head among them."""
         return count_parameters(self._model)
+
+    def _targets(self, adapter: AdapterConfig) -> tuple[str, ...]:
+        """Return the names of the linear layers that ``adapter`` names in its ``layers_to_transform``."""
+        names, wanted = chosen_layers(linear_layers(self._model), adapter), adapter.target_modules
+        if wanted == "all-linear":
+            return tuple(names)
+        return tuple(name for name in names if any(matches_target(target, (name,)) for target in wanted))
 
     def _rows(self, texts: Sequence[str]) -> list[Features]:
         cleaned = self.clean(texts)
