@@ -9,8 +9,10 @@ import pytest
 
 from tests.helpers import finished_runs, tiny_questions
 from tests.helpers.command_line import command_runner
+from tests.helpers.zoo import ZOO
+from whinchat.cli.printing.inspection import print_probe
 from whinchat.errors import DataError
-from whinchat.pipelines.probe_layers import probe_layers
+from whinchat.pipelines.probe_layers import LayerProbe, probe_layers
 from whinchat.recipe.loader import write_recipe
 
 
@@ -22,11 +24,35 @@ def test_each_depth_of_a_recipe(
     assert (probe.rows, len(probe.macro_f1), len(probe.standard_error)) == (50, 2, 2)
     assert all(0 <= score <= 1 for score in probe.macro_f1)
     assert probe.layers in (1, 2)
+    assert probe.can_be_cut
     write_recipe(recipe, tmp_path)
     whinchat = command_runner(monkeypatch, capsys)
     printed = json.loads(whinchat("layers", tmp_path / "recipe.yaml", "--rows", "50", "--json").out)
     assert printed["macro_f1"] == list(probe.macro_f1), "the same rows and folds each time"
     assert "layers are the fewest within one standard error" in whinchat("layers", tmp_path / "recipe.yaml").out
+
+
+@pytest.mark.parametrize(
+    ("layers", "can_be_cut", "said", "unsaid"),
+    [
+        (1, True, "compare runs: whinchat run mine.yaml --set backbone.layers=1", "never tested"),
+        (1, False, "backbone.layers does not take this kind of model", "--set"),
+        (2, True, "so keep all 2", "--set"),
+    ],
+)
+def test_advice_that_can_be_followed(
+    layers: int, can_be_cut: bool, said: str, unsaid: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_probe(LayerProbe("tiny", 50, (0.5, 0.6), (0.1, 0.1), layers, can_be_cut, 1.0), "mine.yaml")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed
+    assert unsaid not in printed
+
+
+def test_a_kind_of_model_that_cannot_be_cut(tmp_path: Path) -> None:
+    folder = ZOO["Zamba2"].save(tmp_path / "zamba2")
+    recipe = finished_runs.recipe_for(folder, finished_runs.write_csv(tmp_path / "texts.csv"))
+    assert not probe_layers(recipe, rows=30).can_be_cut
 
 
 def test_questions_are_probed_together(tiny_llama: Path, tmp_path: Path) -> None:

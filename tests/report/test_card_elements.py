@@ -152,6 +152,16 @@ def test_the_share_of_weights_with_an_adapter(card: Card) -> None:
     assert Card(run_record()).facts["trained weights"].endswith("in layers with an adapter: not measured")
 
 
+def test_chosen_layers_are_named() -> None:
+    record = run_record()
+    chosen = {"adapter": {"layers_to_transform": (0, 1)}, "backbone": {"layers": 1}}
+    sections = {name: getattr(record.recipe, name).model_copy(update=keys) for name, keys in chosen.items()}
+    card = Card(replace(record, recipe=record.recipe.model_copy(update=sections)))
+    assert card.facts["method"].endswith(" on all-linear in the layers 0, 1, counted from 0")
+    assert card.facts["base model"].endswith(", cut to its first layer")
+    assert "| layers with an adapter, counted from 0 | 0, 1 |" in str(card.card)
+
+
 def test_hardware_of_a_processor_and_of_an_earlier_version() -> None:
     record = run_record()
     platform = {"system": "Linux", "processor": "AMD EPYC", "cores": "2"}

@@ -20,8 +20,10 @@ from tests.helpers.shown_numbers import questions_numbers, shown_numbers
 from whinchat.evaluation.question_metric_registry import QUESTION_METRICS
 from whinchat.evaluation.results import Interval
 from whinchat.recipe.data_config import DataConfig
+from whinchat.report.formatting import format_interval
 from whinchat.report.question_notes import question_limitations, question_warnings
 from whinchat.report.question_pages import build_question_card, render_question_report, write_question_pages
+from whinchat.report.question_titles import paired_test_sentence
 from whinchat.report.short_card import build_short_card
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
@@ -128,12 +130,23 @@ def test_warnings_say_what_is_wrong_with_which_question() -> None:
     )
     worse, same, tfidf = question_warnings(changed(0, calibrated=constant))
     assert worse.startswith("Training made the answers to team worse: macro-F1 fell from 0.236 to 0.127 on 300 texts")
+    interval = team.paired.interval
+    assert interval is not None
+    assert worse.endswith(f" of test (95 % interval of the change: {format_interval(interval)}).")
     assert same == "All 300 texts of test get the same answer to team: returns."
     assert tfidf.startswith("For team, TF-IDF + logistic regression is at least as good: macro-F1 ")
     tags = questions_record().questions[3]
     never = replace(tags.shipped, options=tuple(replace(one, recall=0.0) for one in tags.shipped.options))
     (nothing,) = question_warnings(changed(3, calibrated=never))
     assert "the same answer to tags: none of the options that apply" in nothing
+
+
+def test_answers_that_stayed_the_same_show_no_change() -> None:
+    team = questions_record().questions[0]
+    same = replace(team, paired=replace(team.paired, fixed=0, broken=0, gain=0.0, interval=Interval(0.0, 0.0)))
+    assert paired_test_sentence(same) == (
+        "team: no answer changed from right to wrong or from wrong to right, so there is no change in macro-F1 to test."
+    )
 
 
 def test_limitations_follow_from_the_record() -> None:

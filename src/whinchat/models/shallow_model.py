@@ -47,6 +47,17 @@ _PER_LAYER = re.compile(r"(.*_)?layer_types|no_rope_layers|layers_block_type")
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 
 
+def can_be_cut(path: str, revision: str | None) -> bool:
+    """Return whether the first layers of a model that was loaded already may be kept alone.
+
+    Args:
+        path: a model folder, or OWNER/NAME on the Hugging Face hub.
+        revision: branch, tag or commit on the hub; None for a folder.
+    """
+    config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
+    return config.model_type in SHALLOW_TYPES
+
+
 def shallow_folder(path: str, revision: str | None, digest: str, layers: int, name: str) -> Path:
     """Return the folder of a model's first layers, and write it first where the cache lacks it.
 

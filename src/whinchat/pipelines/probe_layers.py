@@ -16,6 +16,7 @@ from whinchat.errors import DataError
 from whinchat.evaluation.layer_probe import FOLDS, fewest_layers, last_states, probe_states
 from whinchat.models.backbone import find_model, load_backbone
 from whinchat.models.forward import Engine
+from whinchat.models.shallow_model import can_be_cut
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Task
 
@@ -33,6 +34,7 @@ class LayerProbe:
             decisions, apart from those whose answers are too rare.
         standard_error: standard error of each of them.
         layers: the fewest layers whose macro-F1 is within one standard error of the best.
+        can_be_cut: whether ``backbone.layers`` takes this kind of model.
         seconds: how long the probe took, without loading the model.
     """
 
@@ -41,6 +43,7 @@ class LayerProbe:
     macro_f1: tuple[float, ...]
     standard_error: tuple[float, ...]
     layers: int
+    can_be_cut: bool
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def probe_layers(recipe: Recipe, rows: int = DEFAULT_PROBE_ROWS) -> LayerProbe:
         macro_f1=tuple(scores[1:].mean(axis=1).tolist()),
         standard_error=tuple((scores[1:].std(axis=1, ddof=1) / np.sqrt(FOLDS)).tolist()),
         layers=fewest_layers(scores),
+        can_be_cut=can_be_cut(backbone.source.path, backbone.source.revision),
         seconds=time.perf_counter() - started,
     )
 

@@ -55,9 +55,11 @@ def _method(recipe: Recipe, load_in: str) -> str:
     adapter = recipe.adapter
     modules = (adapter.target_modules,) if isinstance(adapter.target_modules, str) else adapter.target_modules
     targets = ", ".join((*modules, *adapter.target_parameters))
+    layers = adapter.layers_to_transform
+    where = "" if layers is None else f" in the layers {', '.join(map(str, layers))}, counted from 0"
     return (
         f"{method_name(adapter, load_in)} with rank {adapter.r}, lora_alpha {adapter.lora_alpha:g} and dropout "
-        f"{adapter.lora_dropout:g} on {targets}"
+        f"{adapter.lora_dropout:g} on {targets}{where}"
     )
 
 

@@ -36,9 +36,11 @@ def _warnings(result: QuestionResult) -> Iterator[str]:
     metric, name = result.headline, result.name
     before, after = result.before.values[metric.name], result.shipped.values[metric.name]
     if before is not None and after is not None and after < before:
+        interval = result.paired.interval
+        change = "" if interval is None else f" (95 % interval of the change: {format_interval(interval)})"
         yield (
             f"Training made the answers to {name} worse: {metric.title} fell from {format_number(before)} to "
-            f"{format_number(after)} on {format_texts(result.rows)} of {result.split}."
+            f"{format_number(after)} on {format_texts(result.rows)} of {result.split}{change}."
         )
     if answer := _only_answer(result):
         yield f"All {format_texts(result.rows)} of {result.split} get the same answer to {name}: {answer}."

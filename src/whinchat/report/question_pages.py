@@ -171,6 +171,7 @@ def prompts_text(record: QuestionsRecord) -> str:
     parts = []
     for name, question in record.recipe.task.questions.items():
         first, *others = question.decisions(name)
-        like = f" (and the same for each of {len(others)} more options)" if others else ""
+        rest = "the other option" if len(others) == 1 else f"each of the {len(others)} other options"
+        like = f" (and the same for {rest})" if others else ""
         parts.append(f"[{first.title}{like}]\n{first.prompt}")
     return "\n\n".join(parts)

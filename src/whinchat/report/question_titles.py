@@ -51,6 +51,11 @@ def paired_test_sentence(result: QuestionResult) -> str:
     )
     if paired.gain is None or paired.interval is None:
         return f"{counts} The change in {title} was {NOT_MEASURED}."
+    if not paired.fixed + paired.broken and paired.interval.low == paired.interval.high == 0:
+        return (
+            f"{result.name}: no answer changed from right to wrong or from wrong to right, so there is no change in "
+            f"{title} to test."
+        )
     caveat = (
         ""
         if paired.interval.low > 0 or paired.interval.high < 0

@@ -168,6 +168,7 @@ def settings_table(record: TrainedRecord) -> TextTable:
     """Return the hyperparameters of the training."""
     adapter, train, manifest = record.recipe.adapter, record.recipe.train, record.manifest
     targets = adapter.target_modules if isinstance(adapter.target_modules, str) else ", ".join(adapter.target_modules)
+    layers = adapter.layers_to_transform
     share = manifest.trainable_parameters / manifest.parameters if manifest.parameters else None
     trainable, total = format_count(manifest.trainable_parameters), format_count(manifest.parameters)
     weights = train.class_weights
@@ -179,6 +180,7 @@ def settings_table(record: TrainedRecord) -> TextTable:
         ("lora_alpha", f"{adapter.lora_alpha:g}"),
         ("lora_dropout", f"{adapter.lora_dropout:g}"),
         ("target modules", targets),
+        *([("layers with an adapter, counted from 0", ", ".join(map(str, layers)))] if layers is not None else []),
         *([("target parameters", ", ".join(adapter.target_parameters))] if adapter.target_parameters else []),
         ("trainable parameters", f"{trainable} of {total} ({format_percent(share)})"),
         ("share of weights in layers with an adapter", format_percent(manifest.adapted_share)),

@@ -30,7 +30,7 @@ def hub_model(manifest: Manifest) -> str | None:
 def base_depth(recipe: Recipe) -> str:
     """Return what to write behind the name of the base model where ``recipe`` uses its first layers only."""
     layers = recipe.backbone.layers
-    return "" if layers is None else f", cut to its first {layers} layer{'' if layers == 1 else 's'}"
+    return "" if layers is None else f", cut to its first {'layer' if layers == 1 else f'{layers} layers'}"
 
 
 def run_title(record: TrainedRecord, base: str | None = None) -> str:

@@ -146,7 +146,14 @@ def print_probe(probe: whinchat.LayerProbe, recipe: str) -> None:
     )
     title = f"{probe.model}: linear classifiers on what {probe.rows} texts become, cross-validated"
     print_table(TextTable(title, ("layers", "macro-F1", "standard error"), rows), title)
+    every = len(probe.macro_f1)
+    if probe.layers == every:
+        print_line(f"No smaller number of layers is within one standard error of the best, so keep all {every}.")
+        return
+    print_line(f"{probe.layers} of {every} layers are the fewest within one standard error of the best.")
+    if not probe.can_be_cut:
+        print_line("backbone.layers does not take this kind of model: it was never tested without its upper layers.")
+        return
     print_line(
-        f"{probe.layers} of {len(probe.macro_f1)} layers are the fewest within one standard error of the best. "
         f"Training changes the layers, so compare runs: whinchat run {recipe} --set backbone.layers={probe.layers}"
     )
