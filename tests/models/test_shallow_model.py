@@ -164,7 +164,7 @@ def test_a_run_and_its_adapter_without_whinchat(tiny_llama: Path, tmp_path: Path
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "", "PEFT must not find a model of more layers"
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert ", cut to its first 1 layer." in card
+    assert ", cut to its first layer." in card
     assert "num_hidden_layers=1" in card
     predictor = Predictor.load(folder)
     base: Any = AutoModelForCausalLM.from_pretrained(tiny_llama, num_hidden_layers=1, dtype=torch.float32)
