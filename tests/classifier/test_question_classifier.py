@@ -98,7 +98,11 @@ def test_multi_alone_takes_and_gives_an_indicator_matrix(tiny_llama: Path) -> No
         (lambda answers: answers[:5], InputError, "mood has 5 rows for 48 texts"),
         (lambda answers: np.zeros((48, 3)), InputError, r"shape \(48, 3\); give an array \(N, 5\)"),
         (lambda answers: answers.assign(mood="furious"), DataError, "furious"),
-        (lambda answers: answers.assign(rain="no"), DataError, "rain: no training row is answered yes"),
+        (
+            lambda answers: answers.assign(rain="no"),
+            DataError,
+            "texts given to fit: rain: no training row is answered yes",
+        ),
         (lambda answers: answers.assign(mood=None, rain=None, quality=None, tags=None), DataError, "48 rows"),
     ],
 )

@@ -11,7 +11,7 @@ from whinchat.recipe.faults import explain_faults
 from whinchat.recipe.schema import Recipe
 
 # ``data.source`` of the recipe.
-SOURCE = "texts given to Classifier.fit"
+SOURCE = "texts given to fit"
 # Parameters that the section ``train`` of a recipe has under the same names.
 TRAIN_KEYS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "loss")
 # Methods that have a name of their own, and that a recipe describes by two keys.
