@@ -18,6 +18,9 @@ from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.pipelines.evaluate_run import QuestionsEvaluation, evaluate_run
 from whinchat.storage.run_folder import RunFolder
 
+# Overrides for a table whose columns have the names of the questions.
+OTHER_COLUMNS = ("--set", "data.text_column=text", "--set", "data.answers={}")
+
 
 @pytest.fixture(scope="module")
 def folder(tiny_llama: Path) -> Path:
@@ -51,9 +54,10 @@ def test_the_same_rows_give_the_same_metrics(folder: Path) -> None:
 def test_the_calibration_has_seen_the_validation_rows(folder: Path) -> None:
     assert evaluated(folder, None, ["evaluate.split=validation"]).in_sample
     table = str(folder.parent / "table.csv")
-    assert not evaluated(
-        folder, table, ['data.text="{title}"', "data.answers={mood: feeling}", "evaluate.rows=9"]
-    ).in_sample
+    other = evaluated(folder, table, ["evaluate.rows=9"])
+    assert not other.in_sample
+    as_written = ["data.answers={mood: feeling}", "evaluate.rows=9"]
+    assert evaluated(folder, table, as_written).questions == other.questions, "the recipe's columns stay"
 
 
 def test_the_metrics_are_those_of_what_predict_answers(folder: Path, tmp_path: Path) -> None:
@@ -62,7 +66,11 @@ def test_the_metrics_are_those_of_what_predict_answers(folder: Path, tmp_path: P
         for row, mood in enumerate(["very good", "very bad"] * 4)
     ]
     source = write(tmp_path / "other.csv", ("text", "mood", "quality", "tags"), *rows, ("tea", "", "bad", "sea"))
-    overrides = ["data.answers={rain: mood, mood: mood}", "data.answer_map={rain: {very good: 'yes', very bad: 'no'}}"]
+    overrides = [
+        "data.text_column=text",
+        "data.answers={rain: mood, mood: mood}",
+        "data.answer_map={rain: {very good: 'yes', very bad: 'no'}}",
+    ]
     found = evaluated(folder, source, overrides)
     assert (found.split, found.rows) == (source, 9)
     counts = {own.name: (own.rows, own.missing) for own in found.questions}
@@ -84,11 +92,11 @@ def test_the_metrics_are_those_of_what_predict_answers(folder: Path, tmp_path: P
 def test_a_question_that_no_row_answers_has_no_metrics(whinchat: Whinchat, folder: Path, tmp_path: Path) -> None:
     rows = [(f"sun {row}", "very good", "no", "", "[]") for row in range(3)]
     source = write(tmp_path / "other.csv", ("text", "mood", "rain", "quality", "tags"), *rows)
-    result = whinchat("evaluate", folder, "--data", source, "--json")
+    result = whinchat("evaluate", folder, "--data", source, *OTHER_COLUMNS, "--json")
     assert result.code == 0, result.err
     quality = json.loads(result.out)["questions"][2]
     assert (quality["rows"], quality["missing"], quality["score"], quality["calibrated"]) == (0, 3, None, None)
-    shown = whinchat("evaluate", folder, "--data", source).out
+    shown = whinchat("evaluate", folder, "--data", source, *OTHER_COLUMNS).out
     assert "quality: not measured, because no text has an answer to this question." in shown
     assert "rain\t3\tAUC-ROC\tnot measured" in shown.replace("  ", "")
 
@@ -97,7 +105,7 @@ def test_an_option_without_rows_is_refused(folder: Path, tmp_path: Path) -> None
     rows = [("sun", "hopeless", "no", "bad", "", "1"), ("tea", "very bad", "yes", "fine", "", "0")]
     source = write(tmp_path / "other.csv", ("text", "mood", "rain", "quality", "by_train", "by_sea"), *rows)
     with pytest.raises(DataError, match=r"task\.questions\.tags: train: no row of the .* split has an answer"):
-        evaluate_run(folder, source, ["data.answers={tags: {train: by_train, sea: by_sea}}"])
+        evaluate_run(folder, source, ["data.text_column=text", "data.answers={tags: {train: by_train, sea: by_sea}}"])
 
 
 def test_a_run_without_evaluation_is_measured_without_calibration(folder: Path, tmp_path: Path) -> None:

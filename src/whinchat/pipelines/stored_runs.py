@@ -40,9 +40,13 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
     recipe = load_recipe(str(folder.recipe), overrides)
     if source is None:
         return recipe, load_corpus(recipe).split(recipe.evaluate.split)
-    # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept.
-    changed = {key.split(".")[1] for key in override_of if key.startswith("data.")}
-    data = {key: getattr(recipe.data, key) for key in changed}
+    # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept. The
+    # columns of questions stay: there are many, and other tables of the same kind have the same.
+    kept = {key.split(".")[1] for key in override_of if key.startswith("data.")}
+    if recipe.task.questions:
+        text = {"text", "text_column"}
+        kept |= {"answers", "answer_map", "delimiter"} | (set() if kept & text else text)
+    data = {key: getattr(recipe.data, key) for key in kept}
     rows = recipe.evaluate.rows if "evaluate.rows" in override_of else None
     evaluate_config = recipe.evaluate.model_copy(update={"rows": rows})
     data_config = DataConfig.model_validate(data | {"source": source})
