@@ -58,25 +58,24 @@ def rows_of(recipe: Recipe, count: int = len(ANSWERS)) -> Split:
 def plain_loss(model: Any, engine: Engine, recipe: Recipe, rows: Split) -> Tensor:
     """Return the loss of all rows by plain passes of each decision alone, divided by the number of given answers."""
     total = torch.zeros(())
-    questions = set()
+    answers_given = 0
     for index, own in enumerate(decision_engines(engine, recipe.task)):
         decision = recipe.task.decisions[index]
         weights = [1.0] * len(decision.labels)
-        part = 0.5 if decision.question == "tags" else 1.0
         given = [row for row, answers in enumerate(rows.answers) if answers[index] is not None]
         if decision.question == "rain":
             counts = [sum(rows.answers[row][index] == label for row in given) for label in (0, 1)]
             weights = [len(given) / (2 * count) for count in counts]
         for row in given:
-            questions.add((row, decision.question))
+            answers_given += 1
             (prompt,) = own.template.encode([rows.texts[row]])
             answers = plain_forward.scored_answers(own.template)
             scores = torch.stack([plain_forward.answer_log_prob(model, prompt.ids, answer) for answer in answers])
             answer = rows.answers[row][index]
             shares = [float(label == answer) for label in range(len(weights))] if isinstance(answer, int) else answer
             wanted = torch.tensor(shares) * torch.tensor(weights)
-            total = total - part * (wanted * scores.log_softmax(0)).sum()
-    return total / len(questions)
+            total = total - (wanted * scores.log_softmax(0)).sum()
+    return total / answers_given
 
 
 def write_table(path: Path, rows: int = 90) -> Path:

@@ -1,6 +1,6 @@
 """The loss of a task with questions: cross entropy of each question, on one adapter for all of them.
 
-B: rows of a part. D: decisions of the task; a question is one, or for ``multi`` one for each option. Q: questions.
+B: rows of a part. D: decisions of the task; a question is one, or for ``multi`` one for each option.
 K: labels of all decisions of a part.
 
 A text with its prompts for all decisions is one example. What the prompts share is computed once, forward and backward.
@@ -43,13 +43,13 @@ class QuestionExample:
     Attributes:
         prompts: token ids of the prompt of each decision, D of them.
         targets: for each decision the weight of each label in the loss; all zero where the answer is missing.
-        questions: for each question whether it has an answer.
+        answered: for each decision whether it has an answer.
         row: index of the training row.
     """
 
     prompts: tuple[tuple[int, ...], ...]
     targets: tuple[Weights, ...]
-    questions: tuple[bool, ...]
+    answered: tuple[bool, ...]
     row: int
 
 
@@ -62,10 +62,9 @@ def make_objective(engine: Engine, recipe: Recipe, train: Split, validation: Spl
 class QuestionObjective:
     """The loss of a task with questions; see ``Objective``.
 
-    The loss of a text is the sum over its answered questions; Trainer divides by their number in the whole batch, so
-    that every question counts alike. A question with one decision has the cross entropy of its labels, against the
-    shares where an answer is a share of each label. A ``multi`` question has the mean over its options of the binary
-    cross entropy of yes and no.
+    The loss of a text is the sum over its answered decisions; Trainer divides by their number in the whole batch, so
+    that every decision counts alike. A decision has the cross entropy of its labels, against the shares where an answer
+    is a share of each label; an option of a ``multi`` question has the binary cross entropy of yes and no.
 
     Args:
         engine: the model, with the prompts of any decision of the task.
@@ -77,8 +76,7 @@ class QuestionObjective:
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None = None) -> None:
         decisions = recipe.task.decisions
         self.engines = decision_engines(engine, recipe.task)
-        self._names = list(recipe.task.questions)
-        self._question_of = [self._names.index(decision.question) for decision in decisions]
+        self._questions = [decision.question for decision in decisions]
         self.classes = max(len(decision.labels) for decision in decisions)
         splits = [train.of_decision(index) for index in range(len(decisions))]
         targets = [
@@ -91,7 +89,7 @@ class QuestionObjective:
         ]
         ids = zip(*([prompt.ids for prompt in own] for own in encoded), strict=True)
         self.examples: Sequence[QuestionExample] = [
-            QuestionExample(prompts, row_targets, self._answered(train.answers[row]), row)
+            QuestionExample(prompts, row_targets, tuple(one is not None for one in train.answers[row]), row)
             for row, (prompts, row_targets) in enumerate(zip(ids, zip(*targets, strict=True), strict=True))
         ]
         self.lengths: Sequence[int] = [max(map(len, example.prompts)) for example in self.examples]
@@ -100,19 +98,15 @@ class QuestionObjective:
             label_offsets(strength, len(decision.labels), own.labels)
             for decision, own in zip(decisions, splits, strict=True)
         ]
-        answered = sum(sum(example.questions) for example in self.examples)
+        answered = sum(sum(example.answered) for example in self.examples)
         self.constant_loss: float | None = None if strength else _constant_loss(targets, answered)
         self._validation, self._batch_size = validation, recipe.evaluate.per_device_eval_batch_size
         self._validation_prompts = (
             [own.template.encode(validation.texts, validation.name) for own in self.engines] if validation else []
         )
 
-    def _answered(self, answers: Sequence[Answer]) -> tuple[bool, ...]:
-        given = {self._question_of[index] for index, answer in enumerate(answers) if answer is not None}
-        return tuple(question in given for question in range(len(self._names)))
-
     def collate(self, examples: Sequence[QuestionExample]) -> dict[str, Any]:
-        """Return the parts of a batch, and ``labels`` (B, Q), ``IGNORED`` where a question has no answer."""
+        """Return the parts of a batch, and ``labels`` (B, D), ``IGNORED`` where a decision has no answer."""
         every = tuple(range(len(self.engines)))
         passes = self._passes(examples, every, range(len(examples)))
         rows_of: dict[tuple[int, ...], list[int]] = {}
@@ -124,7 +118,7 @@ class QuestionObjective:
             # Many small passes are slow, so gaps are computed like answers unless they are a large part of the work.
             if apart and _tokens(apart) < _WORTH_APART * _tokens(passes):
                 passes = apart
-        answered = torch.tensor([example.questions for example in examples])
+        answered = torch.tensor([example.answered for example in examples])
         parts = []
         for one in passes:
             if places := [place for place, row in enumerate(one.rows) if _weighs(examples[row], one.questions)]:
@@ -170,7 +164,7 @@ class QuestionObjective:
         return passes + [idle] * (largest_of_processes(len(passes)) - len(passes))
 
     def losses(self, part: dict[str, Any]) -> Tensor:
-        """Return the loss of each text of a part, summed over its questions, (B,)."""
+        """Return the loss of each text of a part, summed over its decisions, (B,)."""
         tree = part["tree"]
         batch = Batch(part["prefix"], part["rest"], part["lengths"], part["nodes"])
         scores = label_logits(self.engines[0], batch, tree=tree)  # (B, K)
@@ -184,13 +178,13 @@ class QuestionObjective:
         assert self._validation is not None
         own = [prompts[process_rank() :: world_size()] for prompts in self._validation_prompts]
         scored = score_questions(self.engines, own, self._batch_size, "Validating", labels_only=True)
-        found: dict[int, list[tuple[float, float]]] = {}
+        found: dict[str, list[tuple[float, float]]] = {}
         for index, scores in enumerate(scored):
             log_probs = gather_rows(scores, len(self._validation))
             rows = [row for row, answers in enumerate(self._validation.answers) if answers[index] is not None]
             if rows:
                 expected = np.array(self._validation.of_decision(index).labels)
-                found.setdefault(self._question_of[index], []).append(validation_metrics(log_probs[rows], expected))
+                found.setdefault(self._questions[index], []).append(validation_metrics(log_probs[rows], expected))
         means = np.array([np.mean(metrics, axis=0) for metrics in found.values()]).mean(axis=0)
         return float(means[0]), float(means[1])
 
@@ -206,16 +200,15 @@ def _targets(recipe: Recipe, decision: Decision, answered: Split, answers: Seque
     """
     question, size = recipe.task.questions[decision.question], len(decision.labels)
     weights = class_weights(recipe.of_decision(decision).train, decision.labels, answered.labels)
-    part = 1 / len(question.options) if question.type == "multi" else 1.0
     shares = near_shares(size, question.near_levels)
     targets: list[Weights] = []
     for answer in answers:
         if answer is None:
             targets.append((0.0,) * size)
         elif isinstance(answer, int):
-            targets.append(tuple(part * weights[answer] * share for share in shares[answer]))
+            targets.append(tuple(weights[answer] * share for share in shares[answer]))
         else:
-            targets.append(tuple(part * weight * share for weight, share in zip(weights, answer, strict=True)))
+            targets.append(tuple(weight * share for weight, share in zip(weights, answer, strict=True)))
     return targets
 
 
@@ -233,7 +226,7 @@ def _constant_loss(targets: Sequence[Sequence[Weights]], answered: int) -> float
 
     Args:
         targets: weights of the labels in the loss, by decision and row.
-        answered: number of questions that are answered, over all rows.
+        answered: number of answers, over all rows.
     """
     totals = [np.sum(rows, axis=0) for rows in targets]  # of each decision, (K,)
     losses = [-xlogy(total, total / max(total.sum(), 1e-300)).sum() for total in totals]
