@@ -154,12 +154,13 @@ def _chunks(
     """
     chunks: list[tuple[tuple[int, ...], AnswerTree]] = []
     for question in range(len(branches)):
-        questions = (*(chunks[-1][0] if chunks else ()), question)
-        tree = join_trees([(branches[one], trees[one]) for one in questions])
-        if chunks and len(tree.tokens) <= most:
-            chunks[-1] = questions, tree
-        else:
-            chunks.append(((question,), join_trees([(branches[question], trees[question])])))
+        if chunks:
+            questions = (*chunks[-1][0], question)
+            tree = join_trees([(branches[one], trees[one]) for one in questions])
+            if len(tree.tokens) <= most:
+                chunks[-1] = questions, tree
+                continue
+        chunks.append(((question,), join_trees([(branches[question], trees[question])])))
     return chunks
 
 

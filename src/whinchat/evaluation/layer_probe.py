@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from whinchat.models.forward import Engine
 from whinchat.progress import progress
-from whinchat.prompts.batching import by_length
+from whinchat.prompts.batching import by_length, collate
 
 FOLDS = 5
 # Strengths of the ridge penalty among which leave-one-out errors choose.
@@ -34,10 +34,8 @@ def last_states(engine: Engine, prompts: Sequence[tuple[int, ...]], batch_size: 
     found: dict[int, torch.Tensor] = {}
     with progress("Reading hidden states", len(prompts)) as bar:
         for rows in by_length([len(prompt) for prompt in prompts], batch_size, 1):
-            lengths = torch.tensor([len(prompts[row]) for row in rows])
-            ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-            for place, row in enumerate(rows):
-                ids[place, : lengths[place]] = torch.tensor(prompts[row])
+            batch = collate([prompts[row] for row in rows], [()] * len(rows), prefix_length=0)
+            ids, lengths = batch.rest, batch.lengths
             mask = torch.arange(ids.shape[1]) < lengths[:, None]
             inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.long().to(model.device)}
             states = model(**inputs, output_hidden_states=True, use_cache=False).hidden_states

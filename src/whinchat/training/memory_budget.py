@@ -1,6 +1,7 @@
 """How many texts of a batch are computed at a time, so that training stays within ``train.memory_budget``."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from whinchat.errors import ModelError
@@ -8,8 +9,6 @@ from whinchat.models.training_memory import BatchShape, estimate_training_bytes
 from whinchat.recipe.schema import Recipe
 from whinchat.training.launch import world_size
 from whinchat.training.objective import Objective
-
-_GIGABYTE = 1e9
 
 
 def rows_within_budget(model: Any, plan: Any, recipe: Recipe, objective: Objective) -> int | None:
@@ -33,18 +32,16 @@ def rows_within_budget(model: Any, plan: Any, recipe: Recipe, objective: Objecti
         raise ModelError("train.memory_budget: goes with a single process; lower train.per_device_train_batch_size")
     rows = recipe.train.per_device_train_batch_size
     shape = _longest_shape(objective, rows)
-    needed = estimate_training_bytes(model, plan, recipe.adapter, shape)
-    while needed > budget * _GIGABYTE and rows > 1:
+    while (needed := estimate_training_bytes(model, plan, recipe.adapter, replace(shape, rows=rows))) > budget * 1e9:
+        if rows == 1:
+            # Rounded up, so that a budget of this number is enough.
+            enough = math.ceil(needed / 1e9 * 100) / 100
+            raise ModelError(
+                f"train.memory_budget: {budget:g} GB are less than the {enough:g} GB that one text at a time is "
+                "estimated to take; raise it, or set backbone.layers, backbone.load_in=nf4 or a smaller "
+                "backbone.max_prompt_tokens"
+            )
         rows = (rows + 1) // 2
-        shape = BatchShape(rows, shape.prefix, shape.text)
-        needed = estimate_training_bytes(model, plan, recipe.adapter, shape)
-    if needed > budget * _GIGABYTE:
-        # Rounded up, so that a budget of this number is enough.
-        enough = math.ceil(needed / _GIGABYTE * 100) / 100
-        raise ModelError(
-            f"train.memory_budget: {budget:g} GB are less than the {enough:g} GB that one text at a time is estimated "
-            "to take; raise it, or set backbone.layers, backbone.load_in=nf4 or a smaller backbone.max_prompt_tokens"
-        )
     return rows
 
 
