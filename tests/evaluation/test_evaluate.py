@@ -13,6 +13,7 @@ from whinchat.data.dataset import Split
 from whinchat.evaluation.answer_parsing import parse_answer
 from whinchat.evaluation.evaluate import evaluate, paired_tests
 from whinchat.evaluation.generation import generate
+from whinchat.evaluation.row_sample import sample_rows
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.recipe.model_config import AdapterConfig
@@ -105,3 +106,40 @@ def test_before_and_after_are_compared_row_by_row(tiny_llama: Path) -> None:
     assert by_score.fixed + by_score.broken > 0
     gain = after.evaluation.score.macro_f1 - before.evaluation.score.macro_f1
     assert by_score.macro_f1_gain == pytest.approx(gain)
+
+
+def test_free_generation_of_a_sample_is_measured_beside_the_scores_of_the_same_rows(tiny_llama: Path) -> None:
+    backbone = tiny_models.load(tiny_llama)
+    settings = EvaluateConfig(bootstrap_resamples=100, max_new_tokens=3, generation_rows=9, seed=5)
+    before = evaluate(tiny_models.engine_of(backbone), ROWS, settings, "before")
+    rows = [row for row, one in enumerate(before.predictions) if one.generated is not None]
+    assert rows == sample_rows(ROWS.texts, 9, 5) != list(range(9))
+    whole = evaluate(
+        tiny_models.engine_of(backbone), ROWS, settings.model_copy(update={"generation_rows": 25}), "before"
+    )
+    assert [before.predictions[row] for row in rows] == [whole.predictions[row] for row in rows]
+    assert [one.log_probs for one in before.predictions] == [one.log_probs for one in whole.predictions]
+    measured, scored = before.evaluation, before.evaluation.score_of_generated
+    assert whole.evaluation.score_of_generated is None
+    assert measured.score.n == 25
+    assert scored is not None
+    assert measured.generate is not None
+    assert measured.generate_first_word is not None
+    assert {scored.n, measured.generate.n, measured.generate_first_word.n} == {9}
+    expected = np.array(ROWS.labels)[rows]
+    best = np.array([before.predictions[row].best for row in rows])
+    assert scored.accuracy == pytest.approx((best == expected).mean())
+    read = np.array([before.predictions[row].generated_label for row in rows])
+    assert measured.generate.accuracy == pytest.approx((read == expected).mean())
+    first = np.array([before.predictions[row].first_word_label for row in rows])
+    assert measured.disagreement == pytest.approx(((best != read) & (best != first)).mean())
+    tuned = attach_adapter(backbone.model, AdapterConfig(r=4, lora_alpha=8), seed=1)
+    tiny_models.stir(tuned, scale=0.3)
+    after = evaluate(tiny_models.engine_of(backbone, model=tuned), ROWS, settings, "after")
+    tests = {test.mode: test for test in paired_tests(ROWS, before, after, settings)}
+    assert [(mode, test.n) for mode, test in tests.items()] == [
+        ("score", 25), ("generate", 9), ("generate_first_word", 9)
+    ]  # fmt: skip
+    assert after.evaluation.generate is not None
+    gain = after.evaluation.generate.macro_f1 - measured.generate.macro_f1
+    assert tests["generate"].macro_f1_gain == pytest.approx(gain)

@@ -253,6 +253,22 @@ def run_record(
     )
 
 
+def with_sampled_generation(record: RunRecord, rows: int = 200) -> RunRecord:
+    """The record of a run that answered only so many rows freely."""
+    labels = record.after.score.labels
+    before, after = (
+        replace(
+            side,
+            generate=measured(labels, right, mode="generate", n=rows, invalid=0.2, seed=2),
+            generate_first_word=measured(labels, right, mode="generate_first_word", n=rows, seed=3),
+            score_of_generated=measured(labels, right, n=rows, seed=5),
+        )
+        for side, right in ((record.before, 0.25), (record.after, 0.69))
+    )
+    paired = tuple(replace(one, n=rows) if one.mode == "generate" else one for one in record.paired)
+    return replace(record, before=before, after=after, paired=paired)
+
+
 def baseline(name: BaselineName, settings: str, labels: tuple[str, ...], right: float) -> Baseline:
     """A simple method with about that share of right answers."""
     paired = PairedTest("calibrated", 600, 177, 28, 2.1e-8, 0.7654 - right, Interval(0.6543 - right, 0.8765 - right))

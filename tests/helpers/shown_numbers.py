@@ -17,7 +17,11 @@ def shown_numbers(text: str) -> set[str]:
 def record_numbers(record: RunRecord) -> set[str]:
     """Return every metric of the record with three decimals, as card and report may show it."""
     modes: tuple[Mode, ...] = ("score", "generate", "generate_first_word")
-    evaluations = [side.of_mode(mode) for side in (record.before, record.after) for mode in modes]
+    sides = record.before, record.after
+    evaluations = [
+        *(side.of_mode(mode) for side in sides for mode in modes),
+        *(side.score_of_generated for side in sides),
+    ]
     reliability, simple = record.reliability, [baseline.metrics for baseline in record.baselines]
     measured = [
         metrics for metrics in (*evaluations, *simple, reliability and reliability.calibrated) if metrics is not None

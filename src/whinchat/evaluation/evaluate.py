@@ -13,7 +13,8 @@ from whinchat.data.dataset import Split
 from whinchat.evaluation.answer_parsing import parse_answer
 from whinchat.evaluation.generation import generate
 from whinchat.evaluation.metrics import LabelScores, compute_metrics, paired_test
-from whinchat.evaluation.results import GENERATION_MODES, Evaluation, Mode, PairedTest, Prediction
+from whinchat.evaluation.results import GENERATION_MODES, Evaluation, Metrics, Mode, PairedTest, Prediction
+from whinchat.evaluation.row_sample import sample_rows
 from whinchat.evaluation.scoring import label_probabilities, score_prompts
 from whinchat.models.forward import Engine
 from whinchat.prompts.template import Prompt
@@ -84,9 +85,7 @@ def scored_outcome(
         settings: the recipe's ``evaluate``.
         seconds: wall-clock time of scoring.
     """
-    labels, expected, best = engine.template.task.labels, np.array(split.labels), log_probs.argmax(axis=1)
-    scores = LabelScores(log_probs, label_probabilities(log_probs))
-    metrics = compute_metrics("score", labels, expected, best, settings, scores=scores, seconds=seconds)
+    metrics = _score_metrics(engine.template.task, np.array(split.labels), log_probs, settings, seconds)
     return EvaluationOutcome(
         Evaluation(split.name, split.fingerprint(), metrics, None, None, None),
         tuple(Prediction(tuple(row), None, None, None) for row in log_probs.tolist()),
@@ -104,27 +103,51 @@ def _with_generated(
     settings: EvaluateConfig,
     when: str,
 ) -> EvaluationOutcome:
-    """Return ``outcome`` with freely generated answers and both of their readings."""
-    task, expected = engine.template.task, np.array(split.labels)
-    generated, seconds = _generate(engine, prompts, settings, when)
+    """Return ``outcome`` with freely generated answers, of all rows or of a sample, and both of their readings."""
+    rows = sample_rows(split.texts, settings.generation_rows, settings.seed)
+    task, expected = engine.template.task, np.array([split.labels[row] for row in rows])
+    generated, seconds = _generate(engine, [prompts[row] for row in rows], settings, when)
     # Both readings of the same answers, so that neither depends on which of them the recipe puts first.
     labels = {parser: _parse(generated, task, parser) for parser in GENERATION_MODES}
     metrics = {
         mode: compute_metrics(mode, task.labels, expected, np.array(labels[parser]), settings, seconds=seconds)
         for parser, mode in GENERATION_MODES.items()
     }
-    columns = (outcome.predictions, generated, labels["exact"], labels["first_word"])
-    predictions = tuple(
-        Prediction(scored.log_probs, answer, exact, first_word)
-        for scored, answer, exact, first_word in zip(*columns, strict=True)
+    sample = tuple(
+        Prediction(outcome.predictions[row].log_probs, answer, exact, first_word)
+        for row, answer, exact, first_word in zip(rows, generated, labels["exact"], labels["first_word"], strict=True)
     )
+    of_row = dict(zip(rows, sample, strict=True))
+    predictions = tuple(of_row.get(row, scored) for row, scored in enumerate(outcome.predictions))
     evaluation = replace(
         outcome.evaluation,
         generate=metrics["generate"],
         generate_first_word=metrics["generate_first_word"],
-        disagreement=_disagreement(predictions),
+        disagreement=_disagreement(sample),
+        score_of_generated=_score_of_sample(task, expected, sample, settings) if len(rows) < len(split) else None,
     )
     return replace(outcome, evaluation=evaluation, predictions=predictions)
+
+
+def _score_of_sample(
+    task: Task, expected: NDArray[np.int64], sample: Sequence[Prediction], settings: EvaluateConfig
+) -> Metrics:
+    """Measure the label scores of the rows with a generated answer, so that both compare on the same rows."""
+    log_probs = np.array([row.log_probs for row in sample], dtype=np.float32)
+    return _score_metrics(task, expected, log_probs, settings)
+
+
+def _score_metrics(
+    task: Task,
+    expected: NDArray[np.int64],
+    log_probs: NDArray[np.float32],
+    settings: EvaluateConfig,
+    seconds: float = 0.0,
+) -> Metrics:
+    """Return the metrics of label scores (N, K) against the true labels ``expected`` (N,)."""
+    scores = LabelScores(log_probs, label_probabilities(log_probs))
+    answers = log_probs.argmax(axis=1)
+    return compute_metrics("score", task.labels, expected, answers, settings, scores=scores, seconds=seconds)
 
 
 def _generate(
@@ -153,17 +176,21 @@ def paired_tests(
 ) -> tuple[PairedTest, ...]:
     """Test the predictions ``after`` training against those ``before``, for each way of answering.
 
+    Each test takes the rows that were answered both times, which are a sample where free generation answered a sample.
     Calibrated answers, which exist only after training, are tested against label scoring before.
     """
-    expected = np.array(split.head(settings.rows).labels)
+    expected = np.array(split.head(settings.rows).labels, dtype=np.int64)
     size = len(before.evaluation.score.labels)
     modes = [mode for mode in _LABEL_OF_MODE if mode != "calibrated" or after.is_calibrated]
     tests = []
     for mode in modes:
         old, new = ([_LABEL_OF_MODE[mode](prediction) for prediction in side.predictions] for side in (before, after))
-        # A run that an earlier version began has no first-word labels from before training.
-        if None not in old and None not in new:
-            tests.append(paired_test(mode, expected, np.array(old), np.array(new), size=size, settings=settings))
+        # Free answers may be a sample, and a run that an earlier version began has no first-word labels from before.
+        pairs = list(zip(old, new, strict=True))
+        rows = [row for row, pair in enumerate(pairs) if None not in pair]
+        if rows:
+            answers = np.array([pairs[row] for row in rows]).T  # (2, rows)
+            tests.append(paired_test(mode, expected[rows], *answers, size=size, settings=settings))
     return tuple(tests)
 
 

@@ -15,6 +15,7 @@ from whinchat.evaluation.calibration import draw_folds, fit_calibrator
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.results import Abstention, ConfidentError, ReliabilityReport
+from whinchat.evaluation.row_sample import sample_rows
 from whinchat.evaluation.slices import compute_slices
 from whinchat.evaluation.stress import run_stress_test
 from whinchat.recipe.schema import EvaluateConfig
@@ -98,7 +99,7 @@ def analyze(
     answers, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct = answers == expected
     scores = LabelScores(evaluated.log_probs, probabilities)
-    first_rows = slice(settings.stress_rows)
+    edited = sample_rows(texts, settings.stress_rows, settings.seed)
     return ReliabilityReport(
         metric=calibrator.metric,
         temperature=calibrator.temperature,
@@ -111,9 +112,9 @@ def analyze(
         abstention=_abstention(settings.wanted_accuracy, calibrator.threshold, ~rows.unsure, correct),
         slices=compute_slices(texts, expected, answers, len(calibrator.labels), settings.slices),
         stress=run_stress_test(
-            texts[first_rows],
-            expected[first_rows],
-            calibrator.probabilities(evaluated.log_probs[first_rows]).argmax(axis=1),
+            [texts[row] for row in edited],
+            expected[edited],
+            calibrator.probabilities(evaluated.log_probs[edited]).argmax(axis=1),
             lambda edited_texts: calibrator.probabilities(answer(edited_texts)).argmax(axis=1),
             settings.stress_edits,
             settings.seed,

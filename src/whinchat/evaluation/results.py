@@ -159,8 +159,9 @@ class Evaluation:
     the last two in records of earlier versions.
 
     Attributes:
-        disagreement: share of the rows whose generated answer, in either reading, is not the label with the highest
-            score.
+        disagreement: share of the rows with a generated answer whose answer, in either reading, is not the label with
+            the highest score.
+        score_of_generated: label scores of the rows with a generated answer; None where these are all rows, or none.
     """
 
     split: str
@@ -169,14 +170,18 @@ class Evaluation:
     generate: Metrics | None
     generate_first_word: Metrics | None = None
     disagreement: float | None = None
+    score_of_generated: Metrics | None = None
 
     @property
     def disagreement_warning(self) -> str | None:
         """A sentence for log and report where scoring and generation disagree on most rows; otherwise None."""
         if self.disagreement is None or self.disagreement <= _MOST_ROWS:
             return None
+        texts = "the texts"
+        if self.score_of_generated is not None:
+            texts = f"a sample of {self.score_of_generated.n:,} texts"
         return (
-            f"Label scoring and free generation give different labels for {100 * self.disagreement:.0f} % of the texts "
+            f"Label scoring and free generation give different labels for {100 * self.disagreement:.0f} % of {texts} "
             f"of {self.split}, so the metrics of either do not hold for the other. Look at the generated answers in "
             "the predictions before relying on either."
         )
@@ -217,9 +222,8 @@ class Prediction:
     Attributes:
         log_probs: log P(answer of label k | prompt) over all strings, (K,); not normalized over the labels, so the
             probabilities may sum to less than one.
-        generated: the freely generated answer; None where generation was off.
-        generated_label: index of the label that is the whole of ``generated``, -1 for none; None where generation was
-            off.
+        generated: the freely generated answer; None where generation was off, or the row is not in its sample.
+        generated_label: index of the label that is the whole of ``generated``, -1 for none; None without ``generated``.
         first_word_label: index of the label that occurs first in ``generated``, -1 for none; None where it was not
             looked for.
         probabilities: probability of each label as ``whinchat predict`` shows it, (K,); None where no calibrator was

@@ -114,9 +114,13 @@ def tracker_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def _samples(split: Split, recipe: Recipe, before: EvaluationOutcome, after: EvaluationOutcome) -> tuple[Sample, ...]:
-    """Return the first rows of each label, the labels taking turns, so that the samples show every label."""
+    """Return the first rows of each label, the labels taking turns, so that the samples show every label.
+
+    Rows with a generated answer come before the others.
+    """
     labels = recipe.task.labels
-    rows_of = [[row for row, label in enumerate(split.labels) if label == index] for index in range(len(labels))]
+    order = sorted(range(len(split)), key=lambda row: after.predictions[row].generated is None)
+    rows_of = [[row for row in order if split.labels[row] == index] for index in range(len(labels))]
     rows_in_turn = [rows[turn] for turn in range(_SAMPLES) for rows in rows_of if turn < len(rows)]
     return tuple(
         Sample(

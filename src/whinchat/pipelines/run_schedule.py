@@ -123,7 +123,9 @@ def plan_stages(
     Returns:
         The stages, and the sample behind the estimates.
     """
-    answers = " and by free generation" if recipe.evaluate.generate else ""
+    generated = _generated_rows(recipe, split)
+    sample = "" if generated == len(split) else f" of {generated:,} of them"
+    answers = f" and by free generation{sample}" if generated else ""
     rows = f"{len(split):,} {split.name} texts by label scores{answers}"
     checkpoint = last_checkpoint(checkpoints)
     steps_done = checkpoint_step(checkpoint) if checkpoint else 0
@@ -167,7 +169,7 @@ def _estimate_seconds(
         steps_left: optimizer steps to take.
     """
     settings, train, (scoring, generating) = recipe.evaluate, recipe.train, per_text
-    evaluating = len(split) * (scoring + generating)
+    evaluating = len(split) * scoring + _generated_rows(recipe, split) * generating
     training = 0.0 if cost is None else steps_left * train.gradient_accumulation_steps * cost.seconds_per_batch
     analyzing = 0.0
     if corpus.validation is not None:
@@ -178,6 +180,12 @@ def _estimate_seconds(
         edited = len(settings.stress_edits) * min(settings.stress_rows, len(split))
         analyzing = (calibrating + edited) * scoring
     return {"before": evaluating, "train": training, "after": evaluating, "trust": analyzing}
+
+
+def _generated_rows(recipe: Recipe, split: Split) -> int:
+    """Return how many rows of ``split`` are answered by free generation."""
+    settings = recipe.evaluate
+    return min(settings.generation_rows or len(split), len(split)) if settings.generate else 0
 
 
 def _training_steps(recipe: Recipe, rows: int) -> int:

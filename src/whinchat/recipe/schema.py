@@ -151,6 +151,12 @@ class EvaluateConfig(Section):
     )
     rows: Integer | None = Field(None, ge=1, description="Measure only the first N rows of that split; null for all.")
     generate: bool = Field(True, description="Also measure freely written answers, and how often they are no label.")
+    generation_rows: Integer | None = Field(
+        None,
+        ge=1,
+        description="Let the model answer freely for N rows only, drawn at random from the measured rows with "
+        "evaluate.seed; null for all of them. Label scores of the same rows then stand beside the free answers.",
+    )
     parse: AnswerParser = Field(
         "exact",
         description="Which reading of freely written answers stands first in card and report; both are measured. "
@@ -184,8 +190,14 @@ class EvaluateConfig(Section):
         description="Edits that should change no answer; the report counts the answers that change: typo, lower_case, "
         "mention (@user in front), link (at the end), full_stop (at the end), doubled_spaces.",
     )
-    stress_rows: Integer = Field(200, ge=0, description="Edit only the first N rows and answer them again; 0 for none.")
-    seed: Seed = Field(0, description="Seed of bootstrap resamples, cross-fitting folds and stress edits.")
+    stress_rows: Integer = Field(
+        200,
+        ge=0,
+        description="Edit N rows and answer them again; they are drawn at random with evaluate.seed. 0 for none.",
+    )
+    seed: Seed = Field(
+        0, description="Seed of bootstrap resamples, cross-fitting folds, stress edits, and samples of rows."
+    )
 
 
 _SECTIONS: dict[str, type[Section]] = {

@@ -7,7 +7,7 @@ from whinchat.evaluation.results import Metrics
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.method_names import method_name
 from whinchat.report import formatting, tables
-from whinchat.report.answer_modes import metrics_of_mode, reported_modes
+from whinchat.report.answer_modes import metrics_of_mode, mode_title, reported_modes
 from whinchat.report.bad_result import bad_result_warnings
 from whinchat.report.card_facts import (
     BASE_PLACEHOLDER,
@@ -50,9 +50,9 @@ def _eval_result(record: RunRecord, metrics: Metrics, name: str) -> EvalResult:
     return eval_result(
         record,
         record.after.split,
-        f"{metric.title}, {MODE_NAMES[metrics.mode]}",
+        f"{metric.title}, {mode_title(record.after, metrics.mode)}",
         (metric.hub_id or name, metrics.values[name]),
-        {"answered_by": MODE_NAMES[metrics.mode], **metric.hub_arguments},
+        {"answered_by": MODE_NAMES[metrics.mode], "rows": metrics.n, **metric.hub_arguments},
         metrics.intervals.get(name),
     )
 

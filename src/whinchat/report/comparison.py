@@ -145,6 +145,7 @@ def _row(name: str, record: RunRecord, group: int) -> ComparisonRow:
         peak_memory_bytes=manifest.peak_memory_bytes,
         seed=record.recipe.train.seed,
         score_macro_f1=record.after.score.macro_f1,
+        generate_rows=None if generate is None else generate.n,
     )
 
 

@@ -15,6 +15,7 @@ from whinchat.report.formatting import (
     format_p_value,
     format_percent,
     format_signed,
+    format_texts,
 )
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair, SeedGroup, StoredComparison
@@ -32,9 +33,9 @@ def comparison_table(comparison: RunComparison) -> TextTable:
         "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
         **{METRICS[name].heading: partial(_format_other_metric, name) for name in other_metrics()},
         "macro-F1, label scoring": lambda row: format_number(row.score_macro_f1),
-        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
-        "invalid answers": lambda row: format_percent(row.invalid_rate),
-        "macro-F1, first label word": lambda row: format_number(row.first_word_macro_f1),
+        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample(row),
+        "invalid answers": lambda row: format_percent(row.invalid_rate) + _sample(row),
+        "macro-F1, first label word": lambda row: format_number(row.first_word_macro_f1) + _sample(row),
         "training time": lambda row: format_duration(row.train_seconds),
         "peak memory": lambda row: format_bytes(row.peak_memory_bytes),
     }
@@ -52,7 +53,7 @@ def methods_table(stored: StoredComparison) -> TextTable:
         "learning rate": lambda row: f"{row.learning_rate:g}",
         "macro-F1 before": lambda row: format_number(row.before_macro_f1),
         "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
-        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1),
+        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample(row),
         "training time": lambda row: format_duration(row.train_seconds),
     }
     return TextTable.of("Comparison with other methods", stored.comparison.rows, columns, heads=3)
@@ -105,6 +106,11 @@ def _run_name(comparison: RunComparison) -> Callable[[ComparisonRow], str]:
 def other_metrics() -> list[str]:
     """Return the names of the registered metrics that are not macro-F1."""
     return [name for name in METRICS if name != "macro_f1"]
+
+
+def _sample(row: ComparisonRow) -> str:
+    """Return how many texts were answered freely, in brackets, where they are a sample of the evaluated texts."""
+    return "" if row.generate_rows in {None, row.rows} else f" ({format_texts(row.generate_rows)})"
 
 
 def _format_other_metric(name: str, row: ComparisonRow) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from whinchat.data.checks import whitespace_leak_warning
-from whinchat.report.answer_modes import metrics_of_mode
+from whinchat.report.answer_modes import metrics_of_mode, mode_title
 from whinchat.report.formatting import (
     BASELINE_NAMES,
     MODE_NAMES,
@@ -57,13 +57,13 @@ def _selection(record: RunRecord) -> Iterator[str]:
 
 
 def _precision(record: RunRecord) -> Iterator[str]:
-    for mode, mode_name in MODE_NAMES.items():
+    for mode in MODE_NAMES:
         _, metrics = metrics_of_mode(record, mode)
         interval = None if metrics is None else metrics.intervals.get("macro_f1")
         if metrics is not None and interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
-                f"The 95 % interval of macro-F1 with {mode_name} is wide ({format_interval(interval)}), because only "
-                f"{format_texts(metrics.n)} were evaluated. More evaluation texts would narrow it."
+                f"The 95 % interval of macro-F1 with {MODE_NAMES[mode]} is wide ({format_interval(interval)}), because "
+                f"only {format_texts(metrics.n)} were evaluated. More evaluation texts would narrow it."
             )
     if sentence := absent_sentence(record.after.score, record.after.split):
         yield sentence
@@ -76,7 +76,7 @@ def _precision(record: RunRecord) -> Iterator[str]:
         )
     for paired in record.paired:
         if paired.interval.low <= 0:
-            yield f"A reliable gain in macro-F1 was not shown for {MODE_NAMES[paired.mode]}."
+            yield f"A reliable gain in macro-F1 was not shown for {mode_title(record.after, paired.mode)}."
     for baseline in record.baselines:
         if baseline.paired.interval.low <= 0 < baseline.paired.macro_f1_gain:
             yield (
@@ -171,8 +171,12 @@ def _scope(record: RunRecord) -> Iterator[str]:
     generate, first_word = record.after.generate, record.after.generate_first_word
     rate = NOT_MEASURED if generate is None else format_percent(generate.invalid_rate)
     lenient = "" if first_word is None else f"; without any label word in it: {format_percent(first_word.invalid_rate)}"
+    sample = record.after.score_of_generated
+    share = (
+        "share after training" if sample is None else f"share after training, in a sample of {format_texts(sample.n)}"
+    )
     yield (
-        f"Free generation can produce an answer that is not a label (share after training: {rate}{lenient}); such an "
+        f"Free generation can produce an answer that is not a label ({share}: {rate}{lenient}); such an "
         "answer counts as wrong. Label scoring always returns a label."
     )
     yield (

@@ -7,7 +7,7 @@ from typing import Any
 from whinchat.evaluation.results import Mode
 from whinchat.recipe.published import Departure, departures, name_without_claim, without_claim
 from whinchat.recipe.schema import Reference
-from whinchat.report.answer_modes import comparable_mode
+from whinchat.report.answer_modes import comparable_mode, mode_title
 from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_metric
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_record import RunRecord
@@ -66,7 +66,8 @@ def _measured_sentence(record: RunRecord, mode: Mode) -> str:
     if not any(sides):
         return f"In this run, this was {NOT_MEASURED}."
     before, after = (format_metric(metrics, "macro_f1") for metrics in sides)
-    return f"With the same way of answering, this run has {before} before and {after} after training."
+    sample = "" if (title := mode_title(record.after, mode)) == MODE_NAMES[mode] else f" ({title})"
+    return f"With the same way of answering{sample}, this run has {before} before and {after} after training."
 
 
 def published_row(reference: Reference) -> tuple[str, ...]:

@@ -8,10 +8,16 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics, Mode, PairedTest, ReliabilityReport, SliceMetrics, StressResult
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
-from whinchat.report.answer_modes import comparable_mode, generation_mode, metrics_of_mode, reported_modes
+from whinchat.report.answer_modes import (
+    comparable_mode,
+    generation_mode,
+    metrics_of_mode,
+    mode_title,
+    modes_to_report,
+    reported_modes,
+)
 from whinchat.report.formatting import (
     BASELINE_NAMES,
-    MODE_NAMES,
     NOT_MEASURED,
     format_bytes,
     format_count,
@@ -45,15 +51,16 @@ def headline_table(record: RunRecord) -> TextTable:
     """Return the metrics of every mode before and after training, and published figures where the recipe has them."""
     reference = record.recipe.reference
     rows: list[tuple[str, ...]] = []
-    for mode in reported_modes(record):
-        mode_name, (before, after) = MODE_NAMES[mode], metrics_of_mode(record, mode)
+    for shown in modes_to_report(record):
+        sides = shown.before, shown.after
         for name, metric in METRICS.items():
-            rows.append((mode_name, metric.heading, format_metric(before, name), format_metric(after, name)))
-            if name == "macro_f1" and reference is not None and comparable_mode(reference) == mode:
+            rows.append((shown.title, metric.heading, *(format_metric(side, name) for side in sides)))
+            of_all = shown.title == mode_title(record.after, shown.mode)
+            if name == "macro_f1" and reference is not None and comparable_mode(reference) == shown.mode and of_all:
                 rows.append(published_row(reference))
-        if mode.startswith("generate"):
-            rates = (format_percent(None if metrics is None else metrics.invalid_rate) for metrics in (before, after))
-            rows.append((mode_name, "invalid answers", *rates))
+        if shown.mode.startswith("generate"):
+            rates = (format_percent(None if side is None else side.invalid_rate) for side in sides)
+            rows.append((shown.title, "invalid answers", *rates))
     if reference is not None and comparable_mode(reference) not in reported_modes(record):
         rows.append(published_row(reference))
     columns = ("mode", "metric", "before training", "after training")
@@ -95,7 +102,7 @@ def per_label_table(record: RunRecord, mode: Mode | None = None) -> TextTable:
     for old, new in zip(before.per_label, after.per_label, strict=True):
         values = (getattr(label, metric) for metric in ("precision", "recall", "f1") for label in (old, new))
         rows.append((new.label, format_count(new.support), *map(format_number, values)))
-    caption = f"Metrics of each label before and after training, with {MODE_NAMES[mode]}"
+    caption = f"Metrics of each label before and after training, with {mode_title(record.after, mode)}"
     return TextTable(caption, tuple(columns), tuple(rows))
 
 
@@ -319,7 +326,8 @@ def confusion_table(record: RunRecord, mode: Mode) -> TextTable:
         cells = (*counts, invalid) if has_invalid else counts
         rows.append((label, *(f"{100 * count / (sum(counts) + invalid):.0f}" if count else "" for count in cells)))
     columns = ("true label", *after.labels, *(["invalid"] if has_invalid else []))
-    caption = f"Predicted labels after training, in percent of the texts of each true label, with {MODE_NAMES[mode]}"
+    title = mode_title(record.after, mode)
+    caption = f"Predicted labels after training, in percent of the texts of each true label, with {title}"
     return TextTable(caption, columns, tuple(rows))
 
 
@@ -360,7 +368,7 @@ def _headline(record: RunRecord, mode: Mode, paired: PairedTest | None) -> Headl
         format_number(None if metrics is None else metrics.macro_f1) for metrics in metrics_of_mode(record, mode)
     )
     change = f"Change by training: {NOT_MEASURED if paired is None else _gain(paired)}"
-    return Headline(f"Macro-F1 with {MODE_NAMES[mode]}", before, after, change)
+    return Headline(f"Macro-F1 with {mode_title(record.after, mode)}", before, after, change)
 
 
 def _gain(paired: PairedTest) -> str:

@@ -74,10 +74,12 @@ def metric_title(record: RunRecord, before: Metrics | None, after: Metrics | Non
         if metrics is None:
             return f"{name} on the {record.after.split} split"
         when = "before" if after is None else "after"
-        return f"{name} {when} training is {format_number(metrics.values[metric], TITLE_DIGITS)} {_texts(record)}"
+        return (
+            f"{name} {when} training is {format_number(metrics.values[metric], TITLE_DIGITS)} {_texts(record, metrics)}"
+        )
     if record.before.split_fingerprint != record.after.split_fingerprint:
         return f"{name} before and after training, on different texts"
-    return f"{name} {change(before.values[metric], after.values[metric])} {_texts(record)}"
+    return f"{name} {change(before.values[metric], after.values[metric])} {_texts(record, after)}"
 
 
 def reliability_title(record: RunRecord, errors: list[float]) -> str:
@@ -88,8 +90,8 @@ def reliability_title(record: RunRecord, errors: list[float]) -> str:
         errors: expected calibration error of each curve, in the order of the curves.
     """
     if len(errors) < 2:
-        return f"Confidence and accuracy {_texts(record)}"
-    return f"Calibration error {change(errors[0], errors[-1])} {_texts(record)}"
+        return f"Confidence and accuracy {_texts(record, record.after.score)}"
+    return f"Calibration error {change(errors[0], errors[-1])} {_texts(record, record.after.score)}"
 
 
 def coverage_title(reliability: ReliabilityReport) -> str:
@@ -120,7 +122,7 @@ def change(before: float, after: float) -> str:
     return f"{'rose' if after > before else 'fell'} from {old} to {new}"
 
 
-def _texts(record: RunRecord) -> str:
-    """The evaluated texts, such as "on 800 validation texts"."""
-    count = record.after.score.n
+def _texts(record: RunRecord, metrics: Metrics) -> str:
+    """The texts behind ``metrics``, such as "on 800 validation texts"."""
+    count = metrics.n
     return f"on {format_count(count)} {record.after.split} {'text' if count == 1 else 'texts'}"

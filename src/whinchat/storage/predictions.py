@@ -8,7 +8,8 @@ N: rows. K: labels. Columns:
   no such columns, because it answers by label scoring.
 - With the prefix ``before_`` and ``after_``, label scoring and free generation before and after training: ``label``
   (the one with the highest score), ``log_prob_LABEL`` (natural logarithm, over all strings), ``prob_LABEL`` (normalized
-  over the K labels), ``generated``, and two readings of it that are null for an answer that names no label:
+  over the K labels), ``generated`` (null for a row that free generation left out), and two readings of it that are
+  null for an answer that names no label:
   ``generated_label`` (the whole answer) and ``first_word_label`` (the label that occurs first in it).
 """
 
@@ -149,7 +150,7 @@ def _rows(content: Any, prefix: str, labels: tuple[str, ...]) -> tuple[Predictio
     index_of = {label: index for index, label in enumerate(labels)}
     log_probs = zip(*(content[f"{prefix}_log_prob_{label}"].to_pylist() for label in labels), strict=True)
     generated = content[f"{prefix}_generated"].to_pylist()
-    # A null label marks an answer that is no label; a null answer, that generation was off.
+    # A null label marks an answer that is no label; a null answer, that the row was left out.
     readings = [
         [None if answer is None else index_of.get(label, -1) for answer, label in zip(generated, column, strict=True)]
         for column in (content[name].to_pylist() for name in _reading_columns(content, prefix))

@@ -24,6 +24,8 @@ class ComparisonRow:
         other_metrics: every registered metric but macro-F1, after training; in JSON its keys stand one level up.
         generate_macro_f1: macro-F1 with free generation, where the whole answer must be a label.
         invalid_rate: share of generated answers that are not a label.
+        generate_rows: number of rows that were answered freely; None where none were, and in records of earlier
+            versions, which answered all rows.
         first_word_macro_f1: macro-F1 with free generation, where the label that occurs first in the answer counts.
     """
 
@@ -49,6 +51,7 @@ class ComparisonRow:
     peak_memory_bytes: int
     seed: int | None = None
     score_macro_f1: float | None = None
+    generate_rows: int | None = None
 
 
 @dataclass(frozen=True)

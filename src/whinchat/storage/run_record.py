@@ -93,7 +93,7 @@ class Manifest:
 class Sample:
     """A text with its true label and the answers before and after training.
 
-    ``before`` and ``after`` were freely generated (None when the recipe turns generation off); ``before_scored`` and
+    ``before`` and ``after`` were freely generated (None where generation left the row out); ``before_scored`` and
     ``after_scored`` are the labels with the highest score. ``answer`` is the label that ``whinchat predict`` gives;
     None in records of version 0.1.0.
     """

@@ -12,7 +12,7 @@ import whinchat
 from whinchat.cli.output import emit_json, out, print_grid, print_line, print_table
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Evaluation, Metrics
-from whinchat.report.answer_modes import metrics_of_mode, reported_modes
+from whinchat.report.answer_modes import mode_title, modes_to_report, sample_title
 from whinchat.report.comparison_tables import comparison_table, differing_settings_table, pair_table, seeds_table
 from whinchat.report.formatting import (
     BASELINE_NAMES,
@@ -35,11 +35,11 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
     folder, manifest = RunFolder(path), record.manifest
     before, after = record.before, record.after
     measured = [
-        (MODE_NAMES[mode], when, metrics)
-        for mode in reported_modes(record)
-        for when, metrics in zip(("before", "after"), metrics_of_mode(record, mode), strict=True)
+        (shown.title, when, metrics)
+        for shown in modes_to_report(record)
+        for when, metrics in (("before", shown.before), ("after", shown.after))
         # Before training, there are no calibrated answers to print.
-        if (mode, when) != ("calibrated", "before")
+        if (shown.mode, when) != ("calibrated", "before")
     ]
     measured += [(BASELINE_NAMES[baseline.name], "", baseline.metrics) for baseline in record.baselines]
     rows = [(name, when, *_metric_cells(metrics)) for name, when, metrics in measured if metrics is not None]
@@ -66,8 +66,10 @@ def print_run(record: whinchat.RunRecord, path: Path) -> None:
 def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     """Print the metrics of an evaluation, and those of each label."""
     scored, calibrated = evaluation.evaluation.score, evaluation.calibrated
-    metrics_of = {name: evaluation.evaluation.of_mode(mode) for mode, name in MODE_NAMES.items()}
+    metrics_of = {mode_title(evaluation.evaluation, mode): evaluation.evaluation.of_mode(mode) for mode in MODE_NAMES}
     metrics_of[MODE_NAMES["calibrated"]] = calibrated
+    if (sample := evaluation.evaluation.score_of_generated) is not None:
+        metrics_of[sample_title(MODE_NAMES["score"], sample)] = sample
     rows = [(name, *_metric_cells(metrics)) for name, metrics in metrics_of.items() if metrics is not None]
     print_grid(("measured by", *_metric_columns()), rows, Text(f"{evaluation.evaluation.split}, {scored.n:,} texts"))
     label_rows: list[Sequence[str | Text]] = [

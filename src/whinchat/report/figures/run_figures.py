@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Metrics, Mode, ReliabilityReport
-from whinchat.report.answer_modes import generation_mode, metrics_of_mode
+from whinchat.report.answer_modes import generation_mode, metrics_of_mode, mode_title
 from whinchat.report.figures.confusion import ConfusionPanel, draw_confusion, fits_narrow
 from whinchat.report.figures.curves import FEWEST_BIN_TEXTS, draw_coverage, draw_reliability, draw_training_curve
 from whinchat.report.figures.dots import draw_comparison, draw_per_label
@@ -98,7 +98,8 @@ def _confusion_figure(record: RunRecord, mode: Mode) -> FigureSpec:
     title = accuracy_title(record, MODE_NAMES[mode], before, after)
     return FigureSpec(
         _file_name(mode),
-        f"Confusion matrices before and after training, with {MODE_NAMES[mode]}. Macro-F1: {_change(before, after)}.",
+        f"Confusion matrices before and after training, with {mode_title(record.after, mode)}. "
+        f"Macro-F1: {_change(before, after)}.",
         lambda theme: draw_confusion(panels, title, theme),
         fits_narrow(len(panels[0].labels)),
     )
@@ -110,7 +111,8 @@ def _heatmap(record: RunRecord, mode: Mode, when: str, metrics: Metrics) -> Figu
     panels = (ConfusionPanel.of(f"{when.capitalize()} training", metrics),)
     return FigureSpec(
         f"{_file_name(mode)}_{when}",
-        f"Confusion matrix {when} training, with {MODE_NAMES[mode]}. Macro-F1: {format_number(metrics.macro_f1)}.",
+        f"Confusion matrix {when} training, with {mode_title(record.after, mode)}. "
+        f"Macro-F1: {format_number(metrics.macro_f1)}.",
         lambda theme: draw_confusion(panels, title, theme),
         fits_narrow(len(panels[0].labels)),
     )
