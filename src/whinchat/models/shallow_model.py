@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from httpx2 import HTTPError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig
 
-from whinchat.data.packages import cache_folder
 from whinchat.errors import ModelError
 from whinchat.models.checkpoint_loading import checkpoint_files, model_folder
-from whinchat.models.json_files import JsonFileError, read_json_object
-from whinchat.output_files import draft_path, publish, remove_folder, sweep_drafts, writing
+from whinchat.models.config_checks import CONFIG_FAULTS, first_line
+from whinchat.models.json_files import read_json_object
+from whinchat.models.model_cache import find_cached_model, write_cached_model
 
 # Raise this number when the folder's content changes: folders of another version are left alone.
 _VERSION = 1
@@ -59,10 +60,7 @@ def can_be_cut(path: str, revision: str | None) -> bool:
 
 
 def shallow_folder(path: str, revision: str | None, digest: str, layers: int, name: str) -> Path:
-    """Return the folder of a model's first layers, and write it first where the cache lacks it.
-
-    The folder appears whole or not at all, and two processes may call this function at the same time. A folder whose
-    weights were lost or cut off since is written again.
+    """Return the folder of a model's first layers, and write it first where the cache lacks it or has it damaged.
 
     Args:
         path: the folder of the whole model, or OWNER/NAME on the Hugging Face hub.
@@ -72,45 +70,20 @@ def shallow_folder(path: str, revision: str | None, digest: str, layers: int, na
         name: what messages call the model.
 
     Raises:
-        ModelError: the model has fewer layers, or its kind is not known to be right without its upper layers.
+        ModelError: the model has fewer layers, its kind is not known to be right without its upper layers, or its files
+            cannot be read.
         OutputError: the folder cannot be written.
     """
-    target = cache_folder() / "models" / f"{digest[:32]}-first-{layers}-v{_VERSION}"
-    if _is_whole(target, name):
-        return target
-    folder = model_folder(path, revision, _COPIED)
+    cached = f"{digest[:32]}-first-{layers}-v{_VERSION}"
+    if (found := find_cached_model(cached)) is not None:
+        return found
     try:
-        kept = shallow_settings(read_json_object(folder / "config.json"), layers, name)
-    except JsonFileError as error:
-        raise ModelError(f"{name}: config.json cannot be loaded: {error}") from error
-    work = draft_path(target)
-    try:
-        with writing(target):
-            work.mkdir(parents=True)
-            sweep_drafts(target.parent)
-            _write(folder, kept, layers, work, name)
-            if not _is_whole(target, name):
-                remove_folder(target)
-            try:
-                publish(work, target)
-            except OSError:
-                # Another process was faster and wrote the same folder.
-                if not _is_whole(target, name):
-                    raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
-
-
-def _is_whole(folder: Path, name: str) -> bool:
-    """Return whether ``folder`` holds settings, tokenizer and every byte of its weights; ``name`` is the model."""
-    if not all((folder / file).is_file() for file in ("config.json", "tokenizer.json")):
-        return False
-    try:
-        checkpoint_files(str(folder), None, name)
-    except (ModelError, SafetensorError):
-        return False
-    return True
+        whole = model_folder(path, revision, _COPIED)
+        config = shallow_settings(read_json_object(whole / "config.json"), layers, name)
+        files = checkpoint_files(str(whole), None, name)
+    except (*CONFIG_FAULTS, SafetensorError, HTTPError) as error:
+        raise ModelError(f"{name}: cannot be cut to its first layers: {first_line(error)}") from error
+    return write_cached_model(cached, lambda target: _write(whole, files, config, layers, target))
 
 
 def shallow_settings(config: dict[str, Any], layers: int, name: str) -> dict[str, Any]:
@@ -139,12 +112,19 @@ def shallow_settings(config: dict[str, Any], layers: int, name: str) -> dict[str
     return config | per_layer | {count: layers}
 
 
-def _write(folder: Path, config: dict[str, Any], layers: int, target: Path, name: str) -> None:
-    """Write the files of the smaller model, with as much memory as the weights kept of one file take."""
+def _write(folder: Path, files: list[Path], config: dict[str, Any], layers: int, target: Path) -> None:
+    """Write the files of the smaller model, with as much memory as the weights kept of one file take.
+
+    Args:
+        folder: the whole model.
+        files: its weights.
+        config: content of the smaller model's config.json.
+        layers: how many layers to keep.
+        target: where to write.
+    """
     copied = {file for pattern in _COPIED for file in folder.glob(pattern)}
     for file in copied - {folder / "config.json", folder / "model.safetensors.index.json"}:
         shutil.copyfile(file, target / file.name)
-    files = checkpoint_files(str(folder), None, name)
     weight_map: dict[str, str] = {}
     for file in files:
         with safe_open(file, framework="pt") as shard:
