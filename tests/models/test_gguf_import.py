@@ -51,9 +51,8 @@ def test_a_converted_folder_is_found_again(folder: Path) -> None:
 
 def test_a_conversion_that_was_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHINCHAT_CACHE", str(tmp_path))
-    monkeypatch.setattr(
-        gguf_import, "_convert", lambda gguf, target: (target / "model.safetensors").write_text(str(gguf))
-    )
+    weights = "model.safetensors"
+    monkeypatch.setattr(gguf_import, "_convert", lambda gguf, target: (target / weights).write_text(str(gguf)))
     made = converted_folder(Path("tiny.gguf"))
     (made / weights).write_text("tiny")
     assert converted_folder(Path("tiny.gguf")) == made

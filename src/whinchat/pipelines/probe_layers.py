@@ -13,7 +13,7 @@ import numpy as np
 from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
-from whinchat.evaluation.layer_probe import FOLDS, fewest_layers, last_states, probe_states
+from whinchat.evaluation.layer_probe import FOLDS, best_by_chance, fewest_layers, last_states, probe_states
 from whinchat.models.backbone import find_model, load_backbone
 from whinchat.models.forward import Engine
 from whinchat.models.shallow_model import can_be_cut
@@ -33,7 +33,9 @@ class LayerProbe:
         macro_f1: mean macro-F1 of each depth over the folds, for 1 to L layers; with questions, the mean over their
             decisions, apart from those whose answers are too rare.
         standard_error: standard error of each of them.
-        layers: the fewest layers whose macro-F1 is within one standard error of the best.
+        chance: the macro-F1 that the best depth exceeds in one of 20 cases where texts say nothing about their labels.
+        layers: the fewest layers whose macro-F1 is within one standard error of the best; None where no depth exceeds
+            ``chance``, so that the probe recommends none.
         can_be_cut: whether ``backbone.layers`` takes this kind of model.
         seconds: how long the probe took, without loading the model.
     """
@@ -42,7 +44,8 @@ class LayerProbe:
     rows: int
     macro_f1: tuple[float, ...]
     standard_error: tuple[float, ...]
-    layers: int
+    chance: float
+    layers: int | None
     can_be_cut: bool
     seconds: float
 
@@ -80,13 +83,15 @@ def probe_layers(recipe: Recipe, rows: int = DEFAULT_PROBE_ROWS) -> LayerProbe:
         prompts = [prompt.ids for prompt in own.template.encode(part.texts, part.name)]
         states = last_states(own, prompts, recipe.evaluate.per_device_eval_batch_size)
         found.append(probe_states(states, part.labels))
-    scores = np.mean(found, axis=0)  # (L + 1, F)
+    scores = np.mean([part.scores() for part in found], axis=0)  # (L + 1, F)
+    chance = best_by_chance(found)
     return LayerProbe(
         model=recipe.backbone.model,
         rows=len(train),
         macro_f1=tuple(scores[1:].mean(axis=1).tolist()),
         standard_error=tuple((scores[1:].std(axis=1, ddof=1) / np.sqrt(FOLDS)).tolist()),
-        layers=fewest_layers(scores),
+        chance=chance,
+        layers=fewest_layers(scores) if scores[1:].mean(axis=1).max() > chance else None,
         can_be_cut=can_be_cut(backbone.source.path, backbone.source.revision),
         seconds=time.perf_counter() - started,
     )

@@ -147,6 +147,13 @@ def print_probe(probe: whinchat.LayerProbe, recipe: str) -> None:
     title = f"{probe.model}: linear classifiers on what {probe.rows} texts become, cross-validated"
     print_table(TextTable(title, ("layers", "macro-F1", "standard error"), rows), title)
     every = len(probe.macro_f1)
+    if probe.layers is None:
+        print_line(
+            f"No depth is recommended: none exceeds {probe.chance:.3f}, which chance alone reaches in one of 20 cases. "
+            "The classifiers found nothing in these texts that tells the labels apart: read more of them (--rows), "
+            "check the labels (whinchat inspect), or train all layers."
+        )
+        return
     if probe.layers == every:
         print_line(f"No smaller number of layers is within one standard error of the best, so keep all {every}.")
         return
