@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from tests.helpers.run_records import recipe
 from whinchat.data.dataset import Split
-from whinchat.evaluation import simple_methods
+from whinchat.evaluation import counted_texts
 from whinchat.evaluation.results import Baseline, Mode
 from whinchat.evaluation.simple_methods import answer_simply, measure_simple_answers
 from whinchat.recipe.schema import Recipe, TrainConfig
@@ -83,7 +83,7 @@ def test_labels_that_are_hardly_there(labels: tuple[int, ...]) -> None:
 
 
 def test_a_lot_of_text_is_read_by_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simple_methods, "_MOST_CHARACTERS", 10)
+    monkeypatch.setattr(counted_texts, "MOST_CHARACTERS", 10)
     train, evaluated = split("train", 90, 1), split("test", 40, 2)
     _, tfidf = measure_baselines(small_recipe(), train, evaluated, np.zeros(40, np.int64), "score")
     assert tfidf.settings.endswith(", words only")

@@ -7,13 +7,14 @@ from functools import partial
 from whinchat.data.dataset import Corpus, Split
 from whinchat.errors import DataError
 from whinchat.evaluation.calibrator import Calibrator
+from whinchat.evaluation.counted_texts import CountedTexts
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.question_answers import DecisionAnswers, decision_answers
 from whinchat.evaluation.question_metrics import measure_question
 from whinchat.evaluation.question_results import QuestionResult, QuestionsEvidence
 from whinchat.evaluation.question_scores import QuestionScorer
 from whinchat.evaluation.results import ReliabilityReport
-from whinchat.evaluation.simple_methods import SimpleAnswers, answer_simply
+from whinchat.evaluation.simple_methods import SimpleAnswers, answer_simply, count_texts
 from whinchat.pipelines.reliability_stage import calibrate_and_analyze
 from whinchat.progress import logger
 from whinchat.recipe.question import Decision
@@ -103,20 +104,28 @@ def analyze_decisions(
         scorer: scores texts with the trained model.
         outcomes: the evaluations of each decision before and after training.
     """
+    train = (text for stage in stages for text in stage.corpus.train.texts)
+    texts = (text for stage in stages for text in stage.split.texts)
+    counted = count_texts(stages[0].recipe, train, texts)
     return [
-        _analyze(stage, scorer, index, own) for index, (stage, own) in enumerate(zip(stages, outcomes, strict=True))
+        _analyze(stage, scorer, index, own, counted)
+        for index, (stage, own) in enumerate(zip(stages, outcomes, strict=True))
     ]
 
 
 def _analyze(
-    stage: DecisionStage, scorer: QuestionScorer, index: int, outcomes: tuple[EvaluationOutcome, EvaluationOutcome]
+    stage: DecisionStage,
+    scorer: QuestionScorer,
+    index: int,
+    outcomes: tuple[EvaluationOutcome, EvaluationOutcome],
+    counted: CountedTexts,
 ) -> AnalyzedDecision:
     before, after = outcomes
     score_texts = partial(scorer.score, decision=index)
     calibrator, reliability, after = calibrate_and_analyze(stage.recipe, stage.corpus, score_texts, stage.split, after)
     if reliability is not None:
         logger.info("%s: %s", stage.decision.title, decision_sentence(reliability))
-    simple = answer_simply(stage.recipe, stage.corpus.train, stage.split.texts)
+    simple = answer_simply(stage.recipe, stage.corpus.train, stage.split.texts, counted)
     return AnalyzedDecision((before, after), calibrator, reliability, simple)
 
 
