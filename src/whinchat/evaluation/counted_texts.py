@@ -35,8 +35,9 @@ class CountedTexts:
         further = [text for text in dict.fromkeys(others) if text not in known]
         self.characters = sum(map(len, known)) <= MOST_CHARACTERS
         kinds = [WORDS, CHARACTERS] if self.characters else [WORDS]
-        has_words = any(text.strip() for text in known)
-        self._counts = [_count(CountVectorizer(dtype=np.int32, **kind), list(known), further) for kind in kinds if has_words]
+        if not any(text.strip() for text in known):
+            kinds = []  # scikit-learn takes no texts without words
+        self._counts = [_count(CountVectorizer(dtype=np.int32, **kind), list(known), further) for kind in kinds]
         self._row_of = {text: row for row, text in enumerate([*known, *further])}
         self.seconds = time.perf_counter() - started
 
