@@ -31,12 +31,16 @@ def test_every_name_of_the_schema_is_there() -> None:
 
 
 def test_changed_answers_are_counted() -> None:
+    asked: list[int] = []
+
     def answer(texts: list[str]) -> np.ndarray:
+        asked.append(len(texts))
         return np.array([int(text == text.lower()) for text in texts])
 
     names: tuple[StressEditName, ...] = ("mention", "typo", "lower_case")
     results = run_stress_test(TEXTS, np.array([0, 1, 0]), answer(TEXTS), answer, names)
     found = {result.name: result for result in results}
+    assert asked == [3, 3 + 1 + 2], "one call answers all edits"
     assert list(found) == ["a mention in front", "one typo", "lower case"], "in the order named"
     lower = found["lower case"]
     assert (lower.n, lower.changed) == (2, 1.0)

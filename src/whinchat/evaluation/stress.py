@@ -67,15 +67,21 @@ def run_stress_test(
         names: the edits to make, in the order of the result.
         seed: seed of the edits' random draws.
     """
-    results = []
-    for name in names:
-        edit = STRESS_EDITS[name]
-        edited = apply_edit(texts, edit, seed)
-        rows = [row for row, (old, new) in enumerate(zip(texts, edited, strict=True)) if old != new]
+    changed: dict[StressEditName, list[int]] = {}
+    edited_texts: list[str] = []
+    for name in dict.fromkeys(names):
+        edited = apply_edit(texts, STRESS_EDITS[name], seed)
+        changed[name] = [row for row, (old, new) in enumerate(zip(texts, edited, strict=True)) if old != new]
+        edited_texts += [edited[row] for row in changed[name]]
+    if not edited_texts:
+        return ()
+    # All edits at once, so that batches are full.
+    answers, results, start = answer(edited_texts), [], 0
+    for name, rows in changed.items():
         if not rows:
             continue
-        answers = answer([edited[row] for row in rows])
-        before, truth = predicted[rows], expected[rows]
-        shares = (float(mask.mean()) for mask in (answers != before, before == truth, answers == truth))
-        results.append(StressResult(edit.title, len(rows), *shares))
+        own, before, truth = answers[start : start + len(rows)], predicted[rows], expected[rows]
+        start += len(rows)
+        shares = (float(mask.mean()) for mask in (own != before, before == truth, own == truth))
+        results.append(StressResult(STRESS_EDITS[name].title, len(rows), *shares))
     return tuple(results)
