@@ -21,6 +21,7 @@ from whinchat.export.exporter import (
     Exporter,
     ExportJob,
     ExportProof,
+    FileProof,
     QuestionExporter,
     QuestionsExportJob,
 )
@@ -40,6 +41,8 @@ from whinchat.storage.locking import lock_output
 PROOF_ROWS, MORE_ROWS = 500, 500
 # Most answers that prove an export of many questions, which are proved on fewer texts, and the fewest of these.
 PROOF_ANSWERS, FEWEST_PROOF_ROWS = 1000, 100
+# Probabilities that are as close may change their order when they are computed in another data type.
+_NEAR_TIE = 0.02
 
 
 def export_run(
@@ -204,7 +207,7 @@ def _write_and_prove(
         labels = f"answers to {worst.question}" if worst.question else "labels"
         raise ModelError(
             f"{out}: not exported: {worst.flipped} of {count} {labels} differ from the classifier's own in "
-            f"{worst.file}, more than the tolerance of {tolerance:.1%}; raise --tolerance to accept the difference"
+            f"{worst.file}, more than the tolerance of {tolerance:.1%}. {_remedy(worst)}"
         )
     proof = ExportProof(
         kind=exporter.name,
@@ -218,6 +221,17 @@ def _write_and_prove(
     )
     write_json_record(job.folder / PROOF_FILE, proof)
     return proof
+
+
+def _remedy(proof: FileProof) -> str:
+    """Say how sure the classifier itself is of the labels that differ in a file, and what to do."""
+    prefers = f"prefers its own labels by at most {proof.flipped_margin:.2g} in probability"
+    if proof.flipped_margin > _NEAR_TIE:
+        return f"The classifier {prefers}; raise --tolerance to accept the difference"
+    return (
+        f"The classifier is undecided between these labels: it {prefers}, so rounding decides. Train it longer, or "
+        "raise --tolerance to accept the difference"
+    )
 
 
 def _proof_texts(saved: SavedClassifier, data: str | Path | None) -> Sequence[str]:

@@ -36,6 +36,8 @@ class FileProof:
             generation; None if the file contains the calibration.
         question: the decision that was compared, such as "team" or "tags/refund"; empty for a task with labels.
         ends_stripped: whether the file leaves out white space at the ends of a text, which the classifier reads.
+        flipped_margin: by how much the classifier itself prefers its label to the file's, as a difference of
+            probabilities, for the flipped text where this is most; 0 where no label differs.
     """
 
     file: str
@@ -45,6 +47,7 @@ class FileProof:
     flipped_uncalibrated: int | None = None
     question: str = ""
     ends_stripped: bool = False
+    flipped_margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,22 @@ class ExportJob:
             raise ModelError(
                 f"{file}: {reader} reads probabilities that are not finite numbers from the file; export another format"
             )
-        flipped = sum(label != own for label, own in zip(labels, self.predictions.label_names, strict=True))
-        largest_difference = float(np.abs(probabilities - self.predictions.probabilities).max())
-        return FileProof(file, reader, flipped, largest_difference, flipped_uncalibrated, self.question, ends_stripped)
+        own = self.predictions
+        margins = [
+            float(row.max() - row[own.labels.index(label)])
+            for label, own_label, row in zip(labels, own.label_names, own.probabilities, strict=True)
+            if label != own_label
+        ]
+        return FileProof(
+            file=file,
+            reader=reader,
+            flipped=len(margins),
+            largest_difference=float(np.abs(probabilities - own.probabilities).max()),
+            flipped_uncalibrated=flipped_uncalibrated,
+            question=self.question,
+            ends_stripped=ends_stripped,
+            flipped_margin=max(margins, default=0.0),
+        )
 
 
 @dataclass(frozen=True)
