@@ -12,6 +12,7 @@ from tests.helpers import finished_runs
 from whinchat import progress
 from whinchat.pipelines.run import run
 from whinchat.pipelines.run_schedule import EstimateBasis, PlannedStage, RunSchedule, _training_steps
+from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_folder import RunFolder
 
 
@@ -27,14 +28,16 @@ def test_a_run_logs_its_stages_and_their_times(
     tiny_llama: Path, tmp_path: Path, logged: pytest.LogCaptureFixture
 ) -> None:
     source, dropout = finished_runs.write_csv(tmp_path / "texts.csv"), {"lora_dropout": 0.1}
-    recipe = finished_runs.recipe_for(tiny_llama, source, adapter=dropout)
+    recipe = finished_runs.recipe_for(tiny_llama, source, adapter=dropout, evaluate={"generation_rows": 6})
     record = run(recipe, tmp_path / "run")
     lines = logged.messages
     plan = lines.index("This run will")
     assert lines[0] == "Load data and model ..."
     assert re.fullmatch(r"Load data and model: done in \d+ s", lines[plan - 1])
     assert re.fullmatch(
-        r"  1\. evaluate the untrained model on 24 validation texts by label .*\(about \d+ s\)", lines[plan + 1]
+        r"  1\. evaluate the untrained model on 24 validation texts by label scores and by free generation of 6 of "
+        r"them \(about \d+ s\)",
+        lines[plan + 1],
     )
     assert "train a LoRA adapter on 56 texts, 8 steps" in lines[plan + 2]
     assert re.fullmatch(
@@ -47,8 +50,15 @@ def test_a_run_logs_its_stages_and_their_times(
     logged.set_level(logging.WARNING, "whinchat.progress")
     silent = run(recipe, tmp_path / "silent")
     assert finished_runs.timeless(record.after.score.__dict__) == finished_runs.timeless(silent.after.score.__dict__)
+    sizes = {test.mode: test.n for test in record.paired}
+    assert sizes == {"calibrated": 24, "score": 24, "generate": 6, "generate_first_word": 6}
     quiet, loud = RunFolder(tmp_path / "silent"), RunFolder(tmp_path / "run")
     assert quiet.predictions.read_bytes() == loud.predictions.read_bytes()
+    assert loud.read().after == record.after
+    after = read_predictions(loud.predictions).after
+    answered = [row for row, prediction in enumerate(after) if prediction.generated is not None]
+    assert len(answered) == sum(prediction.generated_label is not None for prediction in after) == 6
+    assert all(sample.after is not None for sample in record.samples[:3])
     weights = "adapter_model.safetensors"
     assert (quiet.adapter / weights).read_bytes() == (loud.adapter / weights).read_bytes()
 
