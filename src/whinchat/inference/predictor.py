@@ -22,7 +22,7 @@ from whinchat.inference.prediction_columns import PROBABILITY_DIGITS
 from whinchat.models.adapters import load_trained_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
-from whinchat.models.packed.packed_forward import PrefixCache
+from whinchat.models.packed.packed_forward import PrefixCache, keep_merged_weights
 from whinchat.progress import Progress
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.prompts.template import PromptTemplate
@@ -195,6 +195,7 @@ def load_engine(path: Path, *, with_questions: bool = False) -> tuple[Recipe, En
     backbone = load_backbone(saved.recipe.backbone, trained=saved.folder)
     recipe, template = saved_prompts(saved, backbone.tokenizer)
     model = load_trained_adapter(backbone, saved.folder) if saved.has_adapter else backbone.model
+    keep_merged_weights(model, backbone.plan)
     return recipe, Engine.build(model, backbone.plan, template)
 
 

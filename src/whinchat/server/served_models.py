@@ -15,7 +15,7 @@ from whinchat.inference.question_predictor import AnyPredictor, QuestionPredicti
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_trained_adapter
 from whinchat.models.backbone import load_backbone, load_tokenizer
 from whinchat.models.forward import Engine
-from whinchat.models.packed.packed_forward import PrefixCache
+from whinchat.models.packed.packed_forward import PrefixCache, keep_merged_weights
 from whinchat.progress import Progress
 from whinchat.prompts.template import PromptTemplate
 from whinchat.server.ready_question import QuestionAnswers, ReadyQuestion, ask_questions, text_cost
@@ -107,6 +107,7 @@ class ModelHost:
             else:
                 predictor = Predictor(recipe, engine, load_calibrator(classifier))
             models[name] = ServedModel(name, paths[name], predictor, adapter)
+        keep_merged_weights(model, backbone.plan)
         cast_lora_factors(model, backbone.plan.torch_dtype)
         return cls(model, models)
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from whinchat.models.nf4 import unpack_nf4
 from whinchat.models.packed.autograd import InferenceAwareFunction
 from whinchat.models.packed.dora import FactoredDora
+from whinchat.models.packed.merged_weights import merged_weight
 
 # PEFT's LoRA layers over plain and NF4 linear layers. Its other layers, such as those of experts, compute otherwise.
 _LORA_LAYERS = ("Linear", "Linear4bit")
@@ -36,6 +37,8 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     base, name = layer.base_layer, _active_adapter(layer)
     if name is None:
         return _project_frozen(base, x)
+    if (merged := merged_weight(layer, name)) is not None:
+        return F.linear(x, merged, base.bias)
     a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
     dropout = layer.lora_dropout[name]
     p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0

@@ -25,6 +25,7 @@ from whinchat.models.packed.attention import AttentionPlan, attend
 from whinchat.models.packed.autograd import GatherRows, RotaryEmbedding
 from whinchat.models.packed.batch import PackedBatch, pack
 from whinchat.models.packed.linear import supports_linear
+from whinchat.models.packed.merged_weights import merge_weights
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
 
@@ -69,6 +70,19 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
         and all(supports_linear(layer) for layer in architecture.projections(core))
         and not (torch.is_grad_enabled() and _trains_base(core))
     )
+
+
+def keep_merged_weights(model: nn.Module, plan: DevicePlan) -> None:
+    """Let the packed forward pass multiply with merged weights where it computes no gradients; see ``merge_weights``.
+
+    For a model that only answers: the merged weights are valid until a weight changes. Adapters can still be disabled
+    and switched. Models that go the plain way, and those on accelerators, stay as they are.
+    """
+    if plan.device == "cpu" and is_packable(model, plan):
+        core = _without_peft(model)
+        architecture = packed_architecture_of(core)
+        assert architecture is not None, f"{type(core).__name__} is not packable"
+        merge_weights(architecture.projections(core), plan.torch_dtype)
 
 
 def packed_logits(
