@@ -228,6 +228,12 @@ def test_run_prints_nothing_but_json(whinchat: Whinchat, recipe_path: Path, tmp_
     assert again.code == 0
     assert f"Report: {out}/report.html" in again.out
     assert f"{out}: is finished, and stays as it is; --overwrite starts anew" in again.err
+    other = whinchat("run", recipe_path, "--out", out, "--set", "train.max_steps=5", "--resume")
+    assert other.code == 2
+    assert (
+        "holds a run of another recipe, so it cannot be resumed with this one; different: train.max_steps" in other.err
+    )
+    assert "stays as it is" not in other.err
 
 
 def test_train_prints_the_path_of_the_adapter(whinchat: Whinchat, recipe_path: Path, tmp_path: Path) -> None:

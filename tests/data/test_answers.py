@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.tables import write_file
 from whinchat.data.checks import answer_counts, rare_answer_warnings
 from whinchat.data.dataset import Corpus, Split
+from whinchat.data.labels import class_weights
 from whinchat.data.sources import load_corpus, load_split, source_rows
 from whinchat.errors import DataError
 from whinchat.recipe.loader import load_recipe
@@ -120,6 +121,30 @@ def test_other_columns_maps_and_delimiters(tmp_path: Path) -> None:
     rows[2]["tags"] = "[]"
     write_rows(tmp_path / "t.csv", rows)
     assert load_corpus(recipe).train.answers == ((0, 0, 0, 1, 1), (1, 1, 1, 0, 1), (1, 1, 2, 0, 0))
+
+
+def test_an_option_that_never_has_the_largest_share_is_answered(tmp_path: Path) -> None:
+    rows = [{"text": f"row {number}", "urgency": 1 + number % 3, "tags": "[]", "share": 0.125} for number in range(12)]
+    for row in rows[:6]:
+        row["tags"] = json.dumps(["refund", "bug"])
+    answers = {"team": {"billing": "share", "returns": "rest"}, "angry": {"yes": "share"}}
+    rows = [row | {"rest": 0.875} for row in rows]
+    recipe = recipe_for(write_rows(tmp_path / "t.csv", rows), answers=answers)
+    train = load_corpus(recipe).train
+    assert train.of_decision(1).counts(("no", "yes")) == {"no": 12, "yes": 0}
+    assert train.of_decision(1).label_rows(("no", "yes")) == {"no": 10.5, "yes": 1.5}
+    warnings = rare_answer_warnings(train, recipe.task)
+    assert any("fewer than 10 training rows have the answer yes 1.5," in warning for warning in warnings)
+    assert any("Question angry: yes never has the largest share of a training row" in warning for warning in warnings)
+    weights = class_weights(
+        recipe.train.model_copy(update={"class_weights": "balanced"}),
+        ("no", "yes"),
+        train.of_decision(1).labels,
+        train.of_decision(1).shares,
+    )
+    assert weights == [12 / (2 * 10.5), 12 / (2 * 1.5)]
+    with pytest.raises(DataError, match=r"angry: no training row is answered yes \(rows used: no 12, yes 0\)"):
+        load_corpus(recipe_for(write_rows(tmp_path / "t.csv", [row | {"share": 0} for row in rows]), answers=answers))
 
 
 def test_shares_in_columns_of_their_own(tmp_path: Path) -> None:

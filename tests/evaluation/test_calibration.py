@@ -34,7 +34,7 @@ def fitted_for(metric: MetricName, scores: np.ndarray, labels: np.ndarray) -> Ca
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_temperature_is_recovered(temperature: float) -> None:
     scores, labels = drawn(20_000)
-    found, bias = fit_temperature(scores * temperature, labels)
+    found, bias = fit_temperature(scores * temperature, np.eye(len(LABELS))[labels])
     assert found == pytest.approx(temperature, rel=0.05)
     assert np.ptp(bias) < 0.1
 
@@ -51,9 +51,20 @@ def test_scores_of_a_model_that_was_trained_to_favour_a_label_are_set_right() ->
     assert (probabilities.argmax(axis=1) == labels).mean() > (favouring.argmax(axis=1) == labels).mean() + 0.05
 
 
+def test_probabilities_are_fitted_to_shares() -> None:
+    """By their largest alone, one label would always be true, and the calibrator would be sure of it."""
+    scores, _ = drawn(2_000)
+    shares = 0.5 * np.exp(scores) + [0.5, 0, 0]
+    shares = shares[shares.argmax(axis=1) == 0]
+    fitted = fit_calibrator(np.log(shares) * 3, shares.argmax(axis=1), LABELS, EvaluateConfig(), shares)
+    assert fitted.temperature == pytest.approx(3, rel=0.01)
+    np.testing.assert_allclose(replace(fitted, tau=0.0).probabilities(np.log(shares) * 3), shares, atol=0.01)
+    np.testing.assert_allclose(fitted.prior, shares.mean(axis=0), atol=0.01)
+
+
 def test_few_rows_leave_the_bias_near_zero() -> None:
     scores, _ = drawn(4)
-    _, bias = fit_temperature(scores, np.array([0, 0, 0, 0]))
+    _, bias = fit_temperature(scores, np.eye(len(LABELS))[[0, 0, 0, 0]])
     assert np.abs(bias).max() < 2
 
 

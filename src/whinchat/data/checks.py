@@ -184,16 +184,16 @@ def answer_counts(split: Split, task: Task) -> dict[str, dict[str, int]]:
 
 
 def require_every_answer(train: Split, task: Task, source: str) -> None:
-    """Check that each option of each question has a training row.
+    """Check that each option of each question has a training row, or a share of one.
 
     Raises:
         DataError: an option has no row; the message names the question and gives the rows of each of its options.
     """
     faults = []
     for index, decision in enumerate(task.decisions):
-        counts = train.of_decision(index).counts(decision.labels)
+        counts = train.of_decision(index).label_rows(decision.labels)
         if missing := [label for label, rows in counts.items() if not rows]:
-            counted = ", ".join(f"{label} {rows}" for label, rows in counts.items())
+            counted = ", ".join(f"{label} {rows:.3g}" for label, rows in counts.items())
             remedy = "take the option out of the question"
             if decision.option is not None:
                 remedy = f"take the option {decision.option} out of the question"
@@ -208,15 +208,28 @@ def require_every_answer(train: Split, task: Task, source: str) -> None:
 
 
 def rare_answer_warnings(train: Split, task: Task) -> list[str]:
-    """Return a warning for each question with answers that few training rows have."""
+    """Return a warning for each question with answers that few training rows have, or none for the larger part."""
     rare: dict[str, list[str]] = {}
+    minor: dict[str, list[str]] = {}
     for index, decision in enumerate(task.decisions):
-        for label, rows in train.of_decision(index).counts(decision.labels).items():
+        answered = train.of_decision(index)
+        largest = answered.counts(decision.labels)
+        for label, rows in answered.label_rows(decision.labels).items():
+            name = label if decision.option is None else f"{decision.option} ({label})"
             if rows < FEW_TRAINING_ROWS:
-                name = label if decision.option is None else f"{decision.option} ({label})"
-                rare.setdefault(decision.question, []).append(f"{name} {rows}")
+                rare.setdefault(decision.question, []).append(f"{name} {rows:.3g}")
+            if rows and not largest[label]:
+                minor.setdefault(decision.question, []).append(name)
     return [
-        f"Question {question}: fewer than {FEW_TRAINING_ROWS} training rows have the answer {', '.join(answers)}, from "
-        "which a model learns little. Add such rows, or join or remove these options."
-        for question, answers in rare.items()
+        *(
+            f"Question {question}: fewer than {FEW_TRAINING_ROWS} training rows have the answer {', '.join(answers)}, "
+            "from which a model learns little. Add such rows, or join or remove these options."
+            for question, answers in rare.items()
+        ),
+        *(
+            f"Question {question}: {', '.join(answers)} never has the largest share of a training row. The shares are "
+            "learned, but F1, accuracy and thresholds take the largest share for the truth, so only cross entropy "
+            "judges these answers."
+            for question, answers in minor.items()
+        ),
     ]

@@ -75,9 +75,15 @@ class Split:
         return Split(self.name, _at(self.texts, rows), labels, _at(self.weights, rows), shares=shares if size else ())
 
     def counts(self, labels: tuple[str, ...]) -> dict[str, int]:
-        """Return the number of rows of each label, in the order of ``labels``."""
+        """Return the number of rows of each label, in the order of ``labels``; of shares the largest counts."""
         counts = Counter(self.labels)
         return {label: counts[index] for index, label in enumerate(labels)}
+
+    def label_rows(self, labels: tuple[str, ...]) -> dict[str, float]:
+        """Return the number of rows of each label, in the order of ``labels``; where rows have shares, their sum."""
+        if not self.shares:
+            return {label: float(rows) for label, rows in self.counts(labels).items()}
+        return {label: sum(column) for label, column in zip(labels, zip(*self.shares, strict=True), strict=True)}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all texts, labels and answers in order, which is equal for equal rows only."""

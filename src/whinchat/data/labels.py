@@ -157,19 +157,23 @@ def _count_places(fault: str, places: Sequence[str]) -> str:
     return f"{count}: {', '.join(places[:_SHOWN_PLACES])}{more}"
 
 
-def class_weights(train: TrainConfig, names: Sequence[str], labels: Sequence[int]) -> list[float]:
+def class_weights(
+    train: TrainConfig, names: Sequence[str], labels: Sequence[int], shares: Sequence[Sequence[float]] = ()
+) -> list[float]:
     """Return the loss weight of each of the K labels.
 
     ``class_weights: balanced`` gives n / (K * rows of the label), as scikit-learn's ``class_weight="balanced"`` does.
+    Of rows with a share of each label, the shares are counted.
 
     Args:
         train: the recipe's ``train`` section.
         names: the task's K labels.
         labels: label indices of the n training rows.
+        shares: the share of each label for each row, n of K; empty where labels are certain.
     """
     if isinstance(train.class_weights, dict):
         return [train.class_weights[name] for name in names]
     if train.class_weights == "none":
         return [1.0] * len(names)
-    counts = Counter(labels)
+    counts = [sum(column) for column in zip(*shares, strict=True)] if shares else Counter(labels)
     return [len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))]

@@ -22,26 +22,32 @@ _FOLDS = 5
 
 
 def fit_calibrator(
-    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], settings: EvaluateConfig
+    log_probs: NDArray[np.floating[Any]],
+    expected: Ints,
+    labels: tuple[str, ...],
+    settings: EvaluateConfig,
+    shares: Floats | None = None,
 ) -> Calibrator:
     """Fit temperature and bias on scored rows, and favour rare labels if that reliably gains ``settings.metric``.
 
     Args:
         log_probs: scores, (N, K).
-        expected: true labels, (N,).
+        expected: true labels, (N,); of shares the label with the largest, by which the metric judges.
         labels: K label names.
         settings: the recipe's ``evaluate``: the metric, and the bootstrap behind the interval of the gain.
+        shares: the true share of each label, (N, K), to which probabilities are fitted; None where labels are certain.
 
     Sources: bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020, section 2.1 (after Guo et al.
     2017); dividing by the prior is the Bayes decision for balanced accuracy (Menon et al. 2021, section 3).
     """
     if not len(expected):
         return Calibrator(labels, metric=settings.metric)
-    plain = _fit_plain(log_probs, expected, labels, settings.metric)
+    truth = np.eye(len(labels))[expected] if shares is None else shares
+    plain = _fit_plain(log_probs, truth, labels, settings.metric)
     if settings.metric == "accuracy" or len(expected) < 2:
         return plain
     favouring = replace(plain, tau=_fit_tau(plain, log_probs, expected))
-    decision = _test_decision(favouring.tau, log_probs, expected, labels, settings)
+    decision = _test_decision(favouring.tau, log_probs, expected, truth, labels, settings)
     return replace(favouring if decision.gains else plain, decision=decision)
 
 
@@ -50,17 +56,16 @@ def draw_folds(rows: int, seed: int) -> Ints:
     return np.random.default_rng(seed).permutation(rows) % min(_FOLDS, rows)
 
 
-def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> tuple[float, tuple[float, ...]]:
-    """Fit the temperature and the bias of each label, (K,), that minimize the log loss of the true labels.
+def fit_temperature(log_probs: NDArray[np.floating[Any]], truth: Floats) -> tuple[float, tuple[float, ...]]:
+    """Fit the temperature and the bias of each label, (K,), that minimize the cross entropy against the truth.
 
     The bias has a standard normal prior, which weighs as much as one row, so that few rows leave it near zero.
 
     Args:
         log_probs: scores, (N, K).
-        expected: true labels, (N,).
+        truth: the true share of each label, (N, K); all of one label where it is certain.
     """
-    rows, size = len(expected), log_probs.shape[1]
-    truth = np.eye(size)[expected]
+    rows, size = truth.shape
     scores = log_probs.astype(np.float64)
 
     def loss(point: Floats) -> tuple[float, Floats]:
@@ -76,14 +81,14 @@ def fit_temperature(log_probs: NDArray[np.floating[Any]], expected: Ints) -> tup
 
 
 def _fit_plain(
-    log_probs: NDArray[np.floating[Any]], expected: Ints, labels: tuple[str, ...], metric: MetricName
+    log_probs: NDArray[np.floating[Any]], truth: Floats, labels: tuple[str, ...], metric: MetricName
 ) -> Calibrator:
     """Fit a calibrator whose probabilities match observed frequencies, so that they favour no label."""
-    size = len(labels)
+    rows, size = truth.shape
     # Half a row is added to each label, so that a label without rows keeps a finite weight.
-    prior = (np.bincount(expected, minlength=size) + 0.5) / (len(expected) + size / 2)
-    temperature, bias = fit_temperature(log_probs, expected)
-    return Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, len(expected))
+    prior = (truth.sum(axis=0) + 0.5) / (rows + size / 2)
+    temperature, bias = fit_temperature(log_probs, truth)
+    return Calibrator(labels, temperature, bias, tuple(prior.tolist()), metric, 0.0, rows)
 
 
 def _fit_tau(plain: Calibrator, log_probs: NDArray[np.floating[Any]], expected: Ints) -> float:
@@ -107,6 +112,7 @@ def _test_decision(
     tau: float,
     log_probs: NDArray[np.floating[Any]],
     expected: Ints,
+    truth: Floats,
     labels: tuple[str, ...],
     settings: EvaluateConfig,
 ) -> DecisionTest:
@@ -119,9 +125,9 @@ def _test_decision(
     without, favoured = np.empty_like(expected), np.empty_like(expected)
     for number in range(int(fold.max()) + 1):
         inside = fold == number
-        others, truth = log_probs[~inside], expected[~inside]
-        plain = _fit_plain(others, truth, labels, settings.metric)
-        favouring = replace(plain, tau=_fit_tau(plain, others, truth))
+        others = log_probs[~inside]
+        plain = _fit_plain(others, truth[~inside], labels, settings.metric)
+        favouring = replace(plain, tau=_fit_tau(plain, others, expected[~inside]))
         without[inside] = plain.probabilities(log_probs[inside]).argmax(axis=1)
         favoured[inside] = favouring.probabilities(log_probs[inside]).argmax(axis=1)
     gain, interval = paired_gain(settings.metric, expected, without, favoured, size=len(labels), settings=settings)

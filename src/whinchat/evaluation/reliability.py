@@ -35,13 +35,14 @@ class ScoredSplit:
 
     @property
     def expected(self) -> Ints:
-        """True labels, (N,)."""
+        """True labels, (N,); of shares the label with the largest."""
         return np.array(self.split.labels, dtype=np.int64)
 
 
 def fit_with_threshold(validation: ScoredSplit, labels: tuple[str, ...], settings: EvaluateConfig) -> Calibrator:
     """Fit the calibrator to save, with the threshold for ``settings.wanted_accuracy``."""
-    calibrator = fit_calibrator(validation.log_probs, validation.expected, labels, settings)
+    shares = np.array(validation.split.shares) if validation.split.shares else None
+    calibrator = fit_calibrator(validation.log_probs, validation.expected, labels, settings, shares)
     if settings.wanted_accuracy is None:
         return calibrator
     probabilities = calibrator.probabilities(validation.log_probs)

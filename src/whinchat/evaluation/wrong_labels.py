@@ -59,7 +59,7 @@ def find_wrong_labels(scores: NDArray[np.floating[Any]], given: Ints, labels: tu
         given: given labels, (N,).
         labels: K label names.
     """
-    temperature, bias = fit_temperature(scores, given)
+    temperature, bias = fit_temperature(scores, np.eye(len(labels))[given])
     probabilities = Calibrator(labels, temperature, bias).probabilities(scores)
     noise, answers = find_label_noise(probabilities, given), probabilities.argmax(axis=1)
     macro_f1 = f1_score(given, answers, labels=range(len(labels)), average="macro", zero_division=0.0)

@@ -199,7 +199,7 @@ def _targets(recipe: Recipe, decision: Decision, answered: Split, answers: Seque
         answers: the answer to it of each training row.
     """
     question, size = recipe.task.questions[decision.question], len(decision.labels)
-    weights = class_weights(recipe.of_decision(decision).train, decision.labels, answered.labels)
+    weights = class_weights(recipe.of_decision(decision).train, decision.labels, answered.labels, answered.shares)
     shares = near_shares(size, question.near_levels)
     targets: list[Weights] = []
     for answer in answers:

@@ -45,9 +45,9 @@ def run_command(
     loaded = whinchat.load_recipe(recipe, overrides or ())
     folder = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
-    if existing == "resume" and whinchat.RunFolder(folder).manifest.is_file():
-        err.print(f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False)
-    if (record := finished_record(loaded, folder, existing)) is None:
+    if (record := finished_record(loaded, folder, existing)) is not None:
+        _say_finished(folder)
+    else:
         # Loads the hub's client.
         from whinchat.cli.early_checks import check_run
         from whinchat.data.sources import reading_once
@@ -98,6 +98,7 @@ def train_command(
     path = out_folder or Path("runs") / run_folder_name(recipe, loaded.name)
     existing = parse_existing(resume, overwrite)
     if (record := finished_record(loaded, path, existing)) is not None:
+        _say_finished(path)
         steps = record.manifest.train_steps
     else:
         # Loads the hub's client.
@@ -110,6 +111,10 @@ def train_command(
     adapter = whinchat.RunFolder(path).adapter
     content = {"run": str(path), "adapter": str(adapter), "steps": steps}
     print_result(as_json, content, lambda: print_line(f"Trained {steps} steps; adapter in {adapter}"))
+
+
+def _say_finished(folder: Path) -> None:
+    err.print(f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False)
 
 
 COMMANDS = {"run": run_command, "train": train_command}
