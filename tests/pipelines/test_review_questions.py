@@ -14,15 +14,16 @@ import pytest
 
 from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
+from tests.helpers.killed_training import Killed, kill_at_step
+from whinchat.cli.printing.reviews import print_review
 from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
-from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
+from whinchat.evaluation.question_review import QuestionReview, QuestionsReview, ReviewedAnswer
 from whinchat.pipelines import review_run as module
 from whinchat.pipelines.review_run import review_run
 from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.review_folder import ReviewFolder
-from whinchat.training import train as training
 
 ROWS, WRONG = 200, range(0, 200, 10)
 COLUMNS = ("title", "body", "feeling", "rain", "bad", "fine", "good", "tags")
@@ -174,6 +175,19 @@ def test_a_question_of_shares_alone_is_not_reviewed(tiny_llama: Path, noisy: Pat
     assert [(row.row, row.label, row.suspected) for row in rows] == [(5, "bad", None), (6, "bad", None)]
 
 
+def test_answers_that_are_all_alike_cannot_be_reviewed(
+    tiny_llama: Path, noisy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_for(tiny_llama, noisy)
+    train = Split("train", ("a", "b"), (0, 1), answers=((0, None, 0, 0, 0), ((0.5, 0.5, 0.0, 0.0), None, 1, 0, 1)))
+    found, _ = module._review_decision(recipe.task.decisions[0], 0, train, np.zeros((2, 4)), [5, 6])
+    questions = [QuestionReview.of_decisions("mood", "choice", [found])]
+    print_review(QuestionsReview("", "m", None, "d", None, "f", 2, (), tuple(questions), None), (), Path("review.csv"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "mood: the reviewed answers are all alike, so a review can find none of them wrong." in printed
+    assert "warning" not in printed
+
+
 def test_no_model_judges_rows_that_it_was_trained_on(
     tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,25 +211,12 @@ def test_no_model_judges_rows_that_it_was_trained_on(
     assert len(judged) == len(set(judged)) == review.rows
 
 
-class Killed(BaseException):
-    pass
-
-
 def test_a_killed_review_resumes_within_its_fold(
     whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, path = recipe_for(tiny_llama, noisy), tmp_path / "review"
-    calls: list[Any] = []
-    real = training.AnswerTrainer.compute_loss
-
-    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
-        calls.append(None)
-        # Each fold takes six steps. The second one is killed in its fifth step, after the checkpoint of step 4.
-        if len(calls) == 11:
-            raise Killed
-        return real(self, *arguments, **named)
-
-    monkeypatch.setattr(training.AnswerTrainer, "compute_loss", dying)
+    # Each fold takes six steps. The second one is killed in its fifth step, after the checkpoint of step 4.
+    calls = kill_at_step(11, monkeypatch)
     with pytest.raises(Killed):
         review_run(recipe, path, 2)
     found = reviewed(recipe, path, existing="resume")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers import finished_runs, tiny_models
+from tests.helpers.killed_training import Killed, kill_at_step
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.label_noise import ReviewedRow
@@ -133,27 +134,12 @@ def test_no_model_scores_rows_that_it_was_trained_on(
     assert len(set(judged)) == review.rows
 
 
-class Killed(BaseException):
-    pass
-
-
 def test_a_killed_review_resumes_within_its_fold(
     whole: Path, tiny_llama: Path, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whinchat.training import train as training
-
     recipe, path = recipe_for(tiny_llama, noisy), tmp_path / "review"
-    calls: list[Any] = []
-    real = training.AnswerTrainer.compute_loss
-
-    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
-        calls.append(None)
-        # The first fold takes six steps. The second fold is killed in its fifth step, after the checkpoint of step 4.
-        if len(calls) == 11:
-            raise Killed
-        return real(self, *arguments, **named)
-
-    monkeypatch.setattr(training.AnswerTrainer, "compute_loss", dying)
+    # The first fold takes six steps. The second fold is killed in its fifth step, after the checkpoint of step 4.
+    calls = kill_at_step(11, monkeypatch)
     with pytest.raises(Killed):
         review_run(recipe, path)
     assert (path / "folds" / "1" / "fold.json").is_file()

@@ -91,7 +91,9 @@ def _print_questions(
         pair_rows = ((Text(title), Text(one.given), Text(one.suspected), format_count(one.rows)) for title, one in most)
         print_grid(("question", "label", "looks like", "rows"), pair_rows)
     for question in review.questions:
-        if question.accuracy is not None and question.accuracy <= (question.most_frequent or 0.0):
+        if question.most_frequent == 1:
+            print_line(f"{question.name}: the reviewed answers are all alike, so a review can find none of them wrong.")
+        elif question.accuracy is not None and question.accuracy <= (question.most_frequent or 0.0):
             out.print(
                 f"[bold red]warning:[/] {escape(question.name)}: the models answer no better than the most frequent "
                 "answer, so they cannot tell which answers are wrong. Train longer or on more rows.",
