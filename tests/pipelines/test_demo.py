@@ -30,6 +30,10 @@ def test_the_demo_reaches_its_documented_metrics(tmp_path: Path) -> None:
     assert (record.manifest.splits["train"].rows, after.score.n) == (3000, 800)
     assert after.score.macro_f1 >= 0.78
     assert after.generate is not None
-    assert after.generate.invalid_rate < 0.005
-    assert abs(after.generate.macro_f1 - after.score.macro_f1) < 0.01
+    assert after.generate.n == 100
+    assert after.generate.invalid_rate < 0.015
+    # Free answers compare with label scores of the same texts.
+    assert after.score_of_generated is not None
+    assert abs(after.generate.macro_f1 - after.score_of_generated.macro_f1) < 0.03
+    assert record.shipped.macro_f1 >= 0.78
     assert record.before.score.macro_f1 < 0.5
