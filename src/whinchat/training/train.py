@@ -14,6 +14,7 @@ from whinchat.models.adapter_targets import adapted_share
 from whinchat.models.adapters import attach_adapter, count_parameters, save_adapter
 from whinchat.models.backbone import Backbone
 from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import keep_merged_weights
 from whinchat.output_files import replace_folder, writing
 from whinchat.prompts.template import PromptTemplate
 from whinchat.recipe.loader import write_recipe
@@ -52,7 +53,7 @@ def train(
         trackers: experiment trackers to notify. The caller closes them.
 
     Returns:
-        The engine with the trained adapter, and what training measured.
+        The engine with the trained adapter, which is not to be trained any further, and what training measured.
     """
     model = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
     parameters, trainable = count_parameters(model)
@@ -92,6 +93,8 @@ def train(
 
         replace_folder(adapter, save)
     wait_for_everyone()
+    # So the evaluation measures what the saved classifier will answer, bit for bit.
+    keep_merged_weights(model, backbone.plan)
     rows_a_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()
     all_rows = round(len(corpus.train) * recipe.train.num_train_epochs)
     seen = min((state.global_step - first_step) * rows_a_step, all_rows)
