@@ -1,0 +1,96 @@
+"""The time of one text at a time: ``whinchat serve`` beside transformers' ``pipeline`` with the same classifier.
+
+    python -m benchmarks.lone_text runs/demo --texts 40
+
+Both answer the same texts in one process, in turns, without the web servers around them. The pipeline has merged
+weights (``whinchat export --to classifier``) in the data type in which the classifier computes. A ratio is the median
+of the ratios of the same text: above 1, whinchat is faster. ``python -m benchmarks.serving`` measures the servers under
+load.
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from transformers import pipeline
+
+from benchmarks.machine import machine
+from benchmarks.tables import markdown_table
+from whinchat.export.export_run import export_run
+from whinchat.server.served_models import ModelHost, ModelKey
+
+# Texts of the proof of the export; its speed does not depend on them.
+_PROOF_TEXTS = 24
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long a text took, in seconds on the clock and on the cores of this process."""
+
+    wall_seconds: float
+    cpu_seconds: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a finished run whose labels are one token each")
+    parser.add_argument("--texts", type=int, default=40)
+    options = parser.parse_args(arguments)
+    rows = pq.read_table(options.run / "predictions.parquet", columns=["text"])["text"].to_pylist()
+    texts = rows[: options.texts + _WARM_UP]
+    host = ModelHost.load({"run": options.run})
+    plan = host.models["run"].predictor.engine.plan  # type: ignore[union-attr]  # a run with labels has one engine
+    with tempfile.TemporaryDirectory() as scratch:
+        table = Path(scratch) / "texts.csv"
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["text"], *([text] for text in rows[:_PROOF_TEXTS])])
+        # The proof is of the format, not of a few texts' labels: in bfloat16 some labels differ.
+        export_run(options.run, "classifier", Path(scratch) / "classifier", data=table, tolerance=1.0)
+        peer: Any = pipeline(
+            "text-classification", str(Path(scratch) / "classifier"), dtype=plan.torch_dtype, top_k=None
+        )
+        found = measure(
+            lambda text: host.predict(ModelKey("run"), [text]), lambda text: peer(text, truncation=True), texts
+        )
+    print(f"{machine()}; products in {plan.compute_dtype}")
+    print(summarize(found), end="")
+
+
+def measure(
+    ours: Callable[[str], object], theirs: Callable[[str], object], texts: Sequence[str]
+) -> list[tuple[Duration, Duration]]:
+    """Return how long both took for each text but the first few, which warm both up."""
+    return [(_timed(ours, text), _timed(theirs, text)) for text in texts][_WARM_UP:]
+
+
+def summarize(found: Sequence[tuple[Duration, Duration]]) -> str:
+    """Return the medians as Markdown."""
+
+    def row(name: str, of: Callable[[Duration], float]) -> tuple[str, ...]:
+        ours, theirs = ([of(pair[index]) for pair in found] for index in (0, 1))
+        ratio = statistics.median(there / here for here, there in zip(ours, theirs, strict=True))
+        return name, f"{1000 * statistics.median(ours):.1f}", f"{1000 * statistics.median(theirs):.1f}", f"{ratio:.2f}"
+
+    return markdown_table(
+        ("one text", "whinchat, ms", "pipeline, ms", "ratio"),
+        [row("time", lambda one: one.wall_seconds), row("CPU time", lambda one: one.cpu_seconds)],
+    )
+
+
+def _timed(answer: Callable[[str], object], text: str) -> Duration:
+    started, cpu_started = time.perf_counter(), time.process_time()
+    answer(text)
+    return Duration(time.perf_counter() - started, time.process_time() - cpu_started)
+
+
+if __name__ == "__main__":
+    main()
