@@ -23,6 +23,7 @@ from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import keep_merged_weights
 from whinchat.progress import Progress
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import Recipe
@@ -104,6 +105,7 @@ def _load(recipe: str, common: Sequence[str], variant: str) -> Variant:
     loaded = load_recipe(recipe, [*common, *own])
     backbone = load_backbone(loaded.backbone)
     model = attach_adapter(backbone.model, loaded.adapter, loaded.train.seed)
+    keep_merged_weights(model, backbone.plan)  # as a trained classifier answers
     return Variant(variant, loaded, Engine.build(model, backbone.plan, backbone.tokenizer.template(loaded)))
 
 
