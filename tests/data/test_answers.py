@@ -293,10 +293,9 @@ def test_splits_taken_out_of_train_keep_answers(tmp_path: Path) -> None:
         load_corpus(recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": seed})}))
     assert answer_counts(corpus.train, recipe.task)["tags: bug"]["yes"] in (1, 2)
     warnings = rare_answer_warnings(corpus.train, recipe.task)
-    assert [warning.partition(" have ")[0] for warning in warnings] == [
-        f"Question {name}: fewer than 10 training rows" for name in ("angry", "urgency", "tags")
-    ]
-    assert "have the answer bug (yes) 1, from" in warnings[2]
+    rare = {warning.partition(" have ")[0] for warning in warnings}
+    assert rare >= {f"Question {name}: fewer than 10 training rows" for name in ("angry", "urgency", "tags")}
+    assert any(re.search(r"have the answer (.*, )?bug \(yes\) [12], from", warning) for warning in warnings)
 
 
 def test_an_answer_without_a_training_row(tmp_path: Path) -> None:

@@ -182,3 +182,65 @@ def test_the_first_rows_of_a_carved_split_are_like_the_split() -> None:
     for split in (*carved.values(), rest):
         # A fifth of 100 rows, give or take four standard deviations.
         assert 4 <= sum(split.head(100).labels) <= 36, split.name
+
+
+def answered(answers: list[tuple[int | None, ...]], copies: int = 1) -> Split:
+    """Rows with answers to several decisions; each text occurs ``copies`` times."""
+    labels = tuple(9 if row[0] is None else row[0] for row in answers)
+    texts = tuple(f"text {index // copies}" for index in range(len(answers)))
+    return Split("train", texts, labels, answers=tuple(answers))
+
+
+def answer_rows(split: Split, decision: int, label: int) -> int:
+    return sum(row[decision] == label for row in split.answers)
+
+
+def test_rare_answers_to_any_question_reach_every_split() -> None:
+    # Every 40th row has the rare answer to the second question, and every 37th that to the third.
+    train = answered([(i % 3, int(i % 40 == 0), None if i % 2 else int(i % 37 == 0)) for i in range(400)])
+    for seed in range(5):
+        rest, parts = carve_splits(train, {"validation": 40, "test": 40}, seed, "src")
+        assert [len(part) for part in (rest, *parts.values())] == [320, 40, 40]
+        for decision, rare in ((1, 10), (2, 6)):
+            counts = [answer_rows(part, decision, 1) for part in (rest, *parts.values())]
+            assert counts == [rare - 2, 1, 1]
+        for part in parts.values():
+            assert all(abs(answer_rows(part, 0, label) - 40 / 3) < 2 for label in range(3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    answers=st.lists(
+        st.tuples(st.integers(0, 2), st.none() | st.integers(0, 1), st.none() | st.integers(0, 3)),
+        min_size=4,
+        max_size=80,
+    ),
+    seed=st.integers(0, 3),
+    shares=st.tuples(st.floats(0.01, 0.4), st.floats(0.01, 0.4)),
+    copies=st.integers(1, 3),
+)
+def test_splits_of_questions_keep_every_row_and_answer(
+    answers: list[tuple[int | None, ...]], seed: int, shares: tuple[float, float], copies: int
+) -> None:
+    train = answered(answers, copies)
+    sizes = [max(1, int(share * len(answers))) for share in shares]
+    wanted = dict(zip(("validation", "test"), sizes, strict=True))
+    carved = None
+    with suppress(DataError):
+        carved = carve_splits(train, wanted, seed, "src")
+    if carved is None:
+        return
+    rest, parts = carved
+    together = Counter[Any]()
+    for part in (rest, *parts.values()):
+        together.update(zip(part.texts, part.answers, strict=True))
+    assert together == Counter(zip(train.texts, train.answers, strict=True))
+    assert not set(rest.texts) & {text for part in parts.values() for text in part.texts}
+    assert all(len(part) <= wanted[name] for name, part in parts.items())
+    given_answers = {(index, label) for row in answers for index, label in enumerate(row) if label is not None}
+    assert {
+        (index, label) for row in rest.answers for index, label in enumerate(row) if label is not None
+    } == given_answers
+    backwards = train.take(list(range(len(train) - 1, -1, -1)))
+    if copies == 1:
+        assert carve_splits(backwards, wanted, seed, "src") == carved

@@ -105,8 +105,10 @@ def test_changed_data_is_refused(run_copy: Path, tmp_path: Path) -> None:
     other = recipe.data.model_copy(update={"source": str(finished_runs.write_csv(tmp_path / "other.csv", seed=5))})
     RunFolder(run_copy).write_recipe(recipe.model_copy(update={"data": other}))
     stamps = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()}
-    with pytest.raises(RunError, match=r"other\.csv has changed since this run was evaluated"):
+    with pytest.raises(RunError, match=r"other\.csv, or how it is divided, has changed since this run was evaluated"):
         calibrate_run(run_copy, "accuracy")
+    with pytest.raises(RunError, match="so rows of its training may be among them"):
+        evaluate_run(run_copy)
     assert {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()} == stamps
 
 

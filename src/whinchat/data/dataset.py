@@ -24,7 +24,7 @@ class Split:
         name: train, validation or test.
         texts: the texts.
         labels: the label of each text, as an index into ``task.labels``. In a task with questions, the answer to its
-            first decision, with one more index for a missing one: by these labels rows are divided among splits.
+            first decision, with one more index for a missing one.
         weights: the weight of each text in the training loss; empty for equal weights.
         answers: in a task with questions, the answers to all decisions about each text; otherwise empty.
         shares: the share of each label for each text, where labels are not certain; otherwise empty.

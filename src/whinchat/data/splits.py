@@ -4,12 +4,13 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from whinchat.data.checks import normalize_text
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Answer, Split, certain_answer
+from whinchat.data.stratification import RowGroup, divide_by_answers
 from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.task import Cleaning, Task
@@ -24,24 +25,6 @@ SMALLEST_FOLD = 10
 _AUTO_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Rows with equal texts, which must stay together.
-
-    Attributes:
-        indices: the rows, as indices into train.
-        labels: number of rows of each label.
-        answers: number of rows of each label; with questions of each answer to each decision, as (decision, label).
-    """
-
-    indices: tuple[int, ...]
-    labels: Counter[int]
-    answers: Counter[tuple[int, int]]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
 def carve_splits(
     train: Split, wanted: dict[str, int], seed: int, source: str, steps: Sequence[Cleaning] = ()
 ) -> tuple[Split, dict[str, Split]]:
@@ -50,10 +33,11 @@ def carve_splits(
     Rows are shuffled by the SHA-256 of seed and text, so the splits are the same on every machine and for every order
     of the source. Texts that, once cleaned, differ only in case, white space or punctuation stay together. Where all
     texts are different, each split has exactly the rows asked for, and the label proportions of train to within one row
-    a label. Where equal texts form groups, a split takes the groups that fit the proportions first and then any that
-    fit its size. A split may then be short by fewer rows than the smallest group that is left has. Where a label would
-    have no row left in train, one group of each label stays in train, and the splits may be short by as many rows; with
-    questions, a group of each answer to each decision.
+    a label; with questions, the proportions of the answers to all decisions as nearly as possible, see
+    ``divide_by_answers``. Where equal texts form groups, a split takes the groups that fit the proportions first and
+    then any that fit its size. A split may then be short by fewer rows than the smallest group that is left has. Where
+    a label would have no row left in train, one group of each label stays in train, and the splits may be short by as
+    many rows; with questions, a group of each answer to each decision.
 
     Args:
         train: rows to split.
@@ -77,12 +61,16 @@ def carve_splits(
         )
     groups = _group_equal_texts(train, _digests(train, f"{seed}"), steps)
     label_rows = Counter(train.labels)
-    taken, rest = _divide(groups, label_rows, wanted)
+
+    def divide(free: Sequence[RowGroup]) -> tuple[dict[str, list[RowGroup]], list[RowGroup]]:
+        return divide_by_answers(free, wanted) if train.answers else _divide(free, label_rows, wanted)
+
+    taken, rest = divide(groups)
     if _all_answers(rest) != _all_answers(groups):
         last_group = {answer: position for position, group in enumerate(groups) for answer in group.answers}
         kept = set(last_group.values())
         free = [group for position, group in enumerate(groups) if position not in kept]
-        taken, rest = _divide(free, label_rows, wanted)
+        taken, rest = divide(free)
         rest += [groups[position] for position in sorted(kept)]
     carved = {}
     for name, rows in wanted.items():
@@ -102,8 +90,8 @@ def carve_splits(
 
 
 def _divide(
-    groups: Sequence[_Group], label_rows: Counter[int], wanted: dict[str, int]
-) -> tuple[dict[str, list[_Group]], list[_Group]]:
+    groups: Sequence[RowGroup], label_rows: Counter[int], wanted: dict[str, int]
+) -> tuple[dict[str, list[RowGroup]], list[RowGroup]]:
     """Return the groups that each split takes, and those that are left."""
     free, taken = list(groups), {}
     for name, rows in wanted.items():
@@ -233,14 +221,14 @@ def _digests(train: Split, seed: str) -> list[bytes]:
     return digests
 
 
-def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[Cleaning]) -> list[_Group]:
+def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[Cleaning]) -> list[RowGroup]:
     """Return the groups of rows whose cleaned texts have equal ``_text_key``, in shuffled order."""
     members: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(train.texts):
         members[_text_key(clean(text, steps))].append(index)
     shuffled = sorted(members.values(), key=lambda indices: min(digests[index] for index in indices))
     return [
-        _Group(
+        RowGroup(
             tuple(indices),
             Counter(train.labels[index] for index in indices),
             Counter(answer for index in indices for answer in _row_answers(train, index)),
@@ -249,7 +237,7 @@ def _group_equal_texts(train: Split, digests: Sequence[bytes], steps: Sequence[C
     ]
 
 
-def _all_answers(groups: Iterable[_Group]) -> set[tuple[int, int]]:
+def _all_answers(groups: Iterable[RowGroup]) -> set[tuple[int, int]]:
     """Return every answer that a row of ``groups`` has."""
     return {answer for group in groups for answer in group.answers}
 
@@ -261,7 +249,7 @@ def _row_answers(train: Split, row: int) -> list[tuple[int, int]]:
     return [(decision, label) for decision, label in labels if label is not None]
 
 
-def _shuffle_rows(train: Split, groups: Iterable[_Group], seed: str) -> list[int]:
+def _shuffle_rows(train: Split, groups: Iterable[RowGroup], seed: str) -> list[int]:
     """Return the rows of ``groups`` in a new shuffle.
 
     In the order in which groups were taken, the last rows would hold only the labels whose quotas were filled last, and
@@ -271,7 +259,7 @@ def _shuffle_rows(train: Split, groups: Iterable[_Group], seed: str) -> list[int
     return sorted((index for group in groups for index in group.indices), key=digests.__getitem__)
 
 
-def _quotas(label_rows: Counter[int], free: Sequence[_Group], rows: int) -> Counter[int]:
+def _quotas(label_rows: Counter[int], free: Sequence[RowGroup], rows: int) -> Counter[int]:
     """Divide ``rows`` among the labels by the largest remainder method, up to what the ``free`` groups hold."""
     left: Counter[int] = Counter()
     for group in free:
@@ -285,7 +273,7 @@ def _quotas(label_rows: Counter[int], free: Sequence[_Group], rows: int) -> Coun
     return quotas
 
 
-def _take_groups(free: Sequence[_Group], quotas: Counter[int]) -> tuple[list[_Group], list[_Group]]:
+def _take_groups(free: Sequence[RowGroup], quotas: Counter[int]) -> tuple[list[RowGroup], list[RowGroup]]:
     """Take groups of at most as many rows as ``quotas`` has; return the taken groups and the rest, both in order.
 
     Groups that fit the label quotas are taken first, then any that fit the rows still missing.
@@ -305,7 +293,7 @@ def _take_groups(free: Sequence[_Group], quotas: Counter[int]) -> tuple[list[_Gr
     return [free[position] for position in sorted(taken)], rest
 
 
-def _fullness(fold_answers: Counter[tuple[int, int]], group: _Group, rows_of: Counter[tuple[int, int]]) -> Fraction:
+def _fullness(fold_answers: Counter[tuple[int, int]], group: RowGroup, rows_of: Counter[tuple[int, int]]) -> Fraction:
     """Return how full a fold is of the answers in ``group``; as a fraction, so that ties are equal on every machine."""
     parts = (Fraction(fold_answers[answer] * count, rows_of[answer]) for answer, count in group.answers.items())
     return sum(parts, Fraction(0))

@@ -1,6 +1,6 @@
 """What evaluation, calibration and comparison read of finished runs and their data, without loading torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from whinchat.data.dataset import Corpus, Split
@@ -39,7 +39,14 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
     if source is None:
-        return recipe, load_corpus(recipe).split(recipe.evaluate.split)
+        split = load_corpus(recipe).split(recipe.evaluate.split)
+        if (
+            not folder.is_model
+            and folder.manifest.is_file()
+            and not any(key.startswith("data.") for key in override_of)
+        ):
+            _require_unchanged(folder, recipe, {split.name: split})
+        return recipe, split
     # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept. The
     # columns of questions stay: there are many, and other tables of the same kind have the same.
     kept = {key.split(".")[1] for key in override_of if key.startswith("data.")}
@@ -72,17 +79,30 @@ def calibration_rows(
         raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    _require_unchanged(folder, recipe, parts)
+    return record, recipe, corpus, split
+
+
+def _require_unchanged(folder: RunFolder, recipe: Recipe, parts: Mapping[str, Split | None]) -> None:
+    """Check that splits, by name, still have the rows that the finished run in ``folder`` used.
+
+    Raises:
+        RunError: a split has others.
+    """
+    stored = folder.read_manifest().splits
     changed = [
-        name
-        for name, facts in record.manifest.splits.items()
-        if (part := parts[name]) is None or part.fingerprint() != facts.fingerprint
+        name for name, part in parts.items() if name in stored and _fingerprint(part) != stored[name].fingerprint
     ]
     if changed:
         raise RunError(
-            f"{path}: {recipe.data.source} has changed since this run was evaluated (rows of {', '.join(changed)}); "
-            "restore the earlier data, or run again with --overwrite"
+            f"{folder.path}: {recipe.data.source}, or how it is divided, has changed since this run was evaluated "
+            f"(rows of {', '.join(changed)}), so rows of its training may be among them; restore the earlier data, run "
+            "again with --overwrite, or evaluate other rows with --data"
         )
-    return record, recipe, corpus, split
+
+
+def _fingerprint(part: Split | None) -> str | None:
+    return None if part is None else part.fingerprint()
 
 
 def runs_by_name(runs: Sequence[str | Path]) -> dict[str, RunFolder]:
