@@ -23,9 +23,11 @@ _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 _RUNTIME_BYTES = 0.66e9
 # Weight, gradient and the two moments of Adam for each trainable parameter, float32.
 _TRAINABLE_BYTES = 16
-# Peak memory divided by what the saved activations take: temporary tensors, and blocks that the heap cannot reuse. DoRA
-# saves more. Fitted to measured peaks (``python -m benchmarks.memory``; see docs/decisions.md).
-_ACTIVATION_OVERHEAD = 1.42
+# Peak memory divided by what the saved activations take, for blocks that the heap cannot reuse; and the temporary
+# tensors, in layers whose saved activations take as much. DoRA saves more. Fitted to measured peaks of models with 30
+# and 16 layers, and with adapters in 8 (``python -m benchmarks.memory``; see docs/decisions.md).
+_ACTIVATION_OVERHEAD = 1.25
+_TEMPORARY_LAYERS = 4
 _DORA_OVERHEAD = 1.1
 
 
@@ -66,7 +68,10 @@ def estimate_training_bytes(model: Any, plan: DevicePlan, adapter: AdapterConfig
     width = _BYTES[plan.compute_dtype if plan.load_in == "nf4" else plan.load_in]
     weight_bytes: float = (parameters - quantized) * width + quantized * _NF4_BYTES
     trainable = sum(adapter.r * sum(_shape(layer)) for name, layer in linear.items() if _is_target(name, adapter))
-    saved = _saved_elements(model, linear, batch) * _backward_share(model, adapter)
+    layers: int = model.config.get_text_config(decoder=True).num_hidden_layers
+    # A backward pass goes through the layers from the lowest adapter on.
+    held = layers - min(adapter.layers_to_transform or (0,)) + _TEMPORARY_LAYERS
+    saved = _saved_elements(model, linear, batch) * held / layers
     activation_bytes = _ACTIVATION_OVERHEAD * saved * _BYTES[plan.compute_dtype]
     if adapter.method == "dora":
         activation_bytes *= _DORA_OVERHEAD
@@ -106,12 +111,6 @@ def _saved_elements(model: Any, linear: dict[str, nn.Module], batch: BatchShape)
     key_heads = _largest(config, "num_key_value_heads") or heads
     per_row = layers * (heads * batch.text * keys + 2 * key_heads * width * keys)
     return float(batch.tokens * per_token + batch.rows * per_row)
-
-
-def _backward_share(model: Any, adapter: AdapterConfig) -> float:
-    """Return the share of the layers that a backward pass goes through: those from the lowest adapter on."""
-    layers: int = model.config.get_text_config(decoder=True).num_hidden_layers
-    return 1 - min(adapter.layers_to_transform or (0,)) / layers
 
 
 def _largest(config: Any, name: str) -> int:
