@@ -21,6 +21,7 @@ from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import Backbone, find_model, load_backbone
 from whinchat.models.device import plan_device
 from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import keep_merged_weights
 from whinchat.output_files import temporary_folder
 from whinchat.recipe.model_config import BackboneConfig
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -121,6 +122,8 @@ class TrainedChatModel(ChatModel):
                 self.engine, self.recipe, train, self.validation, args=arguments, callbacks=callbacks(self.recipe.train)
             )
             trainer.train()
+        # As a trained classifier answers; without an adapter nothing changes.
+        keep_merged_weights(model, self.backbone.plan)
         self.notes["steps"] = str(trainer.state.global_step)
         return len(train)
 
