@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.evaluation.test_simple_methods import small_recipe, split
+from tests.helpers.run_records import recipe
 from whinchat.data.dataset import Split
 from whinchat.evaluation.counted_texts import CountedTexts
 from whinchat.evaluation.simple_methods import answer_simply, count_texts, tfidf_features
@@ -23,13 +23,23 @@ def test_any_part_of_the_texts_is_fitted_as_if_there_were_no_others() -> None:
         np.testing.assert_allclose(read.toarray(), wanted.transform(OTHERS).toarray(), rtol=1e-12)
 
 
+def noisy_rows(name: str, rows: int, seed: int) -> Split:
+    """Texts of two words, the first of which mostly tells the label."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 3, rows)
+    words = np.array([["awful", "sad"], ["table", "bus"], ["lovely", "happy"]])
+    told = np.where(draw.random(rows) < 0.7, labels, draw.integers(0, 3, rows))
+    texts = [f"{words[one, draw.integers(2)]} {words[draw.integers(3), draw.integers(2)]}" for one in told]
+    return Split(name, tuple(texts), tuple(labels.tolist()))
+
+
 def test_decisions_that_share_counts_get_the_answers_of_their_own() -> None:
-    train, evaluated = split("train", 200, 1), split("test", 60, 2)
-    recipe = small_recipe()
-    counted = count_texts(recipe, train.texts, evaluated.texts)
+    train, evaluated = noisy_rows("train", 200, 1), noisy_rows("test", 60, 2)
+    settings = recipe()
+    counted = count_texts(settings, train.texts, evaluated.texts)
     for rows in (range(200), range(0, 200, 3)):
         own = train.take(list(rows))
-        alone, shared = (answer_simply(recipe, own, evaluated.texts, counts)[1] for counts in (None, counted))
+        alone, shared = (answer_simply(settings, own, evaluated.texts, counts)[1] for counts in (None, counted))
         assert alone.answers.tolist() == shared.answers.tolist()
         assert alone.settings == shared.settings
         assert shared.seconds > counted.seconds
@@ -37,9 +47,9 @@ def test_decisions_that_share_counts_get_the_answers_of_their_own() -> None:
 
 def test_texts_without_words_have_no_tf_idf() -> None:
     train = Split("train", (" ", ""), (0, 1))
-    counted = count_texts(small_recipe(), train.texts, ("a text",))
+    counted = count_texts(recipe(), train.texts, ("a text",))
     for counts in (None, counted):
-        assert [one.name for one in answer_simply(small_recipe(), train, ("a text",), counts)] == ["majority"]
+        assert [one.name for one in answer_simply(recipe(), train, ("a text",), counts)] == ["majority"]
     # The only text with words is held out from the choice of C.
     few = Split("train", (" ", " ", " ", " ", "", "", "", "", "word", "  "), (0, 1) * 5)
-    assert [one.name for one in answer_simply(small_recipe(), few, ("a word",))] == ["majority", "tfidf"]
+    assert [one.name for one in answer_simply(recipe(), few, ("a word",))] == ["majority", "tfidf"]
