@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ from tests.helpers import tiny_models, tiny_questions
 from tests.helpers.tiny_training import make, recipe_for, split, weights_of
 from whinchat.errors import ModelError
 from whinchat.models.adapters import attach_adapter
+from whinchat.models.forward import Engine
 from whinchat.models.training_memory import BatchShape, estimate_training_bytes
 from whinchat.training import memory_budget, objective
-from whinchat.training.memory_budget import rows_within_budget
 from whinchat.training.question_objective import make_objective
+from whinchat.training.trainer import AnswerTrainer, training_arguments
 
 ROWS = split(16)
 
 
-def budget_of(model: Path, rows: int) -> float:
+def budget_of(model: Path, rows: int, loss: str) -> float:
     """A budget in GB for which ``rows`` rows of the training texts fit, and twice as many do not."""
-    recipe = recipe_for(model, {"per_device_train_batch_size": 16})
+    recipe = recipe_for(model, {"per_device_train_batch_size": 16, "loss": loss})
     backbone = tiny_models.load(model)
     engine = tiny_models.engine_of(backbone)
     longest = memory_budget._longest_shape(make_objective(engine, recipe, ROWS), 16)
@@ -33,8 +35,17 @@ def budget_of(model: Path, rows: int) -> float:
     return (fits + is_too_much) / 2e9
 
 
-def test_the_same_training_in_parts(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"per_device_train_batch_size": 16, "max_steps": 2, "loss": "choice", "save_steps": 2}
+@pytest.mark.parametrize(("loss", "batches"), [("choice", 1), ("completion", 2), ("full", 1), ("full", 2)])
+def test_the_same_training_in_parts(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, batches: int
+) -> None:
+    settings = {
+        "per_device_train_batch_size": 16 // batches,
+        "gradient_accumulation_steps": batches,
+        "max_steps": 2,
+        "loss": loss,
+        "save_steps": 2,
+    }
     whole = make(recipe_for(tiny_llama, settings), tmp_path / "whole", ROWS)
     whole.train()
     computed: list[int] = []
@@ -45,7 +56,7 @@ def test_the_same_training_in_parts(tiny_llama: Path, tmp_path: Path, monkeypatc
         return real(engine, loss, inputs, offsets)  # type: ignore[arg-type]  # the engine of the objective
 
     monkeypatch.setattr(objective, "row_losses", row_losses)
-    recipe = recipe_for(tiny_llama, settings | {"memory_budget": budget_of(tiny_llama, 4)})
+    recipe = recipe_for(tiny_llama, settings | {"memory_budget": budget_of(tiny_llama, 4, loss)})
     parts = make(recipe, tmp_path / "parts", ROWS)
     parts.train()
     assert computed == [4] * 8, "two steps of 16 rows"
@@ -64,12 +75,35 @@ def test_the_adapter_changes_the_estimate_by_nothing(tiny_llama: Path) -> None:
     assert before <= after <= before + adapter_bytes
 
 
-def test_questions_have_a_budget_as_well(tiny_llama: Path) -> None:
-    recipe = tiny_questions.recipe_for(tiny_llama, train={"per_device_train_batch_size": 8, "memory_budget": 4})
-    backbone = tiny_models.load(tiny_llama)
-    engine = tiny_models.engine_of(backbone)
-    found = make_objective(engine, recipe, tiny_questions.rows_of(recipe))
-    assert rows_within_budget(backbone.model, backbone.plan, recipe, found) == 8
+def test_questions_are_trained_in_the_same_parts(tiny_llama: Path, tmp_path: Path) -> None:
+    def train(budget: float | None) -> AnswerTrainer:
+        settings = {"per_device_train_batch_size": 6, "max_steps": 2, "learning_rate": 1e-2, "memory_budget": budget}
+        recipe = tiny_questions.recipe_for(tiny_llama, train=settings)
+        backbone = tiny_models.load(tiny_llama)
+        tuned = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
+        engine = Engine.build(tuned, backbone.plan, backbone.tokenizer.template(recipe))
+        rows = tiny_questions.rows_of(recipe, 12)
+        trainer = AnswerTrainer(engine, recipe, rows, None, args=training_arguments(recipe, engine.plan, tmp_path))
+        trainer.train()
+        return trainer
+
+    whole = train(None)
+    adapter = tiny_questions.recipe_for(tiny_llama).adapter
+    shape = memory_budget._longest_shape(whole.objective, 6)
+    fits, is_too_much = (
+        estimate_training_bytes(
+            whole.engine.model,
+            whole.engine.plan,
+            tiny_questions.recipe_for(tiny_llama).adapter,
+            replace(shape, rows=rows),
+        )
+        for rows in (2, 3)
+    )
+    parts = train((fits + is_too_much) / 2e9)
+    assert (whole.batch_limit.rows, parts.batch_limit.rows) == (None, 2)
+    wanted = weights_of(whole)
+    for name, weight in weights_of(parts).items():
+        torch.testing.assert_close(weight, wanted[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_budget_that_a_refusal_names_is_enough(tiny_llama: Path, tmp_path: Path) -> None:
