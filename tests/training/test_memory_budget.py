@@ -91,12 +91,7 @@ def test_questions_are_trained_in_the_same_parts(tiny_llama: Path, tmp_path: Pat
     adapter = tiny_questions.recipe_for(tiny_llama).adapter
     shape = memory_budget._longest_shape(whole.objective, 6)
     fits, is_too_much = (
-        estimate_training_bytes(
-            whole.engine.model,
-            whole.engine.plan,
-            tiny_questions.recipe_for(tiny_llama).adapter,
-            replace(shape, rows=rows),
-        )
+        estimate_training_bytes(whole.engine.model, whole.engine.plan, adapter, replace(shape, rows=rows))
         for rows in (2, 3)
     )
     parts = train((fits + is_too_much) / 2e9)
