@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whinchat.arena.spec import list_arenas, load_arena
     from whinchat.classifier import Classifier
     from whinchat.errors import WhinchatError
+    from whinchat.evaluation.cascade_results import CascadeFacts
     from whinchat.evaluation.label_noise import Review, ReviewedRow
     from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
     from whinchat.export.export_run import export_run
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from whinchat.pipelines.calibrate_run import calibrate_run
     from whinchat.pipelines.check_recipe import RecipeCheck, check_recipe
     from whinchat.pipelines.compare_runs import compare_runs
+    from whinchat.pipelines.distill_run import distill_run, remove_student
     from whinchat.pipelines.evaluate_run import QuestionsEvaluation, RunEvaluation, evaluate_run
     from whinchat.pipelines.init_recipe import InitResult, init_recipe
     from whinchat.pipelines.inspect_example import InspectedExample, inspect_example
@@ -72,6 +74,7 @@ _NAMES_OF_MODULES = {
     "whinchat.evaluation.question_review": ("QuestionsReview", "ReviewedAnswer"),
     "whinchat.export.export_run": ("export_run",),
     "whinchat.export.exporter": ("ExportProof",),
+    "whinchat.evaluation.cascade_results": ("CascadeFacts",),
     "whinchat.inference.predict_file": ("predict_file",),
     "whinchat.inference.prediction_columns": ("LabelCounts",),
     "whinchat.inference.predictor": ("Predictions", "Predictor"),
@@ -79,6 +82,7 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.calibrate_run": ("calibrate_run",),
     "whinchat.pipelines.check_recipe": ("RecipeCheck", "check_recipe"),
     "whinchat.pipelines.compare_runs": ("compare_runs",),
+    "whinchat.pipelines.distill_run": ("distill_run", "remove_student"),
     "whinchat.pipelines.evaluate_run": ("QuestionsEvaluation", "RunEvaluation", "evaluate_run"),
     "whinchat.pipelines.init_recipe": ("InitResult", "init_recipe"),
     "whinchat.pipelines.inspect_example": ("InspectedExample", "inspect_example"),
@@ -107,16 +111,16 @@ _NAMES_OF_MODULES = {
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
-    "ArenaResults", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions", "LabelCounts",
-    "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult",
-    "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord",
-    "QuestionsReview", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedAnswer", "ReviewedRow",
-    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError", "__version__",
-    "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "evaluate_run", "export_run", "init_recipe",
-    "inspect_example", "inspect_machine", "inspect_model", "inspect_questions", "list_arenas", "list_recipes",
-    "list_runs", "load_arena", "load_predictor", "load_recipe", "predict_file", "probe_layers", "push_run",
-    "question_warnings", "rebuild_report", "review_run", "run", "run_arena", "run_server", "summarize_arena",
-    "train_run",
+    "ArenaResults", "CascadeFacts", "Classifier", "ExportProof", "InitResult", "InspectedExample",
+    "InspectedQuestions", "LabelCounts", "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions",
+    "Predictor", "PushResult", "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation",
+    "QuestionsRecord", "QuestionsReview", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedAnswer",
+    "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError",
+    "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "distill_run",
+    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
+    "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe",
+    "predict_file", "probe_layers", "push_run", "question_warnings", "rebuild_report", "remove_student", "review_run",
+    "run", "run_arena", "run_server", "summarize_arena", "train_run",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 from whinchat.errors import RunError
@@ -27,20 +28,27 @@ def write_checksums(folder: Path) -> None:
     _write(folder, {file.name: file_sha256(file) for file in files if file.name not in left_out})
 
 
-def replace_checked_file(folder: Path, name: str, content: str, classifier: Path | None = None) -> None:
-    """Write ``content`` to the file ``name`` in ``folder``, and its checksum if there are checksums.
+def replace_checked_files(folder: Path, files: Mapping[str, bytes], classifier: Path | None = None) -> None:
+    """Write ``files`` to ``folder``, and their checksums if there are checksums.
 
     Args:
-        folder: the folder to write both to.
-        name: name of the file.
-        content: its text.
+        folder: the folder to write to.
+        files: name -> content of each file.
         classifier: the folder with the other files of the classifier and their checksums; None for ``folder``.
     """
-    data = content.encode()
-    # The checksum comes first: a kill in between leaves a file that is refused, not one that nothing vouches for.
+    # The checksums come first: a kill in between leaves a file that is refused, not one that nothing vouches for.
     if (known := _read(classifier or folder)) is not None:
-        _write(folder, {**known, name: hashlib.sha256(data).hexdigest()})
-    replace_file(folder / name, lambda draft: draft.write_bytes(data))
+        _write(folder, {**known, **{name: hashlib.sha256(data).hexdigest() for name, data in files.items()}})
+    for name, data in files.items():
+        replace_file(folder / name, partial(Path.write_bytes, data=data))
+
+
+def drop_checked_files(folder: Path, names: Collection[str]) -> None:
+    """Remove files of the classifier in ``folder`` and their checksums; files that are not there are passed over."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    if (known := _read(folder)) is not None:
+        _write(folder, {name: digest for name, digest in known.items() if name not in names})
 
 
 def check_files(folder: Path, remedies: Mapping[str, str], without: Collection[str] = ()) -> None:

@@ -121,6 +121,17 @@ def check_calibration(run: Path, metric: MetricName | None, wanted_accuracy: flo
     require_backbone(recipe.backbone)
 
 
+def check_distillation(run: Path, unlabelled: Path | None, text_column: str | None) -> None:
+    """Check the run, its data and the table of ``whinchat distill``."""
+    folder = RunFolder(run)
+    with folder.hold_finished():
+        recipe = folder.read_recipe()
+        load_corpus(recipe)
+    if unlabelled is not None:
+        open_table(unlabelled, TextColumns.of(recipe.data, text_column))
+    require_backbone(recipe.backbone)
+
+
 def check_comparison(runs: Sequence[Path], figures: Path | None) -> None:
     """Check the runs of ``whinchat compare``, and that its figure can be written."""
     for folder in runs_by_name(runs).values():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scipy.special import log_softmax
 
-from whinchat.checksums import replace_checked_file
+from whinchat.checksums import replace_checked_files
 from whinchat.errors import ModelError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.results import DecisionTest
@@ -94,7 +94,7 @@ class Calibrator:
             folder: the folder to write to.
             adapter: the folder of the adapter that the calibrator belongs to; None for ``folder``.
         """
-        replace_checked_file(folder, CALIBRATION_FILE, json.dumps(asdict(self), indent=2) + "\n", adapter)
+        replace_checked_files(folder, {CALIBRATION_FILE: _encode(asdict(self))}, adapter)
 
     @classmethod
     def load(cls, folder: Path, labels: tuple[str, ...]) -> Self:
@@ -117,7 +117,7 @@ def save_calibrators(
     """Write the calibrators of ``decisions``, by their addresses, as ``Calibrator.save`` writes a single one."""
     named = zip(decisions, calibrators, strict=True)
     content = {"decisions": {decision.address: asdict(calibrator) for decision, calibrator in named}}
-    replace_checked_file(folder, CALIBRATION_FILE, json.dumps(content, indent=2) + "\n", adapter)
+    replace_checked_files(folder, {CALIBRATION_FILE: _encode(content)}, adapter)
 
 
 def load_calibrators(folder: Path, decisions: Sequence[Decision]) -> list[Calibrator]:
@@ -149,6 +149,10 @@ class _DecisionCalibrators:
     # The first runs with questions stored a list in the order of the recipe.
     decisions: dict[str, Calibrator] | tuple[Calibrator, ...]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _read(file: Path, kind: type[T]) -> T:

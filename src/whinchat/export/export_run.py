@@ -162,9 +162,9 @@ def _make_job(
     count = min(most, (len(texts) + 1) // 2)
     texts, more_texts = texts[:count], texts[count : count + MORE_ROWS]
     if not saved.recipe.task.questions:
-        predictor = Predictor.load(path)
+        predictor = Predictor.load(path, student=False)
         return ExportJob(saved, predictor, predictor.predict(texts), texts, more_texts, folder)
-    asked = QuestionPredictor.load(path)
+    asked = QuestionPredictor.load(path, student=False)
     task = asked.recipe.task
     singles = [
         Predictor(asked.recipe.of_decision(own), engine, calibrator)

@@ -31,6 +31,7 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
     workers: int | None = None,
     overwrite: bool = False,
     safe_csv: bool = False,
+    student: bool = True,
 ) -> dict[str, LabelCounts]:
     """Label a table of any size, or every table in a folder.
 
@@ -56,6 +57,7 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
         safe_csv: in labelled CSV and TSV tables, put an apostrophe before each cell, of the source or added, that a
             spreadsheet would take for a formula: one that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
             return.
+        student: whether a student that ``distill_run`` made answers the texts of which it is sure.
 
     Returns:
         The path of each labelled table, and counts of its rows.
@@ -73,7 +75,7 @@ def predict_file(  # noqa: PLR0913  # each is a choice of the caller's, most hav
         raise DataError("--workers: goes with --engine ray; one process takes all cores by itself")
     folder = fetch_classifier(run)
     work = predict_on_ray(folder, workers) if engine == "ray" else predict_in_process(folder)
-    jobs = plan_jobs(folder, Path(source), Path(out), text_column, prefix, safe_csv=safe_csv)
+    jobs = plan_jobs(folder, Path(source), Path(out), text_column, prefix, safe_csv=safe_csv, student=student)
     return predict_tables(jobs, work, overwrite)
 
 
@@ -87,7 +89,7 @@ def predict_in_process(run: Path) -> PartWorker:
                 # Loads torch: only after everything has been checked that needs no model.
                 from whinchat.inference.question_predictor import load_predictor
 
-                loaded.append(load_predictor(run))
+                loaded.append(load_predictor(run, student=job.student))
         for location in locations:
             predict_part(loaded[0], job, table, location, bar)
 

@@ -80,6 +80,7 @@ class LabelCounts:
         labels: rows of each label, in the order of the recipe's labels; for a task with questions, of each answer.
         repeated: rows whose text, once cleaned, is that of an earlier row of the same part. Its answer is computed
             once.
+        by_student: texts that the student of a cascade answers, repeated ones included.
     """
 
     rows: int
@@ -87,12 +88,15 @@ class LabelCounts:
     unsure: int
     labels: dict[str, int]
     repeated: int = 0
+    by_student: int = 0
 
     @classmethod
     def of(cls, block: Block, predictions: Predictions | QuestionPredictions | None, repeated: int = 0) -> LabelCounts:
         """Count the rows of ``block``, whose readable texts have ``predictions``."""
         labels, unsure = ({}, 0) if predictions is None else predictions.count()
-        return cls(len(block.faults), sum(map(bool, block.faults)), unsure, labels, repeated)
+        student = None if predictions is None else predictions.by_student
+        by_student = 0 if student is None else int(student.sum())
+        return cls(len(block.faults), sum(map(bool, block.faults)), unsure, labels, repeated, by_student)
 
     @classmethod
     def total(cls, parts: Sequence[LabelCounts], labels: Sequence[str]) -> LabelCounts:
@@ -100,7 +104,7 @@ class LabelCounts:
         by_label = {label: sum(part.labels.get(label, 0) for part in parts) for label in labels}
         rows, bad = sum(part.rows for part in parts), sum(part.bad for part in parts)
         unsure, repeated = sum(part.unsure for part in parts), sum(part.repeated for part in parts)
-        return cls(rows, bad, unsure, by_label, repeated)
+        return cls(rows, bad, unsure, by_label, repeated, sum(part.by_student for part in parts))
 
 
 def readable_texts(block: Block) -> list[str]:

@@ -63,6 +63,7 @@ class PredictionJob:
         safe_csv: whether an apostrophe is put before cells of CSV and TSV that spreadsheets take for formulas.
         template: ``data.text`` of the classifier's recipe, which makes the texts of columns; None for ``column``.
         questions: the questions of the classifier's task, where it has no labels.
+        student: whether the student of a cascade answers the texts of which it is sure, if there is one.
     """
 
     source: str
@@ -78,6 +79,7 @@ class PredictionJob:
     safe_csv: bool = False
     template: str | None = None
     questions: Mapping[str, Question] = field(default_factory=dict)
+    student: bool = True
 
     @property
     def text(self) -> TextColumns:
@@ -167,6 +169,7 @@ def plan_jobs(
     rows_per_part: int = ROWS_PER_PART,
     *,
     safe_csv: bool = False,
+    student: bool = True,
 ) -> list[PredictionJob]:
     """Plan one job for each table; for the arguments see ``predict_file`` and ``PredictionJob``.
 
@@ -204,6 +207,7 @@ def plan_jobs(
                 safe_csv,
                 text.template,
                 recipe.task.questions,
+                student,
             )
         )
     return jobs

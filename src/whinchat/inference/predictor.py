@@ -15,9 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from whinchat.data.cleaning import clean
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.hub.client import fetch_classifier
+from whinchat.inference.cascade import Cascade, load_cascade
 from whinchat.inference.prediction_columns import PROBABILITY_DIGITS
 from whinchat.models.adapters import load_trained_adapter
 from whinchat.models.backbone import load_backbone
@@ -38,11 +40,13 @@ class Predictions:
         labels: names of the K labels, in the order of the columns of ``probabilities``.
         probabilities: calibrated probabilities, or uncalibrated if the classifier has no calibration, (N, K).
         unsure: whether the highest probability lies below the classifier's threshold, (N,).
+        by_student: whether the student of a cascade gave the answer, (N,); None for a classifier without a student.
     """
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
     unsure: NDArray[np.bool_]
+    by_student: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_scores(cls, log_probs: NDArray[np.floating[Any]], calibrator: Calibrator) -> Self:
@@ -57,17 +61,26 @@ class Predictions:
             parts[0].labels,
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.unsure for part in parts]),
+            None if parts[0].by_student is None else np.concatenate([part.by_student for part in parts]),
         )
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     def __getitem__(self, rows: slice) -> Predictions:
-        return Predictions(self.labels, self.probabilities[rows], self.unsure[rows])
+        return self.take(range(len(self))[rows])
 
     def take(self, rows: Sequence[int]) -> Predictions:
         """Return the predictions of some rows, in the order of ``rows``; a row may occur more than once."""
-        return Predictions(self.labels, self.probabilities[list(rows)], self.unsure[list(rows)])
+        chosen = list(rows)
+        by_student = None if self.by_student is None else self.by_student[chosen]
+        return Predictions(self.labels, self.probabilities[chosen], self.unsure[chosen], by_student)
+
+    def replace(self, rows: NDArray[np.int64], others: Predictions) -> Predictions:
+        """Return the same predictions with ``others`` in place of those of ``rows``."""
+        probabilities, unsure = self.probabilities.copy(), self.unsure.copy()
+        probabilities[rows], unsure[rows] = others.probabilities, others.unsure
+        return Predictions(self.labels, probabilities, unsure, self.by_student)
 
     @property
     def label_indices(self) -> NDArray[np.int64]:
@@ -86,6 +99,7 @@ class Predictions:
             "label": self.labels[self.label_indices[row]],
             "unsure": bool(self.unsure[row]),
             "probabilities": dict(zip(self.labels, self.probabilities[row].tolist(), strict=True)),
+            **({} if self.by_student is None else {"by_student": bool(self.by_student[row])}),
         }
 
     def cells(self) -> Iterator[Sequence[object]]:
@@ -107,15 +121,21 @@ class Predictor:
         recipe: the recipe that the classifier was trained with.
         engine: the model together with its prompt template.
         calibrator: turns scores into probabilities and labels.
+        cascade: the student that answers the texts of which it is sure; None where the model answers all.
     """
 
     recipe: Recipe
     engine: Engine
     calibrator: Calibrator
+    cascade: Cascade | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, student: bool = True) -> Self:
         """Load the classifier of a run folder, of an adapter folder, or of OWNER/NAME on the hub.
+
+        Args:
+            path: the folder, or OWNER/NAME.
+            student: whether a student that ``distill_run`` made answers the texts of which it is sure.
 
         Raises:
             HubError: the hub has no such classifier, or cannot be reached.
@@ -125,7 +145,7 @@ class Predictor:
         path = fetch_classifier(path)
         saved = find_classifier(path)
         recipe, engine = load_engine(path)
-        return cls(recipe, engine, load_calibrator(saved))
+        return cls(recipe, engine, load_calibrator(saved), load_cascade(saved) if student else None)
 
     def fault(self, text: str) -> str:
         """Return why there is no prompt for ``text``; an empty string where there is one."""
@@ -154,9 +174,28 @@ class Predictor:
             labels_only=True,
         )
 
-    def predict(self, texts: Sequence[str], *, deterministic: bool = False, bar: Progress | None = None) -> Predictions:
-        """Predict the label of each text; ``deterministic`` and ``bar`` are those of ``score_prompts``."""
-        return Predictions.from_scores(self.score(texts, deterministic=deterministic, bar=bar), self.calibrator)
+    def predict(
+        self,
+        texts: Sequence[str],
+        *,
+        deterministic: bool = False,
+        bar: Progress | None = None,
+        prefix: PrefixCache | None = None,
+    ) -> Predictions:
+        """Predict the label of each text; ``deterministic``, ``bar`` and ``prefix`` are those of ``score_prompts``."""
+
+        def ask_model(asked: Sequence[str]) -> Predictions:
+            scores = self.score(asked, deterministic=deterministic, bar=bar, prefix=prefix)
+            return Predictions.from_scores(scores, self.calibrator)
+
+        if self.cascade is None:
+            return ask_model(texts)
+        (probabilities,), sure = self.cascade.answer([clean(text, self.recipe.task.clean) for text in texts])
+        own = Predictions(self.calibrator.labels, probabilities, self.calibrator.unsure(probabilities), sure)
+        rest = np.flatnonzero(~sure)
+        if bar is not None:
+            bar.update(len(texts) - len(rest))
+        return own.replace(rest, ask_model([texts[row] for row in rest.tolist()])) if len(rest) else own
 
 
 def load_calibrator(saved: SavedClassifier) -> Calibrator:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from whinchat.data.cleaning import clean
 from whinchat.errors import RunError
 from whinchat.evaluation.calibrator import Calibrator, load_calibrators
 from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.hub.client import fetch_classifier
+from whinchat.inference.cascade import Cascade, load_cascade
 from whinchat.inference.prediction_columns import PROBABILITY_DIGITS
 from whinchat.inference.predictor import Predictions, Predictor, load_engine, warn_uncalibrated
 from whinchat.models.forward import Engine
@@ -56,6 +59,11 @@ class QuestionPredictions:
         """Return the answers about some texts, in the order of ``rows``; a text may occur more than once."""
         return QuestionPredictions(self.task, tuple(own.take(rows) for own in self.decisions))
 
+    @property
+    def by_student(self) -> NDArray[np.bool_] | None:
+        """Whether the student of a cascade answered all questions about each text, (N,); None without a student."""
+        return self.decisions[0].by_student
+
     def of_question(self, name: str) -> tuple[Predictions, ...]:
         """Return the predictions of the decisions of a question: one, or one for each option of ``multi``."""
         decisions = zip(self.task.decisions, self.decisions, strict=True)
@@ -90,7 +98,9 @@ class QuestionPredictions:
 
     def to_dict(self, row: int) -> dict[str, Any]:
         """Return the answers about one text as plain JSON types: an object for each question."""
-        return {"answers": {name: self._question_dict(name, row) for name in self.task.questions}}
+        by_student = self.by_student
+        answers = {name: self._question_dict(name, row) for name in self.task.questions}
+        return {"answers": answers, **({} if by_student is None else {"by_student": bool(by_student[row])})}
 
     def _question_dict(self, name: str, row: int) -> dict[str, Any]:
         one = self[row : row + 1]
@@ -133,15 +143,20 @@ class QuestionPredictor:
         recipe: the recipe that the classifier was trained with.
         engines: for each of D decisions the model together with its prompt template.
         calibrators: for each decision, turns its scores into probabilities.
+        cascade: the student that answers all questions about the texts of which it is sure; None where the model
+            answers all.
     """
 
     recipe: Recipe
     engines: tuple[Engine, ...]
     calibrators: tuple[Calibrator, ...]
+    cascade: Cascade | None = None
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, student: bool = True) -> Self:
         """Load the classifier of a run folder, of an adapter folder, or of OWNER/NAME on the hub.
+
+        ``student`` is that of ``Predictor.load``.
 
         Raises:
             HubError, RunError, ModelError: as ``Predictor.load`` raises them.
@@ -152,10 +167,10 @@ class QuestionPredictor:
         if not saved.recipe.task.questions:
             raise RunError(f"{path}: has labels and no questions; load it with Predictor or Classifier")
         recipe, engine = load_engine(path, with_questions=True)
-        return cls.build(recipe, engine, saved)
+        return cls.build(recipe, engine, saved, student=student)
 
     @classmethod
-    def build(cls, recipe: Recipe, engine: Engine, saved: SavedClassifier) -> Self:
+    def build(cls, recipe: Recipe, engine: Engine, saved: SavedClassifier, *, student: bool = True) -> Self:
         """Build the predictor of ``recipe`` on the model of ``engine``, with the calibrations of ``saved``.
 
         Raises:
@@ -164,7 +179,8 @@ class QuestionPredictor:
         calibrators = load_calibrators(saved.folder, recipe.task.decisions)
         if not all(calibrator.rows for calibrator in calibrators):
             warn_uncalibrated(saved)
-        return cls(recipe, tuple(decision_engines(engine, recipe.task)), tuple(calibrators))
+        cascade = load_cascade(saved) if student else None
+        return cls(recipe, tuple(decision_engines(engine, recipe.task)), tuple(calibrators), cascade)
 
     def fault(self, text: str) -> str:
         """Return why there is no prompt for ``text``; an empty string where there is one."""
@@ -187,21 +203,37 @@ class QuestionPredictor:
         ``deterministic``, ``bar`` and ``prefixes`` are those of ``score_questions``, but the bar is advanced by one for
         each text.
         """
-        shown = None if bar is None else PerDecision(bar, len(self.engines))
-        scores = score_questions(
-            self.engines,
-            [engine.template.encode(texts) for engine in self.engines],
-            self.recipe.evaluate.per_device_eval_batch_size,
-            "Labelling",
-            deterministic=deterministic,
-            bar=shown,
-            prefixes=prefixes,
-            labels_only=True,
+
+        def ask_model(asked: Sequence[str]) -> QuestionPredictions:
+            scores = score_questions(
+                self.engines,
+                [engine.template.encode(asked) for engine in self.engines],
+                self.recipe.evaluate.per_device_eval_batch_size,
+                "Labelling",
+                deterministic=deterministic,
+                bar=None if bar is None else PerDecision(bar, len(self.engines)),
+                prefixes=prefixes,
+                labels_only=True,
+            )
+            pairs = zip(scores, self.calibrators, strict=True)
+            return QuestionPredictions(
+                self.recipe.task, tuple(Predictions.from_scores(own, calibrator) for own, calibrator in pairs)
+            )
+
+        if self.cascade is None:
+            return ask_model(texts)
+        answered, sure = self.cascade.answer([clean(text, self.recipe.task.clean) for text in texts])
+        rest = np.flatnonzero(~sure)
+        if bar is not None:
+            bar.update(len(texts) - len(rest))
+        own = tuple(
+            Predictions(calibrator.labels, probabilities, calibrator.unsure(probabilities), sure)
+            for probabilities, calibrator in zip(answered, self.calibrators, strict=True)
         )
-        pairs = zip(scores, self.calibrators, strict=True)
-        return QuestionPredictions(
-            self.recipe.task, tuple(Predictions.from_scores(own, calibrator) for own, calibrator in pairs)
-        )
+        if len(rest):
+            asked = ask_model([texts[row] for row in rest.tolist()]).decisions
+            own = tuple(one.replace(rest, other) for one, other in zip(own, asked, strict=True))
+        return QuestionPredictions(self.recipe.task, own)
 
 
 def read_prefixes(engines: Sequence[Engine]) -> list[PrefixCache | None]:
@@ -237,8 +269,16 @@ class PerDecision(Progress):
 AnyPredictor = Predictor | QuestionPredictor
 
 
-def load_predictor(path: str | Path) -> AnyPredictor:
-    """Load a classifier, whether its task has labels or questions; see ``Predictor.load``."""
+def load_predictor(path: str | Path, *, student: bool = True) -> AnyPredictor:
+    """Load a classifier, whether its task has labels or questions.
+
+    Args:
+        path: the folder of the classifier, or OWNER/NAME on the hub.
+        student: whether a student that ``distill_run`` made answers the texts of which it is sure.
+
+    Raises:
+        HubError, RunError, ModelError: as ``Predictor.load`` raises them.
+    """
     path = fetch_classifier(path)
     questions = find_classifier(path, with_questions=True).recipe.task.questions
-    return QuestionPredictor.load(path) if questions else Predictor.load(path)
+    return QuestionPredictor.load(path, student=student) if questions else Predictor.load(path, student=student)

@@ -43,7 +43,7 @@ class RayPartWorker:
 
                     path, text = Path(self._job.source), self._job.text
                     table = self._table_format(path, text, escape_formulas=self._job.safe_csv)
-                    self._loaded = load_predictor(Path(self._run)), table
+                    self._loaded = load_predictor(Path(self._run), student=self._job.student), table
                 predictor, table = self._loaded
                 predict_part(predictor, self._job, table, location, Progress())
                 kind, fault = "", ""

@@ -7,6 +7,7 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.calibrator import save_calibrators
+from whinchat.evaluation.cascade_results import CASCADE_FILE
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.joint_scoring import decision_engines
 from whinchat.evaluation.question_scores import QuestionScorer
@@ -70,6 +71,11 @@ def _calibrate(
 ) -> RunRecord | QuestionsRecord:
     """Calibrate the run in ``folder``, which this process holds."""
     record, recipe, corpus, split = calibration_rows(folder, metric, wanted_accuracy)
+    if (folder.adapter / CASCADE_FILE).is_file():
+        logger.warning(
+            f"{folder.path}: its student imitates the answers of the earlier calibration; `whinchat distill "
+            f"{folder.path}` makes a new one, and `whinchat distill {folder.path} --remove` removes it"
+        )
     _, engine = load_engine(folder.path, with_questions=True)
     if isinstance(record, QuestionsRecord):
         return _calibrate_questions(folder, record, recipe, corpus, split, engine)

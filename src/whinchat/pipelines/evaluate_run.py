@@ -95,7 +95,7 @@ def evaluate_run(
     folder = RunFolder(path)
     # What `whinchat train` made can be measured; it has answers of its own, though no calibrated ones.
     unfinished = not folder.is_model and not folder.manifest.is_file() and folder.adapter.is_dir()
-    predictor = load_predictor(folder.adapter if unfinished else path)
+    predictor = load_predictor(folder.adapter if unfinished else path, student=False)
     split = split.head(recipe.evaluate.rows)
     # The calibration of a run is fitted on the run's own validation split.
     fitted_here = source is None and split.name == "validation"

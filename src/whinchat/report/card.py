@@ -16,6 +16,7 @@ from whinchat.report.card_facts import (
     citation,
     project_link,
 )
+from whinchat.report.cascade_note import cascade_sentences
 from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.run_figures import BINS_SENTENCE, run_figures
 from whinchat.report.formatting import MODE_NAMES
@@ -99,6 +100,7 @@ def _body(record: RunRecord, repository: str, figures: str, base: str | None) ->
         key_facts=key_facts_table(record, base),
         published=published_figures(record),
         methods_table=methods_table,
+        cascade_sentences=cascade_sentences,
         pair_table=pair_table,
         limitations=limitations(record),
         images=images,

@@ -8,6 +8,7 @@ from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.report import formatting, tables
 from whinchat.report.answer_modes import generation_mode
 from whinchat.report.bad_result import bad_result_warnings
+from whinchat.report.cascade_note import cascade_sentences
 from whinchat.report.comparison_tables import methods_table, pair_table
 from whinchat.report.figures.confusion import shows_shares
 from whinchat.report.figures.run_figures import BINS_SENTENCE, FigureSpec, run_figures
@@ -42,6 +43,7 @@ def render_report(record: RunRecord, part_of: str | None = None) -> str:
         published=published_figures(record),
         generation_mode=generation_mode(record),
         methods_table=methods_table,
+        cascade_sentences=cascade_sentences,
         pair_table=pair_table,
         limitations=limitations(record),
         omission=omission_sentence(record.recipe),

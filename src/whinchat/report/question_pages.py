@@ -15,6 +15,7 @@ from whinchat.recipe.loader import recipe_to_yaml
 from whinchat.recipe.method_names import method_name
 from whinchat.report import formatting, question_tables, question_titles, tables
 from whinchat.report.card_facts import REPOSITORY_PLACEHOLDER, citation, project_link
+from whinchat.report.cascade_note import cascade_sentences
 from whinchat.report.figures.question_figures import (
     OVERVIEW,
     figure_name,
@@ -147,6 +148,7 @@ def _shared(record: QuestionsRecord, title: str, base: str | None) -> dict[str, 
         "limitations": question_limitations(record),
         "key_facts": key_facts_table(record, base),
         "formatting": formatting,
+        "cascade_sentences": cascade_sentences,
         "tables": tables,
         "question_tables": question_tables,
         "titles": question_titles,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whinchat.evaluation.calibrator import Calibrator
+from whinchat.inference.cascade import load_cascade
 from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
 from whinchat.inference.question_predictor import AnyPredictor, QuestionPredictions, QuestionPredictor
 from whinchat.models.adapters import adapter_layers, adapters_disabled, cast_lora_factors, load_trained_adapter
@@ -105,7 +106,7 @@ class ModelHost:
             if recipe.task.questions:
                 predictor = QuestionPredictor.build(recipe, engine, classifier)
             else:
-                predictor = Predictor(recipe, engine, load_calibrator(classifier))
+                predictor = Predictor(recipe, engine, load_calibrator(classifier), load_cascade(classifier))
             models[name] = ServedModel(name, paths[name], predictor, adapter)
         keep_merged_weights(model, backbone.plan)
         cast_lora_factors(model, backbone.plan.torch_dtype)
@@ -127,10 +128,11 @@ class ModelHost:
                 return ask_questions(key.questions, texts, recipe.evaluate.per_device_eval_batch_size, prefix_of)
             if isinstance(predictor, QuestionPredictor):
                 return predictor.predict(texts, bar=Progress(), prefixes=[*map(prefix_of, predictor.engines)])
+            if not key.before:
+                return predictor.predict(texts, bar=Progress(), prefix=prefix_of(predictor.engine))
             scores = predictor.score(texts, bar=Progress(), prefix=prefix_of(predictor.engine))
         # The calibration was fitted on scores after fine-tuning, so it says nothing about scores from before.
-        calibrator = Calibrator(recipe.task.labels) if key.before else predictor.calibrator
-        return Predictions.from_scores(scores, calibrator)
+        return Predictions.from_scores(scores, Calibrator(recipe.task.labels))
 
     def _prefix(self, classifier: ModelKey, engine: Engine) -> PrefixCache | None:
         """Return the cache of the beginning that the prompts of ``engine`` share, with the adapter that is active."""

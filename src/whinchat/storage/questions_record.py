@@ -6,6 +6,7 @@ Figures, report and card are pure functions of this record. Each decision has fu
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from whinchat.evaluation.cascade_results import CascadeFacts
 from whinchat.evaluation.question_results import QuestionsEvidence
 from whinchat.recipe.question import Question
 from whinchat.recipe.schema import Recipe
@@ -24,12 +25,14 @@ class QuestionsRecord:
         manifest: where the numbers come from; ``QuestionResult.data`` counts the answers in each split.
         history: the training log.
         questions: how each question is answered, in the order of the recipe.
+        cascade: the student of the run; None for a run without.
     """
 
     recipe: Recipe
     manifest: Manifest
     history: tuple[TrainPoint, ...]
     questions: QuestionsEvidence
+    cascade: CascadeFacts | None = None
 
     @property
     def split(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from whinchat.evaluation.cascade_results import CascadeFacts
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.run_comparison import StoredComparison
@@ -128,7 +129,8 @@ class RunRecord:
     """Everything that a run folder holds.
 
     ``reliability`` is None for a run without a validation split, ``comparison`` for a run that was not compared with
-    another one. ``baselines`` are the simple methods on the same rows; empty in records of version 0.1.0.
+    another one. ``baselines`` are the simple methods on the same rows; empty in records of version 0.1.0. ``cascade``
+    describes the student of the run, None for a run without.
     """
 
     recipe: Recipe
@@ -141,6 +143,7 @@ class RunRecord:
     reliability: ReliabilityReport | None = None
     comparison: StoredComparison | None = None
     baselines: tuple[Baseline, ...] = ()
+    cascade: CascadeFacts | None = None
 
     @property
     def shipped(self) -> Metrics:

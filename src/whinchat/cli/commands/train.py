@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from typer import Option
 
 import whinchat
 from whinchat.cli.options import (
@@ -11,11 +14,13 @@ from whinchat.cli.options import (
     OverwriteOption,
     RecipeArg,
     ResumeOption,
+    RunArg,
     SetOption,
     parse_existing,
     run_folder_name,
 )
 from whinchat.cli.output import err, print_line, print_result, progress_on_stderr
+from whinchat.cli.printing.cascade_facts import print_cascade
 from whinchat.cli.printing.questions import print_questions_run
 from whinchat.cli.printing.results import print_run
 from whinchat.pipelines.output_folder import finished_record
@@ -117,4 +122,49 @@ def _say_finished(folder: Path) -> None:
     err.print(f"{folder}: is finished, and stays as it is; --overwrite starts anew", soft_wrap=True, markup=False)
 
 
-COMMANDS = {"run": run_command, "train": train_command}
+def distill_command(
+    run_folder: RunArg,
+    unlabelled: Annotated[
+        Path | None,
+        Option(metavar="TABLE", help="Table of texts like those to be answered later, with or without labels."),
+    ] = None,
+    agreement: Annotated[
+        float, Option(help="Share of the student's answers that must be those of the classifier.")
+    ] = 0.95,
+    delta: Annotated[float, Option(help="Probability that the share is lower all the same.")] = 0.05,
+    text_column: Annotated[
+        str | None, Option(metavar="NAME", help="Column of TABLE with the texts.  [default: as in the recipe]")
+    ] = None,
+    remove: Annotated[bool, Option("--remove", help="Remove the student; the model answers every text again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a run a student that answers easy texts a hundred times as fast; the model answers the rest.
+
+    The student learns the classifier's probabilities on the training texts and on the texts of TABLE. It answers a text
+    where it is sure enough. An exact test on texts that it did not learn from chooses the confidence that this takes.
+    `predict`, `serve`, Ray and Python then use both as one classifier; `predict --no-student` asks the model alone.
+
+    Examples:
+
+        whinchat distill runs/demo --unlabelled tweets.csv
+
+        whinchat distill runs/demo --unlabelled tweets.csv --agreement 0.98
+
+        whinchat distill runs/demo --remove
+    """
+    # Both load the hub's client.
+    from whinchat.cli.early_checks import check_distillation
+    from whinchat.data.sources import reading_once
+
+    if remove:
+        found = whinchat.remove_student(run_folder)
+        said = "Removed the student" if found else "There is no student"
+        print_result(as_json, {"removed": found}, lambda: print_line(f"{said}; the model answers every text"))
+        return
+    with progress_on_stderr(), reading_once():
+        check_distillation(run_folder, unlabelled, text_column)
+        facts = whinchat.distill_run(run_folder, unlabelled, agreement=agreement, delta=delta, text_column=text_column)
+    print_result(as_json, to_json(facts), lambda: print_cascade(facts))
+
+
+COMMANDS = {"run": run_command, "train": train_command, "distill": distill_command}

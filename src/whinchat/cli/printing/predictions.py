@@ -142,6 +142,8 @@ def print_labelled_files(
     if total.repeated:
         rows_have = "1 row has" if total.repeated == 1 else f"{total.repeated:,} rows have"
         print_line(f"{rows_have} the text of another row nearby; such texts were answered once.")
+    if total.by_student:
+        print_line(f"The student answered {total.by_student:,} rows, the model the others.")
     print_line(f"{total.rows:,} row{'' if total.rows == 1 else 's'} in {seconds:,.0f} s")
 
 
