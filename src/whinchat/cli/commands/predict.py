@@ -45,9 +45,9 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     safe_csv: Annotated[
         bool, Option("--safe-csv", help="Put an apostrophe before CSV cells that spreadsheets run as formulas.")
     ] = False,
-    student: Annotated[
-        bool, Option("--student/--no-student", help="Let the student of a cascade answer where it is sure.")
-    ] = True,
+    no_student: Annotated[
+        bool, Option("--no-student", help="Ask the model alone, where `whinchat distill` made a student.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Label texts, or tables of any size (CSV, TSV, JSONL, Parquet).
@@ -86,7 +86,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
         if saved.recipe.backbone.load_in != "nf4":
             skip_compiler()
         with no_garbage_collection():
-            predictor = whinchat.load_predictor(run_folder, student=student)
+            predictor = whinchat.load_predictor(run_folder, student=not no_student)
         faults = [predictor.fault(text) if text.strip() else _EMPTY for text in texts]
         if all(faults):
             raise DataError(f"predict: {faults[0]}")
@@ -108,7 +108,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
             workers=workers,
             overwrite=overwrite,
             safe_csv=safe_csv,
-            student=student,
+            student=not no_student,
         )
     print_labelled_files(counts, f"{prefix}error", time.perf_counter() - started, as_json)
 
