@@ -404,9 +404,9 @@ JSON files hold every number of the model card and the report.
 `checkpoints/` and `before.parquet` exist only while a run is unfinished.
 
 A command that writes into the folder holds it until it ends, by the file `.lock`; a second one is refused meanwhile.
-`calibrate`, `report --rewrite` and `compare` change all their files together. After a kill or a full disk, either the
-old files are there, or the new ones wait in `.whinchat-update/`, and the next command that opens the folder puts them
-into their places. Drafts that a killed process left are removed by the next command that writes.
+`calibrate`, `distill`, `report --rewrite` and `compare` change all their files together. After a kill or a full disk,
+either the old files are there, or the new ones wait in `.whinchat-update/`, and the next command that opens the folder
+puts them into their places. Drafts that a killed process left are removed by the next command that writes.
 
 ## The adapter's folder
 
@@ -420,6 +420,7 @@ say of `RUN/adapter` that its probabilities are not calibrated.
 | `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja` | the tokenizer that it was trained with |
 | `recipe.yaml` | the recipe: labels, instruction, prompt |
 | `calibration.json` | temperature, bias, label shares, decision, threshold; missing without a validation split |
+| `cascade.json`, `cascade.safetensors` | the student: what was measured, and its weights; after `whinchat distill` |
 | `base_model.json` | settings and a few weights of the backbone; on another model the adapter is refused |
 | `checksums.json` | SHA-256 of the files but for recipe and configuration; files that differ are refused |
 
