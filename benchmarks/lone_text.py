@@ -1,11 +1,11 @@
-"""The time of one text at a time: ``whinchat serve`` beside transformers' ``pipeline`` with the same classifier.
+"""Time one text at a time: ``whinchat serve`` beside transformers' ``pipeline`` with the same classifier.
 
     python -m benchmarks.lone_text runs/demo --texts 40
 
-Both answer the same texts in one process, in turns, without the web servers around them. The pipeline has merged
-weights (``whinchat export --to classifier``) in the data type in which the classifier computes. A ratio is the median
-of the ratios of the same text: above 1, whinchat is faster. ``python -m benchmarks.serving`` measures the servers under
-load.
+whinchat and the pipeline answer the same texts in one process, in turns, without the web servers around them. The
+pipeline has merged weights (``whinchat export --to classifier``) in the data type in which the classifier computes. For
+each text, the pipeline's time is divided by whinchat's; the table has the median of these ratios, so above 1 whinchat
+is faster. ``python -m benchmarks.serving`` measures the servers under load.
 """
 
 import argparse
@@ -26,8 +26,9 @@ from benchmarks.tables import markdown_table
 from whinchat.export.export_run import export_run
 from whinchat.server.served_models import ModelHost, ModelKey
 
-# Texts of the proof of the export; its speed does not depend on them.
+# Number of texts that prove the export; the measured speed does not depend on it.
 _PROOF_TEXTS = 24
+# Number of first texts that are answered but not measured.
 _WARM_UP = 3
 
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = Path(scratch) / "texts.csv"
         with table.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["text"], *([text] for text in rows[:_PROOF_TEXTS])])
-        # The proof is of the format, not of a few texts' labels: in bfloat16 some labels differ.
+        # Labels may differ from the classifier's, as some do in bfloat16: only the speed of the export is measured.
         export_run(options.run, "classifier", Path(scratch) / "classifier", data=table, tolerance=1.0)
         peer: Any = pipeline(
             "text-classification", str(Path(scratch) / "classifier"), dtype=plan.torch_dtype, top_k=None
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(
     ours: Callable[[str], object], theirs: Callable[[str], object], texts: Sequence[str]
 ) -> list[tuple[Duration, Duration]]:
-    """Return how long both took for each text but the first few, which warm both up."""
+    """Return how long ``ours`` and ``theirs`` took for each text after the first ``_WARM_UP`` texts."""
     return [(_timed(ours, text), _timed(theirs, text)) for text in texts][_WARM_UP:]
 
 

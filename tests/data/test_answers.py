@@ -135,7 +135,7 @@ def test_an_option_that_never_has_the_largest_share_is_answered(tmp_path: Path) 
     assert train.of_decision(1).label_rows(("no", "yes")) == {"no": 10.5, "yes": 1.5}
     warnings = rare_answer_warnings(train, recipe.task)
     assert any("fewer than 10 training rows have the answer yes 1.5," in warning for warning in warnings)
-    assert any("Question angry: yes never has the largest share of a training row" in warning for warning in warnings)
+    assert any("Question angry: no training row gives its largest share to yes." in warning for warning in warnings)
     weights = class_weights(
         recipe.train.model_copy(update={"class_weights": "balanced"}),
         ("no", "yes"),

@@ -107,7 +107,7 @@ def test_changed_data_is_refused(run_copy: Path, tmp_path: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=r"other\.csv, or how it is divided, has changed since this run was evaluated"):
         calibrate_run(run_copy, "accuracy")
-    with pytest.raises(RunError, match="so rows of its training may be among them"):
+    with pytest.raises(RunError, match="so the classifier may have been trained on rows of these splits"):
         evaluate_run(run_copy)
     assert {path: path.stat().st_mtime_ns for path in run_copy.rglob("*") if path.is_file()} == stamps
 

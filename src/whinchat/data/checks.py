@@ -208,7 +208,7 @@ def require_every_answer(train: Split, task: Task, source: str) -> None:
 
 
 def rare_answer_warnings(train: Split, task: Task) -> list[str]:
-    """Return a warning for each question with answers that few training rows have, or none for the larger part."""
+    """Return warnings about rare answers, and about answers that never have the largest share, for each question."""
     rare: dict[str, list[str]] = {}
     minor: dict[str, list[str]] = {}
     for index, decision in enumerate(task.decisions):
@@ -227,8 +227,8 @@ def rare_answer_warnings(train: Split, task: Task) -> list[str]:
             for question, answers in rare.items()
         ),
         *(
-            f"Question {question}: {', '.join(answers)} never has the largest share of a training row. The shares are "
-            "learned, but F1, accuracy and thresholds take the largest share for the truth, so only cross entropy "
+            f"Question {question}: no training row gives its largest share to {', '.join(answers)}. The model learns "
+            "the shares, but F1, accuracy and thresholds take the largest share for the truth, so only cross entropy "
             "judges these answers."
             for question, answers in minor.items()
         ),

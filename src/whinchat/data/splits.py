@@ -18,8 +18,6 @@ from whinchat.recipe.task import Cleaning, Task
 _WORD = re.compile(r"\w+")
 # Smallest number of rows in a fold; fewer say next to nothing about a label.
 SMALLEST_FOLD = 10
-
-
 # Share of the training rows that each split gets that a recipe leaves to "auto". Runs store "auto", so another value
 # would split the data of finished runs anew.
 _AUTO_SHARE = 0.1
@@ -63,7 +61,7 @@ def carve_splits(
     label_rows = Counter(train.labels)
 
     def divide(free: Sequence[RowGroup]) -> tuple[dict[str, list[RowGroup]], list[RowGroup]]:
-        return divide_by_answers(free, wanted) if train.answers else _divide(free, label_rows, wanted)
+        return divide_by_answers(free, wanted) if train.answers else _divide_by_labels(free, label_rows, wanted)
 
     taken, rest = divide(groups)
     if _all_answers(rest) != _all_answers(groups):
@@ -89,10 +87,10 @@ def carve_splits(
     return train.take(_shuffle_rows(train, rest, f"{seed} train")), carved
 
 
-def _divide(
+def _divide_by_labels(
     groups: Sequence[RowGroup], label_rows: Counter[int], wanted: dict[str, int]
 ) -> tuple[dict[str, list[RowGroup]], list[RowGroup]]:
-    """Return the groups that each split takes, and those that are left."""
+    """Return the groups that each split takes by quotas of the labels, and the groups that are left."""
     free, taken = list(groups), {}
     for name, rows in wanted.items():
         rows_left = sum(map(len, free))

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# An answer with as many rows for each split, train included, gets at least one row in each.
+# An answer with this many rows for each split, train included, gets at least one row in each split.
 _ROWS_FOR_EACH = 2
 _TRAIN = "train"
 
@@ -32,15 +32,16 @@ def divide_by_answers(
 ) -> tuple[dict[str, list[RowGroup]], list[RowGroup]]:
     """Divide groups by iterative stratification: the rarest answer first, each group to the split that lacks it most.
 
-    A split never gets more rows than ``wanted`` says, and gets as many where groups are single rows. An answer with
-    enough rows for it is in every split. All sums are of integers, so that ties are equal on every machine.
+    A split never gets more rows than ``wanted`` says, and gets exactly as many where all groups are single rows. An
+    answer with at least two rows for each split, train included, is in every split. All sums are of integers, so that
+    ties are equal on every machine.
 
     Args:
         groups: groups of rows in shuffled order.
         wanted: number of rows of each evaluation split by name.
 
     Returns:
-        The groups that each evaluation split takes, and those that are left for train.
+        The groups that each evaluation split takes, and the groups that are left for train.
 
     Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", algorithm 1.
     """
@@ -49,7 +50,7 @@ def divide_by_answers(
         rows_of.update(group.answers)
     room = {**wanted, _TRAIN: max(0, total - sum(wanted.values()))}
     least = _ROWS_FOR_EACH * len(room)
-    # Rows of each answer that each split still lacks, times ``total``.
+    # Rows of each answer that each split still lacks, times ``total``: its share, or one row if the answer has enough.
     lacking = {
         name: {answer: max(rows * size, total * (rows >= least)) for answer, rows in rows_of.items()}
         for name, size in room.items()
@@ -71,18 +72,22 @@ def divide_by_answers(
         for answer, rows in group.answers.items():
             lacking[name][answer] -= rows * total
 
-    while rarest := min((answer for answer in positions), key=lambda answer: (left[answer], answer), default=None):
+    while rarest := min(positions, key=lambda answer: (left[answer], answer), default=None):
         for position in positions.pop(rarest):
             if position in open_groups:
                 place(position, {name: lacking[name][rarest] for name in room})
-    for position in list(open_groups):  # without an answer
+    for position in list(open_groups):  # rows without any answer
         place(position, room)
     rest = taken.pop(_TRAIN)
+    _fill(taken, rest, room)
+    return taken, rest
+
+
+def _fill(taken: dict[str, list[RowGroup]], rest: list[RowGroup], room: dict[str, int]) -> None:
+    """Move small groups from ``rest`` to splits with room left, into which larger groups did not fit."""
     for name, own in taken.items():
-        # Large groups that train took may have left room for small ones.
         for group in list(rest):
             if len(group) <= room[name]:
                 rest.remove(group)
                 own.append(group)
                 room[name] -= len(group)
-    return taken, rest

@@ -21,7 +21,7 @@ class CountedTexts:
     Counting takes most of the time of TF-IDF, and the counts of a text do not depend on the other texts.
 
     Args:
-        train: texts of which some will be fitted; the features are theirs.
+        train: texts on which TF-IDF may be fitted. Each feature occurs in one of them.
         others: further texts to compute TF-IDF of.
 
     Attributes:
@@ -42,15 +42,22 @@ class CountedTexts:
         self.seconds = time.perf_counter() - started
 
     def tfidf(self, fitted: Sequence[str], read: Sequence[str]) -> tuple[Any, Any]:
-        """Return TF-IDF of ``fitted``, and of ``read`` by what was fitted on ``fitted``, as sparse matrices.
+        """Fit TF-IDF on some texts, and return it for these texts and for others.
 
         The matrices equal those of ``TfidfVectorizer(sublinear_tf=True)`` for words and for characters, side by side.
+
+        Args:
+            fitted: M texts of ``train``, at least one with a word.
+            read: N texts of ``train`` or ``others``.
+
+        Returns:
+            Sparse matrices of M and of N rows, with the same features.
         """
         fitted_rows, read_rows = ([self._row_of[text] for text in texts] for texts in (fitted, read))
         fitted_parts, read_parts = [], []
         for counts in self._counts:
             own = counts[fitted_rows]
-            # A feature that no fitted text has would take part in the length of a text that is read.
+            # Features that no fitted text has are left out, because they would change the norms of the other texts.
             used = np.flatnonzero(own.getnnz(axis=0))
             transformer = TfidfTransformer(sublinear_tf=True).fit(own[:, used])
             fitted_parts.append(transformer.transform(own[:, used]))

@@ -132,7 +132,7 @@ def _with_generated(
 def _score_of_sample(
     task: Task, expected: NDArray[np.int64], sample: Sequence[Prediction], settings: EvaluateConfig
 ) -> Metrics:
-    """Measure the label scores of the rows with a generated answer, so that both compare on the same rows."""
+    """Measure label scores on the rows that have a generated answer, to compare them with the generated answers."""
     log_probs = np.array([row.log_probs for row in sample], dtype=np.float32)
     return _score_metrics(task, expected, log_probs, settings)
 
@@ -153,7 +153,7 @@ def _score_metrics(
 def _generate(
     engine: Engine, prompts: Sequence[Prompt], settings: EvaluateConfig, when: str
 ) -> tuple[list[str], float]:
-    """The generated answers and the wall-clock seconds that they took."""
+    """Return the generated answers, and the wall-clock seconds that generating took."""
     started = time.perf_counter()
     answers = generate(
         engine, prompts, settings.max_new_tokens, settings.per_device_eval_batch_size, f"Generating {when}"
@@ -166,7 +166,7 @@ def _parse(answers: Sequence[str], task: Task, parser: AnswerParser) -> list[int
 
 
 def _disagreement(predictions: Sequence[Prediction]) -> float:
-    """Share of the rows whose generated answer, in either reading, is not the label with the highest score."""
+    """Return the share of rows whose generated answer, in either reading, is not the label with the highest score."""
     agreeing = [row.best in (row.generated_label, row.first_word_label) for row in predictions]
     return 1 - sum(agreeing) / len(agreeing)
 
@@ -185,7 +185,7 @@ def paired_tests(
     tests = []
     for mode in modes:
         old, new = ([_LABEL_OF_MODE[mode](prediction) for prediction in side.predictions] for side in (before, after))
-        # Free answers may be a sample, and a run that an earlier version began has no first-word labels from before.
+        # Generation may have answered a sample, and a run that an earlier version began has no first-word labels.
         pairs = list(zip(old, new, strict=True))
         rows = [row for row, pair in enumerate(pairs) if None not in pair]
         if rows:

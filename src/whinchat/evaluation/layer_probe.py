@@ -25,8 +25,9 @@ from whinchat.prompts.batching import by_length, collate
 FOLDS = 5
 # Strengths of the ridge penalty among which leave-one-out errors choose.
 _PENALTIES = np.logspace(0, 5, 11)
+# Permutations of the labels behind ``best_by_chance``.
 _RESAMPLES = 999
-# Equal scores may differ by as much.
+# Two scores that are equal but for rounding differ by less.
 _ROUNDING = 1e-9
 
 
@@ -67,7 +68,7 @@ class LayerAnswers:
         return self._scores(self.truth)
 
     def scores_by_chance(self, random: np.random.Generator) -> NDArray[np.float64]:
-        """Return the scores after the texts of each fold have exchanged their labels, (L + 1, F)."""
+        """Return the scores with the true labels shuffled within each fold, (L + 1, F)."""
         order = np.lexsort((random.random(len(self.folds)), self.folds))
         truth = np.empty_like(self.truth)
         truth[np.argsort(self.folds, kind="stable")] = self.truth[order]
@@ -100,7 +101,7 @@ def probe_states(states: NDArray[np.float32], labels: Sequence[int]) -> LayerAns
     cut = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     folds, answers = np.empty_like(truth), np.empty((len(states), len(truth)), dtype=np.int64)
     with warnings.catch_warnings():
-        # A label with fewer rows than folds is missing in some, and a fold's macro-F1 is that of the others.
+        # A label with fewer rows than folds is missing in some folds, whose macro-F1 is the mean over the other labels.
         warnings.filterwarnings("ignore", "The least populated class")
         for fold, (train, test) in enumerate(cut.split(states[0], truth)):
             folds[test] = fold
@@ -113,20 +114,21 @@ def probe_states(states: NDArray[np.float32], labels: Sequence[int]) -> LayerAns
 def best_by_chance(parts: Sequence[LayerAnswers]) -> float:
     """Return the score that the best layer exceeds in one of 20 cases where texts say nothing about their labels.
 
-    The labels of texts in one fold are exchanged, which leaves the answers as they are; the best of all layers is taken
-    each time, so that many layers are no advantage.
-
-    Source: Ojala and Garriga 2010, "Permutation tests for studying classifier performance", test 1; Westfall and Young
-    1993, "Resampling-based multiple testing", for the best of several.
+    It is a quantile of the best layer's score over random permutations: the true labels are shuffled within each fold,
+    and the answers stay as they are. The maximum over all layers is taken in each permutation, because the best of many
+    layers has a high score by chance alone.
 
     Args:
-        parts: the answers to each decision; the score is the mean over them.
+        parts: the answers to each decision; the score of a layer is the mean over decisions and folds.
+
+    Sources: Ojala and Garriga 2010, "Permutation tests for studying classifier performance", test 1; for the maximum,
+    Westfall and Young 1993, "Resampling-based multiple testing".
     """
     random = np.random.default_rng(0)
     best = [
         np.mean([part.scores_by_chance(random)[1:].mean(axis=1) for part in parts], axis=0).max()
         for _ in range(_RESAMPLES)
-    ]  # R
+    ]  # R scores
     return float(np.quantile(best, 0.95, method="higher"))
 
 

@@ -155,13 +155,17 @@ class Metrics:
 class Evaluation:
     """All ways of answering on one split.
 
-    Both readings of the generated answers and ``disagreement`` are None where the recipe turns free generation off, and
-    the last two in records of earlier versions.
-
     Attributes:
+        split: name of the split.
+        split_fingerprint: ``Split.fingerprint`` of the evaluated rows.
+        score: label scores of all rows.
+        generate: generated answers, where the whole answer must be a label; None where the recipe turns generation off.
+        generate_first_word: generated answers, where the label that occurs first counts; None where the recipe turns
+            generation off, and in records of earlier versions.
         disagreement: share of the rows with a generated answer whose answer, in either reading, is not the label with
-            the highest score.
-        score_of_generated: label scores of the rows with a generated answer; None where these are all rows, or none.
+            the highest score; None as ``generate_first_word`` is.
+        score_of_generated: label scores of the rows with a generated answer; None where all rows have such an answer,
+            or no row.
     """
 
     split: str

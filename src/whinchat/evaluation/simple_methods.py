@@ -62,8 +62,8 @@ def answer_simply(
         recipe: the recipe of the classifier: labels, cleaning, metric and class weights.
         train: the training rows.
         texts: the texts to answer.
-        counted: what ``count_texts`` counted in these texts and perhaps more; None to count them. Its time counts as
-            time of the method.
+        counted: what ``count_texts`` counted in at least these texts; None to count here. The time of counting is part
+            of the seconds of TF-IDF.
     """
     majority = np.full(len(texts), np.bincount(train.labels).argmax())
     found = [SimpleAnswers("majority", "", majority)]
@@ -106,9 +106,9 @@ def _tfidf(
 ) -> tuple[Ints, str]:
     """Return the answers of a logistic regression to ``texts``, (N,), and the settings that it chose.
 
-    One regression a label, each against all others, takes a sixth of the time of one for all labels; two labels need
-    one regression, because that of the other label would be its mirror image. The strength of
-    the penalty is the one that is best for the metric of ``recipe`` on every fifth training row of each label.
+    One regression a label, each against all others, takes a sixth of the time of one for all labels. Two labels need a
+    single regression, because the other label's would be its mirror image. The strength of the penalty is the one that
+    is best for the metric of ``recipe`` on every fifth training row of each label.
     """
     size = len(recipe.task.labels)
     weights = np.array(class_weights(recipe.train, recipe.task.labels, labels.tolist()))[labels]

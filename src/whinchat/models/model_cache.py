@@ -22,13 +22,13 @@ def find_cached_model(name: str) -> Path | None:
 
 
 def write_cached_model(name: str, write: Callable[[Path], Any]) -> Path:
-    """Write the model folder ``name`` of the cache, in the place of a damaged one if there is one.
+    """Write the model folder ``name`` of the cache; a damaged folder of this name is replaced.
 
     Several processes may write the same folder at once, and any of them may be killed.
 
     Args:
         name: the folder's name.
-        write: writes the model's files to the empty folder that it gets.
+        write: writes the model's files to the empty folder that is its argument.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -66,7 +66,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether ``folder`` still has each file that was written to it, in its length."""
+    """Return whether ``folder`` still has each file that was written to it, at its full length."""
     try:
         return read_json_object(folder / _SIZES) == _sizes(folder)
     except JsonFileError:

@@ -1,7 +1,7 @@
 """Keep the first layers of a model: an ordinary, smaller model folder, written once and loaded like any other.
 
-A classifier needs less than all layers of a chat model. The upper ones change least of what a fine-tuned classifier
-reads, so they are left out before training. Source: Yuan et al. 2024 (arXiv:2402.11700), section 3.
+A classifier needs fewer layers than a chat model. The upper layers contribute least to a fine-tuned classifier, so they
+are left out before training. Source: Yuan et al. 2024 (arXiv:2402.11700), section 3.
 
 The folder's config.json names the smaller number of layers, so transformers, PEFT and llama.cpp load the model at its
 depth without whinchat.
@@ -27,8 +27,8 @@ from whinchat.models.model_cache import find_cached_model, write_cached_model
 
 # Raise this number when the folder's content changes: folders of another version are left alone.
 _VERSION = 1
-# Model types whose first layers compute what they compute in the whole model (tests/models/test_shallow_model.py). Each
-# numbers its layers in the names of its weights, and says their number in one setting.
+# Model types whose first layers compute the same alone as in the whole model (tests/models/test_shallow_model.py). Each
+# type numbers its layers in the names of its weights, and has their number in one setting.
 SHALLOW_TYPES = frozenset({
     "apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2", "dbrx", "deepseek_v2", "deepseek_v3",
     "diffllama", "ernie4_5", "exaone4", "falcon", "falcon_mamba", "gemma", "gemma2", "gemma3_text", "glm", "glm4",
@@ -49,7 +49,7 @@ _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 
 
 def can_be_cut(path: str, revision: str | None) -> bool:
-    """Return whether the first layers of a model that was loaded already may be kept alone.
+    """Return whether ``shallow_folder`` can cut a model; config.json is read from its folder, or from the hub.
 
     Args:
         path: a model folder, or OWNER/NAME on the Hugging Face hub.

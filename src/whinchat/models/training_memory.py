@@ -23,11 +23,12 @@ _NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 _RUNTIME_BYTES = 0.66e9
 # Weight, gradient and the two moments of Adam for each trainable parameter, float32.
 _TRAINABLE_BYTES = 16
-# Peak memory divided by what the saved activations take, for blocks that the heap cannot reuse; and the temporary
-# tensors, in layers whose saved activations take as much. DoRA saves more. Fitted to measured peaks of models with 30
-# and 16 layers, and with adapters in 8 (``python -m benchmarks.memory``; see docs/decisions.md).
+# Fitted to measured peaks of models with 30 and 16 layers, and with adapters in 8 (``python -m benchmarks.memory``; see
+# docs/decisions.md). Bytes that the heap holds for each byte of activations, because it cannot reuse all freed blocks:
 _ACTIVATION_OVERHEAD = 1.25
+# Temporary tensors take as much as the saved activations of so many layers.
 _TEMPORARY_LAYERS = 4
+# What DoRA saves for each byte that LoRA saves.
 _DORA_OVERHEAD = 1.1
 
 

@@ -45,7 +45,7 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
             and folder.manifest.is_file()
             and not any(key.startswith("data.") for key in override_of)
         ):
-            _require_unchanged(folder, recipe, {split.name: split})
+            _require_unchanged(folder, recipe, {split.name: split}, ", or evaluate other rows with --data")
         return recipe, split
     # Columns, limits and label map of the recipe describe the run's own data, so only the overridden ones are kept. The
     # columns of questions stay: there are many, and other tables of the same kind have the same.
@@ -83,11 +83,19 @@ def calibration_rows(
     return record, recipe, corpus, split
 
 
-def _require_unchanged(folder: RunFolder, recipe: Recipe, parts: Mapping[str, Split | None]) -> None:
-    """Check that splits, by name, still have the rows that the finished run in ``folder`` used.
+def _require_unchanged(
+    folder: RunFolder, recipe: Recipe, parts: Mapping[str, Split | None], further_remedy: str = ""
+) -> None:
+    """Check that splits still have the rows that the finished run in ``folder`` used.
+
+    Args:
+        folder: the run.
+        recipe: its recipe.
+        parts: name -> split as the data give it now.
+        further_remedy: what else a user of the command can do; ends the message.
 
     Raises:
-        RunError: a split has others.
+        RunError: a split has other rows.
     """
     stored = folder.read_manifest().splits
     changed = [
@@ -96,8 +104,8 @@ def _require_unchanged(folder: RunFolder, recipe: Recipe, parts: Mapping[str, Sp
     if changed:
         raise RunError(
             f"{folder.path}: {recipe.data.source}, or how it is divided, has changed since this run was evaluated "
-            f"(rows of {', '.join(changed)}), so rows of its training may be among them; restore the earlier data, run "
-            "again with --overwrite, or evaluate other rows with --data"
+            f"(rows of {', '.join(changed)}), so the classifier may have been trained on rows of these splits; restore "
+            f"the earlier data, run again with --overwrite{further_remedy}"
         )
 
 

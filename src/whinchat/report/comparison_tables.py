@@ -33,9 +33,9 @@ def comparison_table(comparison: RunComparison) -> TextTable:
         "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
         **{METRICS[name].heading: partial(_format_other_metric, name) for name in other_metrics()},
         "macro-F1, label scoring": lambda row: format_number(row.score_macro_f1),
-        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample(row),
-        "invalid answers": lambda row: format_percent(row.invalid_rate) + _sample(row),
-        "macro-F1, first label word": lambda row: format_number(row.first_word_macro_f1) + _sample(row),
+        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample_size(row),
+        "invalid answers": lambda row: format_percent(row.invalid_rate) + _sample_size(row),
+        "macro-F1, first label word": lambda row: format_number(row.first_word_macro_f1) + _sample_size(row),
         "training time": lambda row: format_duration(row.train_seconds),
         "peak memory": lambda row: format_bytes(row.peak_memory_bytes),
     }
@@ -53,7 +53,7 @@ def methods_table(stored: StoredComparison) -> TextTable:
         "learning rate": lambda row: f"{row.learning_rate:g}",
         "macro-F1 before": lambda row: format_number(row.before_macro_f1),
         "macro-F1 after": lambda row: format_estimate(row.after_macro_f1, row.after_interval),
-        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample(row),
+        "macro-F1, free generation": lambda row: format_number(row.generate_macro_f1) + _sample_size(row),
         "training time": lambda row: format_duration(row.train_seconds),
     }
     return TextTable.of("Comparison with other methods", stored.comparison.rows, columns, heads=3)
@@ -108,7 +108,7 @@ def other_metrics() -> list[str]:
     return [name for name in METRICS if name != "macro_f1"]
 
 
-def _sample(row: ComparisonRow) -> str:
+def _sample_size(row: ComparisonRow) -> str:
     """Return how many texts were answered freely, in brackets, where they are a sample of the evaluated texts."""
     return "" if row.generate_rows in {None, row.rows} else f" ({format_texts(row.generate_rows)})"
 

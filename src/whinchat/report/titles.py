@@ -123,6 +123,6 @@ def change(before: float, after: float) -> str:
 
 
 def _texts(record: RunRecord, metrics: Metrics) -> str:
-    """The texts behind ``metrics``, such as "on 800 validation texts"."""
+    """Return which texts ``metrics`` were measured on, such as "on 800 validation texts"."""
     count = metrics.n
     return f"on {format_count(count)} {record.after.split} {'text' if count == 1 else 'texts'}"

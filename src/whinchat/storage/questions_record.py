@@ -25,7 +25,7 @@ class QuestionsRecord:
         manifest: where the numbers come from; ``QuestionResult.data`` counts the answers in each split.
         history: the training log.
         questions: how each question is answered, in the order of the recipe.
-        cascade: the student of the run; None for a run without.
+        cascade: the student of the run; None for a run without a student.
     """
 
     recipe: Recipe

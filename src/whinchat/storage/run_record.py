@@ -130,7 +130,7 @@ class RunRecord:
 
     ``reliability`` is None for a run without a validation split, ``comparison`` for a run that was not compared with
     another one. ``baselines`` are the simple methods on the same rows; empty in records of version 0.1.0. ``cascade``
-    describes the student of the run, None for a run without.
+    describes the student of the run; None for a run without a student.
     """
 
     recipe: Recipe

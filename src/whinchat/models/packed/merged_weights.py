@@ -2,9 +2,9 @@
 
 O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
 
-PEFT merges in place, so the model before fine-tuning and other adapters on it are lost, and taking an adapter out again
-rounds. Here the merged weights stand beside the frozen ones, and ``project`` multiplies with them where no gradient is
-asked for.
+PEFT merges in place. The frozen weights are then gone, which other adapters and the model before fine-tuning need, and
+subtracting an adapter again leaves rounding errors. Here the merged weights stand beside the frozen weights, and
+``project`` multiplies with the merged weights where no gradient is asked for.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from whinchat.models.packed.dora import FactoredDora
 
-# Most memory that the merged weights of a model may take: four times that of SmolLM2-135M's linear layers in bfloat16.
-# The wider a model, the smaller is the share of the low-rank products in its time.
+# Most memory that the merged weights of a model may take: about five times that of SmolLM2-135M's linear layers in
+# bfloat16. The wider a model, the smaller is the share of the low-rank products in its time.
 MOST_BYTES = 1 << 30
 # Attribute of PEFT's layers with the merged weight, (O, I), for each adapter.
 _ATTRIBUTE = "whinchat_merged_weights"
@@ -26,8 +26,8 @@ _ATTRIBUTE = "whinchat_merged_weights"
 def merge_weights(layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
     """Compute the merged weights of all adapters on ``layers``, and keep them beside the frozen ones.
 
-    They are valid until a weight changes. None are kept where they are not known to be right or would not pay: beyond
-    ``MOST_BYTES``, over NF4 weights, and for DoRA in narrow data types, which round its gain away.
+    Merged weights are valid until a weight changes. No weights are merged if together they would take more than
+    ``MOST_BYTES``. Adapters over NF4 weights are left out, and DoRA in narrow data types, which round its gain away.
 
     Args:
         layers: linear layers for which ``supports_linear`` is true.
@@ -38,8 +38,7 @@ def merge_weights(layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
         for layer in layers
         if isinstance(layer, LoraLayer) and type(layer.get_base_layer()) is nn.Linear
         for name in layer.lora_A
-        if name not in layer.lora_variant
-        or (isinstance(layer.lora_variant[name], FactoredDora) and dtype == torch.float32)
+        if _is_mergeable(layer, name, dtype)
     ]
     if sum(layer.get_base_layer().weight.nbytes for layer, _ in adapted) > MOST_BYTES:
         return
@@ -49,14 +48,21 @@ def merge_weights(layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
 
 
 def merged_weight(layer: Any, name: str) -> Tensor | None:
-    """Return the merged weight of the adapter ``name``, (O, I), to multiply with; None where there is none to use.
+    """Return the merged weight of the adapter ``name``, (O, I); None where ``project`` must use the factors.
 
-    A layer that trains is computed from its factors.
+    In training and under autograd the factors are used, because their gradients are asked for.
     """
     if layer.training or torch.is_grad_enabled():
         return None
     weight: Tensor | None = vars(layer).get(_ATTRIBUTE, {}).get(name)
     return weight
+
+
+def _is_mergeable(layer: Any, name: str, dtype: torch.dtype) -> bool:
+    """Return whether the adapter ``name`` is plain LoRA, or DoRA in float32."""
+    if name not in layer.lora_variant:
+        return True
+    return isinstance(layer.lora_variant[name], FactoredDora) and dtype == torch.float32
 
 
 def _merge(layer: Any, name: str) -> Tensor:

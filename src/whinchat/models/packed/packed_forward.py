@@ -75,8 +75,8 @@ def is_packable(model: nn.Module, plan: DevicePlan) -> bool:
 def keep_merged_weights(model: nn.Module, plan: DevicePlan) -> None:
     """Let the packed forward pass multiply with merged weights where it computes no gradients; see ``merge_weights``.
 
-    For a model that only answers: the merged weights are valid until a weight changes. Adapters can still be disabled
-    and switched. Models that go the plain way, and those on accelerators, stay as they are.
+    Call this for a model that only answers, because merged weights are valid until a weight changes. Adapters can still
+    be disabled and switched. Models that are not packable, and models on accelerators, stay as they are.
     """
     if plan.device == "cpu" and is_packable(model, plan):
         core = _without_peft(model)
