@@ -51,23 +51,27 @@ def drop_checked_files(folder: Path, names: Collection[str]) -> None:
         _write(folder, {name: digest for name, digest in known.items() if name not in names})
 
 
-def check_files(folder: Path, remedies: Mapping[str, str], without: Collection[str] = ()) -> None:
+def check_files(
+    folder: Path, remedies: Mapping[str, str], without: Collection[str] = (), only: Collection[str] | None = None
+) -> None:
     """Check that each file with a checksum is in ``folder`` as it was saved; a folder without checksums passes.
 
     Args:
         folder: the folder of a classifier.
         remedies: file -> what to do if it is lost or damaged. These files must not be there without a checksum.
         without: names of files that are not checked.
+        only: names of the files that are checked; None for all.
 
     Raises:
         RunError: a file is missing or was changed, or belongs to another classifier.
     """
     if (checksums := _read(folder)) is None:
         return
-    for name in remedies.keys() - checksums.keys() - set(without):
+    checked = (remedies.keys() | checksums.keys() if only is None else set(only)) - set(without)
+    for name in checked & (remedies.keys() - checksums.keys()):
         if (file := folder / name).is_file():
             raise RunError(f"{file}: does not belong to this classifier, which was saved without; {remedies[name]}")
-    for name in checksums.keys() - set(without):
+    for name in checked & checksums.keys():
         file, remedy = folder / name, remedies.get(name, _REMEDY)
         if Path(name).name != name or not file.is_file():
             raise RunError(f"{file}: missing, and this classifier needs it; {remedy}")

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
+from whinchat.evaluation.cascade_results import CASCADE_FILES
 from whinchat.output_files import sweep_drafts, temporary_folder, writing
 from whinchat.storage.folder_update import update_folder
 from whinchat.storage.locate import model_files
@@ -58,8 +59,8 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
             with update_folder(target) as changed, writing(target):
                 for name, content in files.items():
                     (changed / name).write_bytes(content)
-                if CALIBRATION_FILE not in files:
-                    (target / CALIBRATION_FILE).unlink(missing_ok=True)
+                for name in {CALIBRATION_FILE, *CASCADE_FILES} - files.keys():
+                    (target / name).unlink(missing_ok=True)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether the classifier was fitted or loaded."""

@@ -20,6 +20,7 @@ from tests.helpers.hub_server import OWNER, TOKEN, Hub, Repository, in_this_proc
 from whinchat.evaluation.generation import generate
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.question_predictor import QuestionPredictor
+from whinchat.pipelines.distill_run import distill_run, remove_student
 from whinchat.storage.run_folder import RunFolder
 
 REPO, BASE = f"{OWNER}/small-words", "models/tiny-llama"
@@ -62,6 +63,21 @@ def run_as_another_user(hub: Hub, home: Path, program: str) -> list[str]:
 
 def pushed_files(hub: Hub) -> dict[str, bytes]:
     return hub.repositories[REPO].files
+
+
+def test_a_push_takes_the_student_along_and_removes_that_of_an_earlier_push(
+    whinchat: Whinchat, logged_in: Hub, a_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(a_run, tmp_path / "run")
+    push, names = ("push", run, REPO, "--base", BASE, "--yes"), {"cascade.json", "cascade.safetensors"}
+    distill_run(run, agreement=0.5, delta=0.2)
+    assert whinchat(*push).code == 0
+    assert names <= pushed_files(logged_in).keys()
+    assert Predictor.load(REPO).cascade is not None
+    remove_student(run)
+    assert whinchat(*push).code == 0
+    assert not names & pushed_files(logged_in).keys()
+    assert Predictor.load(REPO).cascade is None
 
 
 def test_a_pushed_run_predicts_for_another_user(

@@ -7,14 +7,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tests.helpers import tiny_models
-from whinchat.evaluation.ngram_student import HASH_BASE, HASH_MODULUS, LENGTHS, NgramStudent, count_ngrams
+from whinchat.evaluation.ngram_student import HASH_BASE, HASH_MODULUS, LENGTHS, MOST_BYTES, NgramStudent, count_ngrams
 
 LABELS = ("good", "bad")
 
 
 def hashed(text: str, buckets: int) -> list[int]:
     """The buckets of a text, counted one after the other as the docstring of ``NgramStudent`` says."""
-    data = f" {' '.join(text.lower().split())} ".encode()
+    data = f" {' '.join(text.lower().split())} ".encode()[:MOST_BYTES]
     found = []
     for length in LENGTHS:
         for start in range(len(data) - length + 1):
@@ -66,6 +66,20 @@ def test_the_fit_is_that_of_scikit_learn() -> None:
     )
     # scikit-learn's model of two labels has one vector of weights; two of half its length have half its penalty.
     assert best < 0.01
+
+
+@pytest.mark.parametrize("text", ["Good  day\n", "", "a very good and bad day, " * 1000])
+def test_other_programs_can_compute_the_student_by_its_definition(text: str) -> None:
+    texts, targets = toy()
+    student = NgramStudent.fit(texts, [np.eye(2)[targets]])
+    buckets = hashed(text, len(student.idf))
+    scores = [0.0] * 2
+    norm = sum(float(student.idf[bucket]) ** 2 for bucket in buckets) ** 0.5 or 1.0
+    for bucket in buckets:
+        for label in range(2):
+            scores[label] += float(student.idf[bucket]) * float(student.weights[bucket, label]) / norm
+    shares = np.exp(np.array(scores) + student.bias)
+    assert np.exp(student.log_probabilities([text])[0][0]) == pytest.approx(shares / shares.sum())
 
 
 def test_decisions_are_normalized_and_fitted_apart() -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from tests.helpers import finished_runs, tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
+from whinchat.classifier import Classifier
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
+from whinchat.hub.repository import repository_of_run
 from whinchat.inference.cascade import CascadeFacts, load_cascade
 from whinchat.inference.predict_file import predict_file
 from whinchat.inference.predictor import Predictor
@@ -21,6 +23,7 @@ from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.distill_run import distill_run, remove_student
 from whinchat.pipelines.evaluate_run import evaluate_run
+from whinchat.pipelines.rebuild_report import rebuild_report
 from whinchat.recipe.loader import write_recipe
 from whinchat.server.served_models import ModelHost, ModelKey
 from whinchat.storage.locate import find_classifier
@@ -137,10 +140,63 @@ def test_another_calibration_needs_another_student(
     assert "its student imitates the answers of the earlier calibration" in caplog.text
     with pytest.raises(RunError, match=r"the student imitates answers that the classifier no longer gives"):
         Predictor.load(run_copy)
+    with pytest.raises(RunError, match=r"the student imitates answers that the classifier no longer gives"):
+        repository_of_run(run_copy, "owner/name", "owner/base")
+    card = run_copy / "README.md"
+    assert "### Student" not in card.read_text(encoding="utf-8"), "no student answers"
+    rebuild_report(run_copy)
+    assert "### Student" not in card.read_text(encoding="utf-8")
     evaluate_run(run_copy)
     Predictor.load(run_copy, student=False)
     distill_run(run_copy, table, **WANTED)
     Predictor.load(run_copy)
+
+
+def test_the_earlier_calibration_has_its_student_again(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metric = RunFolder(run_copy).read_recipe().evaluate.metric
+    before = (run_copy / "adapter" / "calibration.json").read_bytes()
+    calibrate_run(run_copy, "macro_recall")
+    caplog.clear()
+    calibrate_run(run_copy, metric)
+    assert (run_copy / "adapter" / "calibration.json").read_bytes() == before
+    assert "student" not in caplog.text
+    assert "### Student" in (run_copy / "README.md").read_text(encoding="utf-8")
+    assert Predictor.load(run_copy).cascade is not None
+
+
+def test_card_and_facts_name_no_folder_of_this_machine(distilled: tuple[Path, CascadeFacts], table: Path) -> None:
+    path, facts = distilled
+    assert facts.held_out == "texts of texts.csv that it did not learn from"
+    for name in ("README.md", "report.html", "adapter/cascade.json"):
+        assert str(table.parent) not in (path / name).read_text(encoding="utf-8")
+
+
+def test_rows_without_a_text_are_counted(run_copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = write_texts(tmp_path / "more.csv")
+    table.write_text(table.read_text(encoding="utf-8") + '""\n"  "\n', encoding="utf-8")
+    distill_run(run_copy, table, **WANTED)
+    assert "more.csv: 2 of 302 rows have no readable text, and are left out" in caplog.text
+
+
+def test_other_data_than_those_of_the_run_are_refused(run_copy: Path, table: Path, tmp_path: Path) -> None:
+    recipe = RunFolder(run_copy).read_recipe()
+    source = str(finished_runs.write_csv(tmp_path / "texts.csv", seed=3))
+    other = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": source})})
+    RunFolder(run_copy).write_recipe(other)
+    with pytest.raises(RunError, match="has changed since this run was evaluated"):
+        distill_run(run_copy, table, **WANTED)
+
+
+def test_a_saved_classifier_has_its_own_student_or_none(
+    distilled: tuple[Path, CascadeFacts], tiny_llama: Path, tmp_path: Path
+) -> None:
+    saved, texts = tmp_path / "saved", new_texts()
+    own = Classifier.from_pretrained(distilled[0])
+    assert np.array_equal(own.predict_proba(texts), Predictor.load(distilled[0]).predict(texts).probabilities)
+    own.save_pretrained(saved)
+    assert Predictor.load(saved).cascade is not None
+    Classifier.from_pretrained(finished_runs.finished_run(tiny_llama)).save_pretrained(saved)
+    assert Predictor.load(saved).cascade is None
 
 
 def test_removing_the_student_leaves_the_run_as_it_was(run_copy: Path, tiny_llama: Path) -> None:
@@ -150,6 +206,7 @@ def test_removing_the_student_leaves_the_run_as_it_was(run_copy: Path, tiny_llam
     for file in original.iterdir():
         assert (run_copy / "adapter" / file.name).read_bytes() == file.read_bytes()
     assert Predictor.load(run_copy).cascade is None
+    assert "### Student" not in (run_copy / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_same_command_makes_the_same_student(run_copy: Path, table: Path) -> None:
@@ -159,14 +216,16 @@ def test_the_same_command_makes_the_same_student(run_copy: Path, table: Path) ->
     assert student.read_bytes() == first
 
 
-@pytest.mark.parametrize("damage", ["lost", "cut", "other labels", "no file"])
-def test_a_damaged_student_is_refused(run_copy: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["lost", "cut", "other labels", "no file", "no JSON"])
+def test_a_damaged_student_is_refused_until_there_is_a_new_one(run_copy: Path, table: Path, damage: str) -> None:
     adapter = run_copy / "adapter"
     weights, facts = adapter / "cascade.safetensors", adapter / "cascade.json"
     if damage == "lost":
         weights.unlink()
     elif damage == "no file":
         facts.unlink()
+    elif damage == "no JSON":
+        facts.write_text("{", encoding="utf-8")
     elif damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-4])
         (adapter / "checksums.json").unlink()  # as in a folder of version 0.1
@@ -177,6 +236,10 @@ def test_a_damaged_student_is_refused(run_copy: Path, damage: str) -> None:
         (adapter / "checksums.json").unlink()
     with pytest.raises((ModelError, RunError), match="whinchat distill"):
         Predictor.load(run_copy)
+    assert Predictor.load(run_copy, student=False).cascade is None
+    # What the message says to do.
+    distill_run(run_copy, table, **WANTED)
+    assert Predictor.load(run_copy).cascade is not None
 
 
 @pytest.mark.parametrize(

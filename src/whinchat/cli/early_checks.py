@@ -28,12 +28,13 @@ from whinchat.hub.client import connect_to_hub, fetch_classifier, require_repo_i
 from whinchat.models.requirements import require_backbone
 from whinchat.output_files import require_writable
 from whinchat.pipelines.output_folder import IfExists, check_run_folder, hold_run_folder
-from whinchat.pipelines.stored_runs import calibration_rows, evaluated_rows, runs_by_name
+from whinchat.pipelines.stored_runs import calibration_rows, distillation_data, evaluated_rows, runs_by_name
 from whinchat.recipe.model_config import BackboneConfig
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.server.startup import find_runs, listen, require_server_packages
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.student_files import require_student
 from whinchat.training.launch import process_rank
 from whinchat.training.training_needs import require_trainable
 
@@ -99,9 +100,16 @@ def check_model(model: str) -> None:
         require_backbone(BackboneConfig(model=model))
 
 
-def check_classifier(run: Path) -> SavedClassifier:
-    """Return the classifier of ``whinchat predict``, if it and the packages for it are there."""
+def check_classifier(run: Path, *, student: bool = False) -> SavedClassifier:
+    """Return the classifier of ``whinchat predict``, if it and the packages for it are there.
+
+    Args:
+        run: its folder, or OWNER/NAME on the hub.
+        student: whether its student is to answer, if it has one.
+    """
     saved = find_classifier(fetch_classifier(run), with_questions=True)
+    if student:
+        require_student(saved.folder)
     require_backbone(saved.recipe.backbone)
     return saved
 
@@ -125,8 +133,7 @@ def check_distillation(run: Path, unlabelled: Path | None, text_column: str | No
     """Check the run, its data and the table of ``whinchat distill``."""
     folder = RunFolder(run)
     with folder.hold_finished():
-        recipe = folder.read_recipe()
-        load_corpus(recipe)
+        _, recipe, _ = distillation_data(folder)
     if unlabelled is not None:
         open_table(unlabelled, TextColumns.of(recipe.data, text_column))
     require_backbone(recipe.backbone)
@@ -160,7 +167,9 @@ def check_export(run: Path, kind: str, out: Path, question: str | None, data: Pa
 def check_push(run: Path, repo_id: str, *, dry_run: bool) -> None:
     """Check the name, the run and the token of ``whinchat push``."""
     require_repo_id(repo_id)
-    RunFolder(run).read_record()
+    folder = RunFolder(run)
+    folder.read_record()
+    require_student(folder.adapter)
     if not dry_run:
         connect_to_hub(repo_id)
 

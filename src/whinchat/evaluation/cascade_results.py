@@ -10,6 +10,7 @@ from whinchat.evaluation.results import Interval
 
 CASCADE_FILE = "cascade.json"
 STUDENT_FILE = "cascade.safetensors"
+CASCADE_FILES = (STUDENT_FILE, CASCADE_FILE)
 # What to do about a file that cannot be read.
 CASCADE_REMEDY = "`whinchat distill RUN` makes a new one"
 

@@ -39,10 +39,13 @@ _MOST_WEIGHTS, _MOST_BUCKETS, _LEAST_BUCKETS = 2**23, 2**18, 2**15
 class NgramStudent:
     """A linear model on hashed n-grams.
 
-    A text is lowercased, its runs of white space become single spaces, one more stands at each end, and its UTF-8 bytes
-    are read. An n-gram of bytes has the hash ``h`` with ``h = (h * HASH_BASE + byte + 1) mod HASH_MODULUS`` over its
-    bytes from 0, and the bucket ``h mod B``. The score of a label is the sum of the weights of the buckets, each as
-    often as it occurs and times its ``idf``, divided by the root of the sum of ``idf`` squared, plus the label's bias.
+    A text, cleaned as the classifier's recipe says, is lowercased (``str.lower``), white space at its ends is dropped
+    and each other run of it becomes a single space (``str.split``), then one space is put at each end. Its first
+    ``MOST_BYTES`` UTF-8 bytes are read. Its n-grams are all runs of 1 to 5 bytes (``LENGTHS``), each as often as it
+    occurs. An n-gram has the hash ``h`` with ``h = (h * HASH_BASE + byte + 1) mod HASH_MODULUS`` over its bytes, from
+    ``h = 0``, and the bucket ``h mod B``. The score of a label is the sum over the n-grams of ``idf`` times weight of
+    their buckets, divided by the root of the sum over the n-grams of ``idf`` squared (by 1 where that is 0), plus the
+    label's bias. The probabilities of a decision are the softmax of the scores of its labels.
 
     Attributes:
         sizes: K of each decision.
@@ -96,7 +99,11 @@ class NgramStudent:
         A text's row depends on this text alone, to the last bit.
         """
         features = _weigh(count_ngrams(texts, len(self.idf)), self.idf)
-        scores = _log_probabilities(features @ self.weights.astype(np.float64) + self.bias, self.sizes)
+        # A short text uses few of the buckets, so the others are not converted.
+        used, places = np.unique(features.indices, return_inverse=True)
+        weights = self.weights[used].astype(np.float64)
+        features = csr_array((features.data, places, features.indptr), shape=(len(texts), len(used)))
+        scores = _log_probabilities(features @ weights + self.bias, self.sizes)
         return np.split(scores, list(accumulate(self.sizes))[:-1], axis=1)
 
 

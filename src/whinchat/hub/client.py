@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._validators import validate_repo_id
 
 from whinchat.errors import HubError
+from whinchat.evaluation.cascade_results import CASCADE_FILES
 from whinchat.output_files import writing
 from whinchat.storage.run_folder import RunFolder
 
@@ -209,6 +210,7 @@ def _is_replaced(path: str) -> bool:
     return PurePosixPath(path).parts[0] in names | {
         "base_model.json",
         "calibration.json",
+        *CASCADE_FILES,
         "checksums.json",
         "classifier.json",
     }

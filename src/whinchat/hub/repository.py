@@ -23,6 +23,7 @@ from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import model_files
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import Manifest, RunRecord
+from whinchat.storage.student_files import require_student
 
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -57,10 +58,12 @@ def repository_of_run(path: Path, repo_id: str, base: str | None = None) -> Repo
         base: hub id of the base model; needed if the run loaded it from a local folder.
 
     Raises:
-        RunError: ``path`` is not a finished run.
+        RunError: ``path`` is not a finished run, or its student does not fit the classifier.
         HubError: the base model is not on the hub, or a figure that the card shows is missing.
     """
     folder = RunFolder(path)
+    # Nobody could load a classifier with a student that is damaged, or imitates the answers of an earlier calibration.
+    require_student(folder.adapter)
     if folder.read_recipe().task.questions:
         return _repository_of_questions(folder, repo_id, base)
     stored = folder.read()

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from whinchat.checksums import file_sha256, replace_checked_files
-from whinchat.errors import ModelError, RunError
-from whinchat.evaluation.calibration_file import CALIBRATION_FILE
+from whinchat.checksums import replace_checked_files
+from whinchat.errors import ModelError
 from whinchat.evaluation.cascade_results import CASCADE_FILE, CASCADE_REMEDY, STUDENT_FILE, CascadeFacts
 from whinchat.evaluation.ngram_student import Floats, NgramStudent
 from whinchat.recipe.task import Task
-from whinchat.storage.json_records import read_json_record, to_json
+from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import SavedClassifier
+from whinchat.storage.student_files import require_student
 
 
 @dataclass(frozen=True)
@@ -70,28 +70,16 @@ def joint_confidence(probabilities: Sequence[Floats]) -> Floats:
     return confidence
 
 
-def calibration_digest(folder: Path) -> str:
-    """Return the SHA-256 of the calibration in a classifier's folder; an empty string where there is none."""
-    file = folder / CALIBRATION_FILE
-    return file_sha256(file) if file.is_file() else ""
-
-
 def load_cascade(saved: SavedClassifier) -> Cascade | None:
     """Load the cascade of a classifier; None where it has none.
 
     Raises:
-        RunError: the cascade cannot be read, or the classifier was calibrated again since.
+        RunError: a file is lost or damaged, or the classifier was calibrated again since.
         ModelError: the student is damaged, or answers other questions or labels.
     """
     file, weights = saved.folder / CASCADE_FILE, saved.folder / STUDENT_FILE
-    if not file.is_file():
+    if (facts := require_student(saved.folder)) is None:
         return None
-    facts = read_json_record(file, CascadeFacts, CASCADE_REMEDY)
-    if facts.calibration != calibration_digest(saved.folder):
-        raise RunError(
-            f"{file}: made before {CALIBRATION_FILE} changed, so the student imitates answers that the classifier no "
-            f"longer gives; {CASCADE_REMEDY}, and `whinchat distill RUN --remove` removes it"
-        )
     labels = decision_labels(saved.recipe.task)
     if dict(facts.labels) != labels:
         raise ModelError(f"{file}: made for other labels or questions than the task has; {CASCADE_REMEDY}")

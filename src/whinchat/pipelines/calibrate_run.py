@@ -7,7 +7,7 @@ from whinchat.data.dataset import Corpus, Split
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.calibrator import save_calibrators
-from whinchat.evaluation.cascade_results import CASCADE_FILE
+from whinchat.evaluation.cascade_results import CASCADE_FILE, CascadeFacts
 from whinchat.evaluation.evaluate import EvaluationOutcome
 from whinchat.evaluation.joint_scoring import decision_engines
 from whinchat.evaluation.question_scores import QuestionScorer
@@ -37,6 +37,7 @@ from whinchat.storage.predictions import read_predictions, write_predictions
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
+from whinchat.storage.student_files import calibration_digest, usable_student
 
 
 def calibrate_run(
@@ -71,11 +72,6 @@ def _calibrate(
 ) -> RunRecord | QuestionsRecord:
     """Calibrate the run in ``folder``, which this process holds."""
     record, recipe, corpus, split = calibration_rows(folder, metric, wanted_accuracy)
-    if (folder.adapter / CASCADE_FILE).is_file():
-        logger.warning(
-            f"{folder.path}: its student imitates the answers of the earlier calibration; `whinchat distill "
-            f"{folder.path}` makes a new one, and `whinchat distill {folder.path} --remove` removes it"
-        )
     _, engine = load_engine(folder.path, with_questions=True)
     if isinstance(record, QuestionsRecord):
         return _calibrate_questions(folder, record, recipe, corpus, split, engine)
@@ -99,6 +95,7 @@ def _calibrate_labels(
     with update_folder(folder.path) as changed:
         new = RunFolder(changed)
         calibrator.save(new.adapter, folder.adapter)
+        record = replace(record, cascade=_student_of(new.adapter, folder))
         write_recipe(recipe, new.adapter)
         _write_answers(new, record, split, outcomes)
         write_report_files(record, new)
@@ -119,6 +116,7 @@ def _calibrate_questions(
         new = RunFolder(changed)
         calibrators = [one.calibrator for one in analyzed if one.calibrator is not None]
         save_calibrators(calibrators, recipe.task.decisions, new.adapter, folder.adapter)
+        record = replace(record, cascade=_student_of(new.adapter, folder))
         write_recipe(recipe, new.adapter)
         for stage, earlier, one in zip(stages, stored, analyzed, strict=True):
             own = replace(earlier, recipe=stage.recipe, reliability=one.reliability)
@@ -133,6 +131,20 @@ def _calibrate_questions(
         write_json_record(new.questions, record.questions)
         write_question_pages(record, new)
     return record
+
+
+def _student_of(calibrated: Path, folder: RunFolder) -> CascadeFacts | None:
+    """Return the student of the run in ``folder`` if it fits the calibration in ``calibrated``; else warn of it.
+
+    Card and report then name no student, for the classifier cannot be used with it.
+    """
+    facts = usable_student(folder.adapter, calibration_digest(calibrated))
+    if facts is None and (folder.adapter / CASCADE_FILE).is_file():
+        logger.warning(
+            f"{folder.path}: its student imitates the answers of the earlier calibration; `whinchat distill "
+            f"{folder.path}` makes a new one, and `whinchat distill {folder.path} --remove` removes it"
+        )
+    return facts
 
 
 def _stored_outcomes(folder: RunFolder, record: RunRecord) -> tuple[EvaluationOutcome, EvaluationOutcome]:

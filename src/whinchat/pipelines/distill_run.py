@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,24 +15,19 @@ from whinchat.checksums import drop_checked_files
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.formats.table_registry import open_table
-from whinchat.data.sources import load_corpus
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.agreement_test import fewest_texts, find_threshold
-from whinchat.evaluation.cascade_results import CASCADE_FILE, STUDENT_FILE, CascadeFacts, CascadeQuality
+from whinchat.evaluation.cascade_results import CASCADE_FILE, CASCADE_FILES, CascadeFacts, CascadeQuality
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import count_answers, paired_gain
 from whinchat.evaluation.ngram_student import Floats, NgramStudent
-from whinchat.inference.cascade import (
-    Cascade,
-    calibration_digest,
-    decision_labels,
-    joint_confidence,
-)
+from whinchat.inference.cascade import Cascade, decision_labels, joint_confidence
 from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.predictor import Predictions
 from whinchat.inference.question_predictor import AnyPredictor, QuestionPredictions, load_predictor
 from whinchat.output_files import require_writable, writing
+from whinchat.pipelines.stored_runs import distillation_data
 from whinchat.progress import logger
 from whinchat.recipe.schema import Recipe
 from whinchat.report.question_pages import write_question_pages
@@ -41,6 +36,7 @@ from whinchat.storage.folder_update import update_folder
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.run_record import RunRecord
+from whinchat.storage.student_files import calibration_digest
 
 # Rows of a table that are read at a time.
 _BLOCK = 1000
@@ -54,12 +50,38 @@ DEFAULT_DELTA = 0.05
 
 @dataclass(frozen=True)
 class _Texts:
-    """The texts of a distillation, by what they are once cleaned: to learn from, and to test on; none is in both."""
+    """The texts of a distillation, by what they are once cleaned; none is in two of the mappings.
 
-    training: Mapping[str, str]
-    unlabelled: int
+    Attributes:
+        train: texts of the training rows, to learn from.
+        unlabelled: texts without labels, to learn from.
+        held_out: texts to test on.
+        held_out_name: where the latter come from.
+    """
+
+    train: Mapping[str, str]
+    unlabelled: Mapping[str, str]
     held_out: Mapping[str, str]
     held_out_name: str
+
+    def without_faults(self, find_fault: Callable[[str], str]) -> _Texts:
+        """Return the texts in which ``find_fault`` finds no fault."""
+        parts = self.train, self.unlabelled, self.held_out
+        kept = [{key: text for key, text in part.items() if not find_fault(text)} for part in parts]
+        if refused := sum(map(len, parts)) - sum(map(len, kept)):
+            logger.warning(f"{refused:,} texts are left out, because the model's chat template refuses them")
+        return _Texts(*kept, self.held_out_name)
+
+    def require_enough(self, path: Path, agreement: float, delta: float) -> None:
+        """Raise RunError where the run in ``path`` has too few texts to test a student, or none to learn from."""
+        if len(self.held_out) < (needed := fewest_texts(agreement, delta)):
+            raise RunError(
+                f"{path}: {len(self.held_out):,} held-out texts ({self.held_out_name}) are too few to test an "
+                f"agreement of {agreement:g} at {delta:g}, which takes {needed:,}; give more texts with --unlabelled, "
+                "or ask for a lower agreement"
+            )
+        if not self.train and not self.unlabelled:
+            raise RunError(f"{path}: has no texts to learn from that are not evaluated; give some with --unlabelled")
 
 
 def distill_run(
@@ -90,7 +112,8 @@ def distill_run(
         What was made and measured, as ``cascade.json`` holds it.
 
     Raises:
-        RunError: the run is not finished, or has neither validation rows nor enough unlabelled texts.
+        RunError: the run is not finished, its data has changed since, or it has neither validation rows nor enough
+            unlabelled texts.
         DataError: the table cannot be read, or ``agreement`` or ``delta`` is out of range.
         OutputError: the run folder cannot be written.
     """
@@ -100,19 +123,13 @@ def distill_run(
     folder = RunFolder(Path(run))
     with folder.hold_finished():
         require_writable(folder.adapter / CASCADE_FILE)
-        recipe = folder.read_recipe()
-        corpus = load_corpus(recipe)
+        record, recipe, corpus = distillation_data(folder)
         texts = _gather(recipe, corpus, unlabelled, text_column)
-        needed = fewest_texts(agreement, delta)
-        if len(texts.held_out) < needed:
-            raise RunError(
-                f"{folder.path}: {len(texts.held_out):,} held-out texts ({texts.held_out_name}) are too few to test an "
-                f"agreement of {agreement:g} at {delta:g}, which takes {needed:,}; give more texts with --unlabelled, "
-                "or ask for a lower agreement"
-            )
+        texts.require_enough(folder.path, agreement, delta)
         predictor = load_predictor(folder.path, student=False)
+        texts = texts.without_faults(predictor.fault)
+        texts.require_enough(folder.path, agreement, delta)
         cascade = _distill(predictor, recipe, corpus, texts, (agreement, delta), calibration_digest(folder.adapter))
-        record = folder.read_record()
         with update_folder(folder.path) as changed:
             new = RunFolder(changed)
             cascade.save(new.adapter, folder.adapter)
@@ -132,11 +149,13 @@ def remove_student(run: str | Path) -> bool:
     """
     folder = RunFolder(Path(run))
     with folder.hold_finished():
-        found = (folder.adapter / CASCADE_FILE).is_file()
-        with writing(folder.adapter):
-            drop_checked_files(folder.adapter, (CASCADE_FILE, STUDENT_FILE))
+        found = any((folder.adapter / name).is_file() for name in CASCADE_FILES)
+        # The files go last, so that the same command finishes what a kill left.
         if found:
-            _write_pages(folder.read_record(), None, folder)
+            with update_folder(folder.path) as changed:
+                _write_pages(folder.read_record(), None, RunFolder(changed))
+        with writing(folder.adapter):
+            drop_checked_files(folder.adapter, CASCADE_FILES)
     return found
 
 
@@ -158,15 +177,17 @@ def _gather(recipe: Recipe, corpus: Corpus, unlabelled: str | Path | None, text_
     evaluated = by_cleaned((*validation, *test))
     train = {key: text for key, text in by_cleaned(corpus.train.texts).items() if key not in evaluated}
     if unlabelled is None:
-        return _Texts(_first(train, MOST_TEXTS), 0, by_cleaned(validation), "validation")
+        return _Texts(_first(train, MOST_TEXTS), {}, by_cleaned(validation), "validation")
     new = by_cleaned(_read_texts(Path(unlabelled), recipe, text_column))
     keys = [key for key in new if key not in train and key not in evaluated]
     # In an order that says nothing about the table, so that tables sorted by time or topic are held out evenly.
     keys = [keys[index] for index in np.random.default_rng(recipe.data.split_seed).permutation(len(keys)).tolist()]
     held_out = min(len(keys) // _HELD_OUT, _MOST_HELD_OUT)
-    training = _first(train | {key: new[key] for key in keys[held_out:]}, MOST_TEXTS)
-    name = f"texts of {unlabelled} that it did not learn from"
-    return _Texts(training, max(0, len(training) - len(train)), {key: new[key] for key in keys[:held_out]}, name)
+    train = _first(train, MOST_TEXTS)
+    learned = keys[held_out : held_out + MOST_TEXTS - len(train)]
+    # The card is published, and folders of this machine are not.
+    name = f"texts of {Path(unlabelled).name} that it did not learn from"
+    return _Texts(train, {key: new[key] for key in learned}, {key: new[key] for key in keys[:held_out]}, name)
 
 
 def _first(texts: Mapping[str, str], count: int) -> dict[str, str]:
@@ -175,8 +196,14 @@ def _first(texts: Mapping[str, str], count: int) -> dict[str, str]:
 
 def _read_texts(path: Path, recipe: Recipe, text_column: str | None) -> list[str]:
     table = open_table(path, TextColumns.of(recipe.data, text_column), format_name="auto")
-    blocks = (table.read_block(place) for place in table.locate_blocks(_BLOCK, lambda _: None))
-    return [text for block in blocks for text in readable_texts(block)]
+    texts, rows = list[str](), 0
+    for place in table.locate_blocks(_BLOCK, lambda _: None):
+        block = table.read_block(place)
+        texts += readable_texts(block)
+        rows += len(block.texts)
+    if unreadable := rows - len(texts):
+        logger.warning(f"{path}: {unreadable:,} of {rows:,} rows have no readable text, and are left out")
+    return texts
 
 
 def _distill(
@@ -188,26 +215,25 @@ def _distill(
     calibration: str,
 ) -> Cascade:
     """Fit the student, choose its threshold and measure both."""
-    asked = {key: text for key, text in {**texts.training, **texts.held_out}.items() if not predictor.fault(text)}
+    training = len(texts.train) + len(texts.unlabelled)
+    asked = {**texts.train, **texts.unlabelled, **texts.held_out}
     logger.info(f"The classifier answers {len(asked):,} texts, from which the student learns and on which it is tested")
     started = time.perf_counter()
     answers = _probabilities(predictor.predict(list(asked.values())))
     classifier_rate = len(asked) / (time.perf_counter() - started)
-    place = {key: row for row, key in enumerate(asked)}
-    training = [place[key] for key in texts.training if key in place]
-    held_out = [key for key in texts.held_out if key in place]
     keys = list(asked)
-    student = NgramStudent.fit([keys[row] for row in training], [own[training] for own in answers])
+    held_out = keys[training:]
+    student = NgramStudent.fit(keys[:training], [own[:training] for own in answers])
     started = time.perf_counter()
     own = [np.exp(scores) for scores in student.log_probabilities(held_out)]
     student_rate = len(held_out) / (time.perf_counter() - started)
-    agrees = _agrees(own, [probabilities[[place[key] for key in held_out]] for probabilities in answers])
+    agrees = _agrees(own, [probabilities[training:] for probabilities in answers])
     test = find_threshold(joint_confidence(own), agrees, *wanted)
     facts = CascadeFacts(
         decision_labels(recipe.task),
         test,
-        len(training),
-        texts.unlabelled,
+        training,
+        len(texts.unlabelled),
         texts.held_out_name,
         classifier_rate,
         student_rate,

@@ -78,9 +78,26 @@ def calibration_rows(
     if corpus.validation is None:
         raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    parts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    _require_unchanged(folder, recipe, parts)
+    _require_unchanged(folder, recipe, _parts(corpus))
     return record, recipe, corpus, split
+
+
+def distillation_data(folder: RunFolder) -> tuple[RunRecord | QuestionsRecord, Recipe, Corpus]:
+    """Return the record of the run in ``folder``, its recipe and its data, from which a student learns.
+
+    Raises:
+        RunError: ``folder`` holds no finished run, or its data has changed since.
+        DataError: the data cannot be read.
+    """
+    folder.require_whole()
+    record, recipe = folder.read_record(), folder.read_recipe()
+    corpus = load_corpus(recipe)
+    _require_unchanged(folder, recipe, _parts(corpus))
+    return record, recipe, corpus
+
+
+def _parts(corpus: Corpus) -> dict[str, Split | None]:
+    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
 
 
 def _require_unchanged(

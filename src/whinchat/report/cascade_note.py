@@ -26,8 +26,9 @@ def cascade_sentences(facts: CascadeFacts) -> Iterator[str]:
         f"texts ({facts.held_out}); {test.wanted:g} was asked for."
     )
     yield (
-        f"Texts a second: classifier {facts.classifier_per_second:,.0f}, student {facts.student_per_second:,.0f}, both "
-        f"as a cascade {facts.per_second:,.0f} ({facts.per_second / facts.classifier_per_second:.1f} x)."
+        f"Texts a second on the machine that made the student: classifier {facts.classifier_per_second:,.0f}, student "
+        f"{facts.student_per_second:,.0f}, both as a cascade {facts.per_second:,.0f} "
+        f"({facts.per_second / facts.classifier_per_second:.1f} x)."
     )
     if quality is not None:
         yield (

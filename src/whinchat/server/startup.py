@@ -10,6 +10,7 @@ from whinchat.errors import RunError
 from whinchat.hub.client import fetch_classifier
 from whinchat.server import SERVER_PACKAGES
 from whinchat.storage.locate import SavedClassifier, find_classifier
+from whinchat.storage.student_files import require_student
 
 
 def require_server_packages() -> None:
@@ -27,10 +28,12 @@ def find_runs(runs: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Save
 
     Raises:
         HubError: the hub has no such classifier, or cannot be reached.
-        RunError: a folder holds no classifier, or the runs have different backbones.
+        RunError: a folder holds no classifier, a student does not fit, or the runs have different backbones.
     """
     paths = {name: fetch_classifier(path) for name, path in runs.items()}
     saved = {name: find_classifier(path, with_questions=True) for name, path in paths.items()}
+    for classifier in saved.values():
+        require_student(classifier.folder)
     first = next(iter(saved))
     for name, classifier in saved.items():
         if _backbone_key(classifier) != _backbone_key(saved[first]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from whinchat.checksums import check_files
 from whinchat.errors import RunError
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
-from whinchat.evaluation.cascade_results import CASCADE_FILE, STUDENT_FILE
+from whinchat.evaluation.cascade_results import CASCADE_FILES
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_update import finish_update
 from whinchat.storage.run_folder import RunFolder
@@ -76,13 +76,9 @@ def find_classifier(path: Path, *, to_answer: bool = True, with_questions: bool 
             "it as it is"
         )
     run = path if weights != path else "RUN"
-    distill = f"`whinchat distill {run}` makes a new one"
-    remedies = {
-        CALIBRATION_FILE: f"`whinchat calibrate {run}` writes a new one",
-        CASCADE_FILE: distill,
-        STUDENT_FILE: distill,
-    }
-    check_files(weights, remedies, without=() if to_answer else remedies)
+    remedies = {CALIBRATION_FILE: f"`whinchat calibrate {run}` writes a new one"}
+    # The files of a student are checked where a student is to answer.
+    check_files(weights, remedies, without=CASCADE_FILES if to_answer else (*remedies, *CASCADE_FILES))
     # A run of version 0.1 has no checksums, but a reliability report only with a calibration.
     if to_answer and folder.reliability.is_file() and not (weights / CALIBRATION_FILE).is_file():
         raise RunError(

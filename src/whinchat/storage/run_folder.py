@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from whinchat.errors import RunError, nearest
-from whinchat.evaluation.cascade_results import CASCADE_FILE, CASCADE_REMEDY, CascadeFacts
 from whinchat.evaluation.question_results import QuestionsEvidence
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
 from whinchat.output_files import remove_folder, sweep_drafts, writing
@@ -22,6 +21,7 @@ from whinchat.storage.locking import lock_folder
 from whinchat.storage.questions_record import QUESTIONS_FOLDER, QuestionsRecord
 from whinchat.storage.run_comparison import StoredComparison
 from whinchat.storage.run_record import Manifest, RunRecord, Sample
+from whinchat.storage.student_files import usable_student
 from whinchat.storage.training_result import TrainPoint
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ class RunFolder:
             manifest=self.read_manifest(),
             history=self.read_history(),
             questions=self._read(self.questions, QuestionsEvidence),
-            cascade=self._read_cascade(),
+            cascade=usable_student(self.adapter),
         )
 
     def write_calibration(self, record: RunRecord) -> None:
@@ -232,7 +232,7 @@ class RunFolder:
             reliability=self._read(self.reliability, ReliabilityReport) if self.reliability.is_file() else None,
             comparison=self._read(self.comparison, StoredComparison) if self.comparison.is_file() else None,
             baselines=self._read(self.baselines, tuple[Baseline, ...]) if self.baselines.is_file() else (),
-            cascade=self._read_cascade(),
+            cascade=usable_student(self.adapter),
         )
 
     def read_recipe(self) -> Recipe:
@@ -266,10 +266,6 @@ class RunFolder:
     def read_samples(self) -> tuple[Sample, ...]:
         """Read the sample texts with their answers; raises RunError as ``read`` does."""
         return self._read(self.samples, tuple[Sample, ...])
-
-    def _read_cascade(self) -> CascadeFacts | None:
-        file = self.adapter / CASCADE_FILE
-        return read_json_record(file, CascadeFacts, CASCADE_REMEDY) if file.is_file() else None
 
     def _read(self, path: Path, kind: type[T]) -> T:
         self._require(path)

@@ -71,7 +71,7 @@ def predict_command(  # noqa: PLR0913, PLR0917  # a command's options are its ar
     """
     from whinchat.cli.early_checks import check_classifier  # loads the hub's client
 
-    saved = check_classifier(run_folder)
+    saved = check_classifier(run_folder, student=not no_student)
     if output is None:
         if texts and texts != ["-"]:
             _check_for_files(texts)
