@@ -130,9 +130,6 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
     if command == "train":
         # A checkpoint that was being deleted stays, as one that is too old to resume from.
         differs = ["run/checkpoints/"]
-    if command == "distill":
-        # Speeds.
-        differs = [f"run/{name}" for name in ("README.md", "report.html", "adapter/cascade.json", "adapter/checksums")]
     if command in {"review", "questions-review"}:
         differs = ["review/review.json", *(f"review/folds/{fold}/fold.json" for fold in (1, 2))]
     return check_crashes(

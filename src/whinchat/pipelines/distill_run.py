@@ -220,13 +220,13 @@ def _distill(
     logger.info(f"The classifier answers {len(asked):,} texts, from which the student learns and on which it is tested")
     started = time.perf_counter()
     answers = _probabilities(predictor.predict(list(asked.values())))
-    classifier_rate = len(asked) / (time.perf_counter() - started)
+    classifier_rate = _per_second(len(asked), started)
     keys = list(asked)
     held_out = keys[training:]
     student = NgramStudent.fit(keys[:training], [own[:training] for own in answers])
     started = time.perf_counter()
     own = [np.exp(scores) for scores in student.log_probabilities(held_out)]
-    student_rate = len(held_out) / (time.perf_counter() - started)
+    student_rate = _per_second(len(held_out), started)
     agrees = _agrees(own, [probabilities[training:] for probabilities in answers])
     test = find_threshold(joint_confidence(own), agrees, *wanted)
     facts = CascadeFacts(
@@ -245,6 +245,11 @@ def _distill(
     if recipe.task.questions or (split.name == "validation" and not texts.unlabelled):
         return cascade
     return Cascade(student, replace(facts, quality=_measure(predictor, cascade, recipe, split)))
+
+
+def _per_second(count: int, started: float) -> float:
+    """Return how many of ``count`` texts were answered a second; the clock may not have moved since ``started``."""
+    return count / max(time.perf_counter() - started, time.get_clock_info("perf_counter").resolution)
 
 
 def _probabilities(predictions: Predictions | QuestionPredictions) -> list[Floats]:
