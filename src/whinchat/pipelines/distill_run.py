@@ -70,7 +70,8 @@ class _Texts:
         kept = [{key: text for key, text in part.items() if not find_fault(text)} for part in parts]
         if refused := sum(map(len, parts)) - sum(map(len, kept)):
             logger.warning(f"{refused:,} texts are left out, because the model's chat template refuses them")
-        return _Texts(*kept, self.held_out_name)
+        train, unlabelled, held_out = kept
+        return _Texts(train, unlabelled, held_out, self.held_out_name)
 
     def require_enough(self, path: Path, agreement: float, delta: float) -> None:
         """Raise RunError where the run in ``path`` has too few texts to test a student, or none to learn from."""
