@@ -21,6 +21,8 @@ Prepare = Callable[[Path, Path], Arguments]
 STEPS = {"max_steps": 6, "save_steps": 2, "logging_steps": 4, "eval_steps": None, "learning_rate": 1e-2}
 # What says when, how long or in how many pieces the run was made.
 UNLIKE = ("manifest.json", "README.md", "report.html")
+# So low an agreement that a few validation rows can show it.
+FEW_TEXTS = ("--agreement", "0.3", "--delta", "0.3")
 
 
 def recipe_in(work: Path, model: Path) -> Path:
@@ -44,6 +46,9 @@ def work(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, crash_lab: 
     made = crash_lab.run("run", work / "recipe.yaml", "--out", work / "run", folder=work)
     assert made.code == 0, made.output
     shutil.copytree(tiny_questions.finished_run(tiny_llama), work / "questions-run")
+    shutil.copytree(work / "run", work / "student-run")
+    made = crash_lab.run("distill", work / "student-run", *FEW_TEXTS, folder=work)
+    assert made.code == 0, made.output
     return work
 
 
@@ -76,6 +81,16 @@ def questions_calibration(work: Path, out: Path) -> Arguments:
     return ("calibrate", out / "run", "--metric", "macro_recall", "--wanted-accuracy", "0.5")
 
 
+def distillation(work: Path, out: Path) -> Arguments:
+    shutil.copytree(work / "run", out / "run")
+    return ("distill", out / "run", *FEW_TEXTS)
+
+
+def removed_student(work: Path, out: Path) -> Arguments:
+    shutil.copytree(work / "student-run", out / "run")
+    return ("distill", out / "run", "--remove")
+
+
 def new_report(work: Path, out: Path) -> Arguments:
     shutil.copytree(work / "run", out / "run")
     (out / "run" / "README.md").unlink()
@@ -101,6 +116,7 @@ COMMANDS: dict[str, Prepare] = {
     "run": new_run, "overwrite": overwritten_run, "train": training, "calibrate": calibration, "report": new_report,
     "compare": comparison, "review": review, "questions": new_questions_run,
     "questions-calibrate": questions_calibration, "questions-review": questions_review,
+    "distill": distillation, "distill-remove": removed_student,
 }  # fmt: skip
 FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 
@@ -137,6 +153,8 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
         ("questions-calibrate", "kill", 3),
         ("questions-review", "kill", 3),
         ("calibrate", "full", 3),
+        ("distill", "kill", 2),
+        ("distill-remove", "kill", 6),
     ],
 )
 def test_some_crashes(crash_lab: CrashLab, work: Path, tmp_path: Path, command: str, fault: str, points: int) -> None:
