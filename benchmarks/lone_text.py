@@ -57,7 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Labels may differ from the classifier's, as some do in bfloat16: only the speed of the export is measured.
         export_run(options.run, "classifier", Path(scratch) / "classifier", data=table, tolerance=1.0)
         peer: Any = pipeline(
-            "text-classification", str(Path(scratch) / "classifier"), dtype=plan.torch_dtype, top_k=None
+            "text-classification",
+            str(Path(scratch) / "classifier"),
+            dtype=plan.torch_dtype,
+            top_k=None,
+            trust_remote_code=False,
         )
         found = measure(
             lambda text: host.predict(ModelKey("run"), [text]), lambda text: peer(text, truncation=True), texts

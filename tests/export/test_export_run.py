@@ -92,12 +92,12 @@ def test_the_decision_goes_into_a_head_without_bias(
     """The calibration shifts the labels so strongly that plain scores would give other labels."""
     calibrated = Predictor.load(trained)
     plain = replace(calibrated, calibrator=Calibrator(tiny_models.ONE_TOKEN, temperature=0.6))
-    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: plain))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path, student: plain))
     proof = export_run(trained, "classifier", tmp_path / "plain", data=texts_file(tmp_path))
     assert proof.largest_difference < 1e-4, "a temperature is exact"
     shifted = replace(plain.calibrator, temperature=1.7, rows=1, bias=(2.0, 0.0, -1.0), tau=1.0, prior=(0.2, 0.7, 0.1))
     biased = replace(plain, calibrator=shifted)
-    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: biased))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path, student: biased))
     scores = biased.score(TEXTS)
     ours, plain_labels = (one.calibrator.probabilities(scores).argmax(axis=1) for one in (biased, plain))
     assert (ours != plain_labels).any()

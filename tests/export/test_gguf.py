@@ -195,7 +195,7 @@ def test_an_unknown_tokenizer_is_refused_before_anything_is_written(
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path: predictor))
+    monkeypatch.setattr(exporting.Predictor, "load", classmethod(lambda cls, path, student: predictor))
     with pytest.raises(ModelError, match=r"the steps of this tokenizer were not compared with llama\.cpp's"):
         export_run(trained, "gguf", tmp_path / "out", data=texts_file(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.jsonl"]

@@ -54,7 +54,7 @@ def unbiased(asked: Path, monkeypatch: pytest.MonkeyPatch) -> QuestionPrediction
     labels = (calibrator.labels for calibrator in predictor.calibrators)
     calibrators = tuple(Calibrator(names, temperature=0.5 + place) for place, names in enumerate(labels))
     changed = replace(predictor, calibrators=calibrators)
-    monkeypatch.setattr(exporting.QuestionPredictor, "load", classmethod(lambda cls, path: changed))
+    monkeypatch.setattr(exporting.QuestionPredictor, "load", classmethod(lambda cls, path, student: changed))
     return changed.predict(texts_of(TEXTS))
 
 

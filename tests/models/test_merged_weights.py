@@ -73,7 +73,7 @@ def test_in_bfloat16_each_weight_is_rounded_once(tiny_llama_wide: Path, low_rank
     scores_of(engine)
     assert not low_rank_products
     layer = engine.model.get_base_model().model.layers[0].mlp.up_proj
-    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    a, b = (factor["default"].weight.bfloat16().float() for factor in (layer.lora_A, layer.lora_B))
     x = torch.randn(3, a.shape[1], generator=torch.Generator().manual_seed(0)).bfloat16()
     exact = (layer.base_layer.weight.float() + 2 * b @ a).bfloat16()
     with torch.inference_mode():

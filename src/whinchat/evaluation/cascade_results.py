@@ -11,6 +11,9 @@ from whinchat.evaluation.results import Interval
 CASCADE_FILE = "cascade.json"
 STUDENT_FILE = "cascade.safetensors"
 CASCADE_FILES = (STUDENT_FILE, CASCADE_FILE)
+# Rate at which a student must agree with its classifier, and the probability that it is lower all the same.
+DEFAULT_AGREEMENT = 0.95
+DEFAULT_DELTA = 0.05
 # What to do about a file that cannot be read.
 CASCADE_REMEDY = "`whinchat distill RUN` makes a new one"
 
@@ -82,7 +85,7 @@ class CascadeFacts:
         unlabelled_texts: those of them that came without a label.
         held_out: where the texts of ``test`` come from.
         classifier_per_second, student_per_second: texts that each answered a second on the machine that made the
-            cascade.
+            cascade. The student's include the check that each text has a prompt.
         quality: the answers of the cascade on labelled rows; None for a task with questions, and where the run has no
             rows but those that chose the threshold.
         calibration: SHA-256 of the classifier's ``calibration.json``; empty where there is none.

@@ -18,7 +18,14 @@ from whinchat.data.formats.table_registry import open_table
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
 from whinchat.evaluation.agreement_test import fewest_texts, find_threshold
-from whinchat.evaluation.cascade_results import CASCADE_FILE, CASCADE_FILES, CascadeFacts, CascadeQuality
+from whinchat.evaluation.cascade_results import (
+    CASCADE_FILE,
+    CASCADE_FILES,
+    DEFAULT_AGREEMENT,
+    DEFAULT_DELTA,
+    CascadeFacts,
+    CascadeQuality,
+)
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.metrics import count_answers, paired_gain
 from whinchat.evaluation.ngram_student import Floats, NgramStudent
@@ -44,8 +51,6 @@ _BLOCK = 1000
 _HELD_OUT, _MOST_HELD_OUT = 5, 10_000
 # More texts make a student hardly better, and the model must answer each.
 MOST_TEXTS = 100_000
-DEFAULT_AGREEMENT = 0.95
-DEFAULT_DELTA = 0.05
 
 
 @dataclass(frozen=True)
@@ -227,19 +232,21 @@ def _distill(
     student = NgramStudent.fit(keys[:training], [own[:training] for own in answers])
     started = time.perf_counter()
     own = [np.exp(scores) for scores in student.log_probabilities(held_out)]
+    for text in texts.held_out.values():
+        predictor.fault(text)  # each text is checked, whoever answers it, and that takes most of the student's time
     student_rate = _per_second(len(held_out), started)
     agrees = _agrees(own, [probabilities[training:] for probabilities in answers])
     test = find_threshold(joint_confidence(own), agrees, *wanted)
     facts = CascadeFacts(
-        decision_labels(recipe.task),
-        test,
-        training,
-        len(texts.unlabelled),
-        texts.held_out_name,
-        classifier_rate,
-        student_rate,
-        None,
-        calibration,
+        labels=decision_labels(recipe.task),
+        test=test,
+        training_texts=training,
+        unlabelled_texts=len(texts.unlabelled),
+        held_out=texts.held_out_name,
+        classifier_per_second=classifier_rate,
+        student_per_second=student_rate,
+        quality=None,
+        calibration=calibration,
     )
     cascade = Cascade(student, facts)
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from whinchat.evaluation.cascade_results import CascadeFacts
+from whinchat.evaluation.metric_registry import METRICS
 from whinchat.report.formatting import format_estimate, format_interval, format_number, format_percent, format_signed
 
 
@@ -32,7 +33,7 @@ def cascade_sentences(facts: CascadeFacts) -> Iterator[str]:
     )
     if quality is not None:
         yield (
-            f"{quality.metric} on {quality.rows:,} rows of {quality.split}: classifier "
+            f"{METRICS[quality.metric].title} on {quality.rows:,} rows of {quality.split}: classifier "
             f"{format_number(quality.classifier)}, student alone {format_number(quality.student)}, cascade "
             f"{format_number(quality.cascade)}. The cascade changes it by {format_signed(quality.change)} "
             f"(95 % interval: {format_interval(quality.change_interval)})."

@@ -23,6 +23,7 @@ from whinchat.cli.output import err, print_line, print_result, progress_on_stder
 from whinchat.cli.printing.cascade_facts import print_cascade
 from whinchat.cli.printing.questions import print_questions_run
 from whinchat.cli.printing.results import print_run
+from whinchat.evaluation.cascade_results import DEFAULT_AGREEMENT, DEFAULT_DELTA
 from whinchat.pipelines.output_folder import finished_record
 from whinchat.storage.json_records import to_json
 from whinchat.storage.questions_record import QuestionsRecord
@@ -130,8 +131,8 @@ def distill_command(
     ] = None,
     agreement: Annotated[
         float, Option(help="Share of the student's answers that must be those of the classifier.")
-    ] = 0.95,
-    delta: Annotated[float, Option(help="Probability that the share is lower all the same.")] = 0.05,
+    ] = DEFAULT_AGREEMENT,
+    delta: Annotated[float, Option(help="Probability that the share is lower all the same.")] = DEFAULT_DELTA,
     text_column: Annotated[
         str | None, Option(metavar="NAME", help="Column of TABLE with the texts.  [default: as in the recipe]")
     ] = None,

@@ -44,7 +44,7 @@ def merge_weights(layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
         return
     with torch.no_grad():
         for layer, name in adapted:
-            vars(layer).setdefault(_ATTRIBUTE, {})[name] = _merge(layer, name)
+            vars(layer).setdefault(_ATTRIBUTE, {})[name] = _merge(layer, name, dtype)
 
 
 def merged_weight(layer: Any, name: str) -> Tensor | None:
@@ -65,10 +65,15 @@ def _is_mergeable(layer: Any, name: str, dtype: torch.dtype) -> bool:
     return isinstance(layer.lora_variant[name], FactoredDora) and dtype == torch.float32
 
 
-def _merge(layer: Any, name: str) -> Tensor:
-    """Return ``W + scale * B A``, for DoRA times its gain, summed in float32 and rounded to the data type of W."""
+def _merge(layer: Any, name: str, dtype: torch.dtype) -> Tensor:
+    """Return ``W + scale * B A``, for DoRA times its gain, summed in float32 and rounded to the data type of W.
+
+    The factors are rounded to ``dtype`` first, as unmerged products do. PEFT rounds them when it loads an adapter onto a
+    narrow model, so without this a trained model and the same model loaded again would have other merged weights.
+    """
     frozen = layer.get_base_layer().weight  # (O, I)
-    a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    a, b = layer.lora_A[name].weight.to(dtype), layer.lora_B[name].weight.to(dtype)  # (R, I), (O, R)
+    scale = layer.scaling[name]
     merged = torch.addmm(frozen.float(), b.float(), a.float(), alpha=scale)
     if name in layer.lora_variant:
         norm = layer.lora_variant[name].row_norm(layer, lambda: frozen, a, b, scale)  # (O,)
