@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +379,20 @@ def test_an_adapter_for_another_model(tiny_llama: Path, tiny_llama_wide: Path, t
     ) as caught:
         load_adapter(tiny_models.load(tiny_llama).model, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_are_written_in_the_same_order_by_every_process(tiny_llama: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from transformers import AutoModelForCausalLM\n"
+        "from whinchat.models.adapters import attach_adapter, save_adapter\n"
+        "from whinchat.recipe.model_config import AdapterConfig\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=False)\n"
+        "save_adapter(attach_adapter(model, AdapterConfig(), 0), Path(sys.argv[2]), None)\n"
+    )
+    written = set()
+    for seed in ("1", "2", "3"):
+        folder = tmp_path / seed
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", script, tiny_llama, folder], env=environment, check=True, timeout=120)
+        written.add((folder / "adapter_config.json").read_bytes())
+    assert len(written) == 1

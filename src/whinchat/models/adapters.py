@@ -3,6 +3,7 @@
 O, I: rows and columns of a frozen weight W. R: rank of the adapter. A: (R, I) and B: (O, R), its factors.
 """
 
+import json
 import math
 import warnings
 from collections import Counter
@@ -143,6 +144,13 @@ def save_adapter(model: PeftModel, folder: Path, base_model: str | None) -> None
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_model
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    for name, config in model.peft_config.items():
+        file = (folder if name == "default" else folder / name) / "adapter_config.json"
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        # PEFT lists sets, whose order changes from process to process; the same run shall end in the same bytes.
+        sets = {key for key in settings if isinstance(getattr(config, key, None), set)}
+        settings |= {key: sorted(settings[key]) for key in sets}
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
     # PEFT writes a model card full of "more information needed"; the run folder has a real one.
     (folder / "README.md").unlink(missing_ok=True)
 

@@ -68,8 +68,8 @@ def _is_mergeable(layer: Any, name: str, dtype: torch.dtype) -> bool:
 def _merge(layer: Any, name: str, dtype: torch.dtype) -> Tensor:
     """Return ``W + scale * B A``, for DoRA times its gain, summed in float32 and rounded to the data type of W.
 
-    The factors are rounded to ``dtype`` first, as unmerged products do. PEFT rounds them when it loads an adapter onto a
-    narrow model, so without this a trained model and the same model loaded again would have other merged weights.
+    The factors are rounded to ``dtype`` first, as unmerged products round them. PEFT does so when it loads an adapter
+    onto a narrow model, so without this a trained model and the same model loaded again would answer differently.
     """
     frozen = layer.get_base_layer().weight  # (O, I)
     a, b = layer.lora_A[name].weight.to(dtype), layer.lora_B[name].weight.to(dtype)  # (R, I), (O, R)
