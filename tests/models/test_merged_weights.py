@@ -12,28 +12,12 @@ import torch.nn.functional as F  # the name that PyTorch code uses
 from numpy.typing import NDArray
 
 from tests.helpers import tiny_models
+from tests.helpers.tuned_engines import ADAPTER_METHODS, tuned_engine
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.models.adapters import adapter_layers, adapters_disabled, attach_adapter, load_adapter, save_adapter
+from whinchat.models.adapters import adapter_layers, adapters_disabled, load_adapter, save_adapter
 from whinchat.models.forward import Engine
 from whinchat.models.packed import linear, merged_weights
 from whinchat.models.packed.packed_forward import keep_merged_weights
-from whinchat.recipe.model_config import AdapterConfig
-
-METHODS: dict[str, dict[str, Any]] = {
-    "lora": {},
-    "dora": {"method": "dora"},
-    "rslora": {"method": "rslora"},
-    "pissa": {"init": "pissa"},
-    "dora-pissa": {"method": "dora", "init": "pissa"},
-    "attention only": {"target_modules": ("k_proj", "v_proj")},
-}
-
-
-def tuned_engine(folder: Path, method: dict[str, Any], **backbone: Any) -> Engine:
-    loaded = tiny_models.load(folder, **backbone)
-    model = attach_adapter(loaded.model, AdapterConfig(**{"r": 4, "lora_alpha": 8, **method}), seed=3)
-    tiny_models.stir(model)
-    return tiny_models.engine_of(loaded, tiny_models.LABEL_SETS["branching"], model.eval())
 
 
 def scores_of(engine: Engine) -> NDArray[np.float32]:
@@ -54,11 +38,11 @@ def low_rank_products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", ADAPTER_METHODS.values(), ids=ADAPTER_METHODS.keys())
 def test_the_scores_are_those_of_the_adapter(
     tiny_model: Path, method: dict[str, Any], low_rank_products: list[int]
 ) -> None:
-    engine = tuned_engine(tiny_model, method)
+    engine = tuned_engine(tiny_model, "branching", method)
     wanted = scores_of(engine)
     assert low_rank_products
     low_rank_products.clear()
@@ -68,7 +52,7 @@ def test_the_scores_are_those_of_the_adapter(
 
 
 def test_in_bfloat16_each_weight_is_rounded_once(tiny_llama_wide: Path, low_rank_products: list[int]) -> None:
-    engine = tuned_engine(tiny_llama_wide, {}, load_in="bfloat16")
+    engine = tuned_engine(tiny_llama_wide, "branching", load_in="bfloat16")
     keep_merged_weights(engine.model, engine.plan)
     scores_of(engine)
     assert not low_rank_products
@@ -87,14 +71,14 @@ def test_in_bfloat16_each_weight_is_rounded_once(tiny_llama_wide: Path, low_rank
 def test_what_rounding_would_change_is_not_merged(
     tiny_llama_wide: Path, method: dict[str, Any], backbone: dict[str, Any]
 ) -> None:
-    engine = tuned_engine(tiny_llama_wide, method, **backbone)
+    engine = tuned_engine(tiny_llama_wide, "branching", method, **backbone)
     wanted = scores_of(engine)
     keep_merged_weights(engine.model, engine.plan)
     np.testing.assert_array_equal(scores_of(engine), wanted)
 
 
 def test_models_beyond_the_limit_are_not_merged(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = tuned_engine(tiny_llama, {})
+    engine = tuned_engine(tiny_llama, "branching")
     frozen = sum(layer.get_base_layer().weight.nbytes for layer in adapter_layers(engine.model))
     layer = engine.model.get_base_model().model.layers[0].mlp.up_proj
     monkeypatch.setattr(merged_weights, "MOST_BYTES", frozen - 1)
@@ -107,7 +91,7 @@ def test_models_beyond_the_limit_are_not_merged(tiny_llama: Path, monkeypatch: p
 
 
 def test_adapters_are_still_disabled_and_switched(tiny_llama: Path, tmp_path: Path) -> None:
-    engine = tuned_engine(tiny_llama, {})
+    engine = tuned_engine(tiny_llama, "branching")
     model: Any = engine.model
     layers = adapter_layers(model)
     save_adapter(model, tmp_path / "first", str(tiny_llama))
@@ -131,7 +115,7 @@ def test_adapters_are_still_disabled_and_switched(tiny_llama: Path, tmp_path: Pa
 
 
 def test_gradients_come_from_the_factors(tiny_llama: Path, low_rank_products: list[int]) -> None:
-    engine = tuned_engine(tiny_llama, {})
+    engine = tuned_engine(tiny_llama, "branching")
     keep_merged_weights(engine.model, engine.plan)
     layer = engine.model.get_base_model().model.layers[0].mlp.up_proj
     linear.project(layer, torch.ones(2, layer.in_features)).sum().backward()

@@ -13,9 +13,9 @@ from transformers import SeedOssConfig
 from tests.helpers import tiny_models
 from tests.helpers.combinations import half_of
 from tests.helpers.packed_families import random_model
+from tests.helpers.tuned_engines import ADAPTER_METHODS, tuned_engine
 from whinchat.models import forward as engines
 from whinchat.models.adapter_targets import lora_layers
-from whinchat.models.adapters import attach_adapter
 from whinchat.models.forward import Engine, answer_logits
 from whinchat.models.packed.batch import pack
 from whinchat.models.packed.linear import project
@@ -23,23 +23,6 @@ from whinchat.models.packed.packed_forward import is_packable, packed_logits
 from whinchat.models.plain_forward import plain_logits
 from whinchat.prompts.answer_tree import AnswerTree
 from whinchat.prompts.batching import Batch, collate
-from whinchat.recipe.model_config import AdapterConfig
-
-METHODS: dict[str, dict[str, Any]] = {
-    "lora": {},
-    "dora": {"method": "dora"},
-    "rslora": {"method": "rslora"},
-    "pissa": {"init": "pissa"},
-    "dora-pissa": {"method": "dora", "init": "pissa"},
-    "attention only": {"target_modules": ("k_proj", "v_proj")},
-}
-
-
-def tuned_engine(folder: Path, labels: str = "one", adapter: dict[str, Any] | None = None, **backbone: Any) -> Engine:
-    loaded = tiny_models.load(folder, **backbone)
-    model = attach_adapter(loaded.model, AdapterConfig(**{"r": 4, "lora_alpha": 8, **(adapter or {})}), seed=3)
-    tiny_models.stir(model)
-    return tiny_models.engine_of(loaded, tiny_models.LABEL_SETS[labels], model.eval())
 
 
 def batch_of(engine: Engine, texts: tuple[str, ...]) -> Batch:
@@ -132,9 +115,9 @@ def test_without_a_shared_prefix(tiny_model: Path, lengths: list[int]) -> None:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTER_METHODS)
 def test_adapters(tiny_model: Path, method: str) -> None:
-    engine = tuned_engine(tiny_model, "several", METHODS[method])
+    engine = tuned_engine(tiny_model, "several", ADAPTER_METHODS[method])
     assert_packed_equals_plain(engine, batch_of(engine, tiny_models.TEXTS), engine.tree)
     engine.model.train()
     assert_packed_equals_plain(engine, batch_of(engine, tiny_models.TEXTS), engine.tree)
