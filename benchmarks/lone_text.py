@@ -24,6 +24,7 @@ from transformers import pipeline
 from benchmarks.machine import machine
 from benchmarks.tables import markdown_table
 from whinchat.export.export_run import export_run
+from whinchat.inference.predictor import Predictor
 from whinchat.server.served_models import ModelHost, ModelKey
 
 # Number of texts that prove the export; the measured speed does not depend on it.
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = pq.read_table(options.run / "predictions.parquet", columns=["text"])["text"].to_pylist()
     texts = rows[: options.texts + _WARM_UP]
     host = ModelHost.load({"run": options.run})
-    plan = host.models["run"].predictor.engine.plan  # type: ignore[union-attr]  # a run with labels has one engine
+    predictor = host.models["run"].predictor
+    assert isinstance(predictor, Predictor), "a run with labels"
+    plan = predictor.engine.plan
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch) / "texts.csv"
         with table.open("w", encoding="utf-8", newline="") as file:

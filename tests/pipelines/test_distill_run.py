@@ -18,11 +18,11 @@ from whinchat.errors import DataError, ModelError, RunError
 from whinchat.hub.repository import repository_of_run
 from whinchat.inference.cascade import CascadeFacts, load_cascade
 from whinchat.inference.predict_file import predict_file
-from whinchat.inference.predictor import Predictor
+from whinchat.inference.predictor import Predictions, Predictor
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.distill_run import distill_run, remove_student
-from whinchat.pipelines.evaluate_run import evaluate_run
+from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
 from whinchat.pipelines.rebuild_report import rebuild_report
 from whinchat.recipe.loader import write_recipe
 from whinchat.server.served_models import ModelHost, ModelKey
@@ -89,8 +89,9 @@ def test_what_was_measured(distilled: tuple[Path, CascadeFacts]) -> None:
     assert facts.training_texts == facts.unlabelled_texts + len(set(corpus.train.texts))
     assert facts.quality is not None
     evaluated = evaluate_run(path)
-    assert evaluated.calibrated is not None  # type: ignore[union-attr]  # a run with labels
-    alone = evaluated.calibrated.values[recipe.evaluate.metric]  # type: ignore[union-attr]
+    assert isinstance(evaluated, RunEvaluation)
+    assert evaluated.calibrated is not None
+    alone = evaluated.calibrated.values[recipe.evaluate.metric]
     assert facts.quality.classifier == pytest.approx(alone)
     assert facts.quality.change == pytest.approx(facts.quality.cascade - facts.quality.classifier)
 
@@ -127,10 +128,12 @@ def test_the_server_answers_as_python_does(distilled: tuple[Path, CascadeFacts])
     host = ModelHost.load({"mine": distilled[0]})
     served = host.predict(ModelKey("mine"), texts)
     expected = Predictor.load(distilled[0]).predict(texts)
-    assert served.by_student is not None  # type: ignore[union-attr]
-    assert np.allclose(served.probabilities, expected.probabilities, atol=1e-5)  # type: ignore[union-attr]
+    assert isinstance(served, Predictions)
+    assert served.by_student is not None
+    assert np.allclose(served.probabilities, expected.probabilities, atol=1e-5)
     before = host.predict(ModelKey("mine", before=True), texts)
-    assert before.by_student is None, "the student imitates the trained model"  # type: ignore[union-attr]
+    assert isinstance(before, Predictions)
+    assert before.by_student is None, "the student imitates the trained model"
 
 
 def test_another_calibration_needs_another_student(

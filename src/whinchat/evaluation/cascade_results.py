@@ -58,8 +58,8 @@ class CascadeQuality:
         agreeing: those of them that the classifier answers in the same way.
         metric: name of the metric of the next three.
         classifier, student, cascade: its value for the answers of each.
-        change: value of the cascade minus that of the classifier, with its 95 % paired bootstrap interval.
-        change_interval: that interval.
+        change: value of the cascade minus that of the classifier.
+        change_interval: 95 % paired bootstrap interval of ``change``.
     """
 
     split: str

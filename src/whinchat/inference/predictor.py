@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -184,18 +184,45 @@ class Predictor:
     ) -> Predictions:
         """Predict the label of each text; ``deterministic``, ``bar`` and ``prefix`` are those of ``score_prompts``."""
 
-        def ask_model(asked: Sequence[str]) -> Predictions:
+        def ask_model(asked: Sequence[str]) -> tuple[Predictions, ...]:
             scores = self.score(asked, deterministic=deterministic, bar=bar, prefix=prefix)
-            return Predictions.from_scores(scores, self.calibrator)
+            return (Predictions.from_scores(scores, self.calibrator),)
 
-        if self.cascade is None:
-            return ask_model(texts)
-        (probabilities,), sure = self.cascade.answer([clean(text, self.recipe.task.clean) for text in texts])
-        own = Predictions(self.calibrator.labels, probabilities, self.calibrator.unsure(probabilities), sure)
-        rest = np.flatnonzero(~sure)
-        if bar is not None:
-            bar.update(len(texts) - len(rest))
-        return own.replace(rest, ask_model([texts[row] for row in rest.tolist()])) if len(rest) else own
+        return predict_with_student(self.recipe, self.cascade, (self.calibrator,), texts, ask_model, bar)[0]
+
+
+def predict_with_student(
+    recipe: Recipe,
+    cascade: Cascade | None,
+    calibrators: Sequence[Calibrator],
+    texts: Sequence[str],
+    ask_model: Callable[[Sequence[str]], tuple[Predictions, ...]],
+    bar: Progress | None,
+) -> tuple[Predictions, ...]:
+    """Return the predictions of each decision: the student's for the texts of which it is sure, the model's elsewhere.
+
+    Args:
+        recipe: the recipe of the classifier, which says how texts are cleaned.
+        cascade: the student; None to ask the model about all texts.
+        calibrators: the calibrator of each decision, whose threshold says which answers are unsure.
+        texts: N texts.
+        ask_model: returns the model's predictions of each decision for some of the texts.
+        bar: advanced by the texts that the student answers; ``ask_model`` advances it by the others.
+    """
+    if cascade is None:
+        return ask_model(texts)
+    answered, sure = cascade.answer([clean(text, recipe.task.clean) for text in texts])
+    own = tuple(
+        Predictions(calibrator.labels, probabilities, calibrator.unsure(probabilities), sure)
+        for probabilities, calibrator in zip(answered, calibrators, strict=True)
+    )
+    rest = np.flatnonzero(~sure)
+    if bar is not None:
+        bar.update(len(texts) - len(rest))
+    if not len(rest):
+        return own
+    asked = ask_model([texts[row] for row in rest.tolist()])
+    return tuple(one.replace(rest, other) for one, other in zip(own, asked, strict=True))
 
 
 def load_calibrator(saved: SavedClassifier) -> Calibrator:

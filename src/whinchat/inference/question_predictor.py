@@ -15,14 +15,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from whinchat.data.cleaning import clean
 from whinchat.errors import RunError
 from whinchat.evaluation.calibrator import Calibrator, load_calibrators
 from whinchat.evaluation.joint_scoring import decision_engines, score_questions
 from whinchat.hub.client import fetch_classifier
 from whinchat.inference.cascade import Cascade, load_cascade
 from whinchat.inference.prediction_columns import PROBABILITY_DIGITS
-from whinchat.inference.predictor import Predictions, Predictor, load_engine, warn_uncalibrated
+from whinchat.inference.predictor import Predictions, Predictor, load_engine, predict_with_student, warn_uncalibrated
 from whinchat.models.forward import Engine
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress
@@ -204,7 +203,7 @@ class QuestionPredictor:
         each text.
         """
 
-        def ask_model(asked: Sequence[str]) -> QuestionPredictions:
+        def ask_model(asked: Sequence[str]) -> tuple[Predictions, ...]:
             scores = score_questions(
                 self.engines,
                 [engine.template.encode(asked) for engine in self.engines],
@@ -216,24 +215,10 @@ class QuestionPredictor:
                 labels_only=True,
             )
             pairs = zip(scores, self.calibrators, strict=True)
-            return QuestionPredictions(
-                self.recipe.task, tuple(Predictions.from_scores(own, calibrator) for own, calibrator in pairs)
-            )
+            return tuple(Predictions.from_scores(own, calibrator) for own, calibrator in pairs)
 
-        if self.cascade is None:
-            return ask_model(texts)
-        answered, sure = self.cascade.answer([clean(text, self.recipe.task.clean) for text in texts])
-        rest = np.flatnonzero(~sure)
-        if bar is not None:
-            bar.update(len(texts) - len(rest))
-        own = tuple(
-            Predictions(calibrator.labels, probabilities, calibrator.unsure(probabilities), sure)
-            for probabilities, calibrator in zip(answered, self.calibrators, strict=True)
-        )
-        if len(rest):
-            asked = ask_model([texts[row] for row in rest.tolist()]).decisions
-            own = tuple(one.replace(rest, other) for one, other in zip(own, asked, strict=True))
-        return QuestionPredictions(self.recipe.task, own)
+        decisions = predict_with_student(self.recipe, self.cascade, self.calibrators, texts, ask_model, bar)
+        return QuestionPredictions(self.recipe.task, decisions)
 
 
 def read_prefixes(engines: Sequence[Engine]) -> list[PrefixCache | None]:

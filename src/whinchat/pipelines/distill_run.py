@@ -69,11 +69,16 @@ class _Texts:
     held_out: Mapping[str, str]
     held_out_name: str
 
+    @property
+    def count(self) -> int:
+        """The number of all texts."""
+        return len(self.train) + len(self.unlabelled) + len(self.held_out)
+
     def without_faults(self, find_fault: Callable[[str], str]) -> _Texts:
         """Return the texts in which ``find_fault`` finds no fault."""
         parts = self.train, self.unlabelled, self.held_out
         kept = [{key: text for key, text in part.items() if not find_fault(text)} for part in parts]
-        if refused := sum(map(len, parts)) - sum(map(len, kept)):
+        if refused := self.count - sum(map(len, kept)):
             logger.warning(f"{refused:,} texts are left out, because the model's chat template refuses them")
         train, unlabelled, held_out = kept
         return _Texts(train, unlabelled, held_out, self.held_out_name)
@@ -133,9 +138,12 @@ def distill_run(
         texts = _gather(recipe, corpus, unlabelled, text_column)
         texts.require_enough(folder.path, agreement, delta)
         predictor = load_predictor(folder.path, student=False)
-        texts = texts.without_faults(predictor.fault)
+        started = time.perf_counter()
+        texts, checked = texts.without_faults(predictor.fault), texts.count
+        check_seconds = (time.perf_counter() - started) / checked
         texts.require_enough(folder.path, agreement, delta)
-        cascade = _distill(predictor, recipe, corpus, texts, (agreement, delta), calibration_digest(folder.adapter))
+        wanted, calibration = (agreement, delta), calibration_digest(folder.adapter)
+        cascade = _distill(predictor, recipe, corpus, texts, wanted, calibration, check_seconds)
         with update_folder(folder.path) as changed:
             new = RunFolder(changed)
             cascade.save(new.adapter, folder.adapter)
@@ -219,8 +227,9 @@ def _distill(
     texts: _Texts,
     wanted: tuple[float, float],
     calibration: str,
+    check_seconds: float,
 ) -> Cascade:
-    """Fit the student, choose its threshold and measure both."""
+    """Fit the student, choose its threshold and measure both; each text was checked in ``check_seconds``."""
     training = len(texts.train) + len(texts.unlabelled)
     asked = {**texts.train, **texts.unlabelled, **texts.held_out}
     logger.info(f"The classifier answers {len(asked):,} texts, from which the student learns and on which it is tested")
@@ -232,9 +241,8 @@ def _distill(
     student = NgramStudent.fit(keys[:training], [own[:training] for own in answers])
     started = time.perf_counter()
     own = [np.exp(scores) for scores in student.log_probabilities(held_out)]
-    for text in texts.held_out.values():
-        predictor.fault(text)  # each text is checked, whoever answers it, and that takes most of the student's time
-    student_rate = _per_second(len(held_out), started)
+    # Each text is checked, whoever answers it, and that takes most of the student's time.
+    student_rate = 1 / (1 / _per_second(len(held_out), started) + check_seconds)
     agrees = _agrees(own, [probabilities[training:] for probabilities in answers])
     test = find_threshold(joint_confidence(own), agrees, *wanted)
     facts = CascadeFacts(
