@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from tests.helpers import plain_forward, tiny_models
 from tests.helpers.tiny_training import Gradients, make, recipe_for, split, weights_of
-from whinchat.data.dataset import Split
+from whinchat.data.dataset import SOFT_SPLIT, Split, join_soft
 from whinchat.evaluation.scoring import score_prompts
 from whinchat.training.losses import label_weights
 
@@ -334,3 +334,35 @@ def test_logit_adjustment_takes_the_label_shares_out_of_the_scores(tiny_llama: P
         spread[strength] = float((found[:, 0] - found[:, 1]).mean())
     assert spread[0.0] == pytest.approx(math.log(4), abs=0.4)
     assert spread[1.0] == pytest.approx(0.0, abs=0.4)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_soft_labels_have_the_gradient_of_their_cross_entropy(tiny_llama: Path, tmp_path: Path, weights: str) -> None:
+    """Against the plain path: each label's choice loss counts with its share, times the label's weight."""
+    labels, hard = tiny_models.NESTED, split(6, seed=1, labels=tiny_models.NESTED)
+    shares = ((0.5, 0.25, 0.25), (0.0, 1.0, 0.0))
+    soft = Split(SOFT_SPLIT, ("soft text one", "soft text two"), (0, 1), shares=shares)
+    rows = join_soft(hard, soft)
+    train = {
+        "loss": "choice",
+        "class_weights": weights,
+        "max_steps": 1,
+        "max_grad_norm": 0,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+    }
+    watch = Gradients()
+    trainer = make(recipe_for(tiny_llama, train, task={"labels": labels}), tmp_path / "run", rows, extra=(watch,))
+    tiny_models.stir(trainer.engine.model)
+    twin = plain_forward.plain_twin(trainer.engine.model, tiny_llama, tmp_path / "twin")
+    template, total = trainer.engine.template, torch.zeros(())
+    counts = [sum(column) for column in zip(*rows.shares, strict=True)]
+    of_label = [1.0 if weights == "none" else len(rows) / (len(labels) * count) for count in counts]
+    for prompt, own in zip(template.encode(rows.texts), rows.shares, strict=True):
+        for label, share in enumerate(own):
+            loss = plain_forward.choice_sum(twin, prompt.ids, plain_forward.scored_answers(template), label)
+            total = total + of_label[label] * share * loss / len(rows)
+    trainer.train()
+    plain_forward.assert_same_gradients(watch.steps[0], plain_forward.gradients(twin, total))
+    logged = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    assert logged == pytest.approx(total.item(), rel=1e-4)

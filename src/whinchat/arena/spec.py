@@ -215,6 +215,8 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
             "set: data.*, evaluate.* and task.labels must be the same for all methods, as must names, types and "
             "options of task.questions; set them for the arena"
         )
+    if recipe.data.soft_labels is not None:
+        faults.append("set: data.soft_labels would teach some methods only; remove it from the recipe")
     if method.kind == "head" and recipe.task.questions:
         faults.append(
             "kind: head has one classification head, so it takes a task with labels only; leave it out, or compare it "

@@ -61,7 +61,7 @@ def cell_reader(name: str, question: Question, data: DataConfig) -> CellReader:
     columns = question_columns(name, question, data)
     if isinstance(data.answer_columns(name), dict):
         one_by_one = question.type == "multi" or len(columns) == 1
-        return partial(_read_each_share if one_by_one else _read_shares, columns)
+        return partial(_read_each_share if one_by_one else read_shares, columns)
     options = _Options(question, data.answer_map.get(name, {}))
     if question.type == "multi":
         return partial(_read_list, options, data.delimiter, columns[0])
@@ -180,7 +180,7 @@ def _share(value: object, column: str) -> float | None:
     return share
 
 
-def _read_shares(columns: Sequence[str], cells: Sequence[object]) -> CellAnswers:
+def read_shares(columns: Sequence[str], cells: Sequence[object]) -> CellAnswers:
     """Read a column for each option, of which one is right: shares, or numbers of raters, which sum up to 1 then.
 
     Where some cells are empty, nobody chose these options. Where all are empty or zero, the answer is missing.

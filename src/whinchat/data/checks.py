@@ -28,6 +28,11 @@ def normalize_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def text_key(text: str, steps: Sequence[Cleaning]) -> str:
+    """Return what two texts have in common that count as equal: the text cleaned by ``steps``, then normalized."""
+    return normalize_text(clean(text, steps))
+
+
 def check_corpus(
     train: Split, held_out: Mapping[str, Split], data: DataConfig, source: str, steps: Sequence[Cleaning] = ()
 ) -> tuple[Split, DataReport]:
@@ -51,7 +56,7 @@ def check_corpus(
     Raises:
         DataError: no training rows are left.
     """
-    keys = [normalize_text(clean(text, steps)) for text in train.texts]
+    keys = [text_key(text, steps) for text in train.texts]
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
         first.setdefault(key, index)
@@ -61,7 +66,7 @@ def check_corpus(
     leaked_keys = set()
     for name, split in held_out.items():
         for text in split.texts:
-            if (key := normalize_text(clean(text, steps))) in first:
+            if (key := text_key(text, steps)) in first:
                 leaks[name].append(text)
                 leaked_keys.add(key)
 

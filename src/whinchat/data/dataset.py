@@ -15,13 +15,16 @@ T = TypeVar("T")
 # The answer to one decision about a text: the index of its label, the share of each label, or None where it is missing.
 Answer = int | tuple[float, ...] | None
 
+# The split of the texts that are trained on by probabilities of labels.
+SOFT_SPLIT = "soft labels"
+
 
 @dataclass(frozen=True)
 class Split:
     """Texts and their labels, in order.
 
     Attributes:
-        name: train, validation or test.
+        name: train, validation, test, or ``SOFT_SPLIT``.
         texts: the texts.
         labels: the label of each text, as an index into ``task.labels``. In a task with questions, the answer to its
             first decision, with one more index for a missing one.
@@ -106,6 +109,19 @@ def _at(column: tuple[T, ...], rows: Sequence[int]) -> tuple[T, ...]:
     return tuple(column[row] for row in rows) if column else ()
 
 
+def join_soft(hard: Split, soft: Split) -> Split:
+    """Return the rows of ``hard``, whose labels are certain, and then those of ``soft``, all with shares."""
+    size = len(soft.shares[0])
+    shares = tuple(one_hot(label, size) for label in hard.labels)
+    weights = (*hard.weights, *([1.0] * len(soft))) if hard.weights else ()
+    return Split(hard.name, hard.texts + soft.texts, hard.labels + soft.labels, weights, shares=shares + soft.shares)
+
+
+def one_hot(label: int, size: int) -> tuple[float, ...]:
+    """Return the shares of ``size`` labels of which ``label`` is certain."""
+    return tuple(float(index == label) for index in range(size))
+
+
 @dataclass(frozen=True)
 class DataReport:
     """The findings of the checks.
@@ -147,6 +163,7 @@ class Corpus:
         train, validation, test: the splits; None for a split that the source lacks.
         report: the findings of the checks.
         carved: names of the splits whose rows were taken out of train, because the source lacks them.
+        soft: further texts to train on, with a probability for each label; None without ``data.soft_labels``.
     """
 
     source: str
@@ -156,6 +173,18 @@ class Corpus:
     test: Split | None
     report: DataReport
     carved: tuple[str, ...] = ()
+    soft: Split | None = None
+
+    @property
+    def trained(self) -> Split:
+        """All rows to train on: those of train, then those with soft labels, as shares of each label."""
+        return self.train if self.soft is None else join_soft(self.train, self.soft)
+
+    @property
+    def stored_splits(self) -> dict[str, Split]:
+        """The splits that a run records, by name: those that the corpus has, and the texts with soft labels."""
+        parts = (self.train, self.validation, self.test, self.soft)
+        return {split.name: split for split in parts if split is not None}
 
     def describe_splits(self, evaluated: str) -> str:
         """Return how many rows each split has, where the rows come from, and that ``evaluated`` is measured."""
@@ -164,8 +193,7 @@ class Corpus:
             f"{split.name} {len(split):,}"
             + (" (taken out of train)" if split.name in self.carved else "")
             + (", measured" if split.name == name else "")
-            for split in (self.train, self.validation, self.test)
-            if split is not None
+            for split in self.stored_splits.values()
         ]
         if self.report.empty:
             rows.append(f"left out without text or label {self.report.empty:,}")

@@ -14,12 +14,14 @@ from whinchat.data.checks import (
     doubled_space_shares,
     require_every_answer,
     require_every_label,
+    text_key,
 )
 from whinchat.data.dataset import Corpus, Split, evaluated_split
 from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import complete_rows, label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import HUB_PREFIX, RawSource, Row, reading, require_file
+from whinchat.data.soft_labels import read_soft_labels
 from whinchat.data.split_files import read_split_file, read_split_folder, require_one_label
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
@@ -90,7 +92,13 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
         name: split if name in wanted else limit_rows(split, limits[name], data.source)
         for name, split in held_out.items()
     }
-    return Corpus(data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report, tuple(wanted))
+    soft = None
+    if data.soft_labels is not None:
+        labelled = (text for split in (train, *held_out.values()) for text in split.texts)
+        soft = read_soft_labels(task, data, {text_key(text, task.clean) for text in labelled})
+    return Corpus(
+        data.source, raw.revision, train, kept.get("validation"), kept.get("test"), report, tuple(wanted), soft
+    )
 
 
 def load_split(recipe: Recipe) -> Split:

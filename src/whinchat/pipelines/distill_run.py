@@ -189,7 +189,7 @@ def _gather(recipe: Recipe, corpus: Corpus, unlabelled: str | Path | None, text_
 
     validation, test = (() if part is None else part.texts for part in (corpus.validation, corpus.test))
     evaluated = by_cleaned((*validation, *test))
-    train = {key: text for key, text in by_cleaned(corpus.train.texts).items() if key not in evaluated}
+    train = {key: text for key, text in by_cleaned(corpus.trained.texts).items() if key not in evaluated}
     if unlabelled is None:
         return _Texts(_first(train, MOST_TEXTS), {}, by_cleaned(validation), "validation")
     new = by_cleaned(_read_texts(Path(unlabelled), recipe, text_column))

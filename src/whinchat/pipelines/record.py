@@ -163,7 +163,7 @@ def make_manifest(
     }
     memory_notes = filter(None, (before.note, *training.notes, after.note))
     device_notes = tuple(dict.fromkeys((*backbone.plan.notes, *memory_notes)))
-    labels, splits = recipe.task.labels, filter(None, (corpus.train, corpus.validation, corpus.test))
+    labels, splits = recipe.task.labels, corpus.stored_splits.values()
     accelerator = accelerator_facts(backbone.plan.device)
     return Manifest(
         whinchat_version=version("whinchat"),

@@ -168,7 +168,8 @@ def _score_fold(
     held_out = set(rows)
     others = corpus.train.take([row for row in range(len(corpus.train)) if row not in held_out])
     fold = corpus.train.take(list(rows))
-    train_corpus = replace(corpus, train=others)
+    # Soft labels may come from a model that was trained on the labels under review.
+    train_corpus = replace(corpus, train=others, soft=None)
     engine, training = train(recipe, train_corpus, backbone, template, folder.checkpoints, folder.adapter)
     batch_size, title = recipe.evaluate.per_device_eval_batch_size, f"Scoring fold {folder.path.name}"
     if recipe.task.questions:

@@ -129,11 +129,11 @@ def plan_stages(
     rows = f"{len(split):,} {split.name} texts by label scores{answers}"
     checkpoint = last_checkpoint(checkpoints)
     steps_done = checkpoint_step(checkpoint) if checkpoint else 0
-    steps_left = max(0, _training_steps(recipe, len(corpus.train)) - steps_done)
+    steps_left = max(0, _training_steps(recipe, len(corpus.trained)) - steps_done)
     method = method_name(recipe.adapter, engine.plan.load_in)
     titles = {
         "before": f"evaluate the untrained model on {rows}",
-        "train": f"train a {method} adapter on {len(corpus.train):,} texts, {steps_left:,} steps",
+        "train": f"train a {method} adapter on {len(corpus.trained):,} texts, {steps_left:,} steps",
         "after": f"evaluate the trained model on {rows}",
         "trust": "calibrate the probabilities and analyze the answers",
         "publish": "write predictions, figures, report and model card",
@@ -142,8 +142,8 @@ def plan_stages(
         del titles["before"]
     if not logger.isEnabledFor(logging.INFO):
         return [PlannedStage(name, title) for name, title in titles.items()], EstimateBasis()
-    texts = corpus.train.texts[:SAMPLE_TEXTS]
-    cost = measure_training_cost(engine, recipe, corpus.train) if steps_left else None
+    texts = corpus.trained.texts[:SAMPLE_TEXTS]
+    cost = measure_training_cost(engine, recipe, corpus.trained) if steps_left else None
     seconds = _estimate_seconds(recipe, corpus, split, _seconds_per_text(engine, texts, recipe), cost, steps_left)
     return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], EstimateBasis(
         len(texts), cost
@@ -174,7 +174,7 @@ def _estimate_seconds(
     analyzing = 0.0
     if corpus.validation is not None:
         if (every := train.eval_steps) is not None:
-            evaluations = _training_steps(recipe, len(corpus.train)) / every if every >= 1 else 1 / every
+            evaluations = _training_steps(recipe, len(corpus.trained)) / every if every >= 1 else 1 / every
             training += evaluations * len(corpus.validation.head(train.eval_rows)) * scoring
         calibrating = 0 if corpus.validation.fingerprint() == split.fingerprint() else len(corpus.validation)
         edited = len(settings.stress_edits) * min(settings.stress_rows, len(split))

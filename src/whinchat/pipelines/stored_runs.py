@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from whinchat.data.dataset import Corpus, Split
+from whinchat.data.dataset import SOFT_SPLIT, Corpus, Split
 from whinchat.data.sources import load_corpus, load_split
 from whinchat.errors import RecipeError, RunError
 from whinchat.recipe.data_config import DataConfig
@@ -97,7 +97,7 @@ def distillation_data(folder: RunFolder) -> tuple[RunRecord | QuestionsRecord, R
 
 
 def _parts(corpus: Corpus) -> dict[str, Split | None]:
-    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test, SOFT_SPLIT: corpus.soft}
 
 
 def _require_unchanged(

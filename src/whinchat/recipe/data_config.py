@@ -41,6 +41,12 @@ class DataConfig(Section):
         default_factory=dict,
         description="Question -> value in the source -> option, for values that are not themselves an option.",
     )
+    soft_labels: Text | None = Field(
+        None,
+        description="A table with further texts to train on, whose columns p_LABEL hold the probability of each label, "
+        "as whinchat predict writes them: a larger model's answers teach a smaller one. Texts of the source are left "
+        "out. Needs train.loss: choice; null for none.",
+    )
     delimiter: Text = Field(
         ",",
         min_length=1,

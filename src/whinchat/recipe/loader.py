@@ -161,7 +161,9 @@ def without_home(recipe: Recipe) -> Recipe:
     Runs store such a recipe: its paths stay valid on this machine, and its files can be given away without the name
     of the user, which is part of the home folder's path.
     """
-    data = recipe.data.model_copy(update={"source": _from_home(recipe.data.source)})
+    soft = recipe.data.soft_labels
+    paths = {"source": _from_home(recipe.data.source), "soft_labels": None if soft is None else _from_home(soft)}
+    data = recipe.data.model_copy(update=paths)
     backbone = recipe.backbone.model_copy(update={"model": _from_home(recipe.backbone.model)})
     return recipe.model_copy(update={"data": data, "backbone": backbone})
 

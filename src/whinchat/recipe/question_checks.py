@@ -40,6 +40,11 @@ def check_questions(
             "data.label_map: and data.label_column belong to task.labels; a recipe with questions has data.answers "
             "and data.answer_map"
         )
+    if data.soft_labels is not None:
+        raise ValueError(
+            "data.soft_labels: belongs to task.labels; with questions, data.answers maps options to columns that hold "
+            "the share of each"
+        )
     if loss != "choice":
         raise ValueError(f"train.loss: questions are trained by choice, found {loss}; remove the key")
     if isinstance(class_weights, Mapping):

@@ -285,6 +285,8 @@ class Recipe(Section):
             )
         if unknown := sorted(set(self.data.label_map.values()) - set(self.task.labels)):
             raise ValueError(f"data.label_map: {', '.join(unknown)} not in task.labels; labels are {labels}")
+        if self.data.soft_labels is not None and self.train.loss != "choice":
+            raise ValueError(f"data.soft_labels: needs train.loss: choice, found {self.train.loss}")
         if self.publish.samples == "clean" and self.task.language not in PROFANITY_LISTS:
             raise ValueError(
                 f"publish.samples: clean has no list of profanity for task.language {self.task.language}; lists: "

@@ -1,5 +1,8 @@
 """Build the table at the top of card and report: model, method, training, data and hardware at a glance."""
 
+from pathlib import Path
+
+from whinchat.data.dataset import SOFT_SPLIT
 from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe, TrainConfig
 from whinchat.report.formatting import (
@@ -77,7 +80,11 @@ def _training_data(recipe: Recipe, manifest: Manifest) -> str:
     train = manifest.splits.get("train")
     texts = NOT_MEASURED if train is None else format_texts(train.rows)
     config = f" ({recipe.data.config})" if recipe.data.config else ""
-    return f"{texts} of {manifest.data_source}{config}{_row_limit(recipe.data.train_rows)}"
+    soft = manifest.splits.get(SOFT_SPLIT)
+    # The card is published, and folders of this machine are not.
+    table = Path(recipe.data.soft_labels or "").name
+    taught = f"; {format_texts(soft.rows)} with soft labels of {table}" if soft is not None else ""
+    return f"{texts} of {manifest.data_source}{config}{_row_limit(recipe.data.train_rows)}{taught}"
 
 
 def _row_limit(rows: float | None) -> str:

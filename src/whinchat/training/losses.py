@@ -28,16 +28,17 @@ def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.view(targets.shape).sum(dim=1)
 
 
-def choice_loss(scores: Tensor, labels: Tensor, offsets: Tensor | None = None) -> Tensor:
-    """Return the cross entropy of the true label under a softmax over the labels' scores, (B,).
+def choice_loss(scores: Tensor, targets: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """Return the cross entropy of the targets under a softmax over the labels' scores, (B,).
 
     Args:
         scores: sequence log-probabilities of the labels' answers, up to a constant of each row, (B, K); see
             ``scoring.label_logits``.
-        labels: label indices, (B,).
+        targets: label indices, (B,), or the weight of each label, (B, K).
         offsets: terms added to the scores in training only, (K,); see ``label_offsets``.
     """
-    return F.cross_entropy(scores if offsets is None else scores + offsets, labels, reduction="none")
+    scores = scores if offsets is None else scores + offsets
+    return F.cross_entropy(scores, targets if targets.ndim == 1 else targets.to(scores), reduction="none")
 
 
 def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
@@ -72,9 +73,27 @@ def example_weights(train: TrainConfig, names: Sequence[str], rows: Split) -> li
         rows: the training rows.
     """
     of_label = label_weights(train, names, rows.labels).tolist()
+    return [of_label[label] * weight for label, weight in zip(rows.labels, own_weights(rows), strict=True)]
+
+
+def own_weights(rows: Split) -> list[float]:
+    """Return the weight of each training row, scaled to a mean of 1."""
     mean = sum(rows.weights) / len(rows) if rows.weights else 1.0
-    own = rows.weights or [1.0] * len(rows)
-    return [of_label[label] * weight / mean for label, weight in zip(rows.labels, own, strict=True)]
+    return [weight / mean for weight in rows.weights] or [1.0] * len(rows)
+
+
+def soft_targets(train: TrainConfig, names: Sequence[str], rows: Split) -> list[tuple[float, ...]]:
+    """Return the weight of each label in the loss of each row with shares: its share, times the label's weight.
+
+    Args:
+        train: the recipe's ``train`` section.
+        names: the task's K labels.
+        rows: the training rows, with shares.
+
+    Source: soft targets, Hinton, Vinyals and Dean 2015, section 2 (arXiv:1503.02531).
+    """
+    of_label = class_weights(train, names, rows.labels, rows.shares)
+    return [tuple(weight * share for weight, share in zip(of_label, shares, strict=True)) for shares in rows.shares]
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, items: Tensor | int) -> Tensor:

@@ -23,23 +23,40 @@ from whinchat.training.losses import IGNORED, choice_loss, completion_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A training prompt, or for the loss ``full`` a whole conversation, with its label, weight and row index."""
+    """A training prompt, or for the loss ``full`` a whole conversation, with its label, weight and row index.
+
+    Where labels are soft, ``target`` holds the weight of each label in the loss; otherwise it is empty.
+    """
 
     prompt: Prompt
     label: int
     weight: float = 1.0
     row: int = 0
+    target: tuple[float, ...] = ()
 
 
 def make_examples(
-    template: PromptTemplate, loss: str, rows: Split, weights: Sequence[float] | None = None
+    template: PromptTemplate,
+    loss: str,
+    rows: Split,
+    weights: Sequence[float] | None = None,
+    targets: Sequence[tuple[float, ...]] | None = None,
 ) -> list[Example]:
-    """Encode training rows for ``train.loss``, in their order; ``weights`` are those of ``losses.example_weights``."""
+    """Encode training rows for ``train.loss``, in their order.
+
+    ``weights`` are those of ``losses.example_weights``, and ``targets`` those of ``losses.soft_targets``.
+    """
     if loss == "full":
         prompts = template.encode_conversations(rows.texts, rows.labels, rows.name)
     else:
         prompts = template.encode(rows.texts, rows.name)
-    columns = (prompts, rows.labels, [1.0] * len(prompts) if weights is None else weights, range(len(prompts)))
+    columns = (
+        prompts,
+        rows.labels,
+        [1.0] * len(prompts) if weights is None else weights,
+        range(len(prompts)),
+        [()] * len(prompts) if targets is None else targets,
+    )
     return [Example(*values) for values in zip(*columns, strict=True)]
 
 
@@ -47,10 +64,11 @@ def make_examples(
 class Collator:
     """Turn examples into the tensors of one step.
 
-    The tensors are those of a ``Batch`` and three more. ``weights``, (B,), holds the weight of each row, and
+    The tensors are those of a ``Batch`` and four more. ``weights``, (B,), holds the weight of each row, and
     ``indices``, (B,), the index of the training row. ``labels`` holds what the loss predicts: label indices (B,) for
     ``choice``, token ids (B, 1 + N) for ``completion``, or the token ids after each row's first for ``full``. Trainer
-    counts its items to weigh the batches of one accumulated step equally.
+    counts its items to weigh the batches of one accumulated step equally. ``targets``, (B, K), holds the weight of each
+    label where labels are soft; it is (B, 0) elsewhere.
     """
 
     engine: Engine
@@ -73,6 +91,7 @@ class Collator:
             "rest": batch.rest, "lengths": batch.lengths, "nodes": batch.nodes, "prefix": batch.prefix,
             "labels": labels, "weights": torch.tensor([example.weight for example in examples]),
             "indices": torch.tensor([example.row for example in examples]),
+            "targets": torch.tensor([example.target for example in examples]),
         }  # fmt: skip
 
 
@@ -103,7 +122,8 @@ def row_losses(engine: Engine, loss: str, inputs: dict[str, Tensor], offsets: Te
     batch = Batch(inputs["prefix"], inputs["rest"], inputs["lengths"], inputs["nodes"])
     if loss == "choice":
         scores = label_logits(engine, batch)
-        return choice_loss(scores, inputs["labels"], offsets.to(scores.device))
+        targets = inputs["targets"] if inputs["targets"].shape[1] else inputs["labels"]
+        return choice_loss(scores, targets, offsets.to(scores.device))
     if loss == "full":
         return sequence_losses(engine.model, engine.plan, batch)
     return completion_loss(answer_logits(engine.model, engine.plan, batch), inputs["labels"])

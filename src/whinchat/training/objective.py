@@ -20,7 +20,7 @@ from whinchat.prompts.template import Prompt
 from whinchat.recipe.schema import Recipe
 from whinchat.training.flat_loss import constant_loss
 from whinchat.training.launch import process_rank, world_size
-from whinchat.training.losses import example_weights, label_offsets
+from whinchat.training.losses import example_weights, label_offsets, own_weights, soft_targets
 from whinchat.training.micro_batch import Collator, Example, make_examples, row_losses
 
 
@@ -73,8 +73,12 @@ class LabelObjective:
     def __init__(self, engine: Engine, recipe: Recipe, train: Split, validation: Split | None = None) -> None:
         settings, template = recipe.train, engine.template
         self.engine, self.loss, self.classes = engine, settings.loss, len(recipe.task.labels)
-        weights = example_weights(settings, recipe.task.labels, train)
-        self.examples: Sequence[Example] = make_examples(template, settings.loss, train, weights)
+        labels = recipe.task.labels
+        if train.shares:
+            weights, targets = own_weights(train), soft_targets(settings, labels, train)
+        else:
+            weights, targets = example_weights(settings, labels, train), None
+        self.examples: Sequence[Example] = make_examples(template, settings.loss, train, weights, targets)
         self.prompts: Sequence[Prompt] = [example.prompt for example in self.examples]
         self.lengths: Sequence[int] = [len(prompt.ids) for prompt in self.prompts]
         if settings.loss == "full":
@@ -83,7 +87,7 @@ class LabelObjective:
             check_length(engine.model, template.max_prompt_tokens, max(0, beyond))
         self.collate = Collator(engine, settings.loss)
         self._offsets = label_offsets(settings.logit_adjustment, self.classes, train.labels)
-        self.constant_loss = self._constant(train, weights) if not settings.logit_adjustment else None
+        self.constant_loss = None if settings.logit_adjustment or targets else self._constant(train, weights)
         self._validation, self._batch_size = validation, recipe.evaluate.per_device_eval_batch_size
         self._validation_prompts = template.encode(validation.texts, validation.name) if validation else []
 

@@ -61,6 +61,6 @@ def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTe
     except ValueError as error:
         raise RecipeError(f"train: transformers refuses it: {' '.join(str(error).split())}; change that key") from None
     template = backbone.tokenizer.template(recipe)
-    for split in filter(None, (corpus.train, corpus.validation)):
+    for split in filter(None, (corpus.trained, corpus.validation)):
         template.check(split.texts, split.name)
     return backbone, template

@@ -39,7 +39,7 @@ def train(
     adapter: Path,
     trackers: Trackers | None = None,
 ) -> tuple[Engine, TrainingResult]:
-    """Train an adapter on ``corpus.train`` and save it; processes that were launched together train together.
+    """Train an adapter on ``corpus.trained`` and save it; processes that were launched together train together.
 
     Training continues from the last checkpoint in ``checkpoints`` if there is one.
 
@@ -64,7 +64,7 @@ def train(
         checkpoints.mkdir(parents=True, exist_ok=True)
     args = training_arguments(recipe, backbone.plan, checkpoints)
     trainer = AnswerTrainer(
-        engine, recipe, corpus.train, corpus.validation, args=args, callbacks=callbacks(recipe.train)
+        engine, recipe, corpus.trained, corpus.validation, args=args, callbacks=callbacks(recipe.train)
     )
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
     wait_for_everyone()
@@ -96,7 +96,7 @@ def train(
     # So the evaluation measures what the saved classifier will answer, bit for bit.
     keep_merged_weights(model, backbone.plan)
     rows_a_step = recipe.train.per_device_train_batch_size * recipe.train.gradient_accumulation_steps * world_size()
-    all_rows = round(len(corpus.train) * recipe.train.num_train_epochs)
+    all_rows = round(len(corpus.trained) * recipe.train.num_train_epochs)
     seen = min((state.global_step - first_step) * rows_a_step, all_rows)
     prompts = trainer.objective.prompts
     return engine, TrainingResult(

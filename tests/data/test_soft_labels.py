@@ -1,0 +1,102 @@
+"""Further training texts whose labels are probabilities."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whinchat.data.dataset import SOFT_SPLIT
+from whinchat.data.sources import load_corpus
+from whinchat.errors import DataError, RecipeError
+from whinchat.recipe.loader import load_recipe
+from whinchat.recipe.schema import Recipe
+
+HEADER = "text,label,unsure,p_negative,p_neutral,p_positive,error\n"
+
+
+def make_recipe(source: str, **data: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "small",
+            "task": {"name": "small", "labels": ("negative", "neutral", "positive"), "instruction": "Say which."},
+            "data": {"source": source, **data},
+            "backbone": {"model": "none"},
+            "train": {"loss": "choice"},
+        }
+    )
+
+
+def sources(folder: Path, soft: str) -> tuple[str, str]:
+    rows = "".join(f"text {row},{('negative', 'neutral', 'positive')[row % 3]}\n" for row in range(30))
+    (folder / "my.csv").write_text("text,label\n" + rows)
+    (folder / "answers.csv").write_text(HEADER + soft)
+    return str(folder / "my.csv"), str(folder / "answers.csv")
+
+
+def test_texts_are_added_with_the_probability_of_each_label(tmp_path: Path) -> None:
+    source, soft = sources(tmp_path, "new one,positive,False,0.1,0.2,0.7,\nnew two,negative,False,1,0,0,\n")
+    corpus = load_corpus(make_recipe(source, soft_labels=soft, train_rows=9))
+    assert corpus.soft is not None
+    assert (corpus.soft.texts, corpus.soft.labels) == (("new one", "new two"), (2, 0))
+    assert corpus.soft.shares == (pytest.approx((0.1, 0.2, 0.7)), (1.0, 0.0, 0.0))
+    # Baselines, reviews and the checks of the data see the labelled rows alone.
+    assert (len(corpus.train), corpus.train.shares) == (9, ())
+    trained = corpus.trained
+    assert trained.texts == corpus.train.texts + corpus.soft.texts
+    assert trained.labels == corpus.train.labels + corpus.soft.labels
+    assert trained.shares[corpus.train.labels.index(1)] == (0.0, 1.0, 0.0)
+    assert list(corpus.stored_splits) == ["train", "validation", "test", SOFT_SPLIT]
+    assert f"{SOFT_SPLIT} 2" in corpus.describe_splits("auto")
+
+
+def test_without_the_key_training_rows_are_those_of_train(tmp_path: Path) -> None:
+    source, _ = sources(tmp_path, "")
+    corpus = load_corpus(make_recipe(source))
+    assert corpus.trained is corpus.train
+    assert corpus.soft is None
+
+
+def test_known_and_incomplete_rows_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, _ = sources(tmp_path, "")
+    corpus = load_corpus(make_recipe(source))
+    assert corpus.validation is not None
+    known = [corpus.train.texts[0].upper(), corpus.validation.texts[0]]
+    rows = [f"{text},neutral,False,0,1,0," for text in (*known, "new", "New ", "")]
+    source, soft = sources(tmp_path, "\n".join([*rows, "unread,,,,,,no prompt"]) + "\n")
+    with caplog.at_level(logging.INFO, "whinchat"):
+        corpus = load_corpus(make_recipe(source, soft_labels=soft))
+    assert corpus.soft is not None
+    assert corpus.soft.texts == ("new",)
+    assert "1; 2 left out, without text or probabilities; 3 left out, known already" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("new,positive,False,0.1,much,0.7,\n", "answers.csv:2: 'p_neutral' holds 'much'"),
+        ("new,positive,False,0.1,-1,0.7,\n", "answers.csv:2: 'p_neutral' holds '-1'"),
+        ("text 0,positive,False,0.1,0.2,0.7,\n", "has no text with probabilities besides those of"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, rows: str, says: str) -> None:
+    source, soft = sources(tmp_path, rows)
+    with pytest.raises(DataError) as fault:
+        load_corpus(make_recipe(source, soft_labels=soft))
+    assert says in str(fault.value)
+
+
+def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
+    source, soft = sources(tmp_path, "")
+    with pytest.raises(DataError, match=r"other.csv: no such file; check data.soft_labels"):
+        load_corpus(make_recipe(source, soft_labels=str(tmp_path / "other.csv")))
+    Path(soft).write_text("text,p_negative,p_neutral\nnew,0.5,0.5\n")
+    with pytest.raises(DataError, match="no column 'p_positive'"):
+        load_corpus(make_recipe(source, soft_labels=soft))
+
+
+def test_other_losses_and_questions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.soft_labels: needs train.loss: choice, found completion"):
+        load_recipe("demo", ["data.soft_labels=answers.csv", "train.loss=completion"])
