@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
-from benchmarks.tables import markdown_table
+from benchmarks.markdown import markdown_table
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.text_columns import TextColumns
 from whinchat.inference.prediction_columns import readable_texts

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.machine import machine, provenance
-from benchmarks.tables import markdown_table
+from benchmarks.markdown import markdown_table
 
 ROUNDS = 3
 

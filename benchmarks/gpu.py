@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, provenance, versions
+from benchmarks.markdown import markdown_table
 from benchmarks.measure import Contest, measure, rate
 from benchmarks.plan import ALL, DORA, TRAIN, contest, read_workload
-from benchmarks.tables import markdown_table, save
+from benchmarks.tables import save
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.accelerator import accelerator_facts

@@ -5,11 +5,13 @@
 whinchat and the pipeline answer the same texts in one process, in turns, without the web servers around them. The
 pipeline has merged weights (``whinchat export --to classifier``) in the data type in which the classifier computes. For
 each text, the pipeline's time is divided by whinchat's; the table has the median of these ratios, so above 1 whinchat
-is faster. ``python -m benchmarks.serving`` measures the servers under load.
+is faster. ``benchmarks/results/lone_text.json`` keeps it. ``python -m benchmarks.serving`` measures the servers under
+load.
 """
 
 import argparse
 import csv
+import json
 import statistics
 import tempfile
 import time
@@ -22,11 +24,12 @@ import pyarrow.parquet as pq
 from transformers import pipeline
 
 from benchmarks.machine import machine
-from benchmarks.tables import markdown_table
+from benchmarks.markdown import markdown_table
 from whinchat.export.export_run import export_run
 from whinchat.inference.predictor import Predictor
 from whinchat.server.served_models import ModelHost, ModelKey
 
+RESULTS = Path(__file__).parent / "results" / "lone_text.json"
 # Number of texts that prove the export; the measured speed does not depend on it.
 _PROOF_TEXTS = 24
 # Number of first texts that are answered but not measured.
@@ -69,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = measure(
             lambda text: host.predict(ModelKey("run"), [text]), lambda text: peer(text, truncation=True), texts
         )
+    ratio = statistics.median(theirs.wall_seconds / ours.wall_seconds for ours, theirs in found)
+    result = {"machine": machine(), "compute_dtype": plan.compute_dtype, "texts": len(found), "ratio": ratio}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{machine()}; products in {plan.compute_dtype}")
     print(summarize(found), end="")
 

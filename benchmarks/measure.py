@@ -36,6 +36,7 @@ KINDS = {
     "seqcls-score": "benchmarks.contestants.peers:HeadScoring",
     "generate": "benchmarks.contestants.peers:Generation",
     "llama-cpp": "benchmarks.contestants.peers:LlamaCpp",
+    "minilm": "benchmarks.contestants.peers:MiniLMScoring",
     "peak": "benchmarks.contestants.peers:MatrixPeak",
 }
 

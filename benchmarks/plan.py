@@ -19,6 +19,10 @@ KV = ("adapter.r=8", "adapter.lora_alpha=16", "adapter.target_modules=[k_proj, v
 ALL = ("adapter.r=16", "adapter.lora_alpha=32", "adapter.target_modules=all-linear")
 DORA = ("adapter.method=dora",)
 TRAIN = ("train.per_device_train_batch_size=16", "train.learning_rate=3e-4", "train.loss=completion")
+# The recipe chosen for quality, and the settings that train it sooner; see benchmarks/cost.py.
+BEST = "smollm2-best-tweeteval"
+SHALLOW = ("backbone.layers=16",)
+UPPER = (*SHALLOW, "adapter.layers_to_transform=[8,9,10,11,12,13,14,15]", "train.learning_rate=8e-4")
 BF16, FP32 = ("backbone.load_in=bfloat16",), ("backbone.load_in=float32",)
 TINYLLAMA = "tinyllama-qlora-as-published"
 # What the benchmarks change in that recipe: every contestant is trained on answers alone.
@@ -49,6 +53,7 @@ def contest(
 
 def training(sizes: Sizes, split: Split) -> list[Contest]:
     """Return the contestants that train SmolLM2-135M: whinchat, TRL, a classification head; and the machine's peak."""
+    whole_batches = split.head(2 * 64)
     split = split.head(sizes.texts)
     # TRL gets a quarter of the texts in whole batches: its rate does not change over the steps, and it is the slowest.
     few = evenly(split, sizes.texts if sizes.full else min(sizes.texts, max(16, 16 * round(sizes.texts / 64))))
@@ -63,6 +68,15 @@ def training(sizes: Sizes, split: Split) -> list[Contest]:
         train("whinchat-lora-all", "whinchat-train", "whinchat LoRA, all linear, bf16", *BF16, *ALL, count_flops=True),
         train("whinchat-dora-kv", "whinchat-train", "whinchat DoRA, k/v, bf16", *BF16, *KV, *DORA),
         train("whinchat-dora-all", "whinchat-train", "whinchat DoRA, all linear, bf16", *BF16, *ALL, *DORA),
+        contest("whinchat-full", "whinchat-train", "whinchat, all 30 layers", whole_batches, recipe=BEST),
+        contest(
+            "whinchat-shallow",
+            "whinchat-train",
+            "whinchat, 16 layers, adapters in the upper 8",
+            whole_batches,
+            recipe=BEST,
+            overrides=UPPER,
+        ),
         train("trl-fp32-kv", "trl-train", "TRL, k/v, float32", *KV, sft={"bf16": False}),
         train("trl-bf16-kv", "trl-train", "TRL, k/v, bf16", *KV, sft={"bf16": True}),
         train("trl-bf16-all", "trl-train", "TRL, all linear, bf16", *ALL, sft={"bf16": True}),
@@ -82,9 +96,11 @@ def training(sizes: Sizes, split: Split) -> list[Contest]:
 
 
 def scoring(sizes: Sizes, split: Split) -> list[Contest]:
-    """Return the contestants that score with SmolLM2-135M: whinchat, free generation, a head, llama.cpp."""
+    """Return the contestants that answer: whinchat, free generation, a head, llama.cpp; and MiniLM."""
     split = split.head(sizes.scored)
     ours = [*ALL, "evaluate.per_device_eval_batch_size=64"]
+    merged: dict[str, Any] = {"overrides": [*ours, *BF16], "merged": True}
+    merged_shallow = {**merged, "overrides": [*ours, *BF16, *SHALLOW]}
 
     def some(share: float) -> Split:
         """Return the texts of a slow contestant, which gets a share of all in the short version."""
@@ -92,6 +108,9 @@ def scoring(sizes: Sizes, split: Split) -> list[Contest]:
 
     return [
         contest("whinchat-bf16", "whinchat-score", "whinchat, bf16", split, overrides=[*ours, *BF16]),
+        contest("whinchat-merged", "whinchat-score", "whinchat, 30 layers, merged weights", split, **merged),
+        contest("whinchat-shallow", "whinchat-score", "whinchat, 16 layers, merged weights", split, **merged_shallow),
+        contest("minilm", "minilm", "MiniLM and logistic regression, float32", split),
         contest("whinchat-fp32", "whinchat-score", "whinchat, float32", some(1 / 2), overrides=[*ours, *FP32]),
         contest("generate-fp32", "generate", "generate, 16 tokens, float32", some(3 / 8), dtype="float32"),
         contest("generate-bf16", "generate", "generate, 16 tokens, bf16", some(1 / 2), dtype="bfloat16"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import growth, plan
+from benchmarks.cost import ANSWERS, read_stored, stored_ratios
 from benchmarks.machine import machine, provenance, versions
 from benchmarks.measure import measure
 from benchmarks.plan import GROUPS, Sizes, read_workload
@@ -117,7 +118,8 @@ def _complete(
     return {
         **result,
         "seconds": time.perf_counter() - started,
-        "ratios": values,
+        "ratios": values | stored_ratios(),
+        "answer_cost": read_stored(ANSWERS),
         "ratio_ranges": ranges,
         "peak": {name: training.get(f"peak-{name}", {}).get("per_second") for name in ("bfloat16", "float32")},
         "failures": [f"{name}: {error}" for name, error in errors.items() if error],

@@ -1,13 +1,15 @@
 """The results as Markdown, and all files of a result: JSON, tables and figures, and the page in docs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cost import answers_cost, time_to_quality
 from benchmarks.figures import write_figures
 from benchmarks.growth import AXES, JOBS, MANY
 from benchmarks.machine import ROOT
+from benchmarks.markdown import format_spread, markdown_table
 from benchmarks.ratios import RATIOS
 from benchmarks.rivals.contestants import INSTALL
 from whinchat.report.formatting import NOT_MEASURED, format_bytes, format_duration, format_number
@@ -81,8 +83,14 @@ def page(
         rivals: result of ``python -m benchmarks.rivals``.
     """
     images = images or {}
-    parts = [_head(result), _ratios(result)]
-    for group, entries in result["contestants"].items():
+    measured = result["contestants"]
+    parts = [_head(result)]
+    if "training" in measured:
+        parts.append(time_to_quality(measured["training"]))
+    if "scoring" in measured:
+        parts.append(answers_cost(measured["scoring"], result.get("answer_cost")))
+    parts.append(_ratios(result))
+    for group, entries in measured.items():
         title, words = _GROUPS[group]
         parts.append(f"## {title}\n\n{words}\n")
         if group in images:
@@ -150,11 +158,6 @@ def _contestants(entries: Mapping[str, Mapping[str, Any]]) -> str:
             texts, peak = f"{entry['rounds'][0]['examples']:g}", format_bytes(entry["peak_bytes"])
         rows.append((entry["title"], speed, texts, peak, _one_line(entry["error"] or _notes(entry["facts"]))))
     return markdown_table(("", "examples a second (rounds)", "texts a round", "peak memory", ""), rows)
-
-
-def format_spread(rate: Mapping[str, float], digits: int, unit: str = "") -> str:
-    """Return the median with the least and the greatest value."""
-    return f"{rate['median']:.{digits}f}{unit} ({rate['min']:.{digits}f} to {rate['max']:.{digits}f})"
 
 
 def _notes(facts: Mapping[str, Any]) -> str:
@@ -273,9 +276,3 @@ def rivals_section(result: Result) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *lines]) + "\n"

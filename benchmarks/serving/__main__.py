@@ -23,8 +23,9 @@ from matplotlib.ticker import NullLocator
 
 from benchmarks.figures import plain_log_ticks, save_png
 from benchmarks.machine import ROOT, machine, provenance, versions
+from benchmarks.markdown import format_spread, markdown_table
 from benchmarks.measure import spread
-from benchmarks.tables import format_spread, markdown_table, save
+from benchmarks.tables import save
 from whinchat.export.export_run import export_run
 from whinchat.report.figures.style import LIGHT, figure_theme, new_figure
 

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.machine import ROOT, machine, provenance, versions
+from benchmarks.markdown import format_spread, markdown_table
 from benchmarks.serving.__main__ import Load, server, summarize
-from benchmarks.tables import format_spread, markdown_table, save
+from benchmarks.tables import save
 from whinchat.storage.run_folder import RunFolder
 
 RESULT = ROOT / "benchmarks" / "results" / "systemone.json"
