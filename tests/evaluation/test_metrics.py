@@ -252,3 +252,18 @@ def test_records_survive_json() -> None:
     top = json.loads(json.dumps(to_json(Evaluation("test", "abc", by_score, spoken))))
     for mode in ("score", "generate"):
         assert {"macro_f1", "macro_recall", "accuracy", "confusion", "labels", "invalid_rate", "n"} <= set(top[mode])
+
+
+def test_right_probabilities_have_the_calibration_error_of_chance() -> None:
+    rng = np.random.default_rng(3)
+    log_probs = np.log(rng.dirichlet((1.5, 1.0, 0.7), size=2000)).astype(np.float32)
+    scores = LabelScores(log_probs, label_probabilities(log_probs))
+    errors, by_chance = [], []
+    for _ in range(40):
+        expected = np.array([rng.choice(3, p=row) for row in scores.probabilities])
+        found = calibration_metrics(scores, expected)
+        errors.append(found.ece)
+        by_chance.append(found.chance_ece)
+    assert np.mean(by_chance) == pytest.approx(np.mean(errors), rel=0.1)
+    fewer = calibration_metrics(LabelScores(log_probs[:500], scores.probabilities[:500]), expected[:500])
+    assert fewer.chance_ece == pytest.approx(2 * np.mean(by_chance), rel=0.1)

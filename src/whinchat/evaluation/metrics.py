@@ -3,6 +3,7 @@
 K: labels. N: rows. R: bootstrap resamples. A predicted label is an index, or -1 for an answer that is no label.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -165,6 +166,15 @@ def paired_difference(
     return float(gains[0]), interval_of(gains[1:])
 
 
+def _chance_distance(of: ReliabilityBin) -> float:
+    """Return n times the expected distance of a bin's accuracy from its confidence c, if the latter is right.
+
+    That is sqrt(2 n c (1 - c) / pi), by the normal approximation of the binomial distribution. Source: Roelofs et al.
+    2022, Mitigating bias in calibration error estimation (arXiv:2012.08668), which measures this bias of the ECE.
+    """
+    return math.sqrt(2 * of.n * of.confidence * max(0.0, 1 - of.confidence) / math.pi)
+
+
 def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetrics:
     """Measure how well label probabilities fit the true labels ``expected`` (N,)."""
     probabilities = scores.probabilities
@@ -183,6 +193,7 @@ def calibration_metrics(scores: LabelScores, expected: Ints) -> CalibrationMetri
     chosen = probabilities[np.arange(n), expected]
     return CalibrationMetrics(
         ece=sum(bin_.n / n * abs(bin_.confidence - bin_.accuracy) for bin_ in bins),
+        chance_ece=sum(map(_chance_distance, bins)) / n,
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
         label_mass=float(np.exp(scores.log_probs.astype(np.float64)).sum(axis=1).mean()),

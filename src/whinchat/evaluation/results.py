@@ -69,6 +69,8 @@ class CalibrationMetrics:
         log_loss: mean negative log-probability of the true label, in nats.
         label_mass: mean probability, over all strings, that the model answers with a label.
         bins: the bins of the reliability diagram.
+        chance_ece: the ``ece`` that probabilities which are exactly right would have on as many rows, by chance alone;
+            None in files of earlier versions.
     """
 
     ece: float
@@ -76,6 +78,7 @@ class CalibrationMetrics:
     log_loss: float
     label_mass: float
     bins: tuple[ReliabilityBin, ...]
+    chance_ece: float | None = None
 
 
 @dataclass(frozen=True)

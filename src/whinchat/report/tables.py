@@ -110,6 +110,7 @@ def calibration_table(record: RunRecord) -> TextTable:
     """Return how well the probabilities of label scoring fit the outcomes."""
     names = {
         "ece": "expected calibration error (15 bins; lower is better)",
+        "chance_ece": "the same for probabilities that are exactly right, by chance",
         "brier": "Brier score (0 to 2; lower is better)",
         "log_loss": "log loss (nats; lower is better)",
         "label_mass": "total probability of the label answers",
