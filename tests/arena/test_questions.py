@@ -227,7 +227,11 @@ def test_the_command(
     shown = json.loads(whinchat("arena", path, "--out", out, "--json").out)
     assert len(ran) == 12, "what is done is not done again"
     assert [one["question"] for one in shown["standings"]] == [None, *NAMES]
-    figures = [f"{kind}{name}" for kind in ("cost", "learning_curve") for name in ("", *(f"_{name}" for name in NAMES))]
+    figures = [
+        f"{kind}{name}"
+        for kind in ("cost", "frontier", "learning_curve")
+        for name in ("", *(f"_{name}" for name in NAMES))
+    ]
     assert sorted(file.stem for file in out.glob("*.png")) == sorted(figures)
     changed = whinchat("arena", path, "--out", out, "--set", "task.questions.mood.instructions=What mood?")
     assert "12 trials were run with other settings: " in changed.err
@@ -337,7 +341,8 @@ def test_figures(results: ArenaResults, monkeypatch: pytest.MonkeyPatch) -> None
     for name, function in DRAWN.items():
         monkeypatch.setattr(FigureSpec, name, function)
     drawn = arena_figures(results)
-    assert [figure.name for figure in drawn[:4]] == ["learning_curve", "cost", "learning_curve_team", "cost_team"]
+    kinds = ("learning_curve", "cost", "frontier")
+    assert [figure.name for figure in drawn[:6]] == [*kinds, *(f"{kind}_team" for kind in kinds)]
     assert drawn[0].alt.startswith("Mean of main metrics over questions against the number of training rows. Best: ")
     assert drawn[4].alt.startswith("QWK of urgency against the number of training rows. Best: ")
     assert all("</svg>" in figure.svg() for figure in drawn)

@@ -170,7 +170,7 @@ def test_figures(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(FigureSpec, name, function)
     results = results_of(finished)
     drawn = arena_figures(results)
-    assert [plot.name for plot in drawn] == ["learning_curve", "cost"]
+    assert [plot.name for plot in drawn] == ["learning_curve", "cost", "frontier"]
     assert "Best: lora with 40 rows" in drawn[0].alt
     for plot in drawn:
         png, svg = plot.write(tmp_path)
@@ -180,5 +180,5 @@ def test_figures(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len({(style.color, style.marker) for style in method_styles(results.standings[0]).values()}) == 4
     (standings,) = results.standings
     one_size = replace(standings, summaries=tuple(one for one in standings.summaries if one.rows != 20))
-    assert [plot.name for plot in arena_figures(replace(results, standings=(one_size,)))] == ["cost"]
+    assert [plot.name for plot in arena_figures(replace(results, standings=(one_size,)))] == ["cost", "frontier"]
     assert arena_figures(replace(results, standings=())) == ()

@@ -46,7 +46,10 @@ def test_trials_in_processes_of_their_own(spec_file: MakeSpec, tmp_path: Path) -
     assert said[0].endswith("seeds 1; evaluated on 24 rows of validation")
     assert said[-1].startswith("[2/2] majority, 20 rows, seed 1: macro-F1 0.")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["arena.yaml", "cells", "cost.png", "cost.svg", "logs", "results.json", "results.md"]
+    assert written == [
+        "arena.yaml", "cells", "cost.png", "cost.svg", "frontier.png", "frontier.svg", "logs", "results.json",
+        "results.md",
+    ]  # fmt: skip
     assert "too-many, 20 rows, seed 1" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
 
 

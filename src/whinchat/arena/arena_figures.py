@@ -1,41 +1,20 @@
-"""The figures of an arena: the learning curve, and quality beside cost."""
+"""The figures of an arena: the learning curve, quality beside cost, and quality against cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from whinchat.arena.arena_results import ArenaResults, Standings
-from whinchat.arena.contestant_registry import Family, find_kind
+from whinchat.arena.frontier_figure import draw_frontier
+from whinchat.arena.method_style import MethodStyle, method_styles
 from whinchat.report.figures.run_figures import FigureSpec
 from whinchat.report.figures.style import Theme, new_figure, shorten
 from whinchat.report.formatting import format_bytes, format_count, format_duration, format_number
 
-LineStyle = tuple[int, tuple[int, ...]] | str
-
-# Methods differ in lightness and hue, in marker and in line style, so that they can be told apart without colour.
-COLORS: dict[Family, tuple[str, ...]] = {
-    "simple": ("#8a94a3", "#5f6b7a", "#a08060"),
-    "prompting": ("#d99a3d", "#b5541c"),
-    "trained": (
-        "#1b6ca8", "#3a9d6f", "#8e5bb5", "#c2406b", "#6d8f1f", "#2aa7b8", "#5a6fd6", "#7d4a2d", "#d1495b",
-    ),
-}  # fmt: skip
-LINES: dict[Family, LineStyle] = {"simple": (0, (5, 2)), "prompting": (0, (1, 1)), "trained": "solid"}
-MARKERS = "osD^vP*Xhp<>d"
 SMALLEST_DRAWN = 1e-3  # seconds or milliseconds; a logarithmic axis cannot show zero
 LABEL_GAP = 0.035  # least distance between two labels beside an axis, as a share of its height
-
-
-@dataclass(frozen=True)
-class MethodStyle:
-    """How a method is drawn in every figure."""
-
-    color: str
-    marker: str
-    line: LineStyle
 
 
 def arena_figures(results: ArenaResults) -> tuple[FigureSpec, ...]:
@@ -54,7 +33,11 @@ def _figures(results: ArenaResults, standings: Standings) -> list[FigureSpec]:
             FigureSpec(f"learning_curve{suffix}", alt, lambda theme: draw_learning_curve(results, standings, theme))
         )
     alt = f"{_capital(subject)} of each method beside its time and memory. {best}"
-    return [*figures, FigureSpec(f"cost{suffix}", alt, lambda theme: draw_cost(results, standings, theme))]
+    figures.append(FigureSpec(f"cost{suffix}", alt, lambda theme: draw_cost(results, standings, theme)))
+    alt = f"{_capital(subject)} of each method against its time for a text and for training. {best}"
+    styles = method_styles(standings)
+    frontier = FigureSpec(f"frontier{suffix}", alt, lambda theme: draw_frontier(results, standings, styles, theme))
+    return [*figures, frontier]
 
 
 def draw_learning_curve(results: ArenaResults, standings: Standings, theme: Theme) -> Figure:
@@ -129,18 +112,6 @@ def draw_cost(results: ArenaResults, standings: Standings, theme: Theme) -> Figu
     title = f"{_seeds(standings)}; thin bars: 95 % interval over resampled rows"
     quality.set_title(title, color=theme.muted, fontsize=9, fontweight="normal")
     return figure
-
-
-def method_styles(standings: Standings) -> dict[str, MethodStyle]:
-    """Return colour, marker and line style of every method, in the order of the arena."""
-    styles: dict[str, MethodStyle] = {}
-    used = dict.fromkeys(COLORS, 0)
-    for method, kind in {summary.method: summary.kind for summary in standings.summaries}.items():
-        family = find_kind(kind).family
-        color, marker = COLORS[family][used[family] % len(COLORS[family])], MARKERS[len(styles) % len(MARKERS)]
-        styles[method] = MethodStyle(color, marker, LINES[family])
-        used[family] += 1
-    return styles
 
 
 def _draw_column(ax: Axes, values: Sequence[float], texts: Sequence[str], colors: Sequence[str], theme: Theme) -> None:
