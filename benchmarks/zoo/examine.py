@@ -26,7 +26,7 @@ from tests.helpers.zoo_checks import (
 
 from benchmarks.zoo.speed import relative_speed
 from whinchat.errors import WhinchatError
-from whinchat.export.export_registry import export_names
+from whinchat.export.export_registry import export_names, holds_student
 from whinchat.export.export_run import export_run
 from whinchat.models.capabilities import continues_from_cache
 from whinchat.pipelines.run import run
@@ -81,7 +81,7 @@ def examine(name: str, skipped: Collection[str] = ()) -> dict[str, Any]:
                 recipe = finished_runs.recipe_for(folder, source, evaluate={"metric": "accuracy"})
                 row["run"] = judged(lambda: run(recipe, result))
             if row["run"]["verdict"] == RIGHT:
-                for form in set(export_names()).difference(skipped):
+                for form in {name for name in export_names() if not holds_student(name)}.difference(skipped):
                     row[form] = judged(lambda form=form: _export(result, form, Path(scratch) / form))
         if "speed" not in skipped and row.get("gradients", {}).get("verdict") == RIGHT:
             row["measured"] = judged(lambda: row.update(speed=relative_speed(kind, Path(scratch))))

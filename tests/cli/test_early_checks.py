@@ -100,6 +100,8 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             Case(f"export {a_run} --to pdf", "there is no format 'pdf'"),
             Case(f"export {a_run} --to merged --data nofile.csv", "no such file"),
             Case(f"export {a_run} --to merged --question team", "has labels and no questions"),
+            Case(f"export {a_run} --to student", "this classifier has no student"),
+            Case(f"export {a_run} --to student --question team", "leave the option out"),
             Case("arena vader-curve --set data.source=nofile.csv", "no such file or folder"),
             Case(f"compare {a_run} {a_run}", "named twice"),
             Case(f"push {a_run} tweets", "write OWNER/NAME"),

@@ -20,9 +20,9 @@ from whinchat.errors import DataError, ModelError, RunError
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.export import export_run as exporting
 from whinchat.export import gguf_export, gguf_reader, merged
-from whinchat.export.export_registry import export_names, find_exporter, holds_all_questions
+from whinchat.export.export_registry import export_names, find_exporter, holds_all_questions, holds_student
 from whinchat.export.export_run import export_run
-from whinchat.export.exporter import ExportProof, QuestionExporter
+from whinchat.export.exporter import ExportProof, QuestionExporter, StudentExporter
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.question_predictor import QuestionPredictions, QuestionPredictor, load_predictor
 from whinchat.pipelines.evaluate_run import evaluate_run
@@ -263,8 +263,10 @@ def test_a_decision_is_not_evaluated_on_rows_of_its_training(asked: Path, table:
 
 def test_every_format_says_what_it_holds() -> None:
     held = {name: holds_all_questions(name) for name in export_names()}
-    assert held == {"merged": True, "classifier": False, "gguf": True, "onnx": False}
+    assert held == {"merged": True, "classifier": False, "gguf": True, "onnx": False, "student": False}
     assert held == {name: isinstance(find_exporter(name), QuestionExporter) for name in export_names()}
+    students = {name: holds_student(name) for name in export_names()}
+    assert students == {name: isinstance(find_exporter(name), StudentExporter) for name in export_names()}
 
 
 def test_many_questions_are_proved_on_fewer_texts(

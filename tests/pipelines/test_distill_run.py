@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import finished_runs, tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
+from tests.helpers.distilled_runs import WANTED, write_texts
 from whinchat.classifier import Classifier
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
@@ -29,16 +30,7 @@ from whinchat.server.served_models import ModelHost, ModelKey
 from whinchat.storage.locate import find_classifier
 from whinchat.storage.run_folder import RunFolder
 
-# A rate that few held-out texts can show.
-WANTED = {"agreement": 0.7, "delta": 0.1}
 FILES = ("cascade.json", "cascade.safetensors", "checksums.json")
-
-
-def write_texts(path: Path, rows: int = 300, seed: int = 7) -> Path:
-    texts, _ = tiny_models.toy_rows(rows, tiny_models.ONE_TOKEN, seed)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text",), *((f"{text} {row}",) for row, text in enumerate(texts))])
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,14 @@ def test_work_in_progress_and_a_server_that_is_gone(page: Any, address: str) -> 
     assert page.locator("#working").is_hidden()
 
 
+def test_an_answer_of_the_student_is_named(page: Any) -> None:
+    page.wait_for_selector(".answer")
+    result = {"label": "good", "unsure": False, "probabilities": {"good": 0.9, "bad": 0.1}, "by_student": True}
+    page.route("**/v1/classify", lambda route: route.fulfill(json={"model": "first", "results": [result]}))
+    page.fill("#text", TEXT)
+    page.wait_for_function("() => document.querySelector('.answer h3').textContent === 'Answer, by the student'")
+
+
 def test_many_labels(page: Any) -> None:
     """The three most probable of many labels are shown, the answer first, and a button shows all."""
     page.wait_for_selector(".answer")

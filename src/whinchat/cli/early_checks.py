@@ -22,7 +22,7 @@ from whinchat.data.sources import load_corpus, require_row
 from whinchat.data.splits import make_folds
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
-from whinchat.export.export_registry import PROOF_FILE, require_format
+from whinchat.export.export_registry import PROOF_FILE, holds_student, require_format
 from whinchat.export.exported_decision import choose_decision
 from whinchat.hub.client import connect_to_hub, fetch_classifier, require_repo_id
 from whinchat.models.requirements import require_backbone
@@ -34,7 +34,7 @@ from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.server.startup import find_runs, listen, require_server_packages
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.run_folder import RunFolder
-from whinchat.storage.student_files import require_student
+from whinchat.storage.student_files import read_student, require_student
 from whinchat.training.launch import process_rank
 from whinchat.training.training_needs import require_trainable
 
@@ -155,6 +155,8 @@ def check_export(run: Path, kind: str, out: Path, question: str | None, data: Pa
         raise RunError(f"{out}: exists already; delete it, or choose another --out")
     saved = check_classifier(run)
     choose_decision(saved.recipe.task, kind, question)
+    if holds_student(kind):
+        read_student(saved.folder)
     if data is not None:
         open_table(data, TextColumns.of(saved.recipe.data))
         return

@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 from whinchat.errors import ModelError, RunError, nearest
 
 if TYPE_CHECKING:  # the exporters load torch and transformers
-    from whinchat.export.exporter import Exporter
+    from whinchat.export.exporter import ExportFormat
 
 PROOF_FILE = "proof.json"
 # Share of labels that may differ: in bfloat16, sums in another order round to other values.
 DEFAULT_TOLERANCE = 0.02
 # Packages that a format needs beyond the core installation.
-EXTRA_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+EXTRA_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "student": ("onnx", "onnxruntime")}
 # The exporter of each format, or the module that holds it as EXPORTER and is imported when the format is asked for.
-_exporters: dict[str, Exporter | str] = {
+_exporters: dict[str, ExportFormat | str] = {
     "merged": "whinchat.export.merged",
     "classifier": "whinchat.export.sequence_classifier",
     "gguf": "whinchat.export.gguf_export",
     "onnx": "whinchat.export.onnx",
+    "student": "whinchat.export.student_export",
 }
 # The formats among these that hold all questions of a task: their exporter is a ``QuestionExporter``.
 _HOLD_ALL_QUESTIONS = ("merged", "gguf")
+# Those that hold the student of a classifier: their exporter is a ``StudentExporter``.
+_HOLD_STUDENT = ("student",)
 
 
 def export_names() -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def export_names() -> tuple[str, ...]:
     return tuple(_exporters)
 
 
-def register_export(exporter: Exporter) -> None:
+def register_export(exporter: ExportFormat) -> None:
     """Add a format, so that ``export_run`` knows it by ``exporter.name``.
 
     Raises:
@@ -68,9 +71,15 @@ def holds_all_questions(name: str) -> bool:
     return name in _HOLD_ALL_QUESTIONS if isinstance(entry, str) else entry.holds_all_questions
 
 
-def find_exporter(name: str) -> Exporter:
+def holds_student(name: str) -> bool:
+    """Return whether the format ``name`` holds the student of a classifier, and not its model."""
+    entry = _exporters[name]
+    return name in _HOLD_STUDENT if isinstance(entry, str) else entry.holds_student
+
+
+def find_exporter(name: str) -> ExportFormat:
     """Return the exporter of the format ``name``. Raises as ``require_format`` does."""
     require_format(name)
     entry = _exporters[name]
-    exporter: Exporter = import_module(entry).EXPORTER if isinstance(entry, str) else entry
+    exporter: ExportFormat = import_module(entry).EXPORTER if isinstance(entry, str) else entry
     return exporter

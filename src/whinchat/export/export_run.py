@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,21 +15,27 @@ from whinchat.data.formats.table_registry import open_table
 from whinchat.data.sources import load_corpus
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, ModelError, RunError, WhinchatError
+from whinchat.evaluation.calibrator import load_calibrators
 from whinchat.export.export_registry import DEFAULT_TOLERANCE, PROOF_FILE, find_exporter
 from whinchat.export.exported_decision import choose_decision, classifier_of_decision
 from whinchat.export.exporter import (
+    HARD_TEXTS,
     ClassifierOutline,
     Exporter,
+    ExportFormat,
     ExportJob,
     ExportProof,
     FileProof,
     QuestionExporter,
     QuestionsExportJob,
+    StudentExporter,
+    StudentExportJob,
 )
 from whinchat.hub.client import fetch_classifier
+from whinchat.inference.cascade import require_cascade
 from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.prediction_jobs import classifier_fingerprint
-from whinchat.inference.predictor import Predictions, Predictor, saved_prompts
+from whinchat.inference.predictor import Predictions, Predictor, load_calibrator, saved_prompts
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.output_files import draft_path, publish, require_writable, sweep_drafts, writing
@@ -37,6 +44,7 @@ from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.locking import lock_output
 
+_AnyJob = ExportJob | QuestionsExportJob | StudentExportJob
 # Most texts that an export is proved on, and most further texts that an exporter may fit something on.
 PROOF_ROWS, MORE_ROWS = 500, 500
 # Most answers that prove an export of many questions, which are proved on fewer texts, and the fewest of these.
@@ -59,22 +67,22 @@ def export_run(
     Args:
         run: a run folder, an adapter folder, or OWNER/NAME on the hub.
         format: "merged", one model without an adapter; "classifier", for ``AutoModelForSequenceClassification``;
-            "gguf", for llama.cpp and Ollama; "onnx", the classifier as a graph for onnxruntime; or a format that
-            ``register_export`` added.
+            "gguf", for llama.cpp and Ollama; "onnx", the classifier as a graph for onnxruntime; "student", the student
+            alone as a small graph for onnxruntime; or a format that ``register_export`` added.
         out: the folder to create. It appears only after the proof has succeeded. If it holds this very export already,
             its proof is returned.
         question: of a classifier with questions, the one to export as an ordinary classifier with labels, such as
             "team", or "tags/refund" for an option of a multi question. By default all questions are exported, which
-            "merged" and "gguf" can hold; the other formats hold one decision.
+            "merged" and "gguf" can hold; "student" always holds all, and the other formats hold one decision.
         data: a table with texts for the proof; the validation split of the run by default.
         tolerance: share of labels that may differ from the classifier's own.
 
     Raises:
-        RunError: ``run`` holds no classifier, ``out`` exists already and is not this very export, another process
-            exports to ``out``, there is no such format or question, the format cannot hold all questions, or
-            ``tolerance`` is no share.
+        RunError: ``run`` holds no classifier, or none with a student where that is to be exported; ``out`` exists
+            already and is not this very export, another process exports to ``out``, there is no such format or
+            question, the format cannot hold all questions, or ``tolerance`` is no share.
         DataError: there are no texts for the proof.
-        ModelError: the format cannot hold this classifier, or too many labels differ.
+        ModelError: the format cannot hold this classifier, too many labels differ, or the student is damaged.
         OutputError: ``out`` cannot be written, as on a full disk.
     """
     exporter, out = find_exporter(format), Path(out)
@@ -84,10 +92,7 @@ def export_run(
     path = fetch_classifier(run)
     saved = find_classifier(path, with_questions=True)
     decision = choose_decision(saved.recipe.task, format, question)
-    outlines = _read_outlines(saved, decision)
-    for outline in outlines:
-        exporter.check(outline)
-    texts = [text for text in _proof_texts(saved, data) if not outlines[0].template.fault(text)]
+    texts = _checked_texts(exporter, saved, decision, data)
     if not texts:
         raise DataError(f"{path}: the chat template refuses every text for the proof; give other texts with --data")
     digest = _digest(saved, exporter, decision, tolerance, texts)
@@ -100,7 +105,11 @@ def export_run(
         try:
             with writing(out):
                 draft.mkdir()
-            proof = _write_and_prove(exporter, _make_job(saved, path, decision, texts, draft), out, tolerance, digest)
+            if isinstance(exporter, StudentExporter):
+                job: _AnyJob = _make_student_job(saved, texts, draft)
+            else:
+                job = _make_job(saved, path, decision, texts, draft)
+            proof = _write_and_prove(exporter, job, out, tolerance, digest)
             with writing(out):
                 publish(draft, out)
         except WhinchatError as error:
@@ -109,6 +118,19 @@ def export_run(
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return proof
+
+
+def _checked_texts(
+    exporter: ExportFormat, saved: SavedClassifier, decision: Decision | None, data: str | Path | None
+) -> Sequence[str]:
+    """Check that the format can hold the classifier, and return the texts of the proof that can be answered."""
+    if not isinstance(exporter, Exporter):
+        require_cascade(saved)
+        return _proof_texts(saved, data)
+    outlines = _read_outlines(saved, decision)
+    for outline in outlines:
+        exporter.check(outline)
+    return [text for text in _proof_texts(saved, data) if not outlines[0].template.fault(text)]
 
 
 def _read_outlines(saved: SavedClassifier, decision: Decision | None) -> list[ClassifierOutline]:
@@ -130,7 +152,7 @@ def _read_outlines(saved: SavedClassifier, decision: Decision | None) -> list[Cl
 
 
 def _digest(
-    saved: SavedClassifier, exporter: Exporter, decision: Decision | None, tolerance: float, texts: Sequence[str]
+    saved: SavedClassifier, exporter: ExportFormat, decision: Decision | None, tolerance: float, texts: Sequence[str]
 ) -> str:
     exported = exporter.name if decision is None else [exporter.name, decision.address]
     content = [classifier_fingerprint(saved.folder), exported, tolerance, *texts]
@@ -183,31 +205,40 @@ def _make_job(
     return QuestionsExportJob(saved, asked, tuple(map(job, task.decisions, singles, predictions)))
 
 
-def _write_and_prove(
-    exporter: Exporter, job: ExportJob | QuestionsExportJob, out: Path, tolerance: float, digest: str
-) -> ExportProof:
+def _make_student_job(saved: SavedClassifier, texts: Sequence[str], folder: Path) -> StudentExportJob:
+    """Load the student of a classifier, which answers the texts of the proof in no time."""
+    task = saved.recipe.task
+    calibrators = load_calibrators(saved.folder, task.decisions) if task.questions else [load_calibrator(saved)]
+    return StudentExportJob(
+        saved, require_cascade(saved), tuple(calibrators), (*texts[:PROOF_ROWS], *HARD_TEXTS), folder
+    )
+
+
+def _write_and_prove(exporter: ExportFormat, job: _AnyJob, out: Path, tolerance: float, digest: str) -> ExportProof:
     """Write the files and ``proof.json`` to the folder of ``job``, which is to become ``out``.
 
     Raises:
         ModelError: more labels differ than ``tolerance`` allows.
         OutputError: the files cannot be written.
     """
-    if isinstance(job, QuestionsExportJob):
-        if not isinstance(exporter, QuestionExporter):
-            raise TypeError(f"{type(exporter).__name__}: holds_all_questions, and is no QuestionExporter")
-        with writing(out):
-            exporter.write_questions(job)
-        files = exporter.prove_questions(job)
+    if isinstance(exporter, QuestionExporter) and isinstance(job, QuestionsExportJob):
+        write, prove = partial(exporter.write_questions, job), partial(exporter.prove_questions, job)
+    elif isinstance(exporter, StudentExporter) and isinstance(job, StudentExportJob):
+        write, prove = partial(exporter.write_student, job), partial(exporter.prove_student, job)
+    elif isinstance(exporter, Exporter) and isinstance(job, ExportJob):
+        write, prove = partial(exporter.write, job), partial(exporter.prove, job)
     else:
-        with writing(out):
-            exporter.write(job)
-        files = exporter.prove(job)
+        raise TypeError(f"{type(exporter).__name__}: cannot export a {type(job).__name__}")
+    with writing(out):
+        write()
+    files = prove()
+    source = "student" if exporter.holds_student else "classifier"
     count, worst = len(job.texts), max(files, key=lambda proof: proof.flipped)
     if worst.flipped > tolerance * count:
         labels = f"answers to {worst.question}" if worst.question else "labels"
         raise ModelError(
-            f"{out}: not exported: {worst.flipped} of {count} {labels} differ from the classifier's own in "
-            f"{worst.file}, more than the tolerance of {tolerance:.1%}. {_remedy(worst)}"
+            f"{out}: not exported: {worst.flipped} of {count} {labels} differ from the {source}'s own in "
+            f"{worst.file}, more than the tolerance of {tolerance:.1%}. {_remedy(worst, source)}"
         )
     proof = ExportProof(
         kind=exporter.name,
@@ -223,13 +254,13 @@ def _write_and_prove(
     return proof
 
 
-def _remedy(proof: FileProof) -> str:
-    """Say how sure the classifier itself is of the labels that differ in a file, and what to do."""
+def _remedy(proof: FileProof, source: str) -> str:
+    """Say how sure the classifier or student itself is of the labels that differ in a file, and what to do."""
     prefers = f"prefers its own labels by at most {proof.flipped_margin:.2g} in probability"
     if proof.flipped_margin > _NEAR_TIE:
-        return f"The classifier {prefers}; raise --tolerance to accept the difference"
+        return f"The {source} {prefers}; raise --tolerance to accept the difference"
     return (
-        f"The classifier is undecided between these labels: it {prefers}, so rounding decides. Train it longer, or "
+        f"The {source} is undecided between these labels: it {prefers}, so rounding decides. Train it longer, or "
         "raise --tolerance to accept the difference"
     )
 

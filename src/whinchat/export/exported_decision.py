@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from whinchat.errors import RunError, nearest
-from whinchat.export.export_registry import export_names, holds_all_questions
+from whinchat.export.export_registry import export_names, holds_all_questions, holds_student
 from whinchat.recipe.field_types import LONGEST_NAME
 from whinchat.recipe.question import Decision
 from whinchat.recipe.task import Task
@@ -24,9 +24,16 @@ def choose_decision(task: Task, format: str, question: str | None) -> Decision |
         question: the question, or ``QUESTION/OPTION`` for an option of a multi question; None for the whole task.
 
     Raises:
-        RunError: there is no such decision, the task has labels, or the format holds one decision and the task has
-            several.
+        RunError: there is no such decision, the task has labels, the format holds one decision and the task has
+            several, or it holds a student, whose decisions cannot be taken apart.
     """
+    if holds_student(format):
+        if question is None:
+            return None
+        raise RunError(
+            f"--question {question}: {format} holds a student, which answers all questions about a text or none; leave "
+            "the option out"
+        )
     decisions = {decision.address: decision for decision in task.decisions}
     if question is None:
         if not decisions or holds_all_questions(format):

@@ -24,7 +24,7 @@ from whinchat.evaluation.ngram_student import Floats, NgramStudent
 from whinchat.recipe.task import Task
 from whinchat.storage.json_records import to_json
 from whinchat.storage.locate import SavedClassifier
-from whinchat.storage.student_files import require_student
+from whinchat.storage.student_files import read_student, require_student
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,21 @@ def load_cascade(saved: SavedClassifier) -> Cascade | None:
         RunError: a file is lost or damaged, or the classifier was calibrated again since.
         ModelError: the student is damaged, or answers other questions or labels.
     """
+    facts = require_student(saved.folder)
+    return None if facts is None else _load(saved, facts)
+
+
+def require_cascade(saved: SavedClassifier) -> Cascade:
+    """Load the cascade of a classifier that is to have one.
+
+    Raises:
+        RunError, ModelError: it has none, or as ``load_cascade``.
+    """
+    return _load(saved, read_student(saved.folder))
+
+
+def _load(saved: SavedClassifier, facts: CascadeFacts) -> Cascade:
     file, weights = saved.folder / CASCADE_FILE, saved.folder / STUDENT_FILE
-    if (facts := require_student(saved.folder)) is None:
-        return None
     labels = decision_labels(saved.recipe.task)
     if dict(facts.labels) != labels:
         raise ModelError(f"{file}: made for other labels or questions than the task has; {CASCADE_REMEDY}")

@@ -16,6 +16,7 @@ Texts = Annotated[
 _REQUESTS: list[Any] = [{"texts": "what a lovely day"}, {"texts": ["what a lovely day", "meh"], "before": True}]
 _SHARES = {"negative": 0.01, "neutral": 0.06, "positive": 0.93}
 _RESULTS: list[Any] = [{"label": "positive", "unsure": False, "probabilities": _SHARES}]
+_BY_STUDENT = "Whether the student answered, and not the model; null for a classifier without a student."
 
 
 class ClassifyRequest(BaseModel):
@@ -45,6 +46,7 @@ class TextResult(LabelProbabilities):
     unsure: bool = Field(
         description="Whether the label is too improbable to rely on: below the classifier's threshold."
     )
+    by_student: bool | None = Field(None, description=_BY_STUDENT)
     before: LabelProbabilities | None = Field(None, description="The prediction before fine-tuning, if asked for.")
 
 
@@ -80,6 +82,7 @@ class AnsweredText(BaseModel):
     """The answers about one text."""
 
     answers: dict[str, QuestionAnswer] = Field(description="Name of a question -> its answer.")
+    by_student: bool | None = Field(None, description=_BY_STUDENT)
 
 
 class AnswerResponse(BaseModel):

@@ -35,6 +35,17 @@ def require_student(folder: Path) -> CascadeFacts | None:
     return facts
 
 
+def read_student(folder: Path) -> CascadeFacts:
+    """Read ``cascade.json`` in the folder of a classifier that is to have a student.
+
+    Raises:
+        RunError: there is none, or as ``require_student``.
+    """
+    if (facts := require_student(folder)) is None:
+        raise RunError(f"{folder}: this classifier has no student; {CASCADE_REMEDY}")
+    return facts
+
+
 def usable_student(folder: Path, calibration: str | None = None) -> CascadeFacts | None:
     """Read ``cascade.json`` for card and report; None where no student answers.
 

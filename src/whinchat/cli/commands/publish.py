@@ -60,6 +60,8 @@ def export_command(
 
         whinchat export runs/tickets --to merged --question tags/refund
 
+        whinchat export runs/demo --to student
+
     Formats:
 
     **merged**: one model without an adapter. Every command that takes a trained classifier also takes this folder.
@@ -71,13 +73,17 @@ def export_command(
     **gguf**: for llama.cpp and Ollama, as float16 and Q8_0, with a `Modelfile`. Free generation does not use the
     calibration; `proof.json` counts separately how many labels differ because of that.
 
+    **student**: the student that `whinchat distill` made, without the model, as a graph of a few MB for onnxruntime
+    (`pip install 'whinchat[export]'`). `README.md` in the folder has the code that runs it.
+
     The export labels up to 500 texts, or fewer where it holds several questions. `proof.json` says how many labels and
     how much the probabilities differ from the classifier's own. If more labels differ than --tolerance allows, the
     export fails and leaves no folder.
 
     Of a classifier with questions, **merged** and **gguf** hold all of them: `prompts.json` says how to ask each
     question, and `proof.json` counts the differences for each. **classifier** and **onnx** hold one decision, which
-    --question names. With --question, every format writes an ordinary classifier with labels.
+    --question names. With --question, every format writes an ordinary classifier with labels, except for **student**,
+    which always holds all questions.
     """
     from whinchat.cli.early_checks import check_export  # loads the hub's client
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 import whinchat
 from whinchat.cli.output import emit_json, fits_terminal, out, print_line, print_lines, print_table
+from whinchat.export.export_registry import holds_student
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
 
@@ -148,7 +149,7 @@ def print_labelled_files(
 
 
 def print_export(proof: whinchat.ExportProof, folder: Path) -> None:
-    """Print how far the answers of each exported file differ from those of the classifier."""
+    """Print how far the answers of each exported file differ from those of the classifier, or of its student."""
     if len({file.question for file in proof.files}) > 1:
         _print_question_proofs(proof, folder)
     else:
@@ -163,7 +164,7 @@ def _print_file_proofs(proof: whinchat.ExportProof, folder: Path) -> None:
     for file in proof.files:
         compared = f"answers to {file.question}" if file.question else "labels"
         print_line(
-            f"{folder / file.file}: {file.flipped} of {proof.texts} {compared} differ from the classifier's own, "
+            f"{folder / file.file}: {file.flipped} of {proof.texts} {compared} differ from {_source(proof)} own, "
             f"probabilities differ by at most {file.largest_difference:.4f} (read with {file.reader})"
         )
         if file.flipped_uncalibrated is not None:
@@ -184,9 +185,13 @@ def _print_question_proofs(proof: whinchat.ExportProof, folder: Path) -> None:
     )
     print_table(TextTable("", headings, rows, heads=2))
     print_line(
-        f"{folder}: all questions, compared with the classifier's own answers about {proof.texts} texts (read with "
+        f"{folder}: all questions, compared with {_source(proof)} own answers about {proof.texts} texts (read with "
         f"{proof.files[0].reader})"
     )
+
+
+def _source(proof: whinchat.ExportProof) -> str:
+    return "the student's" if holds_student(proof.kind) else "the classifier's"
 
 
 def print_push(result: whinchat.PushResult, repo_id: str) -> None:

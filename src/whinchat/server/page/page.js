@@ -80,11 +80,11 @@ function answerBox(title, result, kind) {
 }
 
 // The answer to one question: its verdict, and a bar for each option. A score also has the expected level on its scale.
-function questionBox(name, { type, answer, unsure, expected, probabilities }) {
+function questionBox(name, { type, answer, unsure, expected, probabilities }, student) {
   const verdict = element("p", { className: "verdict" }, spoken(answer));
   if (unsure) verdict.append(element("span", { className: "unsure" }, "unsure"));
   const shares = Object.entries(probabilities).map(([option, share]) => [option, share, percent(share)]);
-  const box = element("div", { className: "answer after" }, element("h3", {}, name), verdict);
+  const box = element("div", { className: "answer after" }, element("h3", {}, `${name}${student}`), verdict);
   if (type === "score") {
     const levels = shares.length - 1;
     const range = element("meter", { min: 0, max: levels, value: expected });
@@ -173,14 +173,15 @@ async function showAnswer(text, model) {
     body: JSON.stringify(asksQuestions ? body : { ...body, before: model.has_before }),
   });
   const [result] = (await response.json()).results;
+  const student = result.by_student ? ", by the student" : "";
   if (asksQuestions) {
     const answers = Object.entries(result.answers);
-    $("answers").replaceChildren(...answers.map(([name, answer]) => questionBox(name, answer)));
+    $("answers").replaceChildren(...answers.map(([name, answer]) => questionBox(name, answer, student)));
     showAll();
     say(answers.map(([name, answer]) => `${name}: ${spoken(answer.answer)}${answer.unsure ? ", unsure" : ""}.`).join(" "));
     return;
   }
-  const shown = [answerBox(result.before ? "After fine-tuning" : "Answer", result, "after")];
+  const shown = [answerBox(`${result.before ? "After fine-tuning" : "Answer"}${student}`, result, "after")];
   if (result.before) shown.push(answerBox("Before fine-tuning", result.before, "before"));
   $("answers").replaceChildren(...shown);
   showAll();
