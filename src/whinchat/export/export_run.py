@@ -232,12 +232,14 @@ def _write_and_prove(exporter: ExportFormat, job: _AnyJob, out: Path, tolerance:
     with writing(out):
         write()
     files = prove()
-    source = "student" if exporter.holds_student else "classifier"
+    source, differ = "classifier", "differ from the classifier's own in"
+    if exporter.holds_student:
+        source, differ = "student", "differ from the student's own in"
     count, worst = len(job.texts), max(files, key=lambda proof: proof.flipped)
     if worst.flipped > tolerance * count:
         labels = f"answers to {worst.question}" if worst.question else "labels"
         raise ModelError(
-            f"{out}: not exported: {worst.flipped} of {count} {labels} differ from the {source}'s own in "
+            f"{out}: not exported: {worst.flipped} of {count} {labels} {differ} "
             f"{worst.file}, more than the tolerance of {tolerance:.1%}. {_remedy(worst, source)}"
         )
     proof = ExportProof(
