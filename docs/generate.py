@@ -26,6 +26,7 @@ from pydantic_core import PydanticUndefined
 
 import whinchat
 from whinchat.arena.arena_folder import ArenaFolder
+from whinchat.arena.encoder_config import EncoderConfig
 from whinchat.arena.spec import ARENAS, PRESETS, ArenaSpec, Method, load_arena
 from whinchat.cli.app import app
 from whinchat.data.packages import PACKAGE_PREFIX
@@ -115,17 +116,23 @@ in a process of its own. `whinchat arena --list` names the shipped arenas.
 {_doc(Method)}
 
 {_key_table(Method.model_fields, "methods[].")}
+## methods[].encoder
+
+{_doc(EncoderConfig)}
+
+{_key_table(EncoderConfig.model_fields, "methods[].encoder.")}
 ## Shipped methods
 
-A name from this table stands for its `kind`, `set` and `shots`.
+A name from this table stands for its `kind`, `set`, `shots` and `encoder`.
 
 """
     rows = [
         (f"`{name}`", f"`{preset['kind']}`", " ".join(f"`{override}`" for override in preset.get("set", ())) or "-",
-         str(preset.get("shots", "-")))
+         str(preset.get("shots", "-")),
+         " ".join(f"`{key}: {value}`" for key, value in preset.get("encoder", {}).items()) or "-")
         for name, preset in PRESETS.items()
     ]  # fmt: skip
-    return _page(text + _table(("name", "kind", "set", "shots"), rows), "src/whinchat/arena/spec.py")
+    return _page(text + _table(("name", "kind", "set", "shots", "encoder"), rows), "src/whinchat/arena/spec.py")
 
 
 def _key_table(fields: dict[str, FieldInfo], prefix: str) -> str:

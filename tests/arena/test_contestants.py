@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from transformers import BertConfig, BertModel, BertTokenizer
 
 from tests.helpers import tiny_models
-from tests.helpers.arenas import MakeSpec, jobs_of
+from tests.helpers.arenas import MakeSpec, jobs_of, run_first
 from tests.helpers.zoo import ZOO
-from whinchat.arena.arena_folder import ArenaFolder
-from whinchat.arena.contestants import make_contestant, minilm
+from whinchat.arena.contestants import make_contestant
 from whinchat.arena.spec import Method
-from whinchat.arena.trial_process import run_trial
-from whinchat.arena.trials import LabelsResult
 from whinchat.data.dataset import Split
-from whinchat.data.packages import cache_folder, catalog_entry
 from whinchat.errors import DataError, ModelError
 
 TRAINED = ("head-lora", "lora", "dora", "rslora", "pissa", "qlora", "qdora", "full")
-
-
-def run_first(path: Path) -> LabelsResult:
-    _, jobs = jobs_of(path)
-    record = run_trial(next(iter(jobs.values())))
-    folder = ArenaFolder(path.parent)
-    folder.write(record)
-    assert folder.read([record.trial]) == {record.trial: record}
-    assert isinstance(record.result, LabelsResult)
-    result = record.result
-    assert len(result.expected) == len(result.predicted) == result.metrics.n == 24
-    accuracy = np.mean(np.array(result.expected) == np.array(result.predicted))
-    assert result.metrics.accuracy == pytest.approx(accuracy)
-    assert result.cost.peak_memory_bytes > 1e7
-    assert result.cost.answer_seconds > 0
-    return result
 
 
 def test_majority(spec_file: MakeSpec) -> None:
@@ -141,67 +116,3 @@ def test_a_head_has_its_adapter_in_the_layers_of_the_recipe(tiny_llama: Path) ->
 def test_the_same_seed_gives_the_same_head(spec_file: MakeSpec) -> None:
     path = spec_file(methods=["head-lora"])
     assert run_first(path).metrics.calibration == run_first(path).metrics.calibration
-
-
-def tiny_bert(folder: Path) -> Path:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "tea", "sun", "the", "day", "at", "station", "is"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
-
-
-def test_minilm_on_a_tiny_encoder(spec_file: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tiny_bert(tmp_path / "bert")
-    monkeypatch.setattr(minilm, "fetch_package_file", lambda name: folder / "model.safetensors")
-    result = run_first(spec_file(methods=["minilm"], rows=[80]))
-    assert result.metrics.macro_f1 > 0.6
-    assert result.cost.trainable_parameters == 3 * 32 + 3
-
-
-def test_minilm_embeds_a_text_once_for_all_questions(
-    questions_file: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, embedded, embed = tiny_bert(tmp_path / "bert"), list[str](), minilm.embed
-
-    def counted(encoder: object, tokenizer: object, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedded.extend(texts)
-        return embed(encoder, tokenizer, texts)
-
-    monkeypatch.setattr(minilm, "fetch_package_file", lambda name: folder / "model.safetensors")
-    monkeypatch.setattr(minilm, "embed", counted)
-    result = run_trial(next(iter(jobs_of(questions_file(methods=["minilm"], rows=[80]))[1].values()))).result
-    assert result is not None
-    assert len(result.questions) == 4
-    assert result.questions[0].score > 0.6
-    assert len(embedded) == len(set(embedded)) <= 100
-    frozen = sum(weight.numel() for weight in BertModel.from_pretrained(folder).parameters())
-    assert result.cost.parameters - result.cost.trainable_parameters == frozen
-
-
-def test_embeddings_are_means_of_unit_length_in_any_batch(tmp_path: Path) -> None:
-    folder = tiny_bert(tmp_path / "bert")
-    tokenizer, encoder = BertTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
-    texts = ["rain at the station", "tea", "the day is the day at the station", ""]
-    together = minilm.embed(encoder, tokenizer, texts)
-    for text, embedded in zip(texts, together, strict=True):
-        with torch.inference_mode():
-            hidden = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
-        mean = hidden.mean(dim=0)
-        np.testing.assert_allclose(embedded, (mean / mean.norm()).numpy(), atol=1e-5)
-    assert minilm.embed(encoder, tokenizer, []).shape == (0, 32)
-
-
-def test_minilm_itself(spec_file: MakeSpec) -> None:
-    entry = catalog_entry(minilm.PACKAGE)
-    cached: Any = cache_folder() / "packages" / f"{entry.name}-{entry.sha256[:12]}" / entry.filename
-    if not cached.is_file():
-        pytest.skip(f"{entry.requirement} is not in the cache; `whinchat arena vader-curve` fetches it")
-    result = run_first(spec_file(methods=["minilm"], rows=[80]))
-    assert result.metrics.macro_f1 > 0.8
-    assert result.cost.parameters > 22_000_000

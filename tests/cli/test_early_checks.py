@@ -49,6 +49,9 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
     data, recipe = a_run.parent / "texts.csv", tmp_path / "mine.yaml"
     recipe.write_text((a_run / "recipe.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     finished_runs.write_csv(tmp_path / "table.csv", rows=3)
+    for name, method in (("gone", "{name: mine, kind: encoder, encoder: {model: ./nowhere}}"), ("pairs", "setfit")):
+        arena = f"name: {name}\nrecipe: mine.yaml\nrows: [10]\nmethods: [majority, {method}]\n"
+        (tmp_path / f"{name}.yaml").write_text(arena, encoding="utf-8")
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "recipe.yaml").write_bytes((a_run / "recipe.yaml").read_bytes())
@@ -106,12 +109,14 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             Case(f"compare {a_run} {a_run}", "named twice"),
             Case(f"push {a_run} tweets", "write OWNER/NAME"),
             Case(f"push {a_run} ann/tweets", "there is no token"),
+            Case("arena gone.yaml", "methods: mine: encoder.model: ./nowhere is neither a folder nor OWNER/NAME"),
             Case("doctor ./nowhere", "neither a folder nor OWNER/NAME"),
             Case("doctor package:nothing", "nothing"),
             Case("run mine.yaml --set backbone.model=./nowhere", "neither a folder nor OWNER/NAME"),
             # Packages that are not installed.
             Case("run mine.yaml --set backbone.load_in=nf4", "needs the package bitsandbytes", ("bitsandbytes",)),
             Case("run mine.yaml --set train.report_to=mlflow", "needs the package mlflow", ("mlflow",)),
+            Case("arena pairs.yaml", "pip install 'whinchat[setfit]'", ("setfit",)),
             Case(f"export {a_run} --to onnx", "pip install 'whinchat[export]'", ("onnxruntime",)),
             Case(f"serve {a_run}", "serve: needs uvicorn; pip install 'whinchat[serve]'", ("uvicorn",)),
             Case(f"predict {a_run} {data} --out new.csv --prefix x_ --engine ray", "Ray is not installed", ("ray",)),

@@ -26,7 +26,10 @@ _HERE = "whinchat.arena.contestants"
 _KINDS: dict[str, ContestantKind] = {
     "majority": ContestantKind(f"{_HERE}.baselines:Majority", "simple"),
     "tfidf": ContestantKind(f"{_HERE}.baselines:TfIdf", "simple"),
-    "minilm": ContestantKind(f"{_HERE}.minilm:MiniLM", "simple"),
+    "minilm": ContestantKind(f"{_HERE}.embeddings:Embeddings", "simple"),
+    "embeddings": ContestantKind(f"{_HERE}.embeddings:Embeddings", "simple"),
+    "setfit": ContestantKind(f"{_HERE}.setfit_tuning:SetFitTuning", "trained"),
+    "encoder": ContestantKind(f"{_HERE}.encoder_tuning:EncoderTuning", "trained"),
     "prompting": ContestantKind(f"{_HERE}.chat_model:Prompting", "prompting"),
     "head": ContestantKind(f"{_HERE}.head_tuning:HeadTuning", "trained"),
     "adapter": ContestantKind(f"{_HERE}.chat_model:AdapterTuning", "trained"),

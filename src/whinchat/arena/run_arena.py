@@ -4,7 +4,7 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -13,12 +13,14 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
-from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, resolve_arena
+from whinchat.arena.encoder_config import ENCODER_KEYS, EncoderConfig
+from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, require_encoders, resolve_arena
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
 from whinchat.data.sources import load_corpus
-from whinchat.errors import RunError
+from whinchat.errors import RecipeError, RunError, WhinchatError
+from whinchat.models.requirements import is_hub_model
 from whinchat.output_files import writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
@@ -58,6 +60,7 @@ def _run_trials(arena: ResolvedArena, folder: ArenaFolder, *, retry: bool, notif
     records = _kept_records(folder, jobs, retry=retry)
     missing = [trial for trial in jobs if trial not in records]
     if missing:
+        _check_encoders(arena.spec, {trial.method for trial in missing})
         _check_data(arena, notify)
     folder.open(arena.spec)
     notify(f"{len(jobs)} trials, {len(records)} of them done; {len(missing)} to run, each in a process of its own")
@@ -163,7 +166,7 @@ def _kept_records(folder: ArenaFolder, jobs: Jobs, *, retry: bool = False) -> di
     for trial, record in folder.read(list(jobs)).items():
         then, now = record.job, jobs[trial]
         keys = conflicting_keys(then.recipe, now.recipe)
-        keys += [key for key in ("kind", "shots") if getattr(then.method, key) != getattr(now.method, key)]
+        keys += [key for key in ("kind", "shots", "encoder") if getattr(then.method, key) != getattr(now.method, key)]
         if record.error is None and keys:
             changed.append(f"{trial} ({', '.join(keys)})")
         if record.error is None or not (retry or keys):
@@ -174,6 +177,25 @@ def _kept_records(folder: ArenaFolder, jobs: Jobs, *, retry: bool = False) -> di
             f"{' and so on' if len(changed) > 3 else ''}; use another --out, or delete their files in {folder.records}"
         )
     return kept
+
+
+def _check_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
+    """Find the encoders of ``methods``, on the hub, too, before anything long begins."""
+    require_encoders(spec, methods)
+    encoders = {
+        method.name: method.encoder or EncoderConfig()
+        for method in spec.methods
+        if method.kind in ENCODER_KEYS and method.name in methods
+    }
+    if any(is_hub_model(encoder.model) for encoder in encoders.values()):
+        # Imports torch, which this process needs for nothing else.
+        from whinchat.models.encoders import find_encoder
+
+        for name, encoder in encoders.items():
+            try:
+                find_encoder(encoder.model, encoder.revision)
+            except WhinchatError as fault:
+                raise RecipeError(f"{spec.name}: methods: {name}: {fault}") from fault
 
 
 def _check_data(arena: ResolvedArena, notify: Notify) -> None:

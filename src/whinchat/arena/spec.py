@@ -1,7 +1,7 @@
 """What an arena measures: methods, sizes of the training set, seeds, and the recipe that all methods share."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -9,7 +9,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from whinchat.arena.contestant_registry import Family, contestant_kinds, find_kind
-from whinchat.errors import RecipeError, nearest
+from whinchat.arena.encoder_config import ENCODER_KEYS, EncoderConfig, encoder_fault, unread_overrides
+from whinchat.errors import RecipeError, WhinchatError, nearest
+from whinchat.models.requirements import require_encoder, require_setfit
 from whinchat.recipe.field_types import FolderName, Integer, NonEmpty, Section, Seed, Text
 from whinchat.recipe.loader import SettingsFile, load_recipe
 from whinchat.recipe.presets import PresetRegistry
@@ -23,6 +25,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "majority": {"kind": "majority"},
     "tfidf": {"kind": "tfidf"},
     "minilm": {"kind": "minilm"},
+    "bge-small": {"kind": "embeddings", "encoder": {"model": "BAAI/bge-small-en-v1.5"}},
+    "setfit": {"kind": "setfit"},
+    "minilm-full": {"kind": "encoder"},
+    "minilm-lora": {"kind": "encoder", "encoder": {"method": "lora"}},
     "zero-shot": {"kind": "prompting", "shots": 0},
     "few-shot": {"kind": "prompting", "shots": 4},
     "head-lora": {"kind": "head", "set": ["adapter.method=lora", "adapter.init=default"]},
@@ -52,6 +58,9 @@ class Method(Section):
         description="For prompting: number of examples of each label in the prompt; of questions, of each "
         "answer to each decision.",
     )
+    encoder: EncoderConfig | None = Field(
+        None, description="For embeddings, setfit and encoder: the model and its training; null for the defaults."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -70,7 +79,10 @@ class Method(Section):
         overrides = fields.get("set") or ()
         if isinstance(overrides, list | tuple):
             overrides = [*preset.get("set", ()), *overrides]
-        return preset | fields | {"set": overrides}
+        merged = preset | fields | {"set": overrides}
+        if isinstance(encoder := fields.get("encoder"), dict):
+            merged["encoder"] = preset.get("encoder", {}) | encoder
+        return merged
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -80,6 +92,8 @@ class Method(Section):
             raise ValueError(f"kind: {fault}") from None
         if self.shots and family != "prompting":
             raise ValueError(f"shots: only kind: prompting shows examples, this is {self.kind}; leave it out")
+        if fault := encoder_fault(self.kind, self.encoder):
+            raise ValueError(fault)
         return self
 
     @property
@@ -207,6 +221,28 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
     return ResolvedArena(spec, base, recipes)
 
 
+def require_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
+    """Check that the encoders of ``methods`` can be looked for, and that the packages that train them are installed.
+
+    The hub is not asked, and nothing is loaded.
+
+    Raises:
+        RecipeError: lists what is missing, one method a line.
+    """
+    faults = []
+    for method in spec.methods:
+        if method.kind not in ENCODER_KEYS or method.name not in methods:
+            continue
+        try:
+            require_encoder((method.encoder or EncoderConfig()).model)
+            if method.kind == "setfit":
+                require_setfit()
+        except WhinchatError as fault:
+            faults.append(f"{spec.name}: methods: {method.name}: {fault}")
+    if faults:
+        raise RecipeError("\n".join(faults))
+
+
 def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
     """Return the faults for which the method cannot be compared with the others, or cannot run."""
     faults = []
@@ -221,6 +257,11 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
         faults.append(
             "kind: head has one classification head, so it takes a task with labels only; leave it out, or compare it "
             "on a recipe whose task.labels are the options of one question"
+        )
+    if unread := unread_overrides(method.kind, [_key(override) for override in method.set]):
+        faults.append(
+            f"set: kind {method.kind} does not train the recipe's chat model, so {', '.join(unread)} would change "
+            "nothing; its own settings stand under encoder"
         )
     if recipe.train.seed != base.train.seed:
         faults.append("set: every trial sets train.seed itself; list seeds under seeds")

@@ -43,7 +43,10 @@ from whinchat.storage.json_records import from_json, to_json, write_json_record
 
 Floats = NDArray[np.float64]
 
-_VERSIONED = ("whinchat", "torch", "transformers", "peft", "bitsandbytes", "scikit-learn", "numpy")
+_VERSIONED = (
+    "whinchat", "torch", "transformers", "peft", "bitsandbytes", "sentence-transformers", "setfit", "scikit-learn",
+    "numpy",
+)  # fmt: skip
 
 
 def trial_request(job: TrialJob) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whinchat.arena.arena_folder import ArenaFolder
-from whinchat.arena.spec import ArenaSpec, resolve_arena
+from whinchat.arena.spec import ArenaSpec, require_encoders, resolve_arena
 from whinchat.arena.subsets import check_rows
 from whinchat.data.dataset import Corpus
 from whinchat.data.formats.table_registry import open_table
@@ -79,10 +79,11 @@ def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> 
 
 
 def check_arena(spec: ArenaSpec, path: Path, *, show: bool) -> None:
-    """Check the recipes and the folder of ``whinchat arena``, and the data of a new arena."""
+    """Check the recipes and the folder of ``whinchat arena``, and the encoders and data of a new arena."""
     arena, folder = resolve_arena(spec), ArenaFolder(path)
     if folder.spec.is_file() or show:
         return
+    require_encoders(spec, [method.name for method in spec.methods])
     with folder.hold():
         folder.require_own()
     check_rows(load_corpus(arena.base), arena.base, spec.rows, spec.seeds)

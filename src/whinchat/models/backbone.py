@@ -33,13 +33,15 @@ from whinchat.models.lm_head import FloatHead
 from whinchat.models.memory import bound_onednn_cache, reuse_freed_memory
 from whinchat.models.model_class import causal_model_class, fit_attention, fit_float16, nf4_notes
 from whinchat.models.nf4 import require_bitsandbytes
-from whinchat.models.requirements import local_model_folder
+from whinchat.models.requirements import ENCODER_FILE, ModelSection, local_model_folder
 from whinchat.models.shallow_model import shallow_folder
 from whinchat.models.tokenizer_loading import read_tokenizer
 from whinchat.models.weight_checks import listed
 from whinchat.prompts.chat_tokenizer import ChatTokenizer
 from whinchat.recipe.model_config import BackboneConfig
 
+# What works where the hub is out of reach, by the section of the settings that names a model.
+_WITHOUT_HUB = {"backbone": "`whinchat run demo`", "encoder": "package:all-minilm-l6-v2"}
 # Suffixes of a model folder's weights, configurations, tokenizer files and chat templates.
 _DIGESTED = {".bin", ".gguf", ".jinja", ".json", ".model", ".pt", ".pth", ".safetensors", ".tiktoken", ".txt"}
 
@@ -76,10 +78,14 @@ class Backbone:
     traits: BackboneTraits
 
 
-def find_model(backbone: BackboneConfig) -> ModelSource:
+def find_model(backbone: BackboneConfig, section: ModelSection = "backbone") -> ModelSource:
     """Find the model of a recipe and what identifies its content; fetch and convert a package's model.
 
     With ``backbone.layers``, the path is that of a folder with the first layers, which is written where it is missing.
+
+    Args:
+        backbone: the section of the recipe, or the model and revision of an arena's encoder.
+        section: the section that messages name.
 
     Raises:
         ModelError: there is no such folder or hub model, the hub is out of reach and the model is not in its cache, or
@@ -87,36 +93,36 @@ def find_model(backbone: BackboneConfig) -> ModelSource:
         DataError: there is no such package, or its file cannot be fetched.
         OutputError: the folder of the first layers cannot be written.
     """
-    source = _find_whole_model(backbone)
+    source = _find_whole_model(backbone, section)
     if backbone.layers is None:
         return source
     folder = shallow_folder(source.path, source.revision, str(source.commit), backbone.layers, source.name)
     return replace(source, path=str(folder), revision=None)
 
 
-def _find_whole_model(backbone: BackboneConfig) -> ModelSource:
+def _find_whole_model(backbone: BackboneConfig, section: ModelSection) -> ModelSource:
     name = backbone.model
     if name.startswith(PACKAGE_PREFIX):
         entry = catalog_entry(name.removeprefix(PACKAGE_PREFIX))
         folder = package_folder(name)
         return ModelSource(name, str(folder), None, entry.sha256, entry.license, entry.hub_id)
-    if (local := local_model_folder(name)) is not None:
+    if (local := local_model_folder(name, section)) is not None:
         try:
             read_json_object(local / "config.json")
         except JsonFileError as error:
             raise ModelError(f"{name}: config.json cannot be loaded: {error}") from error
         return ModelSource(name, str(local), None, _folder_digest(local), None, None)
-    return _find_on_hub(name, backbone.revision)
+    return _find_on_hub(name, backbone.revision, section)
 
 
 def package_folder(name: str) -> Path:
-    """Return the folder of the model ``package:NAME``; fetch and convert its file where that was not done before.
+    """Return the folder of the model ``package:NAME``; fetch its file, and convert a GGUF file, where it is missing.
 
     Raises:
         DataError: there is no such package, or its file cannot be fetched.
     """
     file = fetch_package_file(catalog_entry(name.removeprefix(PACKAGE_PREFIX)).name)
-    return converted_folder(file)
+    return file.parent if file.name == ENCODER_FILE else converted_folder(file)
 
 
 def load_tokenizer(source: ModelSource, trained: Path | None = None) -> ChatTokenizer:
@@ -257,12 +263,12 @@ def _keep_nf4_layout(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _find_on_hub(name: str, revision: str | None) -> ModelSource:
+def _find_on_hub(name: str, revision: str | None, section: ModelSection) -> ModelSource:
     try:
         info = HfApi().model_info(name, revision=revision, timeout=10)
     except HfHubHTTPError as error:
         raise ModelError(
-            f"{name}: the hub does not serve this model ({first_line(error)}); check its name and backbone.revision, "
+            f"{name}: the hub does not serve this model ({first_line(error)}); check its name and {section}.revision, "
             "and log in with `hf auth login` if the model is private or gated"
         ) from error
     except (HTTPError, OSError, OfflineModeIsEnabled) as error:
@@ -271,7 +277,7 @@ def _find_on_hub(name: str, revision: str | None) -> ModelSource:
         except LocalEntryNotFoundError:
             raise ModelError(
                 f"{name}: the Hugging Face hub is out of reach ({type(error).__name__}) and the model is not in "
-                "its cache; `whinchat run demo` needs no hub, or set backbone.model to a local folder"
+                f"its cache; {_WITHOUT_HUB[section]} needs no hub, or set {section}.model to a local folder"
             ) from error
         return ModelSource(name, folder, None, Path(folder).name, None, name)
     card = info.card_data

