@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -78,13 +78,13 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(pooling: Any
     assert embeddings.embed(encoder, folder, [], pooling).shape == (0, 32)
 
 
-@pytest.mark.parametrize(("how", "rate"), [("full", 2e-3), ("lora", 2e-2)])
+@pytest.mark.parametrize(("how", "rate"), [("full", 3e-3), ("lora", 2e-2)])
 def test_encoders_learn_the_toy_task(how: str, rate: float, spec_file: MakeSpec, bert: str) -> None:
-    method = method_on(bert, "encoder", method=how, learning_rate=rate, num_train_epochs=12)
+    method = method_on(bert, "encoder", method=how, learning_rate=rate, num_train_epochs=20)
     path = spec_file(methods=[method], rows=[90])
     result = run_first(path)
     assert result.metrics.macro_f1 > 0.8, "a guess reaches a third"
-    assert result.notes["steps"] == str(12 * 6)
+    assert result.notes["steps"] == str(20 * 6)
     share = result.cost.trainable_parameters / result.cost.parameters
     assert share == 1 if how == "full" else 0 < share < 0.3
     assert result.metrics.calibration is not None
@@ -124,7 +124,7 @@ def test_an_encoder_that_diverges_says_so(bert: str, tiny_llama: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["encoder", "setfit"])
 def test_each_decision_has_an_encoder_of_its_own(kind: str, questions_file: MakeSpec, bert: str) -> None:
-    settings = {"learning_rate": 2e-3} | ({"num_train_epochs": 12} if kind == "encoder" else {"max_pairs": 400})
+    settings = {"learning_rate": 2e-3} | ({"num_train_epochs": 20} if kind == "encoder" else {"max_pairs": 400})
     path = questions_file(methods=[method_on(bert, kind, **settings)], rows=[80])
     result = run_trial(next(iter(jobs_of(path)[1].values()))).result
     assert result is not None
@@ -136,18 +136,44 @@ def test_each_decision_has_an_encoder_of_its_own(kind: str, questions_file: Make
     assert len([name for name in result.notes if name.endswith(": steps")]) == 5
 
 
-def test_setfit_on_a_tiny_encoder(spec_file: MakeSpec, tmp_path: Path) -> None:
+def test_setfit_moves_texts_of_a_label_together(bert: str, tiny_llama: Path) -> None:
+    texts, labels = tiny_models.toy_rows(80)
+    same = np.equal.outer(labels, labels)
+    method = Method.model_validate(method_on(bert, "setfit", learning_rate=1e-3, max_pairs=700))
+
+    def gap(embedded: NDArray[np.float32]) -> float:
+        similarity = embedded @ embedded.T
+        return float(similarity[same].mean() - similarity[~same].mean())
+
+    gaps = []
+    for _ in range(2):
+        contestant: Any = make_contestant(method, tiny_models.tiny_recipe(tiny_llama))
+        contestant.load()
+        contestant._body = contestant._load_body()
+        before = gap(contestant.features(texts))
+        contestant.fit(Split("train", texts, labels))
+        gaps.append(gap(contestant.features(texts)))
+    assert gaps[0] > before + 0.2
+    assert gaps[0] == pytest.approx(gaps[1], abs=1e-5), "the same seed, the same model"
+    # 4 positive and 4 negative pairs for each row, in batches of 16.
+    assert contestant.notes == {"pairs": "640 of 80 rows", "steps": "40", "regression": "C = 1"}
+    assert contestant.parameters()[0] == contestant.parameters()[1] > 3 * 32
+    np.testing.assert_allclose(np.exp(contestant.answer(texts)).sum(axis=1), 1, atol=1e-6)
+
+
+def test_setfit_pools_as_the_encoders_own_settings_say(tmp_path: Path, tiny_llama: Path) -> None:
     folder = tiny_bert(tmp_path / "bert")
     write_pooling(folder, {"pooling_mode": "cls"}, "Normalize")
-    method = method_on(str(folder), "setfit", learning_rate=1e-3, max_pairs=1500)
-    path = spec_file(methods=[method], rows=[80])
-    result = run_first(path)
-    assert result.metrics.macro_f1 > 0.8
-    # 9 positive and 9 negative pairs for each row.
-    assert (result.notes["pairs"], result.notes["steps"]) == ("1,440 of 80 rows", "90")
-    assert result.notes["regression"] == "C = 1"
-    assert result.cost.trainable_parameters == result.cost.parameters
-    assert run_first(path).metrics.calibration == result.metrics.calibration, "the same seed, the same model"
+    recipe, texts = tiny_models.tiny_recipe(tiny_llama), ["rain at the station", "tea"]
+    pair = [
+        make_contestant(Method.model_validate(method_on(str(folder), kind)), recipe)
+        for kind in ("setfit", "embeddings")
+    ]
+    setfit, regression = (cast(Any, contestant) for contestant in pair)
+    setfit.load()
+    regression.load()
+    setfit._body = setfit._load_body()
+    np.testing.assert_allclose(setfit.features(texts), regression.features(texts), atol=1e-5)
 
 
 def test_setfit_without_two_labels(bert: str, tiny_llama: Path) -> None:

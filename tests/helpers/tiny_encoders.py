@@ -18,9 +18,11 @@ def tiny_bert(folder: Path, **config: Any) -> Path:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
         "vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 64,
+        "intermediate_size": 64, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        # With BERT's own 0.02, all texts would have nearly the same embedding.
+        "initializer_range": 0.3,
     }  # fmt: skip
-    BertModel(BertConfig(**settings, **config)).save_pretrained(folder)
+    BertModel(BertConfig(**settings | config)).save_pretrained(folder)
     return folder
 
 

@@ -153,9 +153,8 @@ def attach_classifier_lora(model: PreTrainedModel, new: tuple[str, ...], setting
         new: the names of its new modules; a new pooler is trained with the head.
         settings: rank, alpha and dropout, as ``peft.LoraConfig`` names them.
     """
-    heads = {
-        name for name, child in model.named_children() if child is not model.base_model and any(child.parameters())
-    }
+    parts = ((name, part) for name, part in model.named_children() if part is not model.base_model)
+    heads = {name for name, part in parts if next(part.parameters(), None) is not None}
     heads |= {name for name in new if name.startswith(f"{model.base_model_prefix}.")}
     targets = [name for name in linear_layers(model) if not any(f"{name}.".startswith(f"{head}.") for head in heads)]
     config = LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=targets, modules_to_save=sorted(heads), **settings)

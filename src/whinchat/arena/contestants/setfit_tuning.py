@@ -9,7 +9,6 @@ from copy import copy
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -125,11 +124,10 @@ class SetFitTuning(Regression):
                 report_to="none",
                 show_progress_bar=False,
             )
-            rows = Dataset.from_dict({"text": texts, "label": [train.labels[row] for row in chosen]})
-            trainer = Trainer(model=SetFitModel(model_body=self._body), args=arguments, train_dataset=rows)
+            trainer = Trainer(model=SetFitModel(model_body=self._body), args=arguments)
             # With more, the batches would be larger.
             trainer.st_trainer.args._n_gpu = min(trainer.st_trainer.args.n_gpu, 1)
-            trainer.train_embeddings(*trainer.dataset_to_parameters(rows))
+            trainer.train_embeddings(texts, [train.labels[row] for row in chosen])
         self.notes["pairs"] = f"{pairs:,} of {len(chosen):,} rows"
         self.notes["steps"] = str(trainer.st_trainer.state.global_step)
 
