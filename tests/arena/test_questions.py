@@ -344,5 +344,5 @@ def test_figures(results: ArenaResults, monkeypatch: pytest.MonkeyPatch) -> None
     kinds = ("learning_curve", "cost", "frontier")
     assert [figure.name for figure in drawn[:6]] == [*kinds, *(f"{kind}_team" for kind in kinds)]
     assert drawn[0].alt.startswith("Mean of main metrics over questions against the number of training rows. Best: ")
-    assert drawn[4].alt.startswith("QWK of urgency against the number of training rows. Best: ")
+    assert drawn[6].alt.startswith("QWK of urgency against the number of training rows. Best: ")
     assert all("</svg>" in figure.svg() for figure in drawn)

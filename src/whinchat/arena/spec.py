@@ -92,8 +92,8 @@ class Method(Section):
             raise ValueError(f"kind: {fault}") from None
         if self.shots and family != "prompting":
             raise ValueError(f"shots: only kind: prompting shows examples, this is {self.kind}; leave it out")
-        if fault := encoder_fault(self.kind, self.encoder):
-            raise ValueError(fault)
+        if misplaced := encoder_fault(self.kind, self.encoder):
+            raise ValueError(misplaced)
         return self
 
     @property

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
+from whinchat.arena.contestant_registry import Family
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.data.dataset import Split
 from whinchat.errors import DataError
@@ -55,7 +56,7 @@ class Regression(Contestant):
         grid: inverse strengths of the L2 penalty, C, to choose from; an empty grid means C = 1.
     """
 
-    family = "simple"
+    family: ClassVar[Family] = "simple"
     grid: ClassVar[tuple[float, ...]] = GRID
 
     def features(self, texts: Sequence[str]) -> Any:
