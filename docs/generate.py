@@ -36,6 +36,7 @@ from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.review_folder import ReviewFolder
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.tune_folder import TuneFolder
 
 REFERENCE = Path(__file__).parent / "reference"
 # A default that a command computes, as its help says it.
@@ -400,7 +401,7 @@ def _python_entry(name: str) -> str:
 
 
 def run_folder_page() -> str:
-    """Return the page of the files that a run, a review and an arena leave."""
+    """Return the page of the files that a run, a review, a search and an arena leave."""
     text = f"""# Run folder
 
 `whinchat run RECIPE --out RUN` writes one folder. Each file is replaced whole or not at all, and `manifest.json` is
@@ -436,6 +437,12 @@ say of `RUN/adapter` that its probabilities are not calibrated.
 `whinchat review RECIPE` writes `runs/NAME-review`.
 
 {_folder_table(ReviewFolder)}
+## Tune folder
+
+`whinchat tune RECIPE` writes `runs/tune-NAME`. Besides the files below, `NAME-tuned.yaml` is the recipe with the best
+settings.
+
+{_folder_table(TuneFolder)}
 ## Arena folder
 
 `whinchat arena SPEC` writes `runs/arena/NAME`. Besides the files below, `cells/` holds one JSON record for each method,

@@ -28,7 +28,7 @@ def test_what_a_command_does_is_a_public_function() -> None:
         "export_run", "push_run", "run_arena", "summarize_arena", "rebuild_report", "list_runs", "inspect_example",
         "inspect_machine", "inspect_model", "probe_layers", "run_server", "list_recipes", "list_arenas", "load_recipe",
         "load_arena", "bad_result_warnings", "check_recipe", "init_recipe", "inspect_questions", "load_predictor",
-        "question_warnings", "distill_run", "remove_student",
+        "question_warnings", "distill_run", "remove_student", "tune_run",
     }  # fmt: skip
     assert set(FUNCTIONS) == expected
 

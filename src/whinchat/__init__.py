@@ -47,9 +47,11 @@ if TYPE_CHECKING:
     from whinchat.pipelines.rebuild_report import rebuild_report
     from whinchat.pipelines.review_run import review_run
     from whinchat.pipelines.run import run, train_run
+    from whinchat.pipelines.tune_run import tune_run
     from whinchat.question_classifier import QuestionClassifier
     from whinchat.recipe.loader import list_recipes, load_recipe
     from whinchat.recipe.schema import Recipe
+    from whinchat.recipe.search_space import SearchSpace
     from whinchat.report.bad_result import bad_result_warnings
     from whinchat.report.question_notes import question_warnings
     from whinchat.report.run_list import RunSummary, list_runs
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from whinchat.storage.run_comparison import RunComparison
     from whinchat.storage.run_folder import RunFolder
     from whinchat.storage.run_record import RunRecord
+    from whinchat.storage.tune_folder import TuneFolder
+    from whinchat.storage.tune_record import TuneResult, TuneTrial
 
 __version__ = "0.1.0"
 
@@ -94,9 +98,11 @@ _NAMES_OF_MODULES = {
     "whinchat.pipelines.rebuild_report": ("rebuild_report",),
     "whinchat.pipelines.review_run": ("review_run",),
     "whinchat.pipelines.run": ("run", "train_run"),
+    "whinchat.pipelines.tune_run": ("tune_run",),
     "whinchat.question_classifier": ("QuestionClassifier",),
     "whinchat.recipe.loader": ("list_recipes", "load_recipe"),
     "whinchat.recipe.schema": ("Recipe",),
+    "whinchat.recipe.search_space": ("SearchSpace",),
     "whinchat.report.bad_result": ("bad_result_warnings",),
     "whinchat.report.question_notes": ("question_warnings",),
     "whinchat.report.run_list": ("RunSummary", "list_runs"),
@@ -107,20 +113,22 @@ _NAMES_OF_MODULES = {
     "whinchat.storage.run_comparison": ("RunComparison",),
     "whinchat.storage.run_folder": ("RunFolder",),
     "whinchat.storage.run_record": ("RunRecord",),
+    "whinchat.storage.tune_folder": ("TuneFolder",),
+    "whinchat.storage.tune_record": ("TuneResult", "TuneTrial"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
-    "ArenaResults", "CascadeFacts", "Classifier", "ExportProof", "InitResult", "InspectedExample",
-    "InspectedQuestions", "LabelCounts", "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions",
-    "Predictor", "PushResult", "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation",
-    "QuestionsRecord", "QuestionsReview", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedAnswer",
-    "ReviewedRow", "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "WhinchatError",
-    "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs", "distill_run",
-    "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
+    "ArenaResults", "CascadeFacts", "Classifier", "ExportProof", "InitResult", "InspectedExample", "InspectedQuestions",
+    "LabelCounts", "LayerProbe", "Limits", "MachineReport", "ModelReport", "Predictions", "Predictor", "PushResult",
+    "QuestionClassifier", "QuestionPredictions", "QuestionPredictor", "QuestionsEvaluation", "QuestionsRecord",
+    "QuestionsReview", "Recipe", "RecipeCheck", "Review", "ReviewFolder", "ReviewedAnswer", "ReviewedRow",
+    "RunComparison", "RunEvaluation", "RunFolder", "RunRecord", "RunSummary", "SearchSpace", "TuneFolder", "TuneResult",
+    "TuneTrial", "WhinchatError", "__version__", "bad_result_warnings", "calibrate_run", "check_recipe", "compare_runs",
+    "distill_run", "evaluate_run", "export_run", "init_recipe", "inspect_example", "inspect_machine", "inspect_model",
     "inspect_questions", "list_arenas", "list_recipes", "list_runs", "load_arena", "load_predictor", "load_recipe",
     "predict_file", "probe_layers", "push_run", "question_warnings", "rebuild_report", "remove_student", "review_run",
-    "run", "run_arena", "run_server", "summarize_arena", "train_run",
+    "run", "run_arena", "run_server", "summarize_arena", "train_run", "tune_run",
 ]  # fmt: skip
 
 

@@ -34,6 +34,10 @@ class ModelError(WhinchatError):
     """A model cannot be loaded, or cannot do what the recipe asks for."""
 
 
+class DivergenceError(ModelError):
+    """Training ended because its loss, gradients or weights were not finite, or its loss had exploded."""
+
+
 class PromptError(WhinchatError):
     """A prompt cannot be built: the tokenizer has no chat template, or the prompt leaves no room for the text."""
 

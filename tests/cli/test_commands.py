@@ -22,7 +22,7 @@ from whinchat.storage.run_folder import RunFolder
 
 COMMANDS = (
     "arena", "run", "train", "review", "evaluate", "calibrate", "predict", "export", "serve", "inspect", "compare",
-    "doctor", "layers", "distill", "push", "runs", "report", "recipes show", "recipes check", "init",
+    "doctor", "layers", "distill", "push", "runs", "report", "recipes show", "recipes check", "init", "tune",
 )  # fmt: skip
 HEAVY = {"torch", "numpy", "transformers", "peft", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "datasets"}
 

@@ -35,7 +35,7 @@ for hidden, arguments in json.load(sys.stdin):
 
 
 # Commands that read the data of a recipe.
-COMMANDS = ("run", "train", "review", "inspect", "layers")
+COMMANDS = ("run", "train", "review", "tune", "inspect", "layers")
 
 
 class Case(NamedTuple):
@@ -69,6 +69,9 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             *(Case(f"{command} mine.yaml --out {a_run} --resume", str(a_run), code=0) for command in ("run", "train")),
             Case("run mine.yaml --out table.csv/new", "cannot be written"),
             Case(f"review mine.yaml --out {a_run}", "is no review folder"),
+            Case(f"tune mine.yaml --out {a_run}", "is no tune folder"),
+            Case("tune mine.yaml --learning-rate 1 0.1", "the lower first"),
+            Case("tune mine.yaml --set data.validation_rows=null", "to judge settings on"),
             Case(f"arena vader-curve --out {a_run}", "is not an arena's folder"),
             Case(f"export {a_run} --to merged --out {a_run}", "exists already"),
             Case(f"export {a_run} --to merged --out table.csv/new", "cannot be written"),
@@ -119,6 +122,7 @@ def test_faults_are_refused_before_a_library_of_models_is_loaded(a_run: Path, tm
             Case("arena pairs.yaml", "pip install 'whinchat[setfit]'", ("setfit",)),
             Case(f"export {a_run} --to onnx", "pip install 'whinchat[export]'", ("onnxruntime",)),
             Case(f"serve {a_run}", "serve: needs uvicorn; pip install 'whinchat[serve]'", ("uvicorn",)),
+            Case("tune mine.yaml", "tune: needs optuna; pip install 'whinchat[tune]'", ("optuna",)),
             Case(f"predict {a_run} {data} --out new.csv --prefix x_ --engine ray", "Ray is not installed", ("ray",)),
         ]  # fmt: skip
         done = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import finished_runs
 from whinchat import progress
 from whinchat.pipelines.run import run
-from whinchat.pipelines.run_schedule import EstimateBasis, PlannedStage, RunSchedule, _training_steps
+from whinchat.pipelines.run_schedule import EstimateBasis, PlannedStage, RunSchedule, training_steps
 from whinchat.storage.predictions import read_predictions
 from whinchat.storage.run_folder import RunFolder
 
@@ -83,4 +83,4 @@ def test_the_estimated_steps_equal_the_steps_of_training(
         tiny_llama, source, train=settings, evaluate={"generate": False, "stress_rows": 0}
     )
     record = run(recipe, tmp_path / "run")
-    assert record.manifest.train_steps == _training_steps(recipe, record.manifest.splits["train"].rows)
+    assert record.manifest.train_steps == training_steps(recipe, record.manifest.splits["train"].rows)

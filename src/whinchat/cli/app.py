@@ -17,6 +17,7 @@ from typer import Option
 
 from whinchat import __version__
 from whinchat.cli.commands import begin, evaluate, explore, predict, publish, recipes, train
+from whinchat.cli.number_lists import NumberListsCommand
 from whinchat.cli.output import err, out
 from whinchat.cli.standard_output import check_standard_output
 from whinchat.errors import WhinchatError
@@ -41,9 +42,11 @@ _PANELS = {
     "Publish": publish,
     "Explore": explore,
 }
+# Commands with options that take several numbers.
+_CLASSES = {"tune": NumberListsCommand}
 for panel, module in _PANELS.items():
     for name, command in module.COMMANDS.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel, cls=_CLASSES.get(name))(command)
 app.add_typer(recipes.app, name="recipes", rich_help_panel="Explore")
 
 
@@ -97,7 +100,10 @@ _SIGNAL_EXIT = 128
 _WITH_RESUME = "Finished work is kept: continue with the same command and --resume{}."
 _AGAIN = "Finished work is kept: the same command{} continues."
 # What to do after a stop; a command that is not listed keeps nothing.
-_CONTINUE = {"run": _WITH_RESUME, "train": _WITH_RESUME, "review": _WITH_RESUME, "arena": _AGAIN, "predict": _AGAIN}
+_CONTINUE = {
+    "run": _WITH_RESUME, "train": _WITH_RESUME, "review": _WITH_RESUME, "tune": _WITH_RESUME, "arena": _AGAIN,
+    "predict": _AGAIN,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -29,12 +29,15 @@ from whinchat.models.requirements import require_backbone
 from whinchat.output_files import require_writable
 from whinchat.pipelines.output_folder import IfExists, check_run_folder, hold_run_folder
 from whinchat.pipelines.stored_runs import calibration_rows, distillation_data, evaluated_rows, runs_by_name
+from whinchat.pipelines.tune_data import load_tune_data
 from whinchat.recipe.model_config import BackboneConfig
 from whinchat.recipe.schema import MetricName, Recipe
+from whinchat.recipe.search_space import SearchSpace
 from whinchat.server.startup import find_runs, listen, require_server_packages
 from whinchat.storage.locate import SavedClassifier, find_classifier
 from whinchat.storage.run_folder import RunFolder
 from whinchat.storage.student_files import read_student, require_student
+from whinchat.storage.tune_folder import TuneFolder, check_tune_folder, require_optuna
 from whinchat.training.launch import process_rank
 from whinchat.training.training_needs import require_trainable
 
@@ -76,6 +79,14 @@ def check_review(recipe: Recipe, path: Path, folds: int, existing: IfExists) -> 
     corpus = _load_trainable(recipe)
     make_folds(corpus.train, recipe.task, folds, recipe.data.split_seed, corpus.source)
     return None
+
+
+def check_tune(recipe: Recipe, space: SearchSpace, folder: TuneFolder, existing: IfExists) -> None:
+    """Check the packages, the folder and the data of ``whinchat tune``."""
+    require_optuna()
+    with folder.hold():
+        check_tune_folder(recipe, space, folder, existing)
+    require_trainable(recipe, load_tune_data(recipe).corpus)
 
 
 def check_arena(spec: ArenaSpec, path: Path, *, show: bool) -> None:

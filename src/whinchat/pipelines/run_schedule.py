@@ -129,7 +129,7 @@ def plan_stages(
     rows = f"{len(split):,} {split.name} texts by label scores{answers}"
     checkpoint = last_checkpoint(checkpoints)
     steps_done = checkpoint_step(checkpoint) if checkpoint else 0
-    steps_left = max(0, _training_steps(recipe, len(corpus.trained)) - steps_done)
+    steps_left = max(0, training_steps(recipe, len(corpus.trained)) - steps_done)
     method = method_name(recipe.adapter, engine.plan.load_in)
     titles = {
         "before": f"evaluate the untrained model on {rows}",
@@ -144,7 +144,7 @@ def plan_stages(
         return [PlannedStage(name, title) for name, title in titles.items()], EstimateBasis()
     texts = corpus.trained.texts[:SAMPLE_TEXTS]
     cost = measure_training_cost(engine, recipe, corpus.trained) if steps_left else None
-    seconds = _estimate_seconds(recipe, corpus, split, _seconds_per_text(engine, texts, recipe), cost, steps_left)
+    seconds = _estimate_seconds(recipe, corpus, split, seconds_per_text(engine, texts, recipe), cost, steps_left)
     return [PlannedStage(name, title, seconds.get(name)) for name, title in titles.items()], EstimateBasis(
         len(texts), cost
     )
@@ -174,7 +174,7 @@ def _estimate_seconds(
     analyzing = 0.0
     if corpus.validation is not None:
         if (every := train.eval_steps) is not None:
-            evaluations = _training_steps(recipe, len(corpus.trained)) / every if every >= 1 else 1 / every
+            evaluations = training_steps(recipe, len(corpus.trained)) / every if every >= 1 else 1 / every
             training += evaluations * len(corpus.validation.head(train.eval_rows)) * scoring
         calibrating = 0 if corpus.validation.fingerprint() == split.fingerprint() else len(corpus.validation)
         edited = len(settings.stress_edits) * min(settings.stress_rows, len(split))
@@ -188,7 +188,8 @@ def _generated_rows(recipe: Recipe, split: Split) -> int:
     return min(settings.generation_rows or len(split), len(split)) if settings.generate else 0
 
 
-def _training_steps(recipe: Recipe, rows: int) -> int:
+def training_steps(recipe: Recipe, rows: int) -> int:
+    """Return the number of optimizer steps of a training on ``rows`` rows."""
     train = recipe.train
     if train.max_steps > 0:
         return train.max_steps
@@ -196,7 +197,7 @@ def _training_steps(recipe: Recipe, rows: int) -> int:
     return math.ceil(math.ceil(batches / train.gradient_accumulation_steps) * train.num_train_epochs)
 
 
-def _seconds_per_text(engine: Engine, texts: Sequence[str], recipe: Recipe) -> tuple[float, float]:
+def seconds_per_text(engine: Engine, texts: Sequence[str], recipe: Recipe) -> tuple[float, float]:
     """Return the measured seconds of scoring a text, and of letting the model answer it freely."""
     settings, title = recipe.evaluate, "Measuring a sample"
     engines = decision_engines(engine, recipe.task) if recipe.task.questions else [engine]

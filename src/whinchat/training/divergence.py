@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from whinchat.errors import ModelError
+from whinchat.errors import DivergenceError
 from whinchat.models.device import DevicePlan
 from whinchat.models.weight_checks import is_finite
 from whinchat.training.checkpoints import checkpoint_step
@@ -48,7 +48,9 @@ class LossWatch:
         return f"the training loss has exploded (median of {WINDOW} steps {median:.3g}, first step {first:.3g})"
 
 
-def divergence_error(fault: str, step: int, rows: Sequence[int], plan: DevicePlan, good: Path | None) -> ModelError:
+def divergence_error(
+    fault: str, step: int, rows: Sequence[int], plan: DevicePlan, good: Path | None
+) -> DivergenceError:
     """Return the error that ends training.
 
     Args:
@@ -68,7 +70,7 @@ def divergence_error(fault: str, step: int, rows: Sequence[int], plan: DevicePla
     remedy = "set a lower train.learning_rate and start again with --overwrite"
     if plan.compute_dtype != "float32":
         remedy += f", or set backbone.load_in=auto and backbone.compute_dtype=float32 if {plan.compute_dtype} overflows"
-    return ModelError(f"{fault} after {step} optimizer steps{batch}; {kept}; {remedy}")
+    return DivergenceError(f"{fault} after {step} optimizer steps{batch}; {kept}; {remedy}")
 
 
 def last_good_checkpoint(folder: Path, step: int) -> Path | None:

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from whinchat.progress import logger
 from whinchat.training.distributed import largest_of_processes
+from whinchat.training.prune_callback import TrainingPruned
 from whinchat.training.stop_signals import on_stop_signal
 
 
@@ -31,8 +32,8 @@ class StopAfterCheckpoint(TrainerCallback):  # type: ignore[misc]  # transformer
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._handlers.close()
-        if self._received and kind is None:
-            # The signal came after the last step, whose checkpoint is saved in any case.
+        if self._received and kind in (None, TrainingPruned):
+            # The signal came after the last step, whose checkpoint is saved in any case, or training needs none.
             signal.raise_signal(self._received)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -24,6 +24,7 @@ from whinchat.training.checkpoints import checkpoint_step, last_checkpoint
 from whinchat.training.distributed import wait_for_everyone
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.memory_callback import GiveBackMemory
+from whinchat.training.prune_callback import PruneByLoss
 from whinchat.training.stop_callback import StopAfterCheckpoint
 from whinchat.training.trackers import Trackers
 from whinchat.training.trainer import AnswerTrainer, callbacks, training_arguments
@@ -38,6 +39,7 @@ def train(
     checkpoints: Path,
     adapter: Path,
     trackers: Trackers | None = None,
+    prune: PruneByLoss | None = None,
 ) -> tuple[Engine, TrainingResult]:
     """Train an adapter on ``corpus.trained`` and save it; processes that were launched together train together.
 
@@ -51,9 +53,14 @@ def train(
         checkpoints: folder of the checkpoints.
         adapter: folder for the trained adapter in PEFT's format, its tokenizer and its recipe.
         trackers: experiment trackers to notify. The caller closes them.
+        prune: may stop the training at an evaluation; None to train to the end.
 
     Returns:
         The engine with the trained adapter, which is not to be trained any further, and what training measured.
+
+    Raises:
+        DivergenceError: the loss, the gradients or the weights are not finite, or the loss has exploded.
+        TrainingPruned: ``prune`` has stopped the training.
     """
     model = attach_adapter(backbone.model, recipe.adapter, recipe.train.seed)
     parameters, trainable = count_parameters(model)
@@ -64,7 +71,12 @@ def train(
         checkpoints.mkdir(parents=True, exist_ok=True)
     args = training_arguments(recipe, backbone.plan, checkpoints)
     trainer = AnswerTrainer(
-        engine, recipe, corpus.trained, corpus.validation, args=args, callbacks=callbacks(recipe.train)
+        engine,
+        recipe,
+        corpus.trained,
+        corpus.validation,
+        args=args,
+        callbacks=[*callbacks(recipe.train), *filter(None, (prune,))],
     )
     # Process 0 prepares the folder; only then can the others see which checkpoint to continue from.
     wait_for_everyone()

@@ -16,6 +16,7 @@ from whinchat.cli.options import (
     ResumeOption,
     RunArg,
     SetOption,
+    out_option,
     parse_existing,
     run_folder_name,
 )
@@ -23,10 +24,15 @@ from whinchat.cli.output import err, print_line, print_result, progress_on_stder
 from whinchat.cli.printing.cascade_facts import print_cascade
 from whinchat.cli.printing.questions import print_questions_run
 from whinchat.cli.printing.results import print_run
+from whinchat.cli.printing.tuning import print_tune
 from whinchat.evaluation.cascade_results import DEFAULT_AGREEMENT, DEFAULT_DELTA
 from whinchat.pipelines.output_folder import finished_record
+from whinchat.pipelines.tune_run import DEFAULT_MINUTES, DEFAULT_TRIALS
+from whinchat.recipe.search_space import SearchSpace
+from whinchat.report.tune_text import conclusion
 from whinchat.storage.json_records import to_json
 from whinchat.storage.questions_record import QuestionsRecord
+from whinchat.storage.tune_folder import SearchLimits, finished_search
 
 
 def run_command(
@@ -168,4 +174,76 @@ def distill_command(
     print_result(as_json, to_json(facts), lambda: print_cascade(facts))
 
 
-COMMANDS = {"run": run_command, "train": train_command, "distill": distill_command}
+def tune_command(  # noqa: PLR0913, PLR0917  # a command's options are its arguments
+    recipe: RecipeArg,
+    overrides: SetOption = None,
+    out_folder: Annotated[Path | None, out_option("Tune folder to write to.  [default: runs/tune-NAME]")] = None,
+    learning_rate: Annotated[
+        tuple[float, float] | None,
+        Option(
+            metavar="LOW HIGH",
+            help="Learning rates to search, on a logarithmic scale.  [default: a fifth of the recipe's to five times "
+            "the recipe's]",
+        ),
+    ] = None,
+    ranks: Annotated[
+        list[int] | None,
+        Option(
+            metavar="N N ...",
+            help="Ranks to choose from; alpha goes along, so that the adapter's scale stays.  [default: half, once and "
+            "twice the recipe's]",
+        ),
+    ] = None,
+    epochs: Annotated[
+        list[float] | None,
+        Option(
+            metavar="N N ...", help="Numbers of epochs to choose from.  [default: half, once and twice the recipe's]"
+        ),
+    ] = None,
+    minutes: Annotated[float, Option(help="Time of all trials together.")] = DEFAULT_MINUTES,
+    trials: Annotated[int, Option(help="Most trials, the recipe as it is included.")] = DEFAULT_TRIALS,
+    resume: Annotated[bool, Option("--resume", help="Continue the search in the folder.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Delete the search in the folder and start again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for a better learning rate, rank and number of epochs, and write a recipe with the best.
+
+    The first trial is the recipe as it is, so its settings always belong to the ranges. All trials train on the same
+    rows and are judged by the log-loss of the same validation rows; no row of a test split is used. Trainings whose
+    validation loss promises too little are stopped early. With --resume, a search continues, also with more minutes.
+    Needs Optuna: `pip install 'whinchat[tune]'`.
+
+    Examples:
+
+        whinchat tune demo --minutes 120
+
+        whinchat tune mine.yaml --learning-rate 1e-4 3e-3 --ranks 8 16 32 --epochs 1 2 3
+    """
+    # Loads the hub's client.
+    from whinchat.cli.early_checks import check_tune
+    from whinchat.data.sources import reading_once
+
+    loaded = whinchat.load_recipe(recipe, overrides or ())
+    folder = whinchat.TuneFolder(out_folder or Path("runs") / f"tune-{run_folder_name(recipe, loaded.name)}")
+    space, limits = SearchSpace.around(loaded, learning_rate, ranks, epochs), SearchLimits.checked(minutes, trials)
+    existing = parse_existing(resume, overwrite)
+    if (result := finished_search(loaded, space, folder, existing, limits)) is not None:
+        err.print(
+            f"{folder.path}: the search is finished; more --minutes or --trials continue it", soft_wrap=True,
+            markup=False,
+        )  # fmt: skip
+    else:
+        with progress_on_stderr(), reading_once():
+            check_tune(loaded, space, folder, existing)
+            result = whinchat.tune_run(loaded, folder.path, space, minutes=minutes, trials=trials, existing=existing)
+    tuned = folder.recipe(result.recipe) if result.winner is not None else None
+    content = {
+        "tune": str(folder.path),
+        "tuned_recipe": None if tuned is None else str(tuned),
+        **to_json(result),
+        "sentences": list(conclusion(result)),
+    }
+    print_result(as_json, content, lambda: print_tune(result, tuned, folder.table))
+
+
+COMMANDS = {"run": run_command, "train": train_command, "tune": tune_command, "distill": distill_command}
