@@ -69,7 +69,7 @@ def test_tune_refuses_wrong_settings(
         return result.err
 
     assert "--learning-rate 0.1 0.01: must be above 0 and at most 1" in error("--learning-rate", "0.1", "0.01")
-    assert "--ranks: 0, 5000 out of range; 1 to 1024" in error("--ranks", "0", "5000")
+    assert "--ranks: 0, 5000 out of range; 1 to 1,024" in error("--ranks", "0", "5000")
     assert "--epochs: train.max_steps=2 ends training whatever the epochs" in error("--epochs", "1", "2")
     assert "--minutes -1: must be above 0" in error("--minutes", "-1")
     assert "--trials 1: the first trial is the recipe as it is" in error("--trials", "1")

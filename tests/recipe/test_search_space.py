@@ -40,7 +40,7 @@ def test_every_fault_of_the_ranges_is_listed() -> None:
         SearchSpace.around(recipe_for(train={"max_steps": 5}), (0.1, 0.01), [0, 8], [-1, float("nan")])
     assert error.value.faults == (
         "--learning-rate 0.1 0.01: must be above 0 and at most 1, the lower first",
-        "--ranks: 0 out of range; 1 to 1024",
+        "--ranks: 0 out of range; 1 to 1,024",
         "--epochs: -1, nan out of range; above 0 and at most 100,000",
         "--epochs: train.max_steps=5 ends training whatever the epochs; set train.max_steps=-1, or leave out --epochs",
     )
