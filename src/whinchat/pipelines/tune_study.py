@@ -182,10 +182,10 @@ class TuneStudy:
     def _enqueue_untried(self, fits: Callable[[TrialSettings], bool], seed: int) -> bool:
         """Queue settings of a finite space that no trial has had and that fit; return whether there are any."""
         rate, tried = self._space.learning_rate[0], [trial.params for trial in self._kept()]
-        every = (
+        every: list[dict[str, Any]] = [
             {"learning_rate": rate, "r": r, "num_train_epochs": epochs}
             for r, epochs in product(self._space.ranks, self._space.epochs)
-        )
+        ]
         left = [one for one in every if one not in tried and fits(TrialSettings.searched(self._recipe, **one))]
         if left:
             self._study.enqueue_trial(random.Random(seed).choice(left))
