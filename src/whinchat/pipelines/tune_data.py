@@ -61,13 +61,13 @@ def load_tune_data(recipe: Recipe) -> TuneData:
         DataError: the data cannot be read, or there is no validation split, or none whose texts are not in test.
     """
     corpus = load_corpus(recipe)
-    measured = corpus.split(recipe.evaluate.split).name
     validation = corpus.validation
     if validation is None:
         raise DataError(
             f"{recipe.data.source}: has no validation split to judge settings on; set data.validation_rows to take one "
             "from train"
         )
+    measured = corpus.split(recipe.evaluate.split).name
     if corpus.test is not None:
         steps = recipe.task.clean
         known = {text_key(text, steps) for text in corpus.test.texts}
