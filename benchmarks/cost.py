@@ -39,14 +39,15 @@ class _Way:
 
 _WAYS = (
     _Way("whinchat-full", "full-10k"),
-    _Way("whinchat-shallow", "shallow-10k"),
+    _Way("whinchat-layers-16", "layers-16-10k"),
+    _Way("whinchat-upper-8", "upper-8-10k"),
     _Way("trl-fp32-kv", None),
     _Way("trl-bf16-kv", None),
     _Way("trl-bf16-all", None),
     _Way("seqcls-bf16", None),
 )
 # Contestants of the group ``scoring`` that give one answer a text.
-_ANSWERING = ("whinchat-merged", "whinchat-shallow", "seqcls-bf16", "minilm", "llama-cpp", "generate-bf16-2")
+_ANSWERING = ("whinchat-merged", "whinchat-layers-16", "seqcls-bf16", "minilm", "llama-cpp", "generate-bf16-2")
 
 
 def trial_quality(name: str, path: Path = TRIALS) -> Quality:

@@ -63,20 +63,17 @@ def training(sizes: Sizes, split: Split) -> list[Contest]:
         texts = few if kind == "trl-train" else split
         return contest(name, kind, title, texts, overrides=[*TRAIN, *overrides], **options)
 
+    def best(name: str, title: str, *overrides: str) -> Contest:
+        return contest(name, "whinchat-train", title, whole_batches, recipe=BEST, overrides=overrides)
+
     contests = [
         train("whinchat-lora-kv", "whinchat-train", "whinchat LoRA, k/v, bf16", *BF16, *KV, count_flops=True),
         train("whinchat-lora-all", "whinchat-train", "whinchat LoRA, all linear, bf16", *BF16, *ALL, count_flops=True),
         train("whinchat-dora-kv", "whinchat-train", "whinchat DoRA, k/v, bf16", *BF16, *KV, *DORA),
         train("whinchat-dora-all", "whinchat-train", "whinchat DoRA, all linear, bf16", *BF16, *ALL, *DORA),
-        contest("whinchat-full", "whinchat-train", "whinchat, all 30 layers", whole_batches, recipe=BEST),
-        contest(
-            "whinchat-shallow",
-            "whinchat-train",
-            "whinchat, 16 layers, adapters in the upper 8",
-            whole_batches,
-            recipe=BEST,
-            overrides=UPPER,
-        ),
+        best("whinchat-full", "whinchat, all 30 layers"),
+        best("whinchat-layers-16", "whinchat, the first 16 layers", *SHALLOW),
+        best("whinchat-upper-8", "whinchat, the first 16 layers, adapters in the upper 8", *UPPER),
         train("trl-fp32-kv", "trl-train", "TRL, k/v, float32", *KV, sft={"bf16": False}),
         train("trl-bf16-kv", "trl-train", "TRL, k/v, bf16", *KV, sft={"bf16": True}),
         train("trl-bf16-all", "trl-train", "TRL, all linear, bf16", *ALL, sft={"bf16": True}),
@@ -109,7 +106,7 @@ def scoring(sizes: Sizes, split: Split) -> list[Contest]:
     return [
         contest("whinchat-bf16", "whinchat-score", "whinchat, bf16", split, overrides=[*ours, *BF16]),
         contest("whinchat-merged", "whinchat-score", "whinchat, 30 layers, merged weights", split, **merged),
-        contest("whinchat-shallow", "whinchat-score", "whinchat, 16 layers, merged weights", split, **merged_shallow),
+        contest("whinchat-layers-16", "whinchat-score", "whinchat, 16 layers, merged weights", split, **merged_shallow),
         contest("minilm", "minilm", "MiniLM and logistic regression, float32", split),
         contest("whinchat-fp32", "whinchat-score", "whinchat, float32", some(1 / 2), overrides=[*ours, *FP32]),
         contest("generate-fp32", "generate", "generate, 16 tokens, float32", some(3 / 8), dtype="float32"),

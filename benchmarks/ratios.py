@@ -45,7 +45,7 @@ _STORED = "without gradient checkpointing"
 _PEAK, _MEMORY = "share of the bf16 matrix-product peak, training", "peak memory against TRL bf16"
 _KV, _ALL = "training, k/v, against TRL bf16", "training, all linear, against TRL bf16"
 _DORA, _STEP = "DoRA against whinchat's LoRA, all linear", "time of a step over that in bf16"
-_SOONER = "one epoch with adapters in the upper 8 of 16 layers, against"
+_SOONER = "one epoch with the first 16 layers, against"
 _TINY, _GB = "tinyllama-nf4", "peak memory in GB (10^9 bytes), loading included"
 RATIOS = {
     "train_kv_vs_trl_fp32": _training("training, k/v, against TRL float32", "lora-kv", "trl-fp32-kv"),
@@ -59,11 +59,11 @@ RATIOS = {
     "peak_share": _training(f"{_PEAK}, all linear", "lora-all", of="peak"),
     "memory_vs_trl_bf16": _training(f"{_MEMORY}, training, k/v", "lora-kv", "trl-bf16-kv", of="memory"),
     "tinyllama_nf4_peak_gb": _tinyllama(_GB, _TINY, of="memory"),
-    "time_to_quality_vs_full_depth": _training(f"{_SOONER} all layers", "shallow", "whinchat-full"),
-    "time_to_quality_vs_trl_fp32": _training(f"{_SOONER} TRL float32, k/v", "shallow", "trl-fp32-kv"),
-    "time_to_quality_vs_trl_bf16": _training(f"{_SOONER} TRL bf16, k/v", "shallow", "trl-bf16-kv"),
+    "time_to_quality_vs_full_depth": _training(f"{_SOONER} all layers", "layers-16", "whinchat-full"),
+    "time_to_quality_vs_trl_fp32": _training(f"{_SOONER} TRL float32, k/v", "layers-16", "trl-fp32-kv"),
+    "time_to_quality_vs_trl_bf16": _training(f"{_SOONER} TRL bf16, k/v", "layers-16", "trl-bf16-kv"),
     "answers_vs_full_depth": Ratio(
-        "answers, 16 layers, against all layers, merged weights", "scoring", "whinchat-shallow", ("whinchat-merged",)
+        "answers, 16 layers, against all layers, merged weights", "scoring", "whinchat-layers-16", ("whinchat-merged",)
     ),
     # A ratio of step times, hence of the rates the other way round.
     "tinyllama_nf4_step_vs_bf16": _tinyllama(_STEP, "tinyllama-bfloat16", _TINY),

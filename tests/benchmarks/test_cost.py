@@ -26,7 +26,7 @@ def test_trials_of_a_name_are_read_with_all_seeds(tmp_path: Path) -> None:
 
 
 def test_an_epoch_takes_what_the_measured_rate_says() -> None:
-    page = time_to_quality({"whinchat-full": entry("all", 20), "whinchat-shallow": entry("few", 60)})
+    page = time_to_quality({"whinchat-full": entry("all", 20), "whinchat-layers-16": entry("few", 60)})
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[:3] for row in rows[1:]] == [
         ["| all", "8 min 20 s", "1.00"],
