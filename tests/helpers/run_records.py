@@ -105,8 +105,9 @@ def _calibration(right: float, rng: random.Random) -> CalibrationMetrics:
         for i in range(15)
     ]
     return CalibrationMetrics(
-        ece=0.3141 * (1 - right), brier=0.6543 - right / 3, log_loss=1.234 - right, label_mass=right, bins=tuple(bins)
-    )
+        ece=0.3141 * (1 - right), brier=0.6543 - right / 3, log_loss=1.234 - right, label_mass=right, bins=tuple(bins),
+        chance_ece=0.0217,
+    )  # fmt: skip
 
 
 def history(points: int = 60, *, evals: bool = True) -> tuple[TrainPoint, ...]:

@@ -108,16 +108,18 @@ def per_label_table(record: RunRecord, mode: Mode | None = None) -> TextTable:
 
 def calibration_table(record: RunRecord) -> TextTable:
     """Return how well the probabilities of label scoring fit the outcomes."""
+    columns = {"before training": record.before.score.calibration, "after training": record.after.score.calibration}
+    if record.reliability is not None:
+        columns["after training, calibrated"] = record.reliability.calibrated.calibration
+    has_chance = any(one is not None and one.chance_ece is not None for one in columns.values())
     names = {
         "ece": "expected calibration error (15 bins; lower is better)",
-        "chance_ece": "the same for probabilities that are exactly right, by chance",
+        # Runs of earlier versions do not hold it.
+        **({"chance_ece": "the same by chance, if each probability is right"} if has_chance else {}),
         "brier": "Brier score (0 to 2; lower is better)",
         "log_loss": "log loss (nats; lower is better)",
         "label_mass": "total probability of the label answers",
     }
-    columns = {"before training": record.before.score.calibration, "after training": record.after.score.calibration}
-    if record.reliability is not None:
-        columns["after training, calibrated"] = record.reliability.calibrated.calibration
     rows = tuple(
         (name, *(format_number(None if metrics is None else getattr(metrics, field)) for metrics in columns.values()))
         for field, name in names.items()
