@@ -33,6 +33,7 @@ def record_numbers(record: RunRecord) -> set[str]:
         values += [value for label in metrics.per_label for value in (label.precision, label.recall, label.f1)]
         if (calibration := metrics.calibration) is not None:
             values += [calibration.ece, calibration.brier, calibration.log_loss, calibration.label_mass]
+            values += [] if calibration.chance_ece is None else [calibration.chance_ece]
     for paired in (*record.paired, *(baseline.paired for baseline in record.baselines)):
         values += [paired.mcnemar_p, abs(paired.macro_f1_gain), paired.interval.low, paired.interval.high, 0.001]
     if reliability is not None:
