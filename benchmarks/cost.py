@@ -156,4 +156,6 @@ def _median_rate(entry: Mapping[str, Any] | None) -> float | None:
 def _means(values: tuple[float, ...]) -> str:
     if not values:
         return "-"
+    if len(values) == 1:
+        return f"{values[0]:.3f} (one seed)"
     return f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)"

@@ -14,7 +14,7 @@ from whinchat.report.formatting import format_number
 
 BAR_HEIGHT = 0.34  # inches
 GIB = 1024**3
-TITLES = {"training": "Training SmolLM2-135M, batches of 16", "scoring": "Scoring with SmolLM2-135M"}
+TITLES = {"training": "Training SmolLM2-135M", "scoring": "Scoring with SmolLM2-135M"}
 
 
 def write_figures(result: Mapping[str, Any], folder: Path, prefix: str = "") -> dict[str, Path]:

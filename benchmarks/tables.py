@@ -23,7 +23,8 @@ _GROUPS = {
     "training": (
         "Training SmolLM2-135M",
         "LoRA has rank 8 on k and v, or rank 16 on all linear layers. Batches have 16 texts, the loss covers the "
-        "answer, and AdamW has a learning rate of 3e-4. Time is measured from the start to the end of "
+        "answer, and AdamW has a learning rate of 3e-4. Rows with batches of 64 have the settings of "
+        "`smollm2-best-tweeteval`. Time is measured from the start to the end of "
         "`trainer.train()`, without loading and tokenizing. The classification head gets the tweet alone; all other "
         "methods also get the instruction. TRL is measured with gradient checkpointing, its default, and without.",
     ),
