@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from whinchat.errors import DataError
@@ -72,8 +73,7 @@ class Split:
         labels = tuple(label for one in found if (label := certain_answer(one)) is not None)
         size = max((len(one) for one in found if isinstance(one, tuple)), default=0)
         shares = tuple(
-            one if isinstance(one, tuple) else tuple(float(label == other) for other in range(size))
-            for one, label in zip(found, labels, strict=True)
+            one if isinstance(one, tuple) else one_hot(label, size) for one, label in zip(found, labels, strict=True)
         )
         return Split(self.name, _at(self.texts, rows), labels, _at(self.weights, rows), shares=shares if size else ())
 
@@ -175,7 +175,7 @@ class Corpus:
     carved: tuple[str, ...] = ()
     soft: Split | None = None
 
-    @property
+    @cached_property
     def trained(self) -> Split:
         """All rows to train on: those of train, then those with soft labels, as shares of each label."""
         return self.train if self.soft is None else join_soft(self.train, self.soft)
