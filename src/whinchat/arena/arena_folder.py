@@ -8,11 +8,12 @@ from pathlib import Path
 from whinchat.arena.spec import ArenaSpec, arena_to_yaml
 from whinchat.arena.trials import Trial, TrialRecord
 from whinchat.errors import RunError
-from whinchat.output_files import sweep_drafts, writing
+from whinchat.output_files import writing
 from whinchat.storage.atomic import write_text
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
-from whinchat.storage.locking import holds_files, lock_folder
+from whinchat.storage.locking import holds_files
+from whinchat.storage.owned_folder import hold_swept
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,7 @@ class ArenaFolder:
             RunError: there is a file at its path, or another process writes into the folder.
             OutputError: the folder cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise self._not_an_arena()
-        with lock_folder(self.path):
-            for folder in (self.path, self.records):
-                sweep_drafts(folder)
+        with hold_swept(self.path, self._not_an_arena(), lambda: (self.records,)):
             yield
 
     def _not_an_arena(self) -> RunError:

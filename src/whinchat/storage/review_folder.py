@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from whinchat.errors import RunError
 from whinchat.evaluation.label_noise import FoldRecord, Review, ReviewedRow
 from whinchat.evaluation.question_review import QuestionsReview, ReviewedAnswer
-from whinchat.output_files import remove_folder, replace_file, sweep_drafts, writing
+from whinchat.output_files import remove_folder, replace_file, writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
-from whinchat.storage.locking import holds_files, lock_folder
+from whinchat.storage.owned_folder import check_owned, hold_swept
 
 T = TypeVar("T")
 
@@ -99,11 +99,7 @@ class ReviewFolder:
             RunError: there is a file at its path, or another process writes into the folder.
             OutputError: the folder cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise _not_a_review(self.path)
-        with lock_folder(self.path):
-            for folder in (self.path, *self.folds.glob("*")):
-                sweep_drafts(folder)
+        with hold_swept(self.path, _not_a_review(self.path), lambda: self.folds.glob("*")):
             yield
 
     def open(self, plan: ReviewPlan) -> None:
@@ -226,21 +222,12 @@ def check_review_folder(recipe: Recipe, folds: int, folder: ReviewFolder, existi
         RunError: the folder holds something other than a review, or a review while ``existing`` is "refuse", or a
             review of other settings while ``existing`` is "resume".
     """
-    path, holds_review = folder.path, folder.plan.is_file()
-    if path.exists() and (not path.is_dir() or (holds_files(path) and not holds_review)):
-        raise _not_a_review(path)
-    if not holds_review or existing == "overwrite":
-        return
-    if existing == "refuse":
-        raise RunError(
-            f"{path}: already holds a review; --resume continues it, --overwrite starts again, --out names another"
-        )
-    stored = folder.read_plan()
-    changed = conflicting_keys(stored.recipe, recipe)
-    if stored.folds != folds:
-        changed.append(f"--folds ({stored.folds} there, {folds} now)")
-    if changed:
-        raise RunError(
-            f"{path}: holds another review, so it cannot be resumed with these settings; "
-            f"different: {', '.join(changed)}; use --overwrite or another --out"
-        )
+
+    def changes() -> list[str]:
+        stored = folder.read_plan()
+        changed = conflicting_keys(stored.recipe, recipe)
+        if stored.folds != folds:
+            changed.append(f"--folds ({stored.folds} there, {folds} now)")
+        return changed
+
+    check_owned(folder.path, folder.plan, existing, "review", _not_a_review(folder.path), changes)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Self
 
 from whinchat.errors import RunError
-from whinchat.output_files import remove_folder, replace_file, sweep_drafts, writing
+from whinchat.output_files import remove_folder, replace_file, writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.search_space import SearchSpace
 from whinchat.storage.folder_entry import FolderEntry
 from whinchat.storage.json_records import read_json_record, write_json_record
-from whinchat.storage.locking import holds_files, lock_folder
+from whinchat.storage.owned_folder import check_owned, hold_swept
 from whinchat.storage.tune_record import TuneResult, TuneTrial
 
 _REMEDY = "continue with --resume, or start again with --overwrite"
@@ -108,11 +108,7 @@ class TuneFolder:
             RunError: there is a file at its path, or another process writes into the folder.
             OutputError: the folder cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise _not_a_search(self.path)
-        with lock_folder(self.path):
-            for folder in (self.path, *self.trials.glob("*")):
-                sweep_drafts(folder)
+        with hold_swept(self.path, _not_a_search(self.path), lambda: self.trials.glob("*")):
             yield
 
     def open(self, plan: TunePlan) -> None:
@@ -198,24 +194,15 @@ def check_tune_folder(recipe: Recipe, space: SearchSpace, folder: TuneFolder, ex
         RunError: the folder holds something other than a search, or a search while ``existing`` is "refuse", or a
             search of other settings while ``existing`` is "resume".
     """
-    path, holds_search = folder.path, folder.plan.is_file()
-    if path.exists() and (not path.is_dir() or (holds_files(path) and not holds_search)):
-        raise _not_a_search(path)
-    if not holds_search or existing == "overwrite":
-        return
-    if existing == "refuse":
-        raise RunError(
-            f"{path}: already holds a search; --resume continues it, --overwrite starts again, --out names another"
-        )
-    stored = folder.read_plan()
-    changed = conflicting_keys(stored.recipe, recipe)
-    if stored.space != space:
-        changed.append(f"the ranges ({stored.space.describe()} there, {space.describe()} now)")
-    if changed:
-        raise RunError(
-            f"{path}: holds another search, so it cannot be resumed with these settings; "
-            f"different: {', '.join(changed)}; use --overwrite or another --out"
-        )
+
+    def changes() -> list[str]:
+        stored = folder.read_plan()
+        changed = conflicting_keys(stored.recipe, recipe)
+        if stored.space != space:
+            changed.append(f"the ranges ({stored.space.describe()} there, {space.describe()} now)")
+        return changed
+
+    check_owned(folder.path, folder.plan, existing, "search", _not_a_search(folder.path), changes)
 
 
 def finished_search(
