@@ -36,26 +36,26 @@ class Embeddings(Regression):
         """Fetch and load the encoder."""
         self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
         self._pooling = read_pooling(self._folder)
-        self._encoder = load_encoder(self._folder).to(self.device)
+        self._body = load_encoder(self._folder).to(self.device)
         self.notes["embeddings"] = f"{self._pooling} pooling, {self._folder.max_length} tokens at most"
         # The decisions of a task with questions ask for the same texts.
         self._embedded: dict[str, NDArray[np.float32]] = {}
 
     def copied(self) -> Contestant:
-        """Return a copy with the same encoder, which is not trained, and the same embeddings."""
+        """Return a copy with the same encoder and the same embeddings."""
         return copy(self)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings of the cleaned texts, (N, H)."""
         cleaned = self.clean(texts)
         if new := [text for text in dict.fromkeys(cleaned) if text not in self._embedded]:
-            self._embedded |= zip(new, embed(self._encoder, self._folder, new, self._pooling), strict=True)
+            self._embedded |= zip(new, embed(self._body, self._folder, new, self._pooling), strict=True)
         return np.stack([self._embedded[text] for text in cleaned])
 
     def parameters(self) -> tuple[int, int]:
         """Return the number of parameters of encoder and regression, and of the regression, which alone is trained."""
         trained, _ = super().parameters()
-        return sum(weight.numel() for weight in self._encoder.parameters()) + trained, trained
+        return sum(weight.numel() for weight in self._body.parameters()) + trained, trained
 
 
 def embed(encoder: Any, folder: EncoderFolder, texts: Sequence[str], pooling: Pooling) -> NDArray[np.float32]:

@@ -5,7 +5,6 @@ N: texts. H: width of the encoder. K: labels.
 
 import math
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from setfit import SetFitModel, Trainer, TrainingArguments
 
-from whinchat.arena.contestants.baselines import Regression
-from whinchat.arena.contestants.contestant import Contestant
-from whinchat.arena.encoder_config import EncoderConfig
-from whinchat.arena.spec import Method
+from whinchat.arena.contestants.embeddings import Embeddings
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.config_checks import CONFIG_FAULTS, first_line
-from whinchat.models.device import detect_machine, plan_device
+from whinchat.models.device import detect_machine
 from whinchat.models.encoders import open_encoder, read_pooling
 from whinchat.output_files import temporary_folder
-from whinchat.recipe.schema import Recipe
 
 _LEARNING_RATE = 2e-5
 # Positive pairs for each row, and as many negative ones: R in section 3 of the paper.
@@ -32,7 +27,7 @@ _PAIRS_OF_A_ROW = 20
 _EMBED_BATCH = 64
 
 
-class SetFitTuning(Regression):
+class SetFitTuning(Embeddings):
     """Trains as the library setfit does, on a bounded number of pairs.
 
     One epoch of contrastive fine-tuning brings texts with the same label together and moves other texts apart. Then
@@ -44,12 +39,6 @@ class SetFitTuning(Regression):
 
     family = "trained"
     grid = ()
-
-    def __init__(self, method: Method, recipe: Recipe) -> None:
-        super().__init__(method, recipe)
-        self.options = method.encoder or EncoderConfig()
-        # Only the device of the plan is used; the data types are those of a chat model.
-        self.device = plan_device(recipe.backbone.model_copy(update={"load_in": "float32"})).device
 
     def load(self) -> None:
         """Fetch the encoder; ``fit`` loads its weights, anew for each decision.
@@ -65,10 +54,6 @@ class SetFitTuning(Regression):
             )
         self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
         self._pooling = read_pooling(self._folder)
-
-    def copied(self) -> Contestant:
-        """Return a copy, which loads its own weights in ``fit``."""
-        return copy(self)
 
     def fit(self, train: Split) -> int:
         """Fine-tune the encoder on pairs where there are two labels, and fit the regression."""
@@ -86,8 +71,7 @@ class SetFitTuning(Regression):
 
     def parameters(self) -> tuple[int, int]:
         """Return the number of parameters of encoder and regression, all of which are trained."""
-        regression, _ = super().parameters()
-        total = sum(weight.numel() for weight in self._body.parameters()) + regression
+        total, _ = super().parameters()
         return total, total
 
     def _load_body(self) -> Any:
