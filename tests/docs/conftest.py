@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.helpers.programs import load_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,12 +21,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def generate() -> ModuleType:
     """The program ``docs/generate.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(ROOT / "docs" / "generate.py")
 
 
 @pytest.fixture(scope="session")

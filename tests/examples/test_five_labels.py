@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 from tests.helpers.finished_runs import EVALUATE, TRAIN
+from tests.helpers.programs import load_program
 from whinchat.data.sources import load_corpus
 from whinchat.inference.predictor import load_engine
 from whinchat.pipelines.run import run
@@ -17,12 +17,7 @@ RATINGS = (-2.5, -1.5, -1.0, 0.0, 0.5, 1.0, 1.6, 3.9)
 
 
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_csv", EXAMPLE / "make_csv.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(EXAMPLE / "make_csv.py")
 
 
 def table(folder: Path) -> Path:

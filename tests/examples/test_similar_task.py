@@ -1,20 +1,21 @@
-"""The start from a similar task: VADER's collections become the tables of the example's recipe."""
+"""The start from a similar task: VADER's ratings become the table of the example's recipe."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.programs import load_program
 from whinchat.arena.spec import load_arena
 from whinchat.data.sources import load_corpus
 from whinchat.recipe.loader import load_recipe
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "similar-task"
 ROWS = 40
+LABELS = ("negative", "neutral", "positive")
 
 
 def packed(files: dict[str, bytes]) -> bytes:
@@ -30,7 +31,7 @@ def packed(files: dict[str, bytes]) -> bytes:
 def package(folder: Path) -> Path:
     """A source archive as VADER's, in which the last sentence of each collection has no ratings."""
     files = {}
-    for name in ("tweets", "amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets"):
+    for name in ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets"):
         truth = "".join(f"{row}\t{(-2.5, 0.4, 0.5, -0.4)[row % 4]}\t{name} number {row}\tend\n" for row in range(ROWS))
         ratings = "".join(f"{row}\t0.5\t1.0\t[-1, 0, 0, {row % 4}]\n" for row in range(ROWS - 1))
         files[f"hutto_ICWSM_2014/{name}_GroundTruth.txt"] = truth.encode()
@@ -41,23 +42,14 @@ def package(folder: Path) -> Path:
     return target
 
 
-def test_ratings_become_labels_and_shares_of_the_recipe(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_tables", EXAMPLE / "make_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    program.write_tables(package(tmp_path), tmp_path)
-    tables = [f"data.source={tmp_path / 'tweets.csv'}", f"data.soft_labels={tmp_path / 'ratings.csv'}"]
-    recipe = load_recipe(str(EXAMPLE / "recipe.yaml"), [*tables, "data.validation_rows=4", "data.test_rows=4"])
-    corpus = load_corpus(recipe)
-    labelled = {
-        text: recipe.task.labels[label]
-        for split in (corpus.train, corpus.split("validation"), corpus.split("test"))
-        for text, label in zip(split.texts, split.labels, strict=True)
-    }
-    assert len(labelled) == ROWS
-    assert [labelled[f"tweets number {row}\tend"] for row in range(4)] == ["negative", "neutral", "positive", "neutral"]
+def test_ratings_become_the_shares_of_the_recipe(tmp_path: Path) -> None:
+    ratings, tweets = tmp_path / "ratings.csv", tmp_path / "tweets.csv"
+    load_program(EXAMPLE / "make_table.py").write_table(package(tmp_path), ratings)
+    tweets.write_text(
+        "text,label\n" + "".join(f"tweet {row},{LABELS[row % 3]}\n" for row in range(ROWS)), encoding="utf-8"
+    )
+    overrides = [f"data.source={tweets}", f"data.soft_labels={ratings}", "data.validation_rows=4", "data.test_rows=4"]
+    corpus = load_corpus(load_recipe(str(EXAMPLE / "recipe.yaml"), overrides))
     soft = corpus.soft
     assert soft is not None
     assert len(soft) == 3 * (ROWS - 1)
@@ -68,10 +60,6 @@ def test_ratings_become_labels_and_shares_of_the_recipe(tmp_path: Path) -> None:
 
 def test_both_starts_of_the_arena_ask_alike() -> None:
     arena = load_arena(str(EXAMPLE / "arena.yaml"), [])
-    started = load_recipe(str(EXAMPLE / "recipe.yaml"), [])
+    started = load_recipe(str(EXAMPLE / "recipe.yaml"), []).task
     task = load_recipe(arena.recipe, list(arena.set)).task
-    assert (started.task.instruction, started.task.labels, started.task.clean) == (
-        task.instruction,
-        task.labels,
-        task.clean,
-    )
+    assert (started.instruction, started.labels, started.clean) == (task.instruction, task.labels, task.clean)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import random
 import sys
 from contextlib import chdir
@@ -12,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.helpers.programs import load_program
 from whinchat.arena.spec import load_arena, resolve_arena
 from whinchat.arena.subsets import check_rows
 from whinchat.data.checks import MISSING, answer_counts
@@ -23,12 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "tickets"
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_tickets", EXAMPLE / "make_tickets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(EXAMPLE / "make_tickets.py")
 
 
 def test_the_recipe_reads_the_table(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
