@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import answer_cost
 from benchmarks.markdown import markdown_table
 from whinchat.report.formatting import NOT_MEASURED, format_duration, format_number
 
@@ -117,20 +118,9 @@ def answers_cost(scoring: Mapping[str, Any], stored: Mapping[str, Any] | None) -
     )
     if stored is None:
         return text
-    ways = [
-        (
-            way["way"],
-            f"{way['texts_per_second']:,.0f}",
-            format_number(way["ratio"], 2),
-            f"{100 * way['by_student']:.0f} %" if way["by_student"] else "-",
-            f"{way['hours_for_ten_million']:,.1f}",
-        )
-        for way in stored["ways"]
-    ]
-    columns = ("", "texts a second", "times as fast", "by the student", "hours for ten million")
     return (
         f"{text}\nWith tokenizing and the checks of a table, and with students that answer easy texts, on "
-        f"{stored['machine']['processor']}:\n\n{markdown_table(columns, ways)}\n`python -m benchmarks.answer_cost`\n"
+        f"{stored['machine']['processor']}:\n\n{answer_cost.table(stored)}\n`python -m benchmarks.answer_cost`\n"
     )
 
 

@@ -38,9 +38,10 @@ def test_hours_for_ten_million() -> None:
     page = answers_cost({"whinchat-merged": entry("all", 100), "minilm": {"title": "x", "per_second": None}}, None)
     assert "| all | 100 | 27.8 |" in page
     assert "| x |" not in page
-    way = {"way": "with", "texts_per_second": 400, "ratio": 4.0, "by_student": 0.5, "hours_for_ten_million": 6.94}
+    way = {"way": "with", "texts_per_second": 400, "range": [390, 410], "ratio": 4.0, "by_student": 0.5}
+    way["hours_for_ten_million"] = 6.94
     page = answers_cost({}, {"machine": {"processor": "a processor"}, "ways": [way]})
-    assert "| with | 400 | 4.00 | 50 % | 6.9 |" in page
+    assert "| with | 400 (390 to 410) | 4.00 | 50 % | 6.9 |" in page
     assert "a processor" in page
 
 

@@ -13,8 +13,7 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
-from whinchat.arena.encoder_config import ENCODER_KEYS, EncoderConfig
-from whinchat.arena.spec import ArenaSpec, ResolvedArena, load_arena, require_encoders, resolve_arena
+from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_arena, require_encoders, resolve_arena
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
@@ -182,11 +181,7 @@ def _kept_records(folder: ArenaFolder, jobs: Jobs, *, retry: bool = False) -> di
 def _check_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
     """Find the encoders of ``methods``, on the hub, too, before anything long begins."""
     require_encoders(spec, methods)
-    encoders = {
-        method.name: method.encoder or EncoderConfig()
-        for method in spec.methods
-        if method.kind in ENCODER_KEYS and method.name in methods
-    }
+    encoders = encoders_of(spec, methods)
     if any(is_hub_model(encoder.model) for encoder in encoders.values()):
         # Imports torch, which this process needs for nothing else.
         from whinchat.models.encoders import find_encoder

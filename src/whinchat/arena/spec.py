@@ -221,6 +221,15 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
     return ResolvedArena(spec, base, recipes)
 
 
+def encoders_of(spec: ArenaSpec, methods: Collection[str]) -> dict[str, EncoderConfig]:
+    """Return the encoder of each of ``methods`` that has one, by the method's name."""
+    return {
+        method.name: method.encoder or EncoderConfig()
+        for method in spec.methods
+        if method.kind in ENCODER_KEYS and method.name in methods
+    }
+
+
 def require_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
     """Check that the encoders of ``methods`` can be looked for, and that the packages that train them are installed.
 
@@ -229,16 +238,15 @@ def require_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
     Raises:
         RecipeError: lists what is missing, one method a line.
     """
+    kinds = {method.name: method.kind for method in spec.methods}
     faults = []
-    for method in spec.methods:
-        if method.kind not in ENCODER_KEYS or method.name not in methods:
-            continue
+    for name, encoder in encoders_of(spec, methods).items():
         try:
-            require_encoder((method.encoder or EncoderConfig()).model)
-            if method.kind == "setfit":
+            require_encoder(encoder.model)
+            if kinds[name] == "setfit":
                 require_setfit()
         except WhinchatError as fault:
-            faults.append(f"{spec.name}: methods: {method.name}: {fault}")
+            faults.append(f"{spec.name}: methods: {name}: {fault}")
     if faults:
         raise RecipeError("\n".join(faults))
 
