@@ -17,8 +17,9 @@ from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_aren
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
+from whinchat.data.learned_texts import count_learned
 from whinchat.data.sources import load_corpus
-from whinchat.errors import RecipeError, RunError, WhinchatError
+from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
 from whinchat.models.requirements import is_hub_model
 from whinchat.output_files import writing
 from whinchat.recipe.loader import conflicting_keys
@@ -199,6 +200,12 @@ def _check_data(arena: ResolvedArena, notify: Notify) -> None:
     corpus = load_corpus(recipe)
     check_rows(corpus, recipe, spec.rows, spec.seeds)
     evaluated = arena_rows(corpus, recipe)
+    for model in sorted({one.backbone.model for one in arena.recipes.values()}):
+        if learned := count_learned(Path(model).expanduser(), evaluated.texts):
+            raise DataError(
+                f"{spec.name}: {model} has learned {learned:,} of the {len(evaluated):,} texts of {evaluated.name} "
+                "before, so its methods cannot be compared with the others; take these texts out of its training"
+            )
     notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "
         f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; evaluated on "

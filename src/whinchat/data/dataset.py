@@ -135,6 +135,8 @@ class DataReport:
         empty: rows without a text or a label that were left out of all splits.
         doubled_spaces: for each label, the share of its training texts with two or more spaces in a row; with
             questions, for the labels of the decision in which these shares differ most.
+        learned: for each evaluation split, the number of its texts that the model had learned before, where that is
+            known.
     """
 
     duplicates_in_train: int = 0
@@ -144,6 +146,7 @@ class DataReport:
     examples: tuple[str, ...] = ()
     doubled_spaces: dict[str, float] = field(default_factory=dict)
     empty: int = 0
+    learned: dict[str, int] = field(default_factory=dict)
 
 
 def evaluated_split(wanted: str, present: Collection[str]) -> str:

@@ -7,6 +7,7 @@ from typing import get_args
 from transformers import AutoTokenizer, PreTrainedModel
 
 from whinchat.checksums import write_checksums
+from whinchat.data.learned_texts import read_learned, write_learned
 from whinchat.evaluation.calibrator import save_calibrators
 from whinchat.export.exporter import ExportJob, FileProof, QuestionExporter, QuestionsExportJob
 from whinchat.export.question_prompts import QuestionPrompts
@@ -77,6 +78,8 @@ def _write_model(saved: SavedClassifier, engine: Engine, task: Task, folder: Pat
     stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
     changed = {"task": task, "backbone": saved.recipe.backbone.model_copy(update=stored)}
     write_recipe(saved.recipe.model_copy(update=changed), folder)
+    if (learned := read_learned(saved.folder)) is not None:
+        write_learned(folder, learned)
 
 
 def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from whinchat.data.checks import MISSING, answer_counts, normalize_text, rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Corpus, Split
+from whinchat.data.learned_texts import learned_rows, learned_warning
 from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
 from whinchat.data.rows import HUB_PREFIX
 from whinchat.data.sources import read_corpus
@@ -79,6 +80,10 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
             warnings += _small_split_warnings(recipe, corpus)
             summary = corpus.describe_splits(recipe.evaluate.split)
     warnings += _data_warnings(task, data, corpus)
+    if recipe is not None and (
+        learned := learned_warning(recipe.backbone.model, learned_rows(recipe.backbone.model, corpus))
+    ):
+        warnings.append(learned)
     splits = filter(None, (corpus.train, corpus.validation, corpus.test))
     labels = {split.name: _counts(split, task) for split in splits}
     return RecipeCheck(recipe, tuple(errors), tuple(warnings), (), summary, labels)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from whinchat.data.dataset import Split
+from whinchat.data.learned_texts import count_learned
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.question_answers import DecisionTruth, uncalibrated_scores
@@ -33,15 +34,19 @@ class RunEvaluation:
         calibrated: metrics of the calibrated answers, which ``whinchat predict`` gives; None for a run without a
             calibrator.
         in_sample: whether the calibrator was fitted on the evaluated rows, so that ``calibrated`` is too good.
+        learned_texts: number of evaluated texts that the classifier was trained on, which makes all metrics too good;
+            None where it is not known.
     """
 
     evaluation: Evaluation
     calibrated: Metrics | None
     in_sample: bool
+    learned_texts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: the keys of ``evaluation``, with ``decide`` and ``in_sample`` beside them."""
-        return {**to_json(self.evaluation), "decide": to_json(self.calibrated), "in_sample": self.in_sample}
+        """Return plain JSON types: the keys of ``evaluation``, with ``decide`` and the other fields beside them."""
+        beside = {"decide": to_json(self.calibrated), "in_sample": self.in_sample, "learned_texts": self.learned_texts}
+        return {**to_json(self.evaluation), **beside}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class QuestionsEvaluation:
         questions: how each question is answered, in the order of the recipe.
         in_sample: whether the calibration was fitted on the evaluated rows, so that the calibrated answers look too
             good.
+        learned_texts: number of evaluated texts that the classifier was trained on, which makes all metrics too good;
+            None where it is not known.
     """
 
     split: str
@@ -62,6 +69,7 @@ class QuestionsEvaluation:
     rows: int
     questions: tuple[QuestionEvaluation, ...]
     in_sample: bool
+    learned_texts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -99,9 +107,11 @@ def evaluate_run(
     split = split.head(recipe.evaluate.rows)
     # The calibration of a run is fitted on the run's own validation split.
     fitted_here = source is None and split.name == "validation"
+    learned = count_learned(path, split.texts)
     if isinstance(predictor, QuestionPredictor):
-        return _evaluate_questions(predictor, split, recipe.evaluate, fitted_here=fitted_here)
-    return _evaluate_labels(predictor, split, recipe.evaluate, fitted_here=fitted_here)
+        measured = _evaluate_questions(predictor, split, recipe.evaluate, fitted_here=fitted_here)
+        return replace(measured, learned_texts=learned)
+    return replace(_evaluate_labels(predictor, split, recipe.evaluate, fitted_here=fitted_here), learned_texts=learned)
 
 
 def _evaluate_labels(

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from whinchat.data.dataset import Corpus
+from whinchat.data.learned_texts import learned_hashes, read_learned, write_learned
 from whinchat.errors import RunError
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
@@ -81,12 +83,21 @@ def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Rec
     return recipe.dated(folder.read_recipe().task.date)
 
 
-def open_run_folder(folder: RunFolder, recipe: Recipe, existing: IfExists) -> None:
-    """Store ``recipe`` in the run folder; with "overwrite", delete the earlier run first.
+def open_run_folder(folder: RunFolder, recipe: Recipe, corpus: Corpus, existing: IfExists) -> None:
+    """Store ``recipe`` and hashes of the training texts in the run folder; "overwrite" deletes the earlier run first.
 
     Raises:
+        RunError: the run is to be resumed, and its training texts have changed.
+        DataError: the hashes of the run or of its model are damaged.
         OutputError: the folder cannot be written.
     """
+    learned = learned_hashes(recipe.backbone.model, corpus)
     if existing == "overwrite":
         folder.clear()
+    elif (known := read_learned(folder.path)) is not None and known != learned:
+        raise RunError(
+            f"{folder.path}: the training texts of {corpus.source} have changed since this run began; restore them, or "
+            "start anew with --overwrite"
+        )
     folder.write_recipe(recipe)
+    write_learned(folder.path, learned)

@@ -6,6 +6,7 @@ the last checkpoint of the fold that was being trained.
 """
 
 import gc
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Corpus, Split
+from whinchat.data.learned_texts import count_learned
 from whinchat.data.sources import load_corpus, source_rows
 from whinchat.data.splits import make_folds
 from whinchat.errors import RunError
@@ -114,6 +116,11 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
     if existing != "overwrite" and folder.review.is_file():
         return folder.read_finished()
     corpus = load_corpus(recipe)
+    if learned := count_learned(Path(recipe.backbone.model).expanduser(), corpus.train.texts):
+        logging.getLogger("whinchat").warning(
+            f"{recipe.backbone.model} has learned {learned:,} of the {len(corpus.train):,} training texts before, so "
+            "it agrees too readily with their labels; begin with a model that has not"
+        )
     row_numbers = source_rows(recipe, corpus.train)
     fold_rows = make_folds(corpus.train, recipe.task, folds, recipe.data.split_seed, corpus.source)
     plan, results = _score_folds(recipe, corpus, fold_rows, folder, existing)

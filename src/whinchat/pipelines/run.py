@@ -79,7 +79,7 @@ def _run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> RunRecord | Q
         corpus, backbone, template = prepare_run(recipe)
         recipe = recipe.with_date(template.task.date)
         split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    open_run_folder(folder, recipe, existing)
+    open_run_folder(folder, recipe, corpus, existing)
     if recipe.task.questions:
         return run_questions(recipe, folder, schedule, corpus, backbone, template)
     before = _read_before(folder, split)
@@ -156,7 +156,7 @@ def _train_run(recipe: Recipe, folder: RunFolder, existing: IfExists) -> tuple[R
             template = backbone.tokenizer.template(recipe.dated(day))
         recipe = recipe.with_date(template.task.date)
     if process_rank() == 0:
-        open_run_folder(folder, recipe, existing)
+        open_run_folder(folder, recipe, corpus, existing)
     trackers = Trackers(recipe.train.report_to, folder.trackers)
     with stage("Train"):
         _, training = train(recipe, corpus, backbone, template, folder.checkpoints, folder.adapter, trackers)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from whinchat.data.checks import text_key
 from whinchat.data.dataset import Corpus, Split
+from whinchat.data.learned_texts import learned_rows, learned_warning
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.recipe.schema import Recipe
@@ -23,12 +24,14 @@ class TuneData:
         validation: those validation rows.
         in_test: validation rows that were left out because their text also occurs in the test split.
         measures_validation: whether a run of the recipe is measured on the validation rows.
+        learned: a warning where the model had learned some of the validation texts before; None where it had not.
     """
 
     corpus: Corpus
     validation: Split
     in_test: int
     measures_validation: bool
+    learned: str | None = None
 
     def describe(self) -> str:
         """Return which rows the trials use, in a sentence."""
@@ -40,7 +43,7 @@ class TuneData:
 
     def warnings(self) -> list[str]:
         """Return sentences on what makes the result of the search less certain."""
-        found = []
+        found = [self.learned] if self.learned else []
         if len(self.validation) < _FEW_ROWS:
             found.append(
                 f"The trials are judged on {len(self.validation)} validation rows only, so which is best is partly "
@@ -80,7 +83,9 @@ def load_tune_data(recipe: Recipe) -> TuneData:
         validation = validation.take(kept)
     left_out = len(corpus.validation or ()) - len(validation)
     own = replace(corpus, validation=validation, test=None)
-    return TuneData(own, validation, left_out, measured == "validation")
+    model = recipe.backbone.model
+    learned = learned_warning(model, learned_rows(model, own))
+    return TuneData(own, validation, left_out, measured == "validation", learned)
 
 
 def log_warnings(data: TuneData) -> None:

@@ -36,23 +36,33 @@ def limitations(record: RunRecord) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _selection(record: RunRecord) -> Iterator[str]:
-    split, selected_on = record.after.split, record.manifest.selected_on
-    if selected_on == split:
+def split_limits(record: TrainedRecord, split: str) -> Iterator[str]:
+    """Return why metrics on ``split``, the evaluated one, are better than on new texts."""
+    report = record.manifest.data_report
+    leaked, learned = report.get("leaked") or {}, report.get("learned") or {}
+    if record.manifest.selected_on == split:
         yield (
             f"The checkpoint was selected on {split}, the split that these metrics were measured on, so they are "
             "optimistic. Evaluate on a split that was not used for selection before relying on them."
         )
-    if record.before.split_fingerprint != record.after.split_fingerprint:
-        yield (
-            "The model was evaluated on different texts before and after training, so the difference between both "
-            "evaluations does not show the effect of training."
-        )
-    leaked = record.manifest.data_report.get("leaked") or {}
     if leaked.get(split) and not record.recipe.data.drop_leaked:
         yield (
             f"{format_texts(leaked[split])} of {split} also occur in train and were not removed from it, so the "
             "metrics are optimistic."
+        )
+    if learned.get(split):
+        yield (
+            f"{format_texts(learned[split])} of {split} were among those that {record.recipe.backbone.model} had "
+            "learned before this training, so the metrics are optimistic."
+        )
+
+
+def _selection(record: RunRecord) -> Iterator[str]:
+    yield from split_limits(record, record.after.split)
+    if record.before.split_fingerprint != record.after.split_fingerprint:
+        yield (
+            "The model was evaluated on different texts before and after training, so the difference between both "
+            "evaluations does not show the effect of training."
         )
 
 

@@ -15,7 +15,13 @@ from whinchat.report.formatting import (
     format_percent,
     format_texts,
 )
-from whinchat.report.limitations import FEW_CALIBRATION_TEXTS, FEW_LABEL_TEXTS, WIDE_INTERVAL, weight_limits
+from whinchat.report.limitations import (
+    FEW_CALIBRATION_TEXTS,
+    FEW_LABEL_TEXTS,
+    WIDE_INTERVAL,
+    split_limits,
+    weight_limits,
+)
 from whinchat.report.question_titles import gain_text
 from whinchat.storage.questions_record import QuestionsRecord
 
@@ -71,25 +77,11 @@ def _only_answer(result: QuestionResult) -> str | None:
 def question_limitations(record: QuestionsRecord) -> tuple[str, ...]:
     """Return the limitations of a run, the most serious first."""
     return (
-        *_split_limits(record),
+        *split_limits(record, record.split),
         *(sentence for result in record.questions for sentence in _result_limits(result)),
         *weight_limits(record),
         *_scope(record),
     )
-
-
-def _split_limits(record: QuestionsRecord) -> Iterator[str]:
-    if record.manifest.selected_on == record.split:
-        yield (
-            f"The checkpoint was selected on {record.split}, the split that these metrics were measured on, so they "
-            "are optimistic. Evaluate on a split that was not used for selection before relying on them."
-        )
-    leaked = record.manifest.data_report.get("leaked") or {}
-    if leaked.get(record.split) and not record.recipe.data.drop_leaked:
-        yield (
-            f"{format_texts(leaked[record.split])} of {record.split} also occur in train and were not removed from it, "
-            "so the metrics are optimistic."
-        )
 
 
 def _result_limits(result: QuestionResult) -> Iterator[str]:

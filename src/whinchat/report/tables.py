@@ -265,12 +265,13 @@ def label_counts_table(record: RunRecord) -> TextTable:
 def data_checks_table(manifest: Manifest) -> TextTable:
     """Return what the checks of the data found."""
     report = manifest.data_report
-    leaked = report.get("leaked")
+    leaked, learned = report.get("leaked"), report.get("learned") or {}
     rows = (
         ("texts that repeat an earlier text of train", format_count(report.get("duplicates_in_train"))),
         ("repeated texts with conflicting labels", format_count(report.get("conflicting_duplicates"))),
         ("evaluation texts that also occur in train", NOT_MEASURED if leaked is None else _joined(leaked) or "none"),
         ("texts removed from train", format_count(report.get("dropped_from_train"))),
+        *([("evaluation texts that the model had learned before", _joined(learned))] if any(learned.values()) else ()),
         *([("rows without a text or a label, left out", format_count(report["empty"]))] if report.get("empty") else ()),
         *((name, format_count(count)) for name, count in manifest.prompt_notes.items()),
     )

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
+from whinchat.data.learned_texts import LEARNED_TEXTS
 from whinchat.errors import RunError, nearest
 from whinchat.evaluation.question_results import QuestionsEvidence
 from whinchat.evaluation.results import Baseline, Evaluation, Metrics, PairedTest, ReliabilityReport
@@ -67,6 +68,11 @@ class RunFolder:
         "before.parquet", "The predictions before training, kept until the run is finished."
     )
     adapter = FolderEntry("adapter", "The trained adapter.")
+    learned = FolderEntry(
+        LEARNED_TEXTS,
+        "A hash of each text that the model has learned, by which later measurements on these texts are noticed; it is "
+        "not published.",
+    )
     checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from; removed when the run is finished.")
     trackers = FolderEntry("trackers", "Files of the experiment trackers that write files.")
     figures = FolderEntry("figures", "The figures of card and report, as PNG and SVG.")
@@ -191,7 +197,7 @@ class RunFolder:
         # The manifest goes first, so that a half deleted run does not look finished.
         run_files = (
             *self.public_files, self.decisions, self.comparison, self.samples_markdown, self.predictions,
-            self.before_predictions, self.adapter, self.checkpoints, self.trackers, self.card,
+            self.before_predictions, self.adapter, self.learned, self.checkpoints, self.trackers, self.card,
         )  # fmt: skip
         with writing(self.path):
             for path in run_files:

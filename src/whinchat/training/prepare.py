@@ -1,10 +1,12 @@
 """Load data, model and prompts, and check everything that could stop training before it starts."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from whinchat.data.checks import rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.dataset import Corpus
+from whinchat.data.learned_texts import learned_rows, learned_warning
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.models.adapter_targets import plan_adapter
@@ -27,8 +29,11 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """
     corpus = load_corpus(recipe)
     logger.info(corpus.describe_splits(recipe.evaluate.split))
+    learned = learned_rows(recipe.backbone.model, corpus)
+    corpus = replace(corpus, report=replace(corpus.report, learned=learned))
+    before = learned_warning(recipe.backbone.model, learned)
     spaces = whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean)
-    for warning in filter(None, (spaces, *rare_answer_warnings(corpus.train, recipe.task))):
+    for warning in filter(None, (before, spaces, *rare_answer_warnings(corpus.train, recipe.task))):
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
     backbone, template = prepare_training(recipe, corpus)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 import whinchat
 from whinchat.cli.output import out, print_grid, print_line
+from whinchat.cli.printing.results import print_learned
 from whinchat.evaluation.question_metric_registry import QUESTION_METRICS
 from whinchat.evaluation.question_results import QuestionEvaluation, QuestionMetrics, QuestionResult
 from whinchat.report.formatting import (
@@ -62,6 +63,7 @@ def print_questions_evaluation(evaluation: whinchat.QuestionsEvaluation) -> None
             print_line(sentence)
     if evaluation.in_sample:
         print_line(IN_SAMPLE_SENTENCE)
+    print_learned(evaluation)
 
 
 def missing_sentence(question: QuestionEvaluation) -> str:

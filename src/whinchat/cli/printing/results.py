@@ -25,6 +25,7 @@ from whinchat.report.formatting import (
     format_metric,
     format_number,
     format_percent,
+    format_texts,
 )
 from whinchat.report.published_figures import presented, published_figures
 from whinchat.storage.run_folder import RunFolder
@@ -81,6 +82,16 @@ def print_evaluation(evaluation: whinchat.RunEvaluation) -> None:
     _print_absent(evaluation.evaluation)
     if evaluation.in_sample and calibrated is not None:
         print_line(IN_SAMPLE_SENTENCE)
+    print_learned(evaluation)
+
+
+def print_learned(evaluation: whinchat.RunEvaluation | whinchat.QuestionsEvaluation) -> None:
+    """Print how many of the evaluated texts the classifier was trained on, where it was on any."""
+    if evaluation.learned_texts:
+        print_line(
+            f"The classifier was trained on {format_texts(evaluation.learned_texts)} of these, so all metrics are "
+            "optimistic."
+        )
 
 
 def print_comparison(comparison: whinchat.RunComparison, figure: Path) -> None:
