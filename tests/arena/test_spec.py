@@ -18,7 +18,7 @@ def faults(path: Path) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("name", ["learning-curve", "tweeteval-cost", "tweeteval-small", "vader-curve"])
+@pytest.mark.parametrize("name", ["few-labels", "learning-curve", "tweeteval-cost", "tweeteval-small", "vader-curve"])
 def test_the_shipped_ones(name: str, tmp_path: Path) -> None:
     assert name in ARENAS.names()
     contest = resolve_arena(load_arena(name))

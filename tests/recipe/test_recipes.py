@@ -29,6 +29,7 @@ SHIPPED = (
     "smollm2-irony",
     "smollm2-lora-tweeteval",
     "smollm2-qlora-tweeteval",
+    "smollm2-ratings",
     "tinyllama-qlora",
     "tinyllama-qlora-as-published",
 )
@@ -507,3 +508,8 @@ def test_tweeteval_recipes_read_tweeteval(name: str, rows: tuple[int, ...]) -> N
     assert (len(corpus.split("validation")), len(corpus.split("test"))) == rows[1:]
     leaked = rows[0] - len(corpus.train)
     assert 0 <= leaked < 0.02 * rows[0]
+
+
+def test_a_start_for_few_labels_reads_texts_as_tweeteval_does() -> None:
+    start, task = load_recipe("smollm2-ratings").task, load_recipe("smollm2-best-tweeteval").task
+    assert (start.labels, start.instruction, start.clean) == (task.labels, task.instruction, task.clean)
