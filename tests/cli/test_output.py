@@ -113,3 +113,19 @@ def test_characters_that_the_encoding_does_not_have_are_escaped(
     sys.stdout.flush()
     assert written.getvalue().isascii()
     assert json.loads(written.getvalue()) == content
+
+
+@pytest.mark.parametrize("program", [("-m", "whinchat"), ("-c", "from whinchat.cli import main; main()")])
+@pytest.mark.parametrize("arguments", [("recipes", "list"), ("init", "my.csv"), ("run", "demo")])
+def test_a_deleted_working_folder_is_an_error(
+    tmp_path: Path, program: tuple[str, ...], arguments: tuple[str, ...]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, *program, *arguments]
+    # The shell deletes the folder that it stands in, and becomes the program.
+    script = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *command]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("shell-init")]
+    assert lines == ["error: the working folder was deleted; change to a folder that is there (cd ~)"]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from whinchat.cli.commands import begin, evaluate, explore, predict, publish, re
 from whinchat.cli.number_lists import NumberListsCommand
 from whinchat.cli.output import err, out
 from whinchat.cli.standard_output import check_standard_output
-from whinchat.errors import WhinchatError
+from whinchat.errors import OutputError, WhinchatError
 from whinchat.progress import log_to_stderr
 from whinchat.training.launch import process_rank, world_size
 from whinchat.training.stop_signals import STOP_SIGNALS, on_stop_signal
@@ -120,6 +121,7 @@ def main() -> None:
     with on_stop_signal(_stop):
         try:
             try:
+                _require_working_folder()
                 app()
             finally:
                 sys.stdout.flush()  # what cannot be written is an error, too
@@ -131,6 +133,14 @@ def main() -> None:
                 with suppress(OSError):  # the terminal may be gone
                     err.print(f"Stopped. {_how_to_continue(sys.argv[1:])}".strip(), soft_wrap=True)
             raise
+
+
+def _require_working_folder() -> None:
+    """Raise OutputError where the working folder was deleted: libraries fail there in ways that name no reason."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise OutputError("the working folder was deleted; change to a folder that is there (cd ~)") from None
 
 
 def _stop(received: signal.Signals) -> None:
