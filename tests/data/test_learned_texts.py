@@ -52,7 +52,7 @@ def test_measured_texts_are_counted(tmp_path: Path) -> None:
     write_learned(tmp_path, learned_hashes("package:model", corpus()))
     found = learned_rows(str(tmp_path), corpus())
     assert found == {"validation": 1, "test": 0}
-    assert "my model has learned 1 texts of validation before" in str(learned_warning("my model", found))
+    assert "my model has learned 1 text of validation before" in str(learned_warning("my model", found))
     assert learned_warning("my model", {"validation": 0, "test": 0}) is None
     assert count_learned(tmp_path, ["ONE", "One ", "nine"]) == 2
 

@@ -96,7 +96,7 @@ def learned_warning(model: str, found: dict[str, int]) -> str | None:
         model: ``backbone.model`` of the recipe.
         found: from ``learned_rows``.
     """
-    rows = [f"{count:,} texts of {name}" for name, count in found.items() if count]
+    rows = [f"{count:,} {'text' if count == 1 else 'texts'} of {name}" for name, count in found.items() if count]
     if not rows:
         return None
     return (
