@@ -148,6 +148,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         )
         with shown_progress(self.verbose > 0), temporary_folder() as folder:
             adapter = folder / "adapter"
+            prepare.warn_of_learned(recipe, corpus)
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.model_copy(update={"task": template.task})
             untrained = Predictor(

@@ -110,6 +110,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         corpus = _corpus(_rows(recipe, texts, Y), recipe.task, self.validation_fraction, seed)
         with shown_progress(self.verbose > 0), temporary_folder() as folder:
             adapter, checkpoints = folder / "adapter", folder / "checkpoints"
+            prepare.warn_of_learned(recipe, corpus)
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.with_date(template.task.date)
             run_trackers = trackers.Trackers(recipe.train.report_to)

@@ -9,10 +9,9 @@ import pytest
 from whinchat.data.dataset import Corpus, DataReport, Split
 from whinchat.data.learned_texts import (
     LEARNED_TEXTS,
-    count_learned,
+    find_learned,
     hash_text,
-    learned_hashes,
-    learned_rows,
+    learned_after,
     learned_warning,
     read_learned,
     write_learned,
@@ -20,13 +19,12 @@ from whinchat.data.learned_texts import (
 from whinchat.errors import DataError
 
 
-def split(name: str, *texts: str) -> Split:
-    return Split(name, texts, (0,) * len(texts))
+def hashes(*texts: str) -> set[str]:
+    return set(map(hash_text, texts))
 
 
-def corpus(soft: Split | None = None) -> Corpus:
-    validation, test = split("validation", "one", "four"), split("test", "five")
-    return Corpus("source", None, split("train", "one", "two"), validation, test, DataReport(), soft=soft)
+def corpus(*texts: str, soft: Split | None = None) -> Corpus:
+    return Corpus("source", None, Split("train", texts, (0,) * len(texts)), None, None, DataReport(), soft=soft)
 
 
 def test_spellings_of_a_text_have_one_hash() -> None:
@@ -34,37 +32,52 @@ def test_spellings_of_a_text_have_one_hash() -> None:
     assert [other == first for other in others] == [True, True, False]
 
 
-def test_hashes_are_the_same_in_every_process() -> None:
-    """They are compared with those of other runs, on other machines."""
-    assert hash_text("good") == "07878fd8745bb530"
+def test_hashes_are_the_same_in_every_release() -> None:
+    """They are compared with those of earlier runs, on other machines."""
+    assert hash_text("It\\u2019s  A &amp; B") == "21eda9fa48dd262b"
 
 
 def test_a_training_adds_to_what_its_model_had_learned(tmp_path: Path) -> None:
     soft = Split("soft labels", ("three",), (0,), shares=((1.0,),))
-    assert learned_hashes("package:model", corpus()) == {hash_text("one"), hash_text("two")}
-    write_learned(tmp_path, learned_hashes("package:model", corpus(soft)))
-    assert learned_hashes(str(tmp_path), corpus()) == set(map(hash_text, ("one", "two", "three")))
+    first = learned_after("package:model", corpus("one", "two", soft=soft))
+    assert first == hashes("one", "two", "three")
+    write_learned(tmp_path, first)
+    assert learned_after(str(tmp_path), corpus("four")) == hashes("one", "two", "three", "four")
 
 
-def test_measured_texts_are_counted(tmp_path: Path) -> None:
-    assert learned_rows(str(tmp_path), corpus()) == {}
-    assert count_learned(tmp_path, ["one"]) is None
-    write_learned(tmp_path, learned_hashes("package:model", corpus()))
-    found = learned_rows(str(tmp_path), corpus())
-    assert found == {"validation": 1, "test": 0}
-    assert "my model has learned 1 text of validation before" in str(learned_warning("my model", found))
-    assert learned_warning("my model", {"validation": 0, "test": 0}) is None
-    assert count_learned(tmp_path, ["ONE", "One ", "nine"]) == 2
+def test_what_an_earlier_export_had_learned_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: earlier\n")
+    assert learned_after(str(tmp_path), corpus("one")) is None
 
 
-def test_the_adapter_of_a_run_has_learned_what_the_run_has(tmp_path: Path) -> None:
-    write_learned(tmp_path, {hash_text("one")})
-    assert count_learned(tmp_path / "adapter", ["one"]) == 1
-    assert count_learned(tmp_path / "other", ["one"]) is None
+def test_where_hashes_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    (run / "adapter").mkdir(parents=True)
+    (run / "other").mkdir()
+    assert read_learned(run) is None
+    write_learned(run, hashes("one"))
+    (tmp_path / "link").symlink_to(run / "adapter")
+    assert read_learned(run) == read_learned(run / "adapter") == read_learned(tmp_path / "link") == hashes("one")
+    assert read_learned(run / "other") is None
+    assert read_learned("package:smollm2-135m-instruct") is None
+    monkeypatch.chdir(run / "adapter")
+    assert read_learned(".") == hashes("one")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_learned("~/run") == hashes("one")
 
 
-@pytest.mark.parametrize("content", [b"0123456789abcde", b"0123456789abcdef\n0123", "\u00e9".encode() * 8])
+def test_rows_are_named() -> None:
+    assert find_learned(hashes("one"), ["ONE", "two", "One "]) == [0, 2]
+    warning = learned_warning("my model", {"validation": [4], "test": list(range(1200))})
+    assert warning is not None
+    assert (
+        "has learned 1 text of validation (row 5) and 1,200 texts of test (rows 1, 2, 3, 4, 5, ...) before" in warning
+    )
+    assert learned_warning("my model", {"validation": [], "test": []}) is None
+
+
+@pytest.mark.parametrize("content", [b"0123456789abcde", b"0123456789abcdef\n0123", "é".encode() * 8])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / LEARNED_TEXTS).write_bytes(content)
-    with pytest.raises(DataError, match=r"learned_texts\.txt: is not as whinchat wrote it"):
+    with pytest.raises(DataError, match=r"learned_texts\.hashes: is not as whinchat wrote it"):
         read_learned(tmp_path)

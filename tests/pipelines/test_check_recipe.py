@@ -146,6 +146,9 @@ def test_what_is_out_of_reach_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     check = check_recipe(write_recipe(data={"source": source}))
     assert (check.errors, check.labels) == ((), {})
     assert [reason in note for note in check.not_checked] == [True]
+    if source.startswith("package:"):
+        ratings = check_recipe(write_recipe(data={"source": "tickets.csv", "soft_labels": "package:vader-ratings"}))
+        assert ["package:vader-ratings was not opened" in note for note in ratings.not_checked] == [True]
     alone = check_recipe(write_recipe(data={"source": "tickets.csv"}), open_data=False)
     assert alone.errors == ()
     assert alone.not_checked == ("The data was not opened, as --no-data asks.",)

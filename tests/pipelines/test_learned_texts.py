@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import finished_runs
 from tests.helpers.command_line import Whinchat
+from tests.helpers.finished_runs import write_csv
+from whinchat.arena import run_arena as runner
 from whinchat.arena.run_arena import run_arena
 from whinchat.arena.spec import ArenaSpec
+from whinchat.arena.trials import TrialRecord
+from whinchat.classifier import Classifier
 from whinchat.data.learned_texts import LEARNED_TEXTS, hash_text, learned_rows, read_learned
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, RunError
+from whinchat.errors import DataError, HubError, RecipeError, RunError
 from whinchat.export.export_run import export_run
+from whinchat.hub.repository import repository_of_classifier
+from whinchat.inference.prediction_jobs import classifier_fingerprint
+from whinchat.models.backbone import find_model
 from whinchat.pipelines.check_recipe import check_recipe
 from whinchat.pipelines.evaluate_run import evaluate_run
 from whinchat.pipelines.push_run import push_run
@@ -23,8 +33,11 @@ from whinchat.pipelines.review_run import review_run
 from whinchat.pipelines.run import run, train_run
 from whinchat.pipelines.tune_data import load_tune_data
 from whinchat.recipe.loader import write_recipe
+from whinchat.recipe.model_config import BackboneConfig
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.locate import find_classifier, model_files
 from whinchat.storage.run_folder import RunFolder
+from whinchat.storage.run_record import RunRecord
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +64,7 @@ def second(first: Path, merged: Path) -> tuple[Recipe, int]:
         train={"max_steps": 2, "eval_steps": None},
         evaluate={"split": "validation", "generate": False},
     )
-    count = learned_rows(str(merged), load_corpus(recipe))["validation"]
+    count = len(learned_rows(recipe, load_corpus(recipe))["validation"])
     assert 0 < count < 24
     return recipe, count
 
@@ -64,9 +77,23 @@ def test_a_run_stores_what_it_trained_on(first: Path, merged: Path) -> None:
     assert (merged / LEARNED_TEXTS).read_bytes() == (first / LEARNED_TEXTS).read_bytes()
 
 
-def test_it_is_not_published(first: Path) -> None:
+def test_it_is_not_published(first: Path, merged: Path) -> None:
     pushed = push_run(first, "someone/words", base_model="models/tiny", dry_run=True)
     assert LEARNED_TEXTS not in {file.path for file in pushed.files}
+    assert LEARNED_TEXTS not in {file.name for file in model_files(merged)}
+    with pytest.raises(HubError, match=rf"hf upload someone/words FOLDER --exclude {LEARNED_TEXTS}"):
+        repository_of_classifier({}, RunFolder(merged).read_recipe(), "someone/words")
+
+
+def test_a_model_is_the_same_without_it(merged: Path, tmp_path: Path) -> None:
+    """Whoever gives the folder away may delete the hashes."""
+    other = Path(shutil.copytree(merged, tmp_path / "other"))
+    (other / LEARNED_TEXTS).unlink()
+    assert find_classifier(other).folder == other
+    assert classifier_fingerprint(other) == classifier_fingerprint(merged)
+    same = [find_model(BackboneConfig(model=str(folder))).commit for folder in (other, merged)]
+    assert same[0] == same[1]
+    assert evaluate_run(other, str(write_csv(tmp_path / "rows.csv"))).learned_texts is None
 
 
 def test_a_run_that_starts_from_it_says_so(
@@ -74,7 +101,8 @@ def test_a_run_that_starts_from_it_says_so(
 ) -> None:
     recipe, count = second
     record = run(recipe, tmp_path / "run")
-    assert f"has learned {count} texts of validation before" in caplog.text
+    assert isinstance(record, RunRecord)
+    assert f"has learned {count} texts of validation (rows " in caplog.text
     assert record.manifest.data_report["learned"] == {"validation": count}
     for page in ("README.md", "report.html"):
         assert f"{count} texts of validation were among those" in (tmp_path / "run" / page).read_text()
@@ -83,7 +111,7 @@ def test_a_run_that_starts_from_it_says_so(
 def test_checks_and_searches_warn(second: tuple[Recipe, int], tmp_path: Path) -> None:
     recipe, count = second
     write_recipe(recipe, tmp_path)
-    warning = f"has learned {count} texts of validation before"
+    warning = f"has learned {count} texts of validation (rows "
     assert any(warning in line for line in check_recipe(str(tmp_path / "recipe.yaml")).warnings)
     assert any(warning in line for line in load_tune_data(recipe).warnings())
 
@@ -93,23 +121,59 @@ def test_a_review_warns(second: tuple[Recipe, int], tmp_path: Path, caplog: pyte
     assert "agrees too readily with their labels" in caplog.text
 
 
-def test_an_arena_refuses_it(second: tuple[Recipe, int], first: Path, tmp_path: Path) -> None:
+def arena(folder: Path, recipe: Recipe, *methods: dict[str, object]) -> ArenaSpec:
+    write_recipe(recipe, folder)
+    content = {"name": "one", "recipe": str(folder / "recipe.yaml"), "rows": [10], "seeds": [1], "methods": methods}
+    return ArenaSpec.model_validate(content)
+
+
+def test_an_arena_refuses_a_method_that_starts_from_it(second: tuple[Recipe, int], first: Path, tmp_path: Path) -> None:
     recipe, count = second
-    write_recipe(recipe, tmp_path)
-    backbone = f"backbone.model={RunFolder(first).read_recipe().backbone.model}"
-    content = {
-        "name": "one",
-        "recipe": str(tmp_path / "recipe.yaml"),
-        "set": [backbone],
-        "rows": [10],
-        "seeds": [1],
-        "methods": [
-            {"name": "plain", "kind": "adapter"},
-            {"name": "started", "kind": "adapter", "set": [f"backbone.model={recipe.backbone.model}"]},
-        ],
-    }
-    with pytest.raises(DataError, match=rf"has learned {count} of the 24 texts of validation before"):
-        run_arena(ArenaSpec.model_validate(content), tmp_path / "out")
+    plain = {"name": "plain", "kind": "adapter", "set": [f"backbone.model={chat_model(first)}"]}
+    started = {"name": "started", "kind": "adapter"}
+    fault = rf"methods: started: .* has learned {count} texts of validation before \(rows [0-9, .]+\), on which"
+    with pytest.raises(DataError, match=fault):
+        run_arena(arena(tmp_path, recipe, plain, started), tmp_path / "out")
+    gone = {"name": "gone", "kind": "adapter", "set": [f"backbone.model={tmp_path / 'gone'}"]}
+    with pytest.raises(RecipeError, match=r"one: methods: gone: .*gone"):
+        run_arena(arena(tmp_path, recipe, plain, gone), tmp_path / "out")
+
+
+def test_an_arena_goes_on_where_no_method_starts_from_it(
+    second: tuple[Recipe, int], first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run_trial_job", lambda job, folder: TrialRecord(job, None, "not run here"))
+    plain = {"name": "plain", "kind": "adapter", "set": [f"backbone.model={chat_model(first)}"]}
+    results = run_arena(arena(tmp_path, second[0], plain, {"name": "tfidf", "kind": "tfidf"}), tmp_path / "out")
+    assert len(results.failed) == 2
+
+
+def test_an_arena_says_where_a_start_knows_the_training_rows(merged: Path, first: Path, tmp_path: Path) -> None:
+    """The rows are divided as they were for the start, which knows the training rows and none of the measured."""
+    recipe = finished_runs.recipe_for(merged, first.parent / "texts.csv", evaluate={"split": "validation"})
+    said: list[str] = []
+    with pytest.raises(RunError, match="stop"):
+        run_arena(arena(tmp_path, recipe, {"name": "started", "kind": "adapter"}), tmp_path / "out", notify=stop(said))
+    assert re.search(r"warning: started: .* has learned \d+ texts of train before", said[0])
+
+
+def stop(said: list[str]) -> Callable[[str], None]:
+    """Keep the first line of progress, and end the arena at the second."""
+
+    def notify(line: str) -> None:
+        if said:
+            raise RunError("stop")
+        said.append(line)
+
+    return notify
+
+
+def test_a_held_out_part_of_an_estimator(merged: Path, first: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (first.parent / "texts.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    model = Classifier(model=str(merged), validation_fraction=0.3, num_train_epochs=0.1, random_state=5)
+    model.fit([row["text"] for row in rows], [row["label"] for row in rows])
+    assert re.search(r"has learned \d+ texts of validation \(rows", caplog.text)
 
 
 @pytest.mark.parametrize("part", ["", "adapter"])
@@ -126,12 +190,28 @@ def test_evaluation_on_learned_texts(first: Path, whinchat: Whinchat, part: str)
     assert own["learned_texts"] == 0
 
 
-def test_a_training_goes_on_with_the_same_texts_only(first: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["texts", "labels", "case"])
+def test_a_training_goes_on_with_the_same_rows_only(first: Path, tmp_path: Path, change: str) -> None:
     source = Path(shutil.copy(first.parent / "texts.csv", tmp_path))
-    recipe = finished_runs.recipe_for(Path(RunFolder(first).read_recipe().backbone.model), source)
-    train_run(recipe, tmp_path / "run")
-    lines = source.read_text().splitlines()
-    source.write_text("\n".join([lines[0], *(line.replace("the", "a") for line in lines[1:])]) + "\n")
-    with pytest.raises(RunError, match=r"the training texts of .* have changed since this run began"):
+    recipe = finished_runs.recipe_for(Path(chat_model(first)), source)
+    folder, _ = train_run(recipe, tmp_path / "run")
+    train_run(recipe, tmp_path / "run", "resume")
+    header, *lines = source.read_text().splitlines()
+    if change == "texts":
+        lines = [line.replace("the", "a") for line in lines]
+    elif change == "labels":
+        one, other = RunFolder(first).read_recipe().task.labels[:2]
+        at = max(index for index, line in enumerate(lines) if line.endswith(one))
+        lines[at] = lines[at].removesuffix(one) + other
+    else:
+        lines = [line.replace("the", "The") for line in lines]
+    source.write_text("\n".join([header, *lines]) + "\n")
+    with pytest.raises(RunError, match=r"the training rows of .* have changed since this run began"):
         train_run(recipe, tmp_path / "run", "resume")
     train_run(recipe, tmp_path / "run", "overwrite")
+    folder.training_rows.unlink()  # as in a run of an earlier version
+    train_run(recipe, tmp_path / "run", "resume")
+
+
+def chat_model(run: Path) -> str:
+    return RunFolder(run).read_recipe().backbone.model

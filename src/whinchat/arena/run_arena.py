@@ -4,7 +4,7 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -13,14 +13,15 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
+from whinchat.arena.encoder_config import ENCODER_KEYS
 from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_arena, require_encoders, resolve_arena
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
-from whinchat.data.learned_texts import count_learned
+from whinchat.data.learned_texts import count_texts, find_learned, name_rows, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
-from whinchat.models.requirements import is_hub_model
+from whinchat.models.requirements import is_hub_model, require_backbone
 from whinchat.output_files import writing
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
@@ -61,7 +62,7 @@ def _run_trials(arena: ResolvedArena, folder: ArenaFolder, *, retry: bool, notif
     missing = [trial for trial in jobs if trial not in records]
     if missing:
         _check_encoders(arena.spec, {trial.method for trial in missing})
-        _check_data(arena, notify)
+        _check_data(arena, missing, notify)
     folder.open(arena.spec)
     notify(f"{len(jobs)} trials, {len(records)} of them done; {len(missing)} to run, each in a process of its own")
     for number, trial in enumerate(missing, 1):
@@ -194,23 +195,49 @@ def _check_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
                 raise RecipeError(f"{spec.name}: methods: {name}: {fault}") from fault
 
 
-def _check_data(arena: ResolvedArena, notify: Notify) -> None:
-    """Load the data, and check that there are enough rows, before anything long begins."""
+def _check_data(arena: ResolvedArena, missing: Sequence[Trial], notify: Notify) -> None:
+    """Load the data, and check that there are enough rows that no model has learned, before anything long begins."""
     spec, recipe = arena.spec, arena.base
     corpus = load_corpus(recipe)
     check_rows(corpus, recipe, spec.rows, spec.seeds)
     evaluated = arena_rows(corpus, recipe)
-    for model in sorted({one.backbone.model for one in arena.recipes.values()}):
-        if learned := count_learned(Path(model).expanduser(), evaluated.texts):
+    for model, names in _models(arena, missing).items():
+        if (learned := read_learned(model)) is None:
+            continue
+        if measured := find_learned(learned, evaluated.texts):
             raise DataError(
-                f"{spec.name}: {model} has learned {learned:,} of the {len(evaluated):,} texts of {evaluated.name} "
-                "before, so its methods cannot be compared with the others; take these texts out of its training"
+                f"{spec.name}: methods: {names}: {model} has learned {count_texts(measured)} of {evaluated.name} "
+                f"before ({name_rows(measured)}), on which all methods are measured; take these out of its training"
+            )
+        if trained := find_learned(learned, corpus.train.texts):
+            notify(
+                f"warning: {names}: {model} has learned {count_texts(trained)} of train before, so {names} knows more "
+                "of this task than the rows of a trial say"
             )
     notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "
         f"{len(corpus.train):,} training rows, seeds {', '.join(map(str, spec.seeds))}; evaluated on "
         f"{len(evaluated):,} rows of {evaluated.name}"
     )
+
+
+def _models(arena: ResolvedArena, missing: Sequence[Trial]) -> dict[str, str]:
+    """Return each model that trials start from, with the names of the methods that start from it.
+
+    Raises:
+        RecipeError: there is no such model folder.
+    """
+    kinds, names = {method.name: method.kind for method in arena.spec.methods}, dict[str, dict[str, None]]()
+    for trial in missing:
+        if kinds[trial.method] in ENCODER_KEYS or kinds[trial.method] in {"majority", "tfidf"}:
+            continue
+        backbone = arena.recipes[trial.method, trial.rows].backbone
+        try:
+            require_backbone(backbone)
+        except WhinchatError as fault:
+            raise RecipeError(f"{arena.spec.name}: methods: {trial.method}: {fault}") from fault
+        names.setdefault(backbone.model, {})[trial.method] = None
+    return {model: ", ".join(methods) for model, methods in names.items()}
 
 
 def _outcome(record: TrialRecord) -> str:

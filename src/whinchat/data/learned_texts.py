@@ -5,20 +5,24 @@ A run stores those of its training in its folder, and the export of a merged mod
 """
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from hashlib import blake2b
 from pathlib import Path
-from typing import get_args
 
 from whinchat.data.checks import text_key
 from whinchat.data.dataset import Corpus
+from whinchat.data.rows import reading
 from whinchat.errors import DataError
 from whinchat.output_files import replace_file
+from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Cleaning
 
-# One hash a line, sorted.
-LEARNED_TEXTS = "learned_texts.txt"
+# One hash a line, sorted. The suffix is none of those that the files of a model have.
+LEARNED_TEXTS = "learned_texts.hashes"
+# Never changed, since the hashes of earlier runs were made with these.
+_STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces")
 _LINES = re.compile(r"(?:[0-9a-f]{16}\n)*")
+_MOST_NAMED = 5
 
 
 def hash_text(text: str) -> str:
@@ -27,27 +31,28 @@ def hash_text(text: str) -> str:
     Texts that differ only in case, white space or spelling of characters have the same hash, whatever ``task.clean`` a
     recipe has.
     """
-    key = text_key(text, get_args(Cleaning))
-    return blake2b(key.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return blake2b(text_key(text, _STEPS).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def read_learned(folder: Path) -> frozenset[str] | None:
-    """Return the hashes of the texts that the model in ``folder`` has learned; None where the folder does not say.
+def read_learned(model: str | Path) -> frozenset[str] | None:
+    """Return the hashes of the texts that a model has learned; None where nothing says so.
 
     Args:
-        folder: a run, the adapter of a run, or a merged model.
+        model: a run, the adapter of a run, a merged model, or any other ``backbone.model``.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or cannot be read.
     """
+    folder = Path(model).expanduser().resolve()
     places = (folder / LEARNED_TEXTS, folder.parent / LEARNED_TEXTS if folder.name == "adapter" else None)
-    path = next((place for place in places if place is not None and place.is_file()), None)
-    if path is None:
-        return None
-    content = path.read_text(encoding="ascii", errors="replace")
-    if not _LINES.fullmatch(content):
-        raise DataError(f"{path}: is not as whinchat wrote it; restore it, or delete it to do without")
-    return frozenset(content.split())
+    for path in places:
+        if path is not None and path.is_file():
+            with reading(path):
+                content = path.read_text(encoding="ascii", errors="replace")
+            if not _LINES.fullmatch(content):
+                raise DataError(f"{path}: is not as whinchat wrote it; restore it, or delete it to do without")
+            return frozenset(content.split())
+    return None
 
 
 def write_learned(folder: Path, hashes: Set[str]) -> None:
@@ -60,46 +65,62 @@ def write_learned(folder: Path, hashes: Set[str]) -> None:
     replace_file(folder / LEARNED_TEXTS, lambda draft: draft.write_bytes(content.encode("ascii")))
 
 
-def learned_hashes(model: str, corpus: Corpus) -> Set[str]:
-    """Return the hashes of the texts that ``model`` has learned after a training on ``corpus``.
+def learned_after(model: str, corpus: Corpus) -> Set[str] | None:
+    """Return the hashes of all texts that ``model`` has learned after a training on ``corpus``.
 
-    Args:
-        model: ``backbone.model`` of the recipe; the texts that it had learned before are among them.
-        corpus: the data of the run.
-    """
-    earlier = read_learned(Path(model).expanduser()) or frozenset()
-    return earlier | set(map(hash_text, corpus.trained.texts))
-
-
-def count_learned(folder: Path, texts: Iterable[str]) -> int | None:
-    """Return how many of ``texts`` the model in ``folder`` has learned; None where the folder does not say."""
-    learned = read_learned(folder)
-    return None if learned is None else sum(hash_text(text) in learned for text in texts)
-
-
-def learned_rows(model: str, corpus: Corpus) -> dict[str, int]:
-    """Return for validation and test how many of their texts ``model`` has learned; empty where that is not known.
+    None for a model that whinchat exported without saying what it had learned, since a part would pass for the whole.
 
     Args:
         model: ``backbone.model`` of the recipe.
-        corpus: the data of the recipe.
+        corpus: the data of the run.
     """
-    folder, splits = Path(model).expanduser(), filter(None, (corpus.validation, corpus.test))
-    counts = {split.name: count_learned(folder, split.texts) for split in splits}
-    return {name: count for name, count in counts.items() if count is not None}
+    earlier = read_learned(model)
+    if earlier is None and (Path(model).expanduser() / "recipe.yaml").is_file():
+        return None
+    return (earlier or frozenset()) | set(map(hash_text, corpus.trained.texts))
 
 
-def learned_warning(model: str, found: dict[str, int]) -> str | None:
-    """Return a warning where rows that are to be measured were learned before, else None.
+def find_learned(learned: Set[str], texts: Iterable[str]) -> list[int]:
+    """Return the indices of the texts whose hashes are among ``learned``."""
+    return [index for index, text in enumerate(texts) if hash_text(text) in learned]
+
+
+def learned_rows(recipe: Recipe, corpus: Corpus) -> dict[str, list[int]]:
+    """Return the rows of validation and of the measured split whose texts the recipe's model has learned before.
+
+    Returns:
+        Name of the split -> indices of its rows; empty where it is not known what the model has learned.
+    """
+    learned = read_learned(recipe.backbone.model)
+    if learned is None:
+        return {}
+    measured = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    splits = {split.name: split for split in (corpus.validation, measured) if split is not None}
+    return {name: find_learned(learned, split.texts) for name, split in splits.items()}
+
+
+def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | None:
+    """Return a warning where rows were learned before on which something is measured or chosen, else None.
 
     Args:
         model: ``backbone.model`` of the recipe.
         found: from ``learned_rows``.
     """
-    rows = [f"{count:,} {'text' if count == 1 else 'texts'} of {name}" for name, count in found.items() if count]
+    rows = [f"{count_texts(places)} of {name} ({name_rows(places)})" for name, places in found.items() if places]
     if not rows:
         return None
     return (
         f"{model} has learned {' and '.join(rows)} before, so figures measured there will be too good. Take these "
         "texts out of its training, or measure on others."
     )
+
+
+def count_texts(places: Sequence[int]) -> str:
+    """Return how many texts there are, such as "1 text" and "12 texts"."""
+    return f"{len(places):,} {'text' if len(places) == 1 else 'texts'}"
+
+
+def name_rows(places: Sequence[int]) -> str:
+    """Return the numbers of the first few rows, counted from 1."""
+    named = ", ".join(str(place + 1) for place in places[:_MOST_NAMED])
+    return f"{'row' if len(places) == 1 else 'rows'} {named}{', ...' if len(places) > _MOST_NAMED else ''}"

@@ -60,6 +60,8 @@ def read_vader_ratings(path: Path) -> tuple[Row, ...]:
             for line, (number, _, *text) in enumerate(_cells(archive, f"{collection}_GroundTruth.txt"), 1):
                 try:
                     given = [int(rating) for rating in json.loads(ratings[number])]
+                    if not given:
+                        raise ValueError
                 except (KeyError, TypeError, ValueError):
                     raise DataError(f"{origin}{line}: no list of ratings belongs to {number!r}") from None
                 sides = (sum(r < 0 for r in given), sum(r == 0 for r in given), sum(r > 0 for r in given))

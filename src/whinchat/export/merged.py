@@ -16,6 +16,7 @@ from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.models.adapters import load_trained_adapter, merge_adapter
 from whinchat.models.backbone import Backbone, load_backbone
 from whinchat.models.forward import Engine
+from whinchat.progress import logger
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.task import Cleaning, Task
 from whinchat.storage.locate import SavedClassifier
@@ -36,6 +37,7 @@ class MergedExporter(QuestionExporter):
         _write_model(job.saved, job.predictor.engine, job.predictor.recipe.task, job.folder)
         job.predictor.calibrator.save(job.folder)
         write_checksums(job.folder)
+        _carry_learned(job.saved, job.folder)
 
     def prove(self, job: ExportJob) -> tuple[FileProof, ...]:
         """Predict with whinchat from the written folder."""
@@ -49,6 +51,7 @@ class MergedExporter(QuestionExporter):
         save_calibrators(job.predictor.calibrators, job.predictor.recipe.task.decisions, job.folder)
         QuestionPrompts.of(job.predictor).save(job.folder)
         write_checksums(job.folder)
+        _carry_learned(job.saved, job.folder)
 
     def prove_questions(self, job: QuestionsExportJob) -> tuple[FileProof, ...]:
         """Predict with whinchat from the written folder, and make the prompts with transformers from ``prompts.json``.
@@ -78,8 +81,14 @@ def _write_model(saved: SavedClassifier, engine: Engine, task: Task, folder: Pat
     stored = {"load_in": str(model.dtype).removeprefix("torch."), "compute_dtype": "auto"}
     changed = {"task": task, "backbone": saved.recipe.backbone.model_copy(update=stored)}
     write_recipe(saved.recipe.model_copy(update=changed), folder)
+
+
+def _carry_learned(saved: SavedClassifier, folder: Path) -> None:
+    """Write what the classifier has learned. It has no checksum, so whoever gives the folder away may delete it."""
     if (learned := read_learned(saved.folder)) is not None:
         write_learned(folder, learned)
+    else:
+        logger.info(f"{saved.folder}: does not say which texts it has learned, so measurements on them go unnoticed")
 
 
 def merge(saved: SavedClassifier) -> tuple[PreTrainedModel, Backbone]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from whinchat.data.learned_texts import LEARNED_TEXTS
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry
 from whinchat.errors import HubError
 from whinchat.hub.client import CARD, HUB_ID, RepositoryFile
@@ -138,7 +139,8 @@ def repository_of_classifier(
     """
     if _ADAPTER_CONFIG not in files:
         raise HubError(
-            f"{repo_id}: this classifier is a merged model without an adapter; upload its folder with `hf upload`"
+            f"{repo_id}: this classifier is a merged model without an adapter; upload its folder with `hf upload "
+            f"{repo_id} FOLDER --exclude {LEARNED_TEXTS}`; the file left out has a hash of each training text"
         )
     source = recipe.backbone.model
     known = catalog_entry(source).hub_id if source.startswith(PACKAGE_PREFIX) else source

@@ -18,6 +18,7 @@ from whinchat.checksums import file_sha256
 from whinchat.data.cleaning import clean
 from whinchat.data.formats.table_format import BlockLocation, ColumnTypes, TableFormat
 from whinchat.data.formats.table_registry import find_table_format, table_suffix
+from whinchat.data.learned_texts import LEARNED_TEXTS
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, OutputError, RunError
 from whinchat.inference.paired_tables import PARTS_SUFFIX, PLAN_NAME, pair_tables, require_utf8
@@ -219,10 +220,10 @@ def source_state(table: Path) -> tuple[int, int]:
 
 
 def classifier_fingerprint(folder: Path) -> str:
-    """Hash the names and contents of all files in a classifier's folder."""
+    """Hash the names and contents of all files in a classifier's folder but the hashes of texts it has learned."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.name != LEARNED_TEXTS:
             digest.update(path.name.encode() + b"\0")
             digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()

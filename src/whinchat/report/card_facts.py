@@ -91,6 +91,9 @@ def _data(record: TrainedRecord) -> Iterator[str]:
     yield f"Source: {manifest.data_source}"
     if license_name := publish.data_license or license_of_source(manifest.data_source):
         yield f"License of the data: {license_name}"
+    soft = record.recipe.data.soft_labels
+    if soft is not None and (license_name := license_of_source(soft)):
+        yield f"License of the soft labels, {soft}: {license_name}"
     if publish.datasets:
         yield f"Data sets on the hub: {', '.join(publish.datasets)}"
 

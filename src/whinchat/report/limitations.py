@@ -55,6 +55,11 @@ def split_limits(record: TrainedRecord, split: str) -> Iterator[str]:
             f"{format_texts(learned[split])} of {split} were among those that {record.recipe.backbone.model} had "
             "learned before this training, so the metrics are optimistic."
         )
+    if split != "validation" and learned.get("validation"):
+        yield (
+            f"{format_texts(learned['validation'])} of validation, on which the probabilities were calibrated, were "
+            f"among those that {record.recipe.backbone.model} had learned before, so the probabilities may be too sure."
+        )
 
 
 def _selection(record: RunRecord) -> Iterator[str]:

@@ -103,6 +103,7 @@ def _day_of_earlier_run(folder: RunFolder) -> date | None:
 
 def model_files(folder: Path) -> list[Path]:
     """Return the files of the adapter or merged model in ``folder``, without files about a run that lie beside them."""
-    run_files = {file.name for file in (*RunFolder(folder).public_files, RunFolder(folder).card)}
+    run = RunFolder(folder)
+    run_files = {file.name for file in (*run.public_files, run.card, run.learned)}
     files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
     return [file for file in files if file.name not in run_files]

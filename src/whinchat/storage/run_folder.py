@@ -73,6 +73,9 @@ class RunFolder:
         "A hash of each text that the model has learned, by which later measurements on these texts are noticed; it is "
         "not published.",
     )
+    training_rows = FolderEntry(
+        "training_rows.txt", "The fingerprint of the training rows, by which a resumed training notices other rows."
+    )
     checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from; removed when the run is finished.")
     trackers = FolderEntry("trackers", "Files of the experiment trackers that write files.")
     figures = FolderEntry("figures", "The figures of card and report, as PNG and SVG.")
@@ -197,7 +200,8 @@ class RunFolder:
         # The manifest goes first, so that a half deleted run does not look finished.
         run_files = (
             *self.public_files, self.decisions, self.comparison, self.samples_markdown, self.predictions,
-            self.before_predictions, self.adapter, self.learned, self.checkpoints, self.trackers, self.card,
+            self.before_predictions, self.adapter, self.checkpoints, self.trackers, self.card, self.learned,
+            self.training_rows,
         )  # fmt: skip
         with writing(self.path):
             for path in run_files:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from whinchat.data.checks import rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.dataset import Corpus
-from whinchat.data.learned_texts import learned_rows, learned_warning
+from whinchat.data.learned_texts import find_learned, learned_rows, learned_warning, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.models.adapter_targets import plan_adapter
@@ -29,10 +29,11 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """
     corpus = load_corpus(recipe)
     logger.info(corpus.describe_splits(recipe.evaluate.split))
-    learned = learned_rows(recipe.backbone.model, corpus)
-    corpus = replace(corpus, report=replace(corpus.report, learned=learned))
-    before = learned_warning(recipe.backbone.model, learned)
+    learned = learned_rows(recipe, corpus)
+    counts = {name: len(rows) for name, rows in learned.items()}
+    corpus = replace(corpus, report=replace(corpus.report, learned=counts))
     spaces = whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean)
+    before = learned_warning(recipe.backbone.model, learned)
     for warning in filter(None, (before, spaces, *rare_answer_warnings(corpus.train, recipe.task))):
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
@@ -42,6 +43,15 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     if recipe.evaluate.generate:
         check_length(backbone.model, template.max_prompt_tokens, recipe.evaluate.max_new_tokens)
     return corpus, backbone, template
+
+
+def warn_of_learned(recipe: Recipe, corpus: Corpus) -> None:
+    """Log a warning where the model had learned texts before that an estimator holds out to measure on."""
+    learned, validation = read_learned(recipe.backbone.model), corpus.validation
+    if learned is not None and validation is not None:
+        found = {validation.name: find_learned(learned, validation.texts)}
+        if warning := learned_warning(recipe.backbone.model, found):
+            logging.getLogger("whinchat").warning(warning)
 
 
 def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTemplate]:
