@@ -57,7 +57,7 @@ def test_the_run_folder_holds_exactly_its_documented_files(folder: Path) -> None
     documented = {
         "recipe.yaml", "manifest.json", "before.json", "after.json", "predictions.parquet", "adapter", "figures",
         "samples.json", "samples.md", "README.md", "report.html", "paired.json", "history.json", "trust.json",
-        "baselines.json",
+        "baselines.json", "learned_texts.hashes",
     }  # fmt: skip
     assert files == documented
     assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())

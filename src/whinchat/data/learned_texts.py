@@ -106,7 +106,7 @@ def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | Non
         model: ``backbone.model`` of the recipe.
         found: from ``learned_rows``.
     """
-    rows = [f"{count_texts(places)} of {name} ({name_rows(places)})" for name, places in found.items() if places]
+    rows = [f"{number_of_texts(places)} of {name} ({name_rows(places)})" for name, places in found.items() if places]
     if not rows:
         return None
     return (
@@ -115,7 +115,7 @@ def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | Non
     )
 
 
-def count_texts(places: Sequence[int]) -> str:
+def number_of_texts(places: Sequence[int]) -> str:
     """Return how many texts there are, such as "1 text" and "12 texts"."""
     return f"{len(places):,} {'text' if len(places) == 1 else 'texts'}"
 

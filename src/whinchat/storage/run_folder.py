@@ -74,7 +74,9 @@ class RunFolder:
         "not published.",
     )
     training_rows = FolderEntry(
-        "training_rows.txt", "The fingerprint of the training rows, by which a resumed training notices other rows."
+        "training_rows.txt",
+        "The fingerprint of the training rows, by which a resumed training notices other "
+        "rows; removed when the run is finished.",
     )
     checkpoints = FolderEntry("checkpoints", "Training checkpoints to resume from; removed when the run is finished.")
     trackers = FolderEntry("trackers", "Files of the experiment trackers that write files.")
@@ -184,13 +186,14 @@ class RunFolder:
     @property
     def has_leftovers(self) -> bool:
         """Whether a finished run still has files that only an unfinished one needs."""
-        return self.checkpoints.exists() or self.before_predictions.exists()
+        return any(path.exists() for path in (self.checkpoints, self.before_predictions, self.training_rows))
 
     def sweep(self) -> None:
-        """Remove the files that only an unfinished run needs: checkpoints and the predictions before training."""
+        """Remove what only an unfinished run needs: checkpoints, predictions before training, training rows."""
         with writing(self.path):
             remove_folder(self.checkpoints)
             self.before_predictions.unlink(missing_ok=True)
+            self.training_rows.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete the files of the run except the recipe. Other files in the folder belong to the user and stay.
