@@ -86,8 +86,16 @@ def test_other_obstacles_are_noted() -> None:
     chosen = with_manifest(run_record(), selected_on="validation", device="cuda (H100)")
     notes = " ".join(compare_records({"a": chosen, "b": run_record(labels_of(2))}).notes)
     assert "have different labels" in notes
+    assert "learned some of the evaluated texts" not in notes
     assert "so their metrics are optimistic: a" in notes
     assert "different devices: cpu, cuda (H100)" in notes
+
+
+def test_a_model_that_knew_the_evaluated_texts_is_noted() -> None:
+    report = {**run_record().manifest.data_report, "learned": {"validation": 3}}
+    known = with_manifest(run_record(), data_report=report)
+    notes = " ".join(compare_records({"a": run_record(), "b": known}).notes)
+    assert "learned some of the evaluated texts, so their metrics are optimistic: b." in notes
 
 
 def test_runs_on_the_same_rows_are_tested_two_by_two() -> None:

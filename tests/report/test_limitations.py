@@ -59,6 +59,18 @@ def test_limitations_tell_where_scoring_and_generation_disagree() -> None:
     assert any("for 100 % of the texts of validation" in note for note in notes)
 
 
+def test_limitations_tell_which_texts_the_model_had_learned_before() -> None:
+    report = {**run_record().manifest.data_report, "learned": {"validation": 3, "test": 2}}
+    record = with_manifest(run_record(), data_report=report)
+    notes = " ".join(limitations(record))
+    assert "3 texts of validation were among those that" in notes
+    assert "of test" not in notes
+    on_test = replace(record, after=replace(record.after, split="test"))
+    notes = " ".join(limitations(on_test))
+    assert "2 texts of test were among those that" in notes
+    assert "3 texts of validation, on which the probabilities were calibrated, were among those" in notes
+
+
 def test_limitations_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:
     record = run_record(labels_of(25))
     recipe = record.recipe.model_copy(update={"data": DataConfig(source="x", drop_leaked=False)})

@@ -170,6 +170,16 @@ def _notes(
             "These runs selected their checkpoint on the evaluated rows, so their metrics are optimistic: "
             f"{', '.join(selected)}."
         )
+    learned = [
+        name
+        for name, record in records.items()
+        if (record.manifest.data_report.get("learned") or {}).get(record.after.split)
+    ]
+    if learned:
+        notes.append(
+            "These runs start from a model that had learned some of the evaluated texts, so their metrics are "
+            f"optimistic: {', '.join(learned)}."
+        )
     devices = {record.manifest.device for record in records.values()}
     if len(devices) > 1:
         notes.append(f"Times and memory were measured on different devices: {', '.join(sorted(devices))}.")
