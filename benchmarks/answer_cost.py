@@ -20,16 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cost import ANSWERS, TEN_MILLION, answers_table
 from benchmarks.machine import machine
-from benchmarks.markdown import markdown_table
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.text_columns import TextColumns
 from whinchat.inference.prediction_columns import readable_texts
 from whinchat.inference.predictor import Predictor
 from whinchat.progress import Progress
 
-RESULTS = Path(__file__).parent / "results" / "answer_cost.json"
-TEN_MILLION = 10_000_000
+RESULTS = ANSWERS
 
 
 @dataclass(frozen=True)
@@ -82,21 +81,6 @@ def measure(ways: Sequence[Way], texts: Sequence[str], rounds: int, size: int) -
     return rows
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    rows = [
-        (
-            row["way"],
-            f"{row['texts_per_second']:.0f} ({row['range'][0]:.0f} to {row['range'][1]:.0f})",
-            f"{row['ratio']:.2f}",
-            f"{100 * row['by_student']:.0f} %" if row["by_student"] else "-",
-            f"{row['hours_for_ten_million']:.1f}",
-        )
-        for row in results["ways"]
-    ]
-    return markdown_table(("answers by", "texts a second", "ratio", "by the student", "hours for ten million"), rows)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the runs, or print the table of the last results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="print the last results as Markdown")
     options = parser.parse_args(arguments)
     if options.table:
-        print(table(json.loads(RESULTS.read_text(encoding="utf-8"))), end="")
+        print(answers_table(json.loads(RESULTS.read_text(encoding="utf-8"))), end="")
         return
     if not options.runs or options.texts is None:
         parser.error("name at least one run, and a table of texts with --texts")
@@ -129,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {"machine": machine(), "size": options.size, "rounds": options.rounds}
     results["ways"] = measure(ways, texts, options.rounds, options.size)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(table(results), end="")
+    print(answers_table(results), end="")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answer_cost
 from benchmarks.markdown import markdown_table
 from whinchat.report.formatting import NOT_MEASURED, format_duration, format_number
 
@@ -120,8 +119,23 @@ def answers_cost(scoring: Mapping[str, Any], stored: Mapping[str, Any] | None) -
         return text
     return (
         f"{text}\nWith tokenizing and the checks of a table, and with students that answer easy texts, on "
-        f"{stored['machine']['processor']}:\n\n{answer_cost.table(stored)}\n`python -m benchmarks.answer_cost`\n"
+        f"{stored['machine']['processor']}:\n\n{answers_table(stored)}\n`python -m benchmarks.answer_cost`\n"
     )
+
+
+def answers_table(results: Mapping[str, Any]) -> str:
+    """Return the results of ``benchmarks.answer_cost`` as Markdown."""
+    rows = [
+        (
+            row["way"],
+            f"{row['texts_per_second']:.0f} ({row['range'][0]:.0f} to {row['range'][1]:.0f})",
+            f"{row['ratio']:.2f}",
+            f"{100 * row['by_student']:.0f} %" if row["by_student"] else "-",
+            f"{row['hours_for_ten_million']:.1f}",
+        )
+        for row in results["ways"]
+    ]
+    return markdown_table(("answers by", "texts a second", "ratio", "by the student", "hours for ten million"), rows)
 
 
 def stored_ratios(answers: Path = ANSWERS, lone_text: Path = LONE_TEXT) -> dict[str, float | None]:

@@ -64,7 +64,7 @@ def second(first: Path, merged: Path) -> tuple[Recipe, int]:
         train={"max_steps": 2, "eval_steps": None},
         evaluate={"split": "validation", "generate": False},
     )
-    count = len(learned_rows(recipe, load_corpus(recipe))["validation"])
+    count = len(learned_rows(str(merged), load_corpus(recipe).validation)["validation"])
     assert 0 < count < 24
     return recipe, count
 

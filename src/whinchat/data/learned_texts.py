@@ -10,11 +10,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from whinchat.data.checks import text_key
-from whinchat.data.dataset import Corpus
+from whinchat.data.dataset import Corpus, Split
 from whinchat.data.rows import reading
 from whinchat.errors import DataError
 from whinchat.output_files import replace_file
-from whinchat.recipe.schema import Recipe
 from whinchat.recipe.task import Cleaning
 
 # One hash a line, sorted. The suffix is none of those that the files of a model have.
@@ -85,18 +84,21 @@ def find_learned(learned: Set[str], texts: Iterable[str]) -> list[int]:
     return [index for index, text in enumerate(texts) if hash_text(text) in learned]
 
 
-def learned_rows(recipe: Recipe, corpus: Corpus) -> dict[str, list[int]]:
-    """Return the rows of validation and of the measured split whose texts the recipe's model has learned before.
+def learned_rows(model: str, *splits: Split | None) -> dict[str, list[int]]:
+    """Return the rows of splits whose texts a model has learned before.
+
+    Args:
+        model: ``backbone.model`` of the recipe.
+        splits: the splits to search; None is passed over, and of two with one name the last counts.
 
     Returns:
         Name of the split -> indices of its rows; empty where it is not known what the model has learned.
     """
-    learned = read_learned(recipe.backbone.model)
+    learned = read_learned(model)
     if learned is None:
         return {}
-    measured = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    splits = {split.name: split for split in (corpus.validation, measured) if split is not None}
-    return {name: find_learned(learned, split.texts) for name, split in splits.items()}
+    named = {split.name: split for split in splits if split is not None}
+    return {name: find_learned(learned, split.texts) for name, split in named.items()}
 
 
 def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | None:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from whinchat.data.checks import MISSING, answer_counts, normalize_text, rare_answer_warnings, whitespace_leak_warning
-from whinchat.data.cleaning import clean
+from whinchat.data.checks import MISSING, answer_counts, rare_answer_warnings, text_key, whitespace_leak_warning
 from whinchat.data.dataset import Corpus, Split
 from whinchat.data.learned_texts import learned_rows, learned_warning, read_learned
 from whinchat.data.packages import PACKAGE_PREFIX, cached_package_file
@@ -77,8 +76,7 @@ def check_recipe(name_or_path: str, overrides: Sequence[str] = (), *, open_data:
     if recipe is not None:
         errors += _training_errors(recipe, corpus)
         if not errors:
-            warnings += _small_split_warnings(recipe, corpus)
-            warnings += filter(None, [learned_warning(recipe.backbone.model, learned_rows(recipe, corpus))])
+            warnings += _measurement_warnings(recipe, corpus)
             summary = corpus.describe_splits(recipe.evaluate.split)
     warnings += _data_warnings(task, data, corpus)
     splits = filter(None, (corpus.train, corpus.validation, corpus.test))
@@ -120,7 +118,7 @@ def _training_errors(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
             yield from fault.faults
 
 
-def _small_split_warnings(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
+def _measurement_warnings(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
     measured = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     if len(measured) < _FEW_ROWS:
         yield (
@@ -129,6 +127,9 @@ def _small_split_warnings(recipe: Recipe, corpus: Corpus) -> Iterator[str]:
         )
     if corpus.validation is None:
         yield "There is no validation split, so the probabilities will not be calibrated; set data.validation_rows."
+    model = recipe.backbone.model
+    if learned := learned_warning(model, learned_rows(model, corpus.validation, measured)):
+        yield learned
 
 
 def _data_warnings(task: Task, data: DataConfig, corpus: Corpus) -> Iterator[str]:
@@ -140,8 +141,8 @@ def _data_warnings(task: Task, data: DataConfig, corpus: Corpus) -> Iterator[str
         done = "the training rows with such a text are dropped" if data.drop_leaked else "set data.drop_leaked: true"
         yield f"The texts of {' and '.join(leaked)} also occur in train: {done}."
     if corpus.validation is not None and corpus.test is not None:
-        known = {normalize_text(clean(text, task.clean)) for text in corpus.validation.texts}
-        if shared := sum(normalize_text(clean(text, task.clean)) in known for text in corpus.test.texts):
+        known = {text_key(text, task.clean) for text in corpus.validation.texts}
+        if shared := sum(text_key(text, task.clean) in known for text in corpus.test.texts):
             yield f"The texts of {shared} rows of test also occur in validation, on which probabilities are calibrated."
     if report.duplicates_in_train:
         conflicts = report.conflicting_duplicates

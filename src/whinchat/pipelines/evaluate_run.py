@@ -109,10 +109,12 @@ def evaluate_run(
     fitted_here = source is None and split.name == "validation"
     known = read_learned(path)
     learned = None if known is None else len(find_learned(known, split.texts))
-    if isinstance(predictor, QuestionPredictor):
-        measured = _evaluate_questions(predictor, split, recipe.evaluate, fitted_here=fitted_here)
-        return replace(measured, learned_texts=learned)
-    return replace(_evaluate_labels(predictor, split, recipe.evaluate, fitted_here=fitted_here), learned_texts=learned)
+    measured = (
+        _evaluate_questions(predictor, split, recipe.evaluate, fitted_here=fitted_here)
+        if isinstance(predictor, QuestionPredictor)
+        else _evaluate_labels(predictor, split, recipe.evaluate, fitted_here=fitted_here)
+    )
+    return replace(measured, learned_texts=learned)
 
 
 def _evaluate_labels(

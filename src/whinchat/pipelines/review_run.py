@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Corpus, Split
-from whinchat.data.learned_texts import find_learned, read_learned
+from whinchat.data.learned_texts import learned_rows
 from whinchat.data.sources import load_corpus, source_rows
 from whinchat.data.splits import make_folds
 from whinchat.errors import RunError
@@ -116,7 +116,7 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
     if existing != "overwrite" and folder.review.is_file():
         return folder.read_finished()
     corpus = load_corpus(recipe)
-    if learned := find_learned(read_learned(recipe.backbone.model) or frozenset(), corpus.train.texts):
+    if learned := learned_rows(recipe.backbone.model, corpus.train).get("train"):
         logging.getLogger("whinchat").warning(
             f"{recipe.backbone.model} has learned {len(learned):,} of the {len(corpus.train):,} training texts before, "
             "so it agrees too readily with their labels; begin with a model that has not"

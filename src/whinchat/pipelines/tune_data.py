@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from whinchat.data.checks import text_key
 from whinchat.data.dataset import Corpus, Split
-from whinchat.data.learned_texts import find_learned, learned_warning, read_learned
+from whinchat.data.learned_texts import learned_rows, learned_warning
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.recipe.schema import Recipe
@@ -83,8 +83,7 @@ def load_tune_data(recipe: Recipe) -> TuneData:
         validation = validation.take(kept)
     left_out = len(corpus.validation or ()) - len(validation)
     own = replace(corpus, validation=validation, test=None)
-    learned = find_learned(read_learned(recipe.backbone.model) or frozenset(), validation.texts)
-    warning = learned_warning(recipe.backbone.model, {"validation": learned})
+    warning = learned_warning(recipe.backbone.model, learned_rows(recipe.backbone.model, validation))
     return TuneData(own, validation, left_out, measured == "validation", warning)
 
 

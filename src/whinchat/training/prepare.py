@@ -6,7 +6,7 @@ from pathlib import Path
 
 from whinchat.data.checks import rare_answer_warnings, whitespace_leak_warning
 from whinchat.data.dataset import Corpus
-from whinchat.data.learned_texts import find_learned, learned_rows, learned_warning, read_learned
+from whinchat.data.learned_texts import learned_rows, learned_warning
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError
 from whinchat.models.adapter_targets import plan_adapter
@@ -29,7 +29,8 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
     """
     corpus = load_corpus(recipe)
     logger.info(corpus.describe_splits(recipe.evaluate.split))
-    learned = learned_rows(recipe, corpus)
+    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
+    learned = learned_rows(recipe.backbone.model, corpus.validation, evaluated)
     counts = {name: len(rows) for name, rows in learned.items()}
     corpus = replace(corpus, report=replace(corpus.report, learned=counts))
     spaces = whitespace_leak_warning(corpus.report.doubled_spaces, recipe.task.clean)
@@ -38,7 +39,6 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
         # The report says so too, but by then the training time has been spent.
         logging.getLogger("whinchat").warning(warning)
     backbone, template = prepare_training(recipe, corpus)
-    evaluated = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
     template.check(evaluated.texts, evaluated.name)
     if recipe.evaluate.generate:
         check_length(backbone.model, template.max_prompt_tokens, recipe.evaluate.max_new_tokens)
@@ -47,11 +47,9 @@ def prepare_run(recipe: Recipe) -> tuple[Corpus, Backbone, PromptTemplate]:
 
 def warn_of_learned(recipe: Recipe, corpus: Corpus) -> None:
     """Log a warning where the model had learned texts before that an estimator holds out to measure on."""
-    learned, validation = read_learned(recipe.backbone.model), corpus.validation
-    if learned is not None and validation is not None:
-        found = {validation.name: find_learned(learned, validation.texts)}
-        if warning := learned_warning(recipe.backbone.model, found):
-            logging.getLogger("whinchat").warning(warning)
+    model = recipe.backbone.model
+    if warning := learned_warning(model, learned_rows(model, corpus.validation)):
+        logging.getLogger("whinchat").warning(warning)
 
 
 def prepare_training(recipe: Recipe, corpus: Corpus) -> tuple[Backbone, PromptTemplate]:
