@@ -266,8 +266,9 @@ def test_a_model_that_the_hub_lacks_is_said_before_the_first_trial(
     with pytest.raises(RecipeError) as caught:
         run_arena(str(spec_file(methods=["majority", "bge-small"])), tmp_path / "out")
     assert str(caught.value) == (
-        "toy: methods: bge-small: BAAI/bge-small-en-v1.5: the Hugging Face hub is out of reach (OSError) and the model "
-        "is not in its cache; package:all-minilm-l6-v2 needs no hub, or set encoder.model to a local folder"
+        "toy: methods: bge-small: BAAI/bge-small-en-v1.5: the Hugging Face hub is out of reach (OSError), the model is "
+        "not in its cache, and here is no such folder; package:all-minilm-l6-v2 needs no hub, or set "
+        "encoder.model to a local folder"
     )
 
 

@@ -209,7 +209,7 @@ def test_a_model_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch, tmp
         with pytest.raises(ModelError) as caught:
             find_model(BackboneConfig(model="someone/nothing"))
     message = str(caught.value)
-    assert re.match(r"someone/nothing: the hub does not serve this model \(.*\); check its name and", message)
+    assert re.match(r"someone/nothing: the hub does not serve this model \(.*\), and here is no such folder", message)
     assert message.endswith("log in with `hf auth login` if the model is private or gated")
     assert "\n" not in message
 

@@ -268,16 +268,17 @@ def _find_on_hub(name: str, revision: str | None, section: ModelSection) -> Mode
         info = HfApi().model_info(name, revision=revision, timeout=10)
     except HfHubHTTPError as error:
         raise ModelError(
-            f"{name}: the hub does not serve this model ({first_line(error)}); check its name and {section}.revision, "
-            "and log in with `hf auth login` if the model is private or gated"
+            f"{name}: the hub does not serve this model ({first_line(error)}), and here is no such folder; check "
+            f"the name and {section}.revision, and log in with `hf auth login` if the model is private or gated"
         ) from error
     except (HTTPError, OSError, OfflineModeIsEnabled) as error:
         try:
             folder = snapshot_download(name, revision=revision, local_files_only=True)
         except LocalEntryNotFoundError:
             raise ModelError(
-                f"{name}: the Hugging Face hub is out of reach ({type(error).__name__}) and the model is not in "
-                f"its cache; {_WITHOUT_HUB[section]} needs no hub, or set {section}.model to a local folder"
+                f"{name}: the Hugging Face hub is out of reach ({type(error).__name__}), the model is not in "
+                f"its cache, and here is no such folder; {_WITHOUT_HUB[section]} needs no hub, or set {section}.model "
+                "to a local folder"
             ) from error
         return ModelSource(name, folder, None, Path(folder).name, None, name)
     card = info.card_data
