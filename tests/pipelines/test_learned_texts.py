@@ -28,6 +28,7 @@ from whinchat.inference.prediction_jobs import classifier_fingerprint
 from whinchat.models.backbone import find_model
 from whinchat.pipelines.check_recipe import check_recipe
 from whinchat.pipelines.evaluate_run import evaluate_run
+from whinchat.pipelines.probe_layers import probe_layers
 from whinchat.pipelines.push_run import push_run
 from whinchat.pipelines.review_run import review_run
 from whinchat.pipelines.run import run, train_run
@@ -119,6 +120,12 @@ def test_checks_and_searches_warn(second: tuple[Recipe, int], tmp_path: Path) ->
 def test_a_review_warns(second: tuple[Recipe, int], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     review_run(second[0], tmp_path / "review", folds=2)
     assert "agrees too readily with their labels" in caplog.text
+
+
+def test_a_probe_of_layers_warns(second: tuple[Recipe, int], caplog: pytest.LogCaptureFixture) -> None:
+    recipe, _ = second
+    probe_layers(recipe, rows=30)
+    assert "of the 30 probed texts before, so its layers tell their labels apart too well" in caplog.text
 
 
 def arena(folder: Path, recipe: Recipe, *methods: dict[str, object]) -> ArenaSpec:

@@ -3,6 +3,7 @@
 L: layers of the model.
 """
 
+import logging
 import random
 import time
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from whinchat.data.dataset import Split
+from whinchat.data.learned_texts import learned_rows
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.evaluation.layer_probe import FOLDS, best_by_chance, fewest_layers, last_states, probe_states
@@ -73,6 +75,11 @@ def probe_layers(recipe: Recipe, rows: int = DEFAULT_PROBE_ROWS) -> LayerProbe:
     order = list(range(len(corpus.train)))
     random.Random(recipe.train.seed).shuffle(order)
     train = corpus.train.take(sorted(order[:rows]))
+    if learned := learned_rows(recipe.backbone.model, train).get(train.name):
+        logging.getLogger("whinchat").warning(
+            f"{recipe.backbone.model} has learned {len(learned):,} of the {len(train):,} probed texts before, so its "
+            "layers tell their labels apart too well; probe a model that has not"
+        )
     parts = _parts_to_probe(train, recipe)
     backbone = load_backbone(recipe.backbone, find_model(recipe.backbone))
     engine = Engine.build(backbone.model, backbone.plan, backbone.tokenizer.template(recipe))
