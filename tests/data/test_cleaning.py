@@ -22,6 +22,12 @@ from whinchat.recipe.task import Cleaning
         ("json_escapes", r"me: no\n\nyou:\tyes", "me: no\n\nyou:\tyes"),
         ("html_entities", "Tom &amp; Jerry &lt;3 &#39;", "Tom & Jerry <3 '"),
         ("spaces", " a\t b\n\nc ", "a b c"),
+        (
+            "mentions",
+            ".@Moz, @user and @ü_1: ask me@example.com @ 7",
+            ".@user, @user and @user: ask me@example.com @ 7",
+        ),
+        ("links", "HTTPS://t.co/aB? see (http://x.org) or http", "http see (http or http"),
     ],
 )
 def test_steps(step: Cleaning, text: str, cleaned: str) -> None:

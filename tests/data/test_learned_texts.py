@@ -35,6 +35,7 @@ def test_spellings_of_a_text_have_one_hash() -> None:
 def test_hashes_are_the_same_in_every_release() -> None:
     """They are compared with those of earlier runs, on other machines."""
     assert hash_text("It\\u2019s  A &amp; B") == "21eda9fa48dd262b"
+    assert hash_text("@Bob, see https://t.co/1") == hash_text("@user, see http")
 
 
 def test_a_training_adds_to_what_its_model_had_learned(tmp_path: Path) -> None:

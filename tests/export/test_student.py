@@ -194,7 +194,13 @@ def test_rows_of_unused_buckets_are_left_out_where_that_is_smaller(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "steps", [(), ("html_entities",), ("json_escapes", "spaces"), ("spaces", "json_escapes", "html_entities")]
+    "steps",
+    [
+        (),
+        ("html_entities",),
+        ("json_escapes", "spaces"),
+        ("links", "mentions", "spaces", "json_escapes", "html_entities"),
+    ],
 )
 def test_the_readme_s_code_cleans_as_the_recipe_does(steps: tuple[Any, ...], labels_run: Path, tmp_path: Path) -> None:
     student = a_student(buckets=2**15, used=1.0)
@@ -210,7 +216,8 @@ def test_the_readme_s_code_cleans_as_the_recipe_does(steps: tuple[Any, ...], lab
     (tmp_path / "student.json").write_text(json.dumps(facts), encoding="utf-8")
     texts = [
         "a &amp; b &quot;c&quot; &lt;3", r"it\u2019s \ud83d\ude42 \ud83d alone", r'said \"\"hi\"\" and ""x""',
-        r"two\nlines\tand \r",        "  much \t space\u3000here ", r"&amp;amp; \\u0041 \u00e9\u00e8", "", *TEXTS[:3],
+        r"two\nlines\tand \r",        "  much \t space\u3000here ", r"&amp;amp; \\u0041 \u00e9\u00e8", "",
+        ".@Bob_1: me@example.com, see Https://t.co/x?y=1 ok", *TEXTS[:3],
     ]  # fmt: skip
     read = readme_answers(tmp_path, texts)
     (expected,) = student.log_probabilities([clean(text, steps) for text in texts])

@@ -10,6 +10,9 @@ _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _REPEATED_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
 _WHITESPACE = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
 _WHITESPACE_ESCAPES = re.compile(r"\\[nrt]")
+# Not within an e-mail address.
+_MENTION = re.compile(r"(?<!\w)@\w+")
+_LINK = re.compile(r"https?://\S*", re.IGNORECASE)
 
 
 def clean(text: str, steps: Sequence[Cleaning]) -> str:
@@ -35,4 +38,6 @@ _STEPS: dict[Cleaning, Callable[[str], str]] = {
     "html_entities": html.unescape,
     "json_escapes": _unescape,
     "spaces": lambda text: " ".join(text.split()),
+    "mentions": lambda text: _MENTION.sub("@user", text),
+    "links": lambda text: _LINK.sub("http", text),
 }

@@ -19,7 +19,7 @@ from whinchat.recipe.task import Cleaning
 # One hash a line, sorted. The suffix is none of those that the files of a model have.
 LEARNED_TEXTS = "learned_texts.hashes"
 # Never changed, since the hashes of earlier runs were made with these.
-_STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces")
+_STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces", "mentions", "links")
 _LINES = re.compile(r"(?:[0-9a-f]{16}\n)*")
 _MOST_NAMED = 5
 
@@ -27,8 +27,8 @@ _MOST_NAMED = 5
 def hash_text(text: str) -> str:
     """Return the hash of ``text``, 16 hexadecimal digits.
 
-    Texts that differ only in case, white space or spelling of characters have the same hash, whatever ``task.clean`` a
-    recipe has.
+    Texts that differ only in case, white space, spelling of characters, mentions or links have the same hash, whatever
+    ``task.clean`` a recipe has.
     """
     return blake2b(text_key(text, _STEPS).encode("utf-8", "replace"), digest_size=8).hexdigest()
 

@@ -15,7 +15,7 @@ _QUESTIONS_TEMPLATE = f"{TEXT_SLOT}\n\n{QUESTION_SLOT}"
 _QUESTIONS_INSTRUCTION = (
     "Read the text and answer the question about it. Give one of the listed answers and nothing else."
 )
-Cleaning = Literal["html_entities", "json_escapes", "spaces"]
+Cleaning = Literal["html_entities", "json_escapes", "spaces", "mentions", "links"]
 
 
 class Task(Section):
@@ -50,7 +50,8 @@ class Task(Section):
     clean: tuple[Cleaning, ...] = Field(
         (),
         description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
-        "turns \\u2019 into the character, spaces replaces every run of whitespace by one space.",
+        "turns \\u2019 into the character, spaces replaces every run of whitespace by one space, mentions turns @name "
+        "into @user, and links turns https://... into http, both as TweetEval's texts have them.",
     )
     date: Day | None = Field(None, description="Today's date in prompts that state it; null for the day of the run.")
     language: Text = Field(

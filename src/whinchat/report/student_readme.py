@@ -30,6 +30,8 @@ def unescape(text):
         "unescape(text)",
     ),
     "spaces": ("", "", '" ".join(text.split())'),
+    "mentions": ("import re\n", "", r're.sub(r"(?<!\w)@\w+", "@user", text)'),
+    "links": ("import re\n", "", r're.sub(r"https?://\S*", "http", text, flags=re.IGNORECASE)'),
 }
 _CODE = """{imports}import json
 
@@ -62,7 +64,7 @@ def student_readme(name: str, steps: Sequence[Cleaning], most_bytes: int, facts:
     """
     parts = [_CLEANING[step] for step in steps]
     code = _CODE.format(
-        imports="".join(sorted(imports for imports, _, _ in parts)),
+        imports="".join(sorted({imports for imports, _, _ in parts})),
         functions="".join(functions for _, functions, _ in parts),
         cleaning="".join(f"texts = [{expression} for text in texts]\n" for _, _, expression in parts),
         sure="confidence" if facts.test.threshold is None else 'confidence >= facts["test"]["threshold"]',
