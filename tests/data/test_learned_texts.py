@@ -30,12 +30,13 @@ def corpus(*texts: str, soft: Split | None = None) -> Corpus:
 def test_spellings_of_a_text_have_one_hash() -> None:
     first, *others = map(hash_text, ["It’s A & B", "it’s  a &amp; b", "It\\u2019s A & B", "It’s A & C"])
     assert [other == first for other in others] == [True, True, False]
+    assert hash_text("@Bob, see https://t.co/1") == hash_text("@user, see http")
 
 
 def test_hashes_are_the_same_in_every_release() -> None:
     """They are compared with those of earlier runs, on other machines."""
     assert hash_text("It\\u2019s  A &amp; B") == "21eda9fa48dd262b"
-    assert hash_text("@Bob, see https://t.co/1") == hash_text("@user, see http")
+    assert hash_text("@Bob, see https://t.co/1") == "6060f5ffda605391"
 
 
 def test_a_training_adds_to_what_its_model_had_learned(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Task(Section):
     )
     clean: tuple[Cleaning, ...] = Field(
         (),
-        description="Repairs made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
+        description="Changes made to every text, in the order listed: html_entities turns &amp; into &, json_escapes "
         "turns \\u2019 into the character, spaces replaces every run of whitespace by one space, mentions turns @name "
         "into @user, and links turns https://... into http, both as TweetEval's texts have them.",
     )
