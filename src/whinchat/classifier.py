@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from whinchat.data.dataset import Split
 from whinchat.data.estimator_input import InputError, class_labels, hold_out, known_labels, plain_texts, row_weights
+from whinchat.data.learned_texts import learned_after, read_learned
 from whinchat.evaluation.calibrator import Calibrator
 from whinchat.evaluation.metrics import LabelScores, compute_metrics
 from whinchat.evaluation.reliability import ScoredSplit, cross_fitted, fit_with_threshold
@@ -171,6 +172,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
                 probabilities = (label_probabilities(before), after)
                 held_out = _HeldOut(*(self._metrics(recipe, validation.labels, shares) for shares in probabilities))
             self._set_fitted(labels.classes, recipe, adapter, predictor, held_out)
+            self._learned = learned_after(recipe.backbone.model, corpus)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
@@ -295,6 +297,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         classifier.settings = classifier._other_settings(recipe)
         classes = np.array(stored.get("classes", recipe.task.labels))
         classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path), None)
+        classifier._learned = read_learned(path)
         return classifier
 
     def _repr_html_(self) -> str:

@@ -17,6 +17,7 @@ from whinchat.data.answers import answer_splits
 from whinchat.data.checks import require_every_answer
 from whinchat.data.dataset import Corpus, DataReport, Split, certain_answer
 from whinchat.data.estimator_input import InputError, plain_texts
+from whinchat.data.learned_texts import learned_after, read_learned
 from whinchat.data.rows import Row
 from whinchat.data.splits import carve_splits
 from whinchat.evaluation.calibrator import Calibrator, save_calibrators
@@ -122,6 +123,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
             if all(calibrator.rows for calibrator in calibrators):
                 save_calibrators(calibrators, recipe.task.decisions, adapter)
             self._set_fitted(adapter, QuestionPredictor(recipe, engines, calibrators))
+            self._learned = learned_after(recipe.backbone.model, corpus)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> list[NDArray[np.float64]]:  # noqa: N803
@@ -178,6 +180,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
             random_state=train.seed,
         )
         classifier._set_fitted(saved.folder, QuestionPredictor.load(path))
+        classifier._learned = read_learned(path)
         return classifier
 
     def _set_fitted(self, adapter: Path, predictor: QuestionPredictor) -> None:

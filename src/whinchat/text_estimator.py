@@ -1,6 +1,6 @@
 """What the estimators of whinchat share: texts as input, saving, pickling and seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from whinchat.data.learned_texts import LEARNED_TEXTS, write_learned
 from whinchat.evaluation.calibration_file import CALIBRATION_FILE
 from whinchat.evaluation.cascade_results import CASCADE_FILES
 from whinchat.output_files import sweep_drafts, temporary_folder, writing
@@ -19,10 +20,14 @@ T = TypeVar("T")
 
 
 class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """Base of the estimators, which keep the content of their files in ``_files`` and the model in ``_predictor``."""
+    """Base of the estimators, which keep the content of their files in ``_files`` and the model in ``_predictor``.
+
+    ``_learned`` has the hashes of the texts that the model has learned; None where they are not known.
+    """
 
     random_state: int | np.random.RandomState | None
     _files: dict[str, bytes]
+    _learned: Set[str] | None = None
     _predictor: Any
 
     def _saved_files(self) -> dict[str, bytes]:
@@ -43,10 +48,12 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
         return predictor
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write adapter, tokenizer, recipe and calibration to ``folder``.
+        """Write adapter, tokenizer, recipe, calibration and hashes of the training texts to ``folder``.
 
         ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run. An earlier
-        classifier there is replaced as a whole.
+        classifier there is replaced as a whole. By the hashes, measurements on the training texts are noticed; they
+        tell whoever has a text that the model learned it, so delete ``learned_texts.hashes`` where you give the folder
+        away.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -59,7 +66,10 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
             with update_folder(target) as changed, writing(target):
                 for name, content in files.items():
                     (changed / name).write_bytes(content)
-                for name in {CALIBRATION_FILE, *CASCADE_FILES} - files.keys():
+                if self._learned is not None:
+                    write_learned(changed, self._learned)
+                stale = {CALIBRATION_FILE, LEARNED_TEXTS, *CASCADE_FILES} - {file.name for file in changed.iterdir()}
+                for name in stale:
                     (target / name).unlink(missing_ok=True)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -175,12 +176,34 @@ def stop(said: list[str]) -> Callable[[str], None]:
     return notify
 
 
-def test_a_held_out_part_of_an_estimator(merged: Path, first: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_held_out_part_of_an_estimator(
+    merged: Path, first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with (first.parent / "texts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     model = Classifier(model=str(merged), validation_fraction=0.3, num_train_epochs=0.1, random_state=5)
     model.fit([row["text"] for row in rows], [row["label"] for row in rows])
     assert re.search(r"has learned \d+ texts of validation \(rows", caplog.text)
+    # What it saves knows its training texts, those of the model from which it started among them.
+    pickle.loads(pickle.dumps(model)).save_pretrained(tmp_path)
+    learned, earlier = read_learned(tmp_path), read_learned(merged)
+    assert learned is not None
+    assert earlier is not None
+    assert earlier < learned
+    known = sum(hash_text(row["text"]) in learned for row in rows)
+    assert evaluate_run(tmp_path, str(first.parent / "texts.csv")).learned_texts == known < len(rows)
+    again = tmp_path / "again"
+    Classifier.from_pretrained(tmp_path).save_pretrained(again)
+    assert read_learned(again) == learned
+    # Of another that is saved in its place nothing is known, so nothing may stay.
+    (tmp_path / LEARNED_TEXTS).unlink()
+    Classifier.from_pretrained(tmp_path).save_pretrained(again)
+    assert read_learned(again) is None
+
+
+def test_an_estimator_of_a_run_keeps_what_the_run_learned(first: Path, tmp_path: Path) -> None:
+    Classifier.from_pretrained(first).save_pretrained(tmp_path)
+    assert read_learned(tmp_path) == read_learned(first) is not None
 
 
 @pytest.mark.parametrize("part", ["", "adapter"])
