@@ -73,7 +73,7 @@ def test_rows_are_named() -> None:
     warning = learned_warning("my model", {"validation": [4], "test": list(range(1200))})
     assert warning is not None
     assert (
-        "has learned 1 text of validation (row 5) and 1,200 texts of test (rows 1, 2, 3, 4, 5, ...) before" in warning
+        "has learned 1 text of validation (row 4) and 1,200 texts of test (rows 0, 1, 2, 3, 4, ...) before" in warning
     )
     assert learned_warning("my model", {"validation": [], "test": []}) is None
 

@@ -22,7 +22,6 @@ from whinchat.report.formatting import (
     format_p_value,
     format_percent,
     format_signed,
-    format_texts,
     paired_sentence,
 )
 
@@ -125,7 +124,3 @@ def test_simple_methods_are_named_the_best_first() -> None:
         f"regression and {majority.metrics.macro_f1:.3f} with the most frequent label."
     )
     assert baselines_sentence(()) == ""
-
-
-def test_one_text_is_singular() -> None:
-    assert (format_texts(1), format_texts(1200)) == ("1 text", "1,200 texts")

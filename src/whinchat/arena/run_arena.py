@@ -18,7 +18,7 @@ from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_aren
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
-from whinchat.data.learned_texts import find_learned, name_rows, number_of_texts, read_learned
+from whinchat.data.learned_texts import find_learned, name_rows, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
 from whinchat.models.requirements import is_hub_model, require_backbone
@@ -27,6 +27,7 @@ from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
 from whinchat.report.formatting import format_bytes, format_duration, format_number
 from whinchat.storage.atomic import write_json, write_text
+from whinchat.wording import counted
 
 Notify = Callable[[str], object]
 Jobs = Mapping[Trial, TrialJob]
@@ -206,13 +207,14 @@ def _check_data(arena: ResolvedArena, missing: Sequence[Trial], notify: Notify) 
             continue
         if measured := find_learned(learned, evaluated.texts):
             raise DataError(
-                f"{spec.name}: methods: {names}: {model} has learned {number_of_texts(measured)} of {evaluated.name} "
-                f"before ({name_rows(measured)}), on which all methods are measured; take these out of its training"
+                f"{spec.name}: methods: {names}: {model} has learned {counted(len(measured), 'text')} of "
+                f"{evaluated.name} before ({name_rows(measured)}), on which all methods are measured; take these "
+                "out of its training"
             )
         if trained := find_learned(learned, corpus.train.texts):
             notify(
-                f"warning: {names}: {model} has learned {number_of_texts(trained)} of train before, so {names} knows "
-                "more of this task than the rows of a trial say"
+                f"warning: {names}: {model} has learned {counted(len(trained), 'text')} of train before, so {names} "
+                "knows more of this task than the rows of a trial say"
             )
     notify(
         f"{spec.name}: {len(spec.methods)} methods, {', '.join(f'{rows:,}' for rows in sorted(spec.rows))} of "

@@ -11,6 +11,7 @@ from whinchat.errors import DataError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.question import Question
 from whinchat.recipe.task import Task
+from whinchat.wording import counted
 
 _SHOWN_FAULTS = 5
 
@@ -109,7 +110,7 @@ def _explain_unknown(name: str, question: Question, unknown: Mapping[str, Sequen
 
 def _explain_unread(name: str, unread: Mapping[str, Sequence[Row]], source: str) -> str:
     shown = [
-        f"{fault} ({'1 row' if len(rows) == 1 else f'{len(rows)} rows'}, first {rows[0].where})"
+        f"{fault} ({counted(len(rows), 'row')}, first {rows[0].where})"
         for fault, rows in list(unread.items())[:_SHOWN_FAULTS]
     ]
     if len(unread) > _SHOWN_FAULTS:

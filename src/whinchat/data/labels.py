@@ -10,6 +10,7 @@ from whinchat.errors import DataError, nearest
 from whinchat.recipe.label_block import label_block
 from whinchat.recipe.schema import TrainConfig
 from whinchat.recipe.task import Task
+from whinchat.wording import counted
 
 _SHOWN_LABELS = 10
 # Labels of a source that are listed, to be pasted into a recipe; more are rather another column.
@@ -107,8 +108,9 @@ def list_spellings(unknown: Mapping[str, Sequence[Row]], names: Sequence[str], q
     for spelling, rows in list(unknown.items())[:_SHOWN_LABELS]:
         # A stricter cutoff than elsewhere: a wrong guess ("anger" for "neutral") could end up in a label map.
         guess = nearest(spelling, names, cutoff=0.6).removeprefix("; ").removesuffix(".")
-        count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-        shown.append(f"{spelling[:60]!r} ({count}, first {rows[0].where}{'; ' + guess if guess else ''})")
+        shown.append(
+            f"{spelling[:60]!r} ({counted(len(rows), 'row')}, first {rows[0].where}{'; ' + guess if guess else ''})"
+        )
     if len(unknown) > _SHOWN_LABELS:
         shown.append(f"and {len(unknown) - _SHOWN_LABELS} more: {question}")
     return "; ".join(shown)

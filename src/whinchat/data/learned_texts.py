@@ -15,6 +15,7 @@ from whinchat.data.rows import reading
 from whinchat.errors import DataError
 from whinchat.output_files import replace_file
 from whinchat.recipe.task import Cleaning
+from whinchat.wording import counted
 
 # One hash a line, sorted. The suffix is none of those that the files of a model have.
 LEARNED_TEXTS = "learned_texts.hashes"
@@ -108,7 +109,9 @@ def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | Non
         model: ``backbone.model`` of the recipe.
         found: from ``learned_rows``.
     """
-    rows = [f"{number_of_texts(places)} of {name} ({name_rows(places)})" for name, places in found.items() if places]
+    rows = [
+        f"{counted(len(places), 'text')} of {name} ({name_rows(places)})" for name, places in found.items() if places
+    ]
     if not rows:
         return None
     return (
@@ -117,12 +120,7 @@ def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | Non
     )
 
 
-def number_of_texts(places: Sequence[int]) -> str:
-    """Return how many texts there are, such as "1 text" and "12 texts"."""
-    return f"{len(places):,} {'text' if len(places) == 1 else 'texts'}"
-
-
 def name_rows(places: Sequence[int]) -> str:
-    """Return the numbers of the first few rows, counted from 1."""
-    named = ", ".join(str(place + 1) for place in places[:_MOST_NAMED])
+    """Return the numbers of the first few rows, counted from 0."""
+    named = ", ".join(str(place) for place in places[:_MOST_NAMED])
     return f"{'row' if len(places) == 1 else 'rows'} {named}{', ...' if len(places) > _MOST_NAMED else ''}"

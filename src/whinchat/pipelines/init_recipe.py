@@ -27,6 +27,7 @@ from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.field_types import LONGEST_NAME, character_fault, name_fault
 from whinchat.recipe.recipe_draft import BUNDLED_MODEL, DraftFacts, write_draft
 from whinchat.storage.atomic import write_text
+from whinchat.wording import counted
 
 # Asks for one of several columns: what the column holds, the candidates, the likeliest first. Returns its name.
 AskColumn = Callable[[str, Sequence[ColumnProfile]], str]
@@ -211,7 +212,7 @@ def _look(
     labels, label_map = _labels(Counter(row.label.strip() for row in rows), where)
     empty = sum(map(len, splits.values())) - len(rows)
     if empty:
-        notes.append(f"{_count(empty, 'row')} without a text or a label will be left out (data.drop_empty).")
+        notes.append(f"{counted(empty, 'row')} without a text or a label will be left out (data.drop_empty).")
     notes += _label_notes(labels, label_map)
     lengths = sorted(len(row.text) for row in rows)
     share = 1.0 if "validation" in own_splits else 0.9 if "test" in own_splits else 0.8
@@ -255,7 +256,7 @@ def _labels(spellings: Mapping[str, int], where: str) -> tuple[dict[str, int], d
         label = _seen(max(group, key=lambda spelling: (group[spelling], spelling)))
         if not label:
             raise DataError(
-                f"{where}: {_count(sum(group.values()), 'label')} cannot be seen; repair or remove such rows"
+                f"{where}: {counted(sum(group.values()), 'label')} cannot be seen; repair or remove such rows"
             )
         if fault := name_fault(label) or next(filter(None, map(character_fault, group)), None):
             raise DataError(f"{where}: the label {label[:60]!r} {fault}")
@@ -294,14 +295,10 @@ def _label_notes(labels: Mapping[str, int], label_map: Mapping[str, str]) -> lis
     return notes
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _quoted(names: Sequence[str]) -> str:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(map(repr, names[:10])) + more
 
 
 def _named_columns(columns: Sequence[ColumnProfile]) -> str:
-    return ", ".join(f"{column.name!r} ({_count(column.distinct, 'different value')})" for column in columns)
+    return ", ".join(f"{column.name!r} ({counted(column.distinct, 'different value')})" for column in columns)

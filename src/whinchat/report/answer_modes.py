@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from whinchat.evaluation.results import GENERATION_MODES, Evaluation, Metrics, Mode
 from whinchat.recipe.schema import Reference
-from whinchat.report.formatting import MODE_NAMES, format_texts
+from whinchat.report.formatting import MODE_NAMES
 from whinchat.storage.run_record import RunRecord
+from whinchat.wording import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def mode_title(evaluation: Evaluation, mode: Mode) -> str:
 def sample_title(name: str, sample: Metrics) -> str:
     """Return ``name`` with the number of texts of a sample in brackets."""
     start = f"{name.removesuffix(')')}, " if name.endswith(")") else f"{name} ("
-    return f"{start}sample of {format_texts(sample.n)})"
+    return f"{start}sample of {counted(sample.n, 'text')})"
 
 
 def reported_modes(record: RunRecord) -> tuple[Mode, ...]:

@@ -7,8 +7,9 @@ import numpy as np
 from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Mode
 from whinchat.report.answer_modes import metrics_of_mode
-from whinchat.report.formatting import BASELINE_NAMES, MODE_NAMES, format_number, format_texts
+from whinchat.report.formatting import BASELINE_NAMES, MODE_NAMES, format_number
 from whinchat.storage.run_record import RunRecord
+from whinchat.wording import counted
 
 
 def bad_result_warnings(record: RunRecord) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def _worse_than_before(record: RunRecord) -> Iterator[str]:
             change = f" (95 % interval of the change: {format_number(interval.low)} to {format_number(interval.high)})"
         yield (
             f"Training made {MODE_NAMES[mode]} worse: macro-F1 fell from {format_number(before.macro_f1)} to "
-            f"{format_number(after.macro_f1)} on {format_texts(after.n)} of {record.after.split}{change}. A lower "
+            f"{format_number(after.macro_f1)} on {counted(after.n, 'text')} of {record.after.split}{change}. A lower "
             "train.learning_rate may help."
         )
 
@@ -52,7 +53,7 @@ def _one_label(record: RunRecord) -> Iterator[str]:
         true_labels = sum(label.support > 0 for label in measured.per_label)
         if true_labels > 1 and np.count_nonzero(predicted) == 1 and not any(measured.invalid):
             name, label = MODE_NAMES[measured.mode], measured.labels[int(predicted.argmax())]
-            yield f"All {format_texts(measured.n)} of {record.after.split} get the same label with {name}: {label}."
+            yield f"All {counted(measured.n, 'text')} of {record.after.split} get the same label with {name}: {label}."
 
 
 def _worse_than_constant(record: RunRecord) -> Iterator[str]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from importlib.metadata import metadata
 
 from whinchat.data.packages import license_of_source
-from whinchat.report.formatting import format_count, format_texts
+from whinchat.report.formatting import format_count
 from whinchat.report.markdown import Markdown, markdown_link
 from whinchat.report.tables import label_list
 from whinchat.report.visible_text import one_line
 from whinchat.storage.run_record import RunRecord, TrainedRecord
+from whinchat.wording import counted
 
 # What a card shows before it is pushed: the reader puts the name of the repository in its place.
 REPOSITORY_PLACEHOLDER = "OWNER/NAME"
@@ -64,7 +65,7 @@ def _intended_use(record: RunRecord) -> Iterator[str]:
     task, after = record.recipe.task, record.after
     yield (
         f"The classifier gives a text (language: {task.language}) one of the labels {label_list(record.recipe)}, with "
-        f"a probability for each label. Its metrics hold for texts like the {format_texts(after.score.n)} of the "
+        f"a probability for each label. Its metrics hold for texts like the {counted(after.score.n, 'text')} of the "
         f"{after.split} split that it was measured on."
     )
 

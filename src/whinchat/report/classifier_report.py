@@ -7,9 +7,10 @@ from whinchat.evaluation.metric_registry import METRICS
 from whinchat.evaluation.results import Metrics
 from whinchat.report.figures.confusion import ConfusionPanel, draw_confusion
 from whinchat.report.figures.style import LIGHT, figure_theme, to_svg
-from whinchat.report.formatting import format_count, format_metric, format_number, format_texts
+from whinchat.report.formatting import format_count, format_metric, format_number
 from whinchat.report.text_table import TextTable
 from whinchat.report.visible_text import one_line
+from whinchat.wording import counted
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ClassifierReport:
 
 def held_out_texts(count: int) -> str:
     """Return words for the texts that ``fit`` held out and measured."""
-    return f"{format_texts(count)} that fit held out"
+    return f"{counted(count, 'text')} that fit held out"
 
 
 def _aligned(table: TextTable) -> str:

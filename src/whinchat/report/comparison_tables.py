@@ -15,10 +15,10 @@ from whinchat.report.formatting import (
     format_p_value,
     format_percent,
     format_signed,
-    format_texts,
 )
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_comparison import ComparisonRow, RunComparison, RunPair, SeedGroup, StoredComparison
+from whinchat.wording import counted
 
 
 def comparison_table(comparison: RunComparison) -> TextTable:
@@ -110,7 +110,7 @@ def other_metrics() -> list[str]:
 
 def _sample_size(row: ComparisonRow) -> str:
     """Return how many texts were answered freely, in brackets, where they are a sample of the evaluated texts."""
-    return "" if row.generate_rows in {None, row.rows} else f" ({format_texts(row.generate_rows)})"
+    return "" if row.generate_rows in {None, row.rows} else f" ({counted(row.generate_rows, 'text')})"
 
 
 def _format_other_metric(name: str, row: ComparisonRow) -> str:

@@ -15,6 +15,7 @@ from whinchat.evaluation.results import (
     ReliabilityReport,
 )
 from whinchat.progress import whole_duration
+from whinchat.wording import counted
 
 NOT_MEASURED = "not measured"
 # Calibrated answers exist only after training.
@@ -56,11 +57,6 @@ def format_percent(share: float | None) -> str:
 def format_count(value: int | None) -> str:
     """Return a whole number with commas between thousands."""
     return NOT_MEASURED if value is None else f"{value:,}"
-
-
-def format_texts(count: int) -> str:
-    """Return a number of texts, such as "1 text" or "1,200 texts"."""
-    return f"{format_count(count)} {'text' if count == 1 else 'texts'}"
 
 
 def format_interval(interval: Interval) -> str:
@@ -116,14 +112,14 @@ def paired_sentence(paired: PairedTest) -> str:
     verb = "rose" if paired.macro_f1_gain >= 0 else "fell"
     if not paired.fixed + paired.broken and paired.interval.low == paired.interval.high == 0:
         return (
-            f"With {MODE_NAMES[paired.mode]}, none of {format_texts(paired.n)} changed from wrong to correct or from "
-            "correct to wrong, so there is no change in macro-F1 to test."
+            f"With {MODE_NAMES[paired.mode]}, none of {counted(paired.n, 'text')} changed from wrong to correct or "
+            "from correct to wrong, so there is no change in macro-F1 to test."
         )
     conclusive = paired.interval.low > 0 or paired.interval.high < 0
     caveat = "" if conclusive else " The interval contains zero, so the change in macro-F1 may be due to chance."
     return (
-        f"With {MODE_NAMES[paired.mode]}, {format_count(paired.fixed)} of {format_texts(paired.n)} changed from wrong "
-        f"to correct and {format_count(paired.broken)} from correct to wrong (exact McNemar test, "
+        f"With {MODE_NAMES[paired.mode]}, {format_count(paired.fixed)} of {counted(paired.n, 'text')} changed from "
+        f"wrong to correct and {format_count(paired.broken)} from correct to wrong (exact McNemar test, "
         f"{format_p_value(paired.mcnemar_p)}). Macro-F1 {verb} by {format_number(abs(paired.macro_f1_gain))} "
         f"(95 % interval of the change: {format_interval(paired.interval)}).{caveat}"
     )
@@ -164,7 +160,7 @@ def calibrated_sentence(reliability: ReliabilityReport) -> str:
     temperature = format_number(reliability.temperature, 2)
     return (
         f"For calibration, the label scores are divided by a temperature of {temperature} and shifted by a bias for "
-        f"each label, both fitted on {format_texts(reliability.fitted_rows)} of the {reliability.fitted_on} split. "
+        f"each label, both fitted on {counted(reliability.fitted_rows, 'text')} of the {reliability.fitted_on} split. "
         f"{decision_sentence(reliability)}{cross_fitting}"
     )
 

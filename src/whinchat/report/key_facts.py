@@ -11,11 +11,11 @@ from whinchat.report.formatting import (
     format_count,
     format_duration,
     format_percent,
-    format_texts,
 )
 from whinchat.report.text_table import TextTable
 from whinchat.report.titles import base_depth
 from whinchat.storage.run_record import Manifest, TrainedRecord
+from whinchat.wording import counted
 
 
 def key_facts_table(record: TrainedRecord, base: str | None = None) -> TextTable:
@@ -78,12 +78,12 @@ def _trained_weights(manifest: Manifest) -> str:
 
 def _training_data(recipe: Recipe, manifest: Manifest) -> str:
     train = manifest.splits.get("train")
-    texts = NOT_MEASURED if train is None else format_texts(train.rows)
+    texts = NOT_MEASURED if train is None else counted(train.rows, "text")
     config = f" ({recipe.data.config})" if recipe.data.config else ""
     soft = manifest.splits.get(SOFT_SPLIT)
     # The card is published, and folders of this machine are not.
     table = Path(recipe.data.soft_labels or "").name
-    taught = f"; {format_texts(soft.rows)} with soft labels of {table}" if soft is not None else ""
+    taught = f"; {counted(soft.rows, 'text')} with soft labels of {table}" if soft is not None else ""
     return f"{texts} of {manifest.data_source}{config}{_row_limit(recipe.data.train_rows)}{taught}"
 
 

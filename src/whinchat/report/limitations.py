@@ -14,9 +14,9 @@ from whinchat.report.formatting import (
     format_number,
     format_percent,
     format_signed,
-    format_texts,
 )
 from whinchat.storage.run_record import RunRecord, TrainedRecord
+from whinchat.wording import counted
 
 WIDE_INTERVAL = 0.1  # of macro-F1
 FEW_LABEL_TEXTS = 30  # evaluated texts of a label
@@ -47,17 +47,17 @@ def split_limits(record: TrainedRecord, split: str) -> Iterator[str]:
         )
     if leaked.get(split) and not record.recipe.data.drop_leaked:
         yield (
-            f"{format_texts(leaked[split])} of {split} also occur in train and were not removed from it, so the "
+            f"{counted(leaked[split], 'text')} of {split} also occur in train and were not removed from it, so the "
             "metrics are optimistic."
         )
     if learned.get(split):
         yield (
-            f"{format_texts(learned[split])} of {split} were among those that {record.recipe.backbone.model} had "
+            f"{counted(learned[split], 'text')} of {split} were among those that {record.recipe.backbone.model} had "
             "learned before this training, so the metrics are optimistic."
         )
     if split != "validation" and learned.get("validation"):
         yield (
-            f"{format_texts(learned['validation'])} of validation, on which the probabilities were calibrated, were "
+            f"{counted(learned['validation'], 'text')} of validation, on which the probabilities were calibrated, were "
             f"among those that {record.recipe.backbone.model} had learned before, so the probabilities may be too sure."
         )
 
@@ -78,7 +78,7 @@ def _precision(record: RunRecord) -> Iterator[str]:
         if metrics is not None and interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
                 f"The 95 % interval of macro-F1 with {MODE_NAMES[mode]} is wide ({format_interval(interval)}), because "
-                f"only {format_texts(metrics.n)} were evaluated. More evaluation texts would narrow it."
+                f"only {counted(metrics.n, 'text')} were evaluated. More evaluation texts would narrow it."
             )
     if sentence := absent_sentence(record.after.score, record.after.split):
         yield sentence
@@ -118,8 +118,8 @@ def _reliability(record: RunRecord) -> Iterator[str]:
         return
     if reliability.fitted_rows < FEW_CALIBRATION_TEXTS:
         yield (
-            f"The calibration was fitted on only {format_texts(reliability.fitted_rows)} of {reliability.fitted_on}, "
-            "so the probabilities are imprecise."
+            f"The calibration was fitted on only {counted(reliability.fitted_rows, 'text')} of "
+            f"{reliability.fitted_on}, so the probabilities are imprecise."
         )
     overall = reliability.calibrated.accuracy
     weak = [
@@ -187,15 +187,13 @@ def _scope(record: RunRecord) -> Iterator[str]:
     rate = NOT_MEASURED if generate is None else format_percent(generate.invalid_rate)
     lenient = "" if first_word is None else f"; without any label word in it: {format_percent(first_word.invalid_rate)}"
     sample = record.after.score_of_generated
-    share = (
-        "share after training" if sample is None else f"share after training, in a sample of {format_texts(sample.n)}"
+    sampled = "" if sample is None else f", in a sample of {counted(sample.n, 'text')}"
+    yield (
+        f"Free generation can produce an answer that is not a label (share after training{sampled}: {rate}{lenient}); "
+        "such an answer counts as wrong. Label scoring always returns a label."
     )
     yield (
-        f"Free generation can produce an answer that is not a label ({share}: {rate}{lenient}); such an "
-        "answer counts as wrong. Label scoring always returns a label."
-    )
-    yield (
-        f"The metrics were measured on {format_texts(record.after.score.n)} of {record.after.split} (language: "
+        f"The metrics were measured on {counted(record.after.score.n, 'text')} of {record.after.split} (language: "
         f"{record.recipe.task.language}). Other kinds of text, other languages, and fairness between groups of people "
         "were not measured."
     )

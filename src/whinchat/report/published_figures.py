@@ -11,6 +11,7 @@ from whinchat.report.answer_modes import comparable_mode, mode_title
 from whinchat.report.formatting import MODE_NAMES, NOT_MEASURED, format_metric
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.run_record import RunRecord
+from whinchat.wording import counted
 
 _LINKABLE = re.compile(r"https?://[^\s()<>\"]+")
 
@@ -48,9 +49,9 @@ def published_figures(record: RunRecord) -> PublishedFigures | None:
         figures += f", with {MODE_NAMES[mode]}. {_measured_sentence(record, mode)}"
     caveats = "This run did not measure the published figures, and they may refer to other texts."
     if found := run_departures(record):
-        caveats += f" The run differs from the publication in {_count(len(found), 'setting')}."
+        caveats += f" The run differs from the publication in {counted(len(found), 'setting')}."
     elif settings := len(reference.settings):
-        caveats += f" The run is as published in {_count(settings, 'setting')}, all that the recipe lists."
+        caveats += f" The run is as published in {counted(settings, 'setting')}, all that the recipe lists."
     return PublishedFigures(
         title=reference.title,
         url=reference.url if _LINKABLE.fullmatch(reference.url or "") else None,
@@ -118,7 +119,3 @@ def shown_value(key: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

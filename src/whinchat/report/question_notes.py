@@ -13,7 +13,6 @@ from whinchat.report.formatting import (
     format_interval,
     format_number,
     format_percent,
-    format_texts,
 )
 from whinchat.report.limitations import (
     FEW_CALIBRATION_TEXTS,
@@ -24,6 +23,7 @@ from whinchat.report.limitations import (
 )
 from whinchat.report.question_titles import gain_text
 from whinchat.storage.questions_record import QuestionsRecord
+from whinchat.wording import counted
 
 # Share of the evaluated texts without an answer from which on the card says so.
 MANY_MISSING = 0.1
@@ -46,10 +46,10 @@ def _warnings(result: QuestionResult) -> Iterator[str]:
         change = "" if interval is None else f" (95 % interval of the change: {format_interval(interval)})"
         yield (
             f"Training made the answers to {name} worse: {metric.title} fell from {format_number(before)} to "
-            f"{format_number(after)} on {format_texts(result.rows)} of {result.split}{change}."
+            f"{format_number(after)} on {counted(result.rows, 'text')} of {result.split}{change}."
         )
     if answer := _only_answer(result):
-        yield f"All {format_texts(result.rows)} of {result.split} get the same answer to {name}: {answer}."
+        yield f"All {counted(result.rows, 'text')} of {result.split} get the same answer to {name}: {answer}."
     for baseline in result.baselines:
         value = baseline.metrics.values[metric.name]
         # Where all answers are the same, the constant method says nothing new.
@@ -95,7 +95,7 @@ def _result_limits(result: QuestionResult) -> Iterator[str]:
     if interval is not None and interval.high - interval.low > WIDE_INTERVAL:
         yield (
             f"{name}: the 95 % interval of {metric.title} is wide ({format_interval(interval)}), because only "
-            f"{format_texts(result.rows)} were evaluated, or few of a rare answer."
+            f"{counted(result.rows, 'text')} were evaluated, or few of a rare answer."
         )
     for baseline in result.baselines:
         gain = baseline.paired
@@ -110,7 +110,7 @@ def _result_limits(result: QuestionResult) -> Iterator[str]:
         yield f"{name}: {share} of the texts of {result.split} have no answer and were not measured."
     if (calibration := result.calibration) is not None and min(calibration.fitted_rows) < FEW_CALIBRATION_TEXTS:
         yield (
-            f"{name}: the calibration was fitted on only {format_texts(min(calibration.fitted_rows))} of "
+            f"{name}: the calibration was fitted on only {counted(min(calibration.fitted_rows), 'text')} of "
             f"{calibration.fitted_on}, so the probabilities are imprecise."
         )
 
@@ -130,7 +130,7 @@ def _rare_answers(result: QuestionResult) -> Iterator[str]:
 
 def _scope(record: QuestionsRecord) -> Iterator[str]:
     yield (
-        f"The metrics were measured on {format_texts(record.evaluated_rows)} of {record.split} (language: "
+        f"The metrics were measured on {counted(record.evaluated_rows, 'text')} of {record.split} (language: "
         f"{record.recipe.task.language}). Other kinds of text, other languages, and fairness between groups of people "
         "were not measured."
     )
@@ -142,7 +142,7 @@ def question_card_facts(record: QuestionsRecord, license_name: str | None) -> Ca
     intended_use = (
         f"The classifier answers questions about a text (language: {record.recipe.task.language}): {names}. Each "
         "answer comes with probabilities. Its metrics hold for texts like the "
-        f"{format_texts(record.evaluated_rows)} of the {record.split} split that it was measured on.",
+        f"{counted(record.evaluated_rows, 'text')} of the {record.split} split that it was measured on.",
     )
     out_of_scope = (
         "Other questions, other kinds of text and other languages were not measured. A text that fits none of the "

@@ -10,10 +10,10 @@ from whinchat.report.formatting import (
     format_p_value,
     format_percent,
     format_signed,
-    format_texts,
 )
 from whinchat.report.titles import change
 from whinchat.storage.questions_record import QuestionsRecord
+from whinchat.wording import counted
 
 TYPE_NAMES: dict[QuestionType, str] = {
     "choice": "one of the options",
@@ -27,7 +27,7 @@ def result_title(result: QuestionResult) -> str:
     """Return how the main metric changed, such as "team: macro-F1 rose from 0.21 to 0.79 on 800 test texts"."""
     name = result.headline.name
     old, new = result.before.values[name], result.shipped.values[name]
-    texts = f"on {format_count(result.rows)} {result.split} {'text' if result.rows == 1 else 'texts'}"
+    texts = f"on {counted(result.rows, f'{result.split} text')}"
     changed = f"is {NOT_MEASURED}" if old is None or new is None else change(old, new)
     return f"{result.name}: {result.headline.title} {changed} {texts}"
 
@@ -45,7 +45,7 @@ def paired_test_sentence(result: QuestionResult) -> str:
     paired, title = result.paired, result.headline.title
     answers = "fully right answers" if result.type == "multi" else "right answers"
     counts = (
-        f"{result.name}: {format_count(paired.fixed)} of {format_texts(result.rows)} have {answers} only after "
+        f"{result.name}: {format_count(paired.fixed)} of {counted(result.rows, 'text')} have {answers} only after "
         f"training and {format_count(paired.broken)} only before (exact McNemar test, "
         f"{format_p_value(paired.mcnemar_p)})."
     )
@@ -83,7 +83,7 @@ def calibration_sentence(result: QuestionResult) -> str:
     if calibration is None:
         return f"{result.name}: calibrated answers {NOT_MEASURED}, because the run has no validation split."
     least, most = min(calibration.fitted_rows), max(calibration.fitted_rows)
-    rows = format_texts(least) if least == most else f"{format_count(least)} to {format_texts(most)}"
+    rows = counted(least, "text") if least == most else f"{format_count(least)} to {counted(most, 'text')}"
     temperatures = sorted(calibration.temperatures)
     lowest, highest = format_number(temperatures[0], 2), format_number(temperatures[-1], 2)
     fitted = f"temperature {lowest}" if lowest == highest else f"temperatures {lowest} to {highest}"

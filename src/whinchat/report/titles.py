@@ -10,6 +10,7 @@ from whinchat.recipe.method_names import method_name
 from whinchat.recipe.schema import Recipe
 from whinchat.report.formatting import format_count, format_number
 from whinchat.storage.run_record import Manifest, RunRecord, TrainedRecord
+from whinchat.wording import counted
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 TITLE_DIGITS = 2
@@ -124,5 +125,4 @@ def change(before: float, after: float) -> str:
 
 def _texts(record: RunRecord, metrics: Metrics) -> str:
     """Return which texts ``metrics`` were measured on, such as "on 800 validation texts"."""
-    count = metrics.n
-    return f"on {format_count(count)} {record.after.split} {'text' if count == 1 else 'texts'}"
+    return f"on {counted(metrics.n, f'{record.after.split} text')}"

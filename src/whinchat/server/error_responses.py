@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 
+from whinchat.wording import counted
+
 # The paths whose errors have the shape of the System One protocol.
 SYSTEM_ONE_PATHS = ("/v1/systemone", "/v1/models")
 # The kinds of errors of that protocol; for any other status, the words that HTTP has for it.
@@ -61,7 +63,7 @@ def _validation_error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 def busy(reason: str, seconds: int, status: int = 429) -> HTTPException:
     """Return the refusal of a request that may come again in so many ``seconds``."""
-    fault = f"{reason}; try again in {seconds} {'second' if seconds == 1 else 'seconds'}"
+    fault = f"{reason}; try again in {counted(seconds, 'second')}"
     return HTTPException(status, fault, {"Retry-After": str(seconds)})
 
 

@@ -14,6 +14,7 @@ from whinchat.cli.output import emit_json, fits_terminal, out, print_line, print
 from whinchat.export.export_registry import holds_student
 from whinchat.report.formatting import format_bytes
 from whinchat.report.text_table import TextTable
+from whinchat.wording import counted
 
 
 def print_predictions(
@@ -84,7 +85,7 @@ def _print_most_probable(
             for name, probability in zip(label.split("\n"), number.split("\n"), strict=True):
                 out.print(Text(f"  {probability.plain.ljust(5)}  ") + name)
     if (hidden := len(predictions.labels) - _SHOWN_LABELS) > 0:
-        print_line(f"…and {hidden} less probable label{'' if hidden == 1 else 's'} of each text; --json prints all.")
+        print_line(f"…and {counted(hidden, 'less probable label')} of each text; --json prints all.")
 
 
 def _print_answers(
@@ -138,14 +139,14 @@ def print_labelled_files(
     # One file has one label a line.
     print_lines(lines if len(counts) > 1 else list(zip(*lines, strict=True)))
     if total.bad:
-        rows_are = "1 row" if total.bad == 1 else f"{total.bad:,} rows"
-        print_line(f"{rows_are} could not be read; the column {error_column} says why.")
+        print_line(f"{counted(total.bad, 'row')} could not be read; the column {error_column} says why.")
     if total.repeated:
-        rows_have = "1 row has" if total.repeated == 1 else f"{total.repeated:,} rows have"
-        print_line(f"{rows_have} the text of another row nearby; such texts were answered once.")
+        verb = "has" if total.repeated == 1 else "have"
+        rows = counted(total.repeated, "row")
+        print_line(f"{rows} {verb} the text of another row nearby; such texts were answered once.")
     if total.by_student:
         print_line(f"The student answered {total.by_student:,} rows, the model the others.")
-    print_line(f"{total.rows:,} row{'' if total.rows == 1 else 's'} in {seconds:,.0f} s")
+    print_line(f"{counted(total.rows, 'row')} in {seconds:,.0f} s")
 
 
 def print_export(proof: whinchat.ExportProof, folder: Path) -> None:

@@ -22,10 +22,10 @@ from whinchat.report.formatting import (
     format_duration,
     format_estimate,
     format_number,
-    format_texts,
 )
 from whinchat.storage.questions_record import QuestionsRecord
 from whinchat.storage.run_folder import RunFolder
+from whinchat.wording import counted
 
 
 def print_questions_run(record: QuestionsRecord, path: Path) -> None:
@@ -72,9 +72,9 @@ def missing_sentence(question: QuestionEvaluation) -> str:
         return f"{question.name}: not measured, because no text has an answer to this question."
     parts = []
     if question.missing:
-        parts.append(f"{format_texts(question.missing)} without an answer left out")
+        parts.append(f"{counted(question.missing, 'text')} without an answer left out")
     if question.incomplete:
-        parts.append(f"{format_texts(question.incomplete)} with an answer to some of the options only")
+        parts.append(f"{counted(question.incomplete, 'text')} with an answer to some of the options only")
     return f"{question.name}: {'; '.join(parts)}." if parts else ""
 
 

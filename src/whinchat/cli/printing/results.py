@@ -25,10 +25,10 @@ from whinchat.report.formatting import (
     format_metric,
     format_number,
     format_percent,
-    format_texts,
 )
 from whinchat.report.published_figures import presented, published_figures
 from whinchat.storage.run_folder import RunFolder
+from whinchat.wording import counted
 
 
 def print_run(record: whinchat.RunRecord, path: Path) -> None:
@@ -89,7 +89,7 @@ def print_learned(evaluation: whinchat.RunEvaluation | whinchat.QuestionsEvaluat
     """Print how many of the evaluated texts the classifier was trained on, where it was on any."""
     if evaluation.learned_texts:
         print_line(
-            f"The classifier was trained on {format_texts(evaluation.learned_texts)} of these, so all metrics are "
+            f"The classifier was trained on {counted(evaluation.learned_texts, 'text')} of these, so all metrics are "
             "optimistic."
         )
 
