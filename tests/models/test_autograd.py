@@ -16,6 +16,7 @@ from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
 from whinchat.models.packed.autograd import (
     CappedScores,
+    Dropout,
     GatherRows,
     GeGlu,
     RmsNorm,
@@ -23,6 +24,8 @@ from whinchat.models.packed.autograd import (
     ScatterRows,
     SoftCap,
     SwiGlu,
+    draw_kept,
+    keep,
 )
 
 
@@ -147,3 +150,41 @@ def test_capped_scores() -> None:
         return scores.softmax(dim=-1)
 
     assert_same(lambda x: weights(CappedScores.apply(x, mask, 3.0)), lambda x: weights(3 * torch.tanh(x) + mask), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(40, 25), (1003,)])
+def test_dropout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = drawn(*shape).detach().to(dtype).requires_grad_()
+    torch.manual_seed(3)
+    dropped = Dropout.apply(x, 0.25)
+    torch.manual_seed(3)
+    kept = draw_kept(x, 0.25).bool()
+    assert kept.shape == x.shape
+    assert 0.1 < (~kept).float().mean() < 0.4
+    torch.testing.assert_close(dropped, torch.where(kept, x / 0.75, 0.0).to(dtype))
+    (gradient,) = torch.autograd.grad(dropped, x, torch.full_like(x, 3.0))
+    torch.testing.assert_close(gradient, kept.to(dtype) * 4)
+    assert not draw_kept(x, 0.25).bool().equal(kept)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.999])
+def test_dropout_keeps_values_independently(p: float) -> None:
+    """Six standard errors, for the values in all four parts of a random number, and for each two of these parts."""
+    torch.manual_seed(3)
+    kept = -draw_kept(torch.empty(100_000, 4), p).float()
+    error = 6 * (p * (1 - p) / len(kept)) ** 0.5
+    assert (kept.mean(dim=0) - (1 - p)).abs().max() < error
+    together = (kept.T @ kept / len(kept)).fill_diagonal_((1 - p) ** 2)
+    assert (together - (1 - p) ** 2).abs().max() < error
+
+
+def test_dropout_of_nearly_all_values() -> None:
+    assert -draw_kept(torch.empty(10_000), 0.9999999).float().mean() < 0.01
+
+
+def test_what_is_dropped_is_zero() -> None:
+    x = torch.tensor([float("inf"), float("nan"), -1.5, -0.0])
+    dropped = keep(x, torch.zeros(4, dtype=torch.int8))
+    assert dropped.tolist() == [0, 0, 0, 0]
+    assert keep(x, torch.full((4,), -1, dtype=torch.int8)).view(torch.int32).equal(x.view(torch.int32))

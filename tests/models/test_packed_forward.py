@@ -17,6 +17,7 @@ from tests.helpers.tuned_engines import ADAPTER_METHODS, tuned_engine
 from whinchat.models import forward as engines
 from whinchat.models.adapter_targets import lora_layers
 from whinchat.models.forward import Engine, answer_logits
+from whinchat.models.packed.autograd import Dropout
 from whinchat.models.packed.batch import pack
 from whinchat.models.packed.linear import project
 from whinchat.models.packed.packed_forward import is_packable, packed_logits
@@ -134,11 +135,23 @@ def test_nf4(tiny_model: Path, method: str, targets: Any) -> None:
     assert_packed_equals_plain(engine, batch_of(engine, tiny_models.TEXTS), engine.tree)
 
 
+class OwnDropout(torch.nn.Dropout):
+    """Draws what the packed pass draws, so that PEFT's layer drops the same values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Dropout.apply(x, self.p) if self.training else x
+
+
+def with_own_dropout(layer: Any) -> Any:
+    layer.lora_dropout = torch.nn.ModuleDict({name: OwnDropout(one.p) for name, one in layer.lora_dropout.items()})
+    return layer
+
+
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_dropout_is_pefts(tiny_llama: Path, method: str) -> None:
+def test_dropout_is_pefts_with_the_same_mask(tiny_llama: Path, method: str) -> None:
     engine = tuned_engine(tiny_llama, adapter={"method": method, "lora_dropout": 0.3})
     engine.model.train()
-    layer = engine.model.get_base_model().model.layers[0].mlp.up_proj
+    layer = with_own_dropout(engine.model.get_base_model().model.layers[0].mlp.up_proj)
     x = torch.randn(50, layer.in_features, requires_grad=True)
     weights = [weight for weight in layer.parameters() if weight.requires_grad]
     results = []
@@ -156,7 +169,7 @@ def test_dropout_is_pefts(tiny_llama: Path, method: str) -> None:
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_bias(tiny_llama: Path, method: str) -> None:
     engine = tuned_engine(tiny_llama, adapter={"method": method, "lora_dropout": 0.3})
-    layer = engine.model.get_base_model().model.layers[0].mlp.up_proj
+    layer = with_own_dropout(engine.model.get_base_model().model.layers[0].mlp.up_proj)
     base = layer.get_base_layer()
     base.bias = torch.nn.Parameter(torch.randn(base.out_features), requires_grad=False)
     x = torch.randn(5, layer.in_features)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from whinchat.models.nf4 import unpack_nf4
-from whinchat.models.packed.autograd import InferenceAwareFunction
+from whinchat.models.packed.autograd import Dropout, InferenceAwareFunction, draw_kept, keep
 from whinchat.models.packed.dora import FactoredDora
 from whinchat.models.packed.merged_weights import merged_weight
 
@@ -52,7 +52,7 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
     if not p:
         return _add_bias(AdaptedLinear.apply(x, a, b, magnitude, args), base)
     # As PEFT does: DoRA rescales W applied to the dropped input; W applied to the rest of x is added unscaled.
-    dropped = dropout(x)
+    dropped = Dropout.apply(x, p)
     return AdaptedLinear.apply(dropped, a, b, magnitude, args) + _project_frozen(base, x - dropped)
 
 
@@ -141,27 +141,29 @@ class AdaptedLinear(InferenceAwareFunction):
         """
         ctx.args, ctx.dtype = args, a.dtype
         a, b = a.to(x.dtype), b.to(x.dtype)
-        # The backward pass keeps the dropout mask, one byte for each input, instead of the dropped input.
-        dropped, mask = torch.native_dropout(x, args.dropout, True) if args.dropout else (x, None)
-        inner = F.linear(dropped, a)  # (M, R)
+        # The backward pass stores which inputs are kept, one byte for each, instead of the inputs that remain.
+        kept = draw_kept(x, args.dropout) if args.dropout else None
+        inner = F.linear(x if kept is None else keep(x, kept), a)  # (M, R)
+        if kept is not None:
+            inner.div_(1 - args.dropout)
         weight = dense_weight(args.base, x.dtype)
         norm = None if args.row_norm is None else args.row_norm(weight)
         product = F.linear(x, weight, args.bias).addmm_(inner, b.T, alpha=args.scale)
         if magnitude is None or norm is None:
-            ctx.save_for_backward(x, mask, inner, a, b, None, None, None)
+            ctx.save_for_backward(x, kept, inner, a, b, None, None, None)
             return product
         # The gain is close to 1, where bfloat16 would round its learned part away; gain - 1 keeps that part.
         excess = (magnitude / norm - 1).to(x.dtype)  # (O,)
         product.addcmul_(product, excess)
         # The output is saved with its gain, since the next layer saves the same tensor anyway.
-        ctx.save_for_backward(x, mask, inner, a, b, product, excess, magnitude)
+        ctx.save_for_backward(x, kept, inner, a, b, product, excess, magnitude)
         return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, a, b and magnitude."""
-        x, mask, inner, a, b, output, excess, magnitude = ctx.saved_tensors
+        x, kept, inner, a, b, output, excess, magnitude = ctx.saved_tensors
         need_x, need_a, need_b, need_magnitude, _ = ctx.needs_input_grad
         args: FrozenLinearArgs = ctx.args
         grad_x = grad_a = grad_b = grad_magnitude = None
@@ -172,15 +174,16 @@ class AdaptedLinear(InferenceAwareFunction):
         grad_inner = (grad @ b).mul_(args.scale)  # (M, R)
         if need_b:
             grad_b = (grad.T @ inner).to(ctx.dtype).mul_(args.scale)
+        if kept is not None:
+            grad_inner.div_(1 - args.dropout)
         if need_a:
-            dropped = x if mask is None else (x * mask).div_(1 - args.dropout)
-            grad_a = (grad_inner.T @ dropped).to(ctx.dtype)
+            grad_a = (grad_inner.T @ (x if kept is None else keep(x, kept))).to(ctx.dtype)
         if need_x:
             grad_x = grad @ dense_weight(args.base, grad.dtype)
-            if mask is None:
+            if kept is None:
                 grad_x.addmm_(grad_inner, a)
             else:
-                grad_x.addcmul_(grad_inner @ a, mask, value=1 / (1 - args.dropout))
+                grad_x.add_(keep(grad_inner @ a, kept))
         return grad_x, grad_a, grad_b, grad_magnitude, None
 
 
