@@ -91,7 +91,7 @@ def test_doubled_spaces_that_give_a_label_away() -> None:
     warning = whitespace_leak_warning(shares, ("html_entities",))
     assert warning is not None
     assert "75% of the training texts of odd and in 0% of the training texts of none" in warning
-    assert "task.clean" in warning
+    assert warning.endswith("Set task.clean to [html_entities, spaces].")
     assert whitespace_leak_warning(shares, ("spaces",)) is None
     assert whitespace_leak_warning({"plain": 0.25, "odd": 0.4}, ()) is None
     # Runs of earlier versions did not look.

@@ -138,7 +138,7 @@ def whitespace_leak_warning(shares: Mapping[str, float], clean: Sequence[str]) -
     return (
         f"Doubled spaces occur in {shares[most]:.0%} of the training texts of {most} and in {shares[least]:.0%} of the "
         f"training texts of {least}: a model learns to tell the labels apart by them, and other texts have none. "
-        "Set task.clean to [spaces]."
+        f"Set task.clean to [{', '.join((*clean, 'spaces'))}]."
     )
 
 
