@@ -35,6 +35,7 @@ from whinchat.recipe.loader import differences, without_home
 from whinchat.recipe.schema import MetricName, Recipe
 from whinchat.storage.locate import find_classifier
 from whinchat.text_estimator import TextEstimator
+from whinchat.wording import counted
 
 if TYPE_CHECKING:
     from whinchat.report.classifier_report import ClassifierReport
@@ -150,6 +151,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         with shown_progress(self.verbose > 0), temporary_folder() as folder:
             adapter = folder / "adapter"
             prepare.warn_of_learned(recipe, corpus)
+            learned = learned_after(recipe.backbone.model, corpus)
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.model_copy(update={"task": template.task})
             untrained = Predictor(
@@ -171,8 +173,8 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
                 after = cross_fitted(scored, recipe.task.labels, recipe.evaluate).probabilities
                 probabilities = (label_probabilities(before), after)
                 held_out = _HeldOut(*(self._metrics(recipe, validation.labels, shares) for shares in probabilities))
-            self._set_fitted(labels.classes, recipe, adapter, predictor, held_out)
-            self._learned = learned_after(recipe.backbone.model, corpus)
+            self._keep_files(adapter, learned)
+            self._set_fitted(labels.classes, recipe, predictor, held_out)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float64]:  # noqa: N803
@@ -233,7 +235,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         if layers := adapter_layers(self._predictor.engine.model):
             with adapters_disabled(layers), shown_progress(self.verbose > 0):
                 before = self._metrics(self.recipe_, expected, label_probabilities(self._predictor.score(texts)))
-        return ClassifierReport(f"{len(texts):,} texts", after, before)
+        return ClassifierReport(counted(len(texts), "text"), after, before)
 
     def push_to_hub(
         self,
@@ -277,6 +279,7 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         Raises:
             HubError: the hub has no such classifier, or cannot be reached.
             RunError: the folder holds no classifier.
+            DataError: the file with the hashes of its training texts is damaged.
             ModelError: the backbone cannot be loaded, or a file is damaged.
         """
         path = fetch_classifier(source)
@@ -296,8 +299,8 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         )
         classifier.settings = classifier._other_settings(recipe)
         classes = np.array(stored.get("classes", recipe.task.labels))
-        classifier._set_fitted(classes, recipe, saved.folder, Predictor.load(path), None)
-        classifier._learned = read_learned(path)
+        classifier._keep_files(saved.folder, read_learned(path))
+        classifier._set_fitted(classes, recipe, Predictor.load(path), None)
         return classifier
 
     def _repr_html_(self) -> str:
@@ -307,11 +310,10 @@ class Classifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]  # sciki
         return parameters + (self.report()._repr_html_() if has_results else "")
 
     def _set_fitted(
-        self, classes: NDArray[Any], recipe: Recipe, adapter: Path, predictor: Predictor, held_out: _HeldOut | None
+        self, classes: NDArray[Any], recipe: Recipe, predictor: Predictor, held_out: _HeldOut | None
     ) -> None:
         self.classes_ = classes
         self.recipe_ = recipe
-        self._keep_files(adapter)
         self._predictor = predictor
         self._held_out = held_out
 

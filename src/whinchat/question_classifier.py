@@ -112,6 +112,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         with shown_progress(self.verbose > 0), temporary_folder() as folder:
             adapter, checkpoints = folder / "adapter", folder / "checkpoints"
             prepare.warn_of_learned(recipe, corpus)
+            learned = learned_after(recipe.backbone.model, corpus)
             backbone, template = prepare.prepare_training(recipe, corpus)
             recipe = recipe.with_date(template.task.date)
             run_trackers = trackers.Trackers(recipe.train.report_to)
@@ -122,8 +123,8 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
             calibrators = tuple(_calibrator(recipe, corpus.validation, scorer, index) for index in range(len(engines)))
             if all(calibrator.rows for calibrator in calibrators):
                 save_calibrators(calibrators, recipe.task.decisions, adapter)
-            self._set_fitted(adapter, QuestionPredictor(recipe, engines, calibrators))
-            self._learned = learned_after(recipe.backbone.model, corpus)
+            self._keep_files(adapter, learned)
+            self._set_fitted(QuestionPredictor(recipe, engines, calibrators))
         return self
 
     def predict_proba(self, X: Sequence[str]) -> list[NDArray[np.float64]]:  # noqa: N803
@@ -162,7 +163,7 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
         """Load a classifier from a folder of ``save_pretrained``, from a run with questions, or from the hub.
 
         Raises:
-            HubError, RunError, ModelError: as ``Classifier.from_pretrained`` raises them.
+            HubError, RunError, DataError, ModelError: as ``Classifier.from_pretrained`` raises them.
         """
         path = fetch_classifier(source)
         saved = find_classifier(path, with_questions=True)
@@ -179,16 +180,15 @@ class QuestionClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc] 
             metric=saved.recipe.evaluate.metric,
             random_state=train.seed,
         )
-        classifier._set_fitted(saved.folder, QuestionPredictor.load(path))
-        classifier._learned = read_learned(path)
+        classifier._keep_files(saved.folder, read_learned(path))
+        classifier._set_fitted(QuestionPredictor.load(path))
         return classifier
 
-    def _set_fitted(self, adapter: Path, predictor: QuestionPredictor) -> None:
+    def _set_fitted(self, predictor: QuestionPredictor) -> None:
         decisions = predictor.recipe.task.decisions
         self.recipe_ = predictor.recipe
         self.output_names_ = [decision.title for decision in decisions]
         self.classes_ = [np.array(one.labels) if one.option is None else np.array([0, 1]) for one in decisions]
-        self._keep_files(adapter)
         self._predictor = predictor
 
     def _saved_files(self) -> dict[str, bytes]:

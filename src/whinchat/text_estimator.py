@@ -1,6 +1,6 @@
 """What the estimators of whinchat share: texts as input, saving, pickling and seeds."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,21 +22,23 @@ T = TypeVar("T")
 class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Base of the estimators, which keep the content of their files in ``_files`` and the model in ``_predictor``.
 
-    ``_learned`` has the hashes of the texts that the model has learned; None where they are not known.
+    ``_learned`` has the hashes of the texts that the model has learned, sorted so that equal estimators have equal
+    pickles; None where they are not known.
     """
 
     random_state: int | np.random.RandomState | None
     _files: dict[str, bytes]
-    _learned: Set[str] | None = None
+    _learned: Sequence[str] | None = None
     _predictor: Any
 
     def _saved_files(self) -> dict[str, bytes]:
         """Return the content of the files of ``save_pretrained``, by their names."""
         raise NotImplementedError
 
-    def _keep_files(self, adapter: Path) -> None:
+    def _keep_files(self, adapter: Path, learned: Set[str] | None) -> None:
         """Keep the content of a classifier's files, so that a copy or a pickle of the estimator needs no folder."""
         self._files = {file.name: file.read_bytes() for file in model_files(adapter)}
+        self._learned = None if learned is None else sorted(learned)
 
     def _loaded(self, load: Callable[[Path], T]) -> T:
         """Return the model in memory, which ``load`` loads from a folder of the saved files where it is not there."""
@@ -53,7 +55,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is not
         ``from_pretrained`` reads the folder, and so does every command of whinchat that takes a run. An earlier
         classifier there is replaced as a whole. By the hashes, measurements on the training texts are noticed; they
         tell whoever has a text that the model learned it, so delete ``learned_texts.hashes`` where you give the folder
-        away.
+        away. A pickle of the estimator holds them, too.
 
         Raises:
             OutputError: the folder cannot be written.

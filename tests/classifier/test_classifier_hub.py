@@ -45,6 +45,7 @@ def test_there_and_back(hub: Hub, fitted: Classifier, monkeypatch: pytest.Monkey
     assert fitted.push_to_hub(REPO, private=True, token=TOKEN, base_model=BASE) == f"{hub.url}/{REPO}"
     repository = hub.repositories[REPO]
     assert repository.private is True
+    assert LEARNED_TEXTS not in repository.files
     assert len(repository.commits) == 2
     assert not any(TOKEN.encode() in content for content in repository.files.values())
     assert not any(fitted.model.encode() in content for content in repository.files.values())

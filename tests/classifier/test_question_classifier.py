@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from tests.helpers import tiny_models, tiny_questions
 from whinchat.data.estimator_input import InputError
+from whinchat.data.learned_texts import find_learned, read_learned
 from whinchat.errors import DataError, RecipeError
 from whinchat.question_classifier import QuestionClassifier
 
@@ -74,6 +75,11 @@ def test_a_saved_and_a_pickled_classifier_answer_alike(
     texts = table[0][:6]
     fitted.save_pretrained(tmp_path / "saved")
     copies = QuestionClassifier.from_pretrained(tmp_path / "saved"), pickle.loads(pickle.dumps(fitted))
+    learned = read_learned(tmp_path / "saved")
+    assert learned is not None
+    assert find_learned(learned, table[0])
+    copies[0].save_pretrained(tmp_path / "again")
+    assert read_learned(tmp_path / "again") == learned
     for other in copies:
         for mine, theirs in zip(fitted.predict_proba(texts), other.predict_proba(texts), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-6)

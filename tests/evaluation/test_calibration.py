@@ -255,7 +255,7 @@ def test_a_file_that_holds_no_object_is_refused(content: bytes, tmp_path: Path) 
 def test_what_is_not_finite_gives_no_answer(score: float, calibrator: Calibrator) -> None:
     scores = np.log([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
     scores[1, 0] = score
-    with pytest.raises(ModelError, match=r"[12] of 2 texts have no probabilities, the first of them text [12]: "):
+    with pytest.raises(ModelError, match=r"[12] of 2 texts have no probabilities, the first of them text [01]: "):
         calibrator.probabilities(scores)
 
 

@@ -153,7 +153,7 @@ def test_scores_that_are_not_finite_name_text_and_question(tiny_llama: Path) -> 
     own, other = (set(prompt.ids) for prompt in engines[0].template.encode([texts[1], texts[0]]))
     with torch.no_grad():
         engines[0].model.get_input_embeddings().weight[min(own - other)] = torch.nan
-    with pytest.raises(ModelError, match=r"Scoring: text 2, question 1 \(.*zebra"):
+    with pytest.raises(ModelError, match=r"Scoring: text 1, question 1 \(.*zebra"):
         score_questions(engines, encode(engines, texts), 16)
 
 

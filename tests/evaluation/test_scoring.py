@@ -34,7 +34,7 @@ def test_scores_that_are_not_finite_are_refused(
     engine = broken_engine(tiny_llama, "quirky zebra jumps", value, labels)
     texts = (tiny_models.TEXTS[0], "quirky zebra jumps")
     prompts = engine.template.encode(texts)
-    found = r"^Scoring: prompt 2 of 2 \(.*quirky zebra jumps.*\) has scores that are not finite numbers: "
+    found = r"^Scoring: text 1 \(.*quirky zebra jumps.*\) has scores that are not finite numbers: "
     with pytest.raises(ModelError, match=found + "the weights or the adapter hold numbers") as caught:
         score_prompts(engine, prompts, 2, labels_only=labels_only)
     assert "\n" not in str(caught.value)

@@ -152,7 +152,7 @@ def test_capped_scores() -> None:
     assert_same(lambda x: weights(CappedScores.apply(x, mask, 3.0)), lambda x: weights(3 * torch.tanh(x) + mask), x)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("shape", [(40, 25), (1003,)])
 def test_dropout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = drawn(*shape).detach().to(dtype).requires_grad_()

@@ -107,7 +107,7 @@ def test_a_run_that_starts_from_it_says_so(
     assert f"has learned {count} texts of validation (rows " in caplog.text
     assert record.manifest.data_report["learned"] == {"validation": count}
     for page in ("README.md", "report.html"):
-        assert f"{count} texts of validation were among those" in (tmp_path / "run" / page).read_text()
+        assert f" had learned {count} texts of validation before" in (tmp_path / "run" / page).read_text()
 
 
 def test_checks_and_searches_warn(second: tuple[Recipe, int], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_limitations_follow_from_the_record() -> None:
     wide = {**score.intervals, "macro_f1": replace(score.intervals["macro_f1"], low=0.1, high=0.9)}
     after = replace(record.after, score=replace(score, intervals=wide), split_fingerprint="other")
     notes = " ".join(limitations(replace(record, after=after)))
-    assert "is wide (0.100 to 0.900), because only 600 texts were evaluated" in notes
+    assert "is wide (0.100 to 0.900), because it rests on only 600 texts" in notes
     assert "evaluated on different texts before and after training" in notes
 
 
@@ -63,12 +63,12 @@ def test_limitations_tell_which_texts_the_model_had_learned_before() -> None:
     report = {**run_record().manifest.data_report, "learned": {"validation": 3, "test": 2}}
     record = with_manifest(run_record(), data_report=report)
     notes = " ".join(limitations(record))
-    assert "3 texts of validation were among those that" in notes
+    assert " had learned 3 texts of validation before this training" in notes
     assert "of test" not in notes
     on_test = replace(record, after=replace(record.after, split="test"))
     notes = " ".join(limitations(on_test))
-    assert "2 texts of test were among those that" in notes
-    assert "3 texts of validation, on which the probabilities were calibrated, were among those" in notes
+    assert " had learned 2 texts of test before this training" in notes
+    assert " had learned 3 texts of validation before, on which the probabilities were calibrated" in notes
 
 
 def test_limitations_tell_of_leaks_shifts_rare_labels_and_no_gain() -> None:

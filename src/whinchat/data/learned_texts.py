@@ -5,7 +5,7 @@ A run stores those of its training in its folder, and the export of a merged mod
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from hashlib import blake2b
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def read_learned(model: str | Path) -> frozenset[str] | None:
     return None
 
 
-def write_learned(folder: Path, hashes: Set[str]) -> None:
+def write_learned(folder: Path, hashes: Collection[str]) -> None:
     """Write hashes of texts into ``folder``.
 
     Raises:

@@ -200,7 +200,7 @@ def scale_log_probs(log_probs: NDArray[np.floating[Any]], temperature: float, bi
     if len(bad := np.flatnonzero(np.isnan(normalized).any(axis=1))):
         row = int(bad[0])
         raise ModelError(
-            f"{len(bad)} of {len(normalized)} texts have no probabilities, the first of them text {row + 1}: scores "
+            f"{len(bad)} of {len(normalized)} texts have no probabilities, the first of them text {row}: scores "
             f"{log_probs[row].tolist()}, temperature {temperature}, bias {list(bias)}; numbers that are not finite "
             "come from damaged weights or from training that diverged: take another checkpoint, or train again with a "
             "lower train.learning_rate"

@@ -194,7 +194,7 @@ def _score_pass(
 
     def check(row: int, scores: NDArray[np.float32]) -> None:
         for question, part in zip(one.questions, _parts(scores, one.tree), strict=True):
-            name = f"{title}: text {one.rows[row] + 1}, question {question + 1}"
+            name = f"{title}: text {one.rows[row]}, question {question + 1}"
             check_scores(engines[question], part, one.shared[row], name)
 
     shares = batch_shares(engine, len(one.rows) * asked, deterministic)

@@ -108,7 +108,7 @@ def score_prompts(
         return score_batch(engine, batch, engine.tree, chosen, labels_only=labels_only)
 
     def check(row: int, scores: NDArray[np.float32]) -> None:
-        check_scores(engine, scores, ids[row], f"{title}: prompt {row + 1} of {len(ids)}")
+        check_scores(engine, scores, ids[row], f"{title}: text {row}")
 
     batches = by_length([len(tokens) for tokens in ids], batch_size, batch_shares(engine, len(ids), deterministic))
     with bar_for(title, len(ids), bar) as shown:

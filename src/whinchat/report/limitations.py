@@ -52,13 +52,13 @@ def split_limits(record: TrainedRecord, split: str) -> Iterator[str]:
         )
     if learned.get(split):
         yield (
-            f"{counted(learned[split], 'text')} of {split} were among those that {record.recipe.backbone.model} had "
-            "learned before this training, so the metrics are optimistic."
+            f"{record.recipe.backbone.model} had learned {counted(learned[split], 'text')} of {split} before this "
+            "training, so the metrics are optimistic."
         )
     if split != "validation" and learned.get("validation"):
         yield (
-            f"{counted(learned['validation'], 'text')} of validation, on which the probabilities were calibrated, were "
-            f"among those that {record.recipe.backbone.model} had learned before, so the probabilities may be too sure."
+            f"{record.recipe.backbone.model} had learned {counted(learned['validation'], 'text')} of validation "
+            "before, on which the probabilities were calibrated, so these may be too sure."
         )
 
 
@@ -78,7 +78,7 @@ def _precision(record: RunRecord) -> Iterator[str]:
         if metrics is not None and interval is not None and interval.high - interval.low > WIDE_INTERVAL:
             yield (
                 f"The 95 % interval of macro-F1 with {MODE_NAMES[mode]} is wide ({format_interval(interval)}), because "
-                f"only {counted(metrics.n, 'text')} were evaluated. More evaluation texts would narrow it."
+                f"it rests on only {counted(metrics.n, 'text')}. More evaluation texts would narrow it."
             )
     if sentence := absent_sentence(record.after.score, record.after.split):
         yield sentence

@@ -145,7 +145,7 @@ def print_labelled_files(
         rows = counted(total.repeated, "row")
         print_line(f"{rows} {verb} the text of another row nearby; such texts were answered once.")
     if total.by_student:
-        print_line(f"The student answered {total.by_student:,} rows, the model the others.")
+        print_line(f"The student answered {counted(total.by_student, 'row')}, the model the others.")
     print_line(f"{counted(total.rows, 'row')} in {seconds:,.0f} s")
 
 

@@ -257,14 +257,16 @@ class Dropout(InferenceAwareFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         """Drop the share ``p`` of the values of x, of any shape, and divide the others by ``1 - p``."""
-        ctx.kept, ctx.p = draw_kept(x, p), p
-        return keep(x, ctx.kept).div_(1 - p)
+        ctx.p, kept = p, draw_kept(x, p)
+        ctx.save_for_backward(kept)
+        return keep(x, kept).div_(1 - p)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of x."""
-        return keep(grad, ctx.kept).div_(1 - ctx.p), None
+        (kept,) = ctx.saved_tensors
+        return keep(grad, kept).div_(1 - ctx.p), None
 
 
 def draw_kept(x: Tensor, p: float) -> Tensor:
@@ -275,14 +277,14 @@ def draw_kept(x: Tensor, p: float) -> Tensor:
 
     Args:
         x: any shape.
-        p: share of the values to drop, which a CPU rounds to a multiple of 2**-16.
+        p: share of the values to drop, rounded to a multiple of 2**-16.
     """
-    if x.device.type != "cpu":
-        return torch.rand(x.shape, device=x.device).ge_(p).neg_().to(torch.int8)
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    # Whether other devices fill all 64 bits is not known.
+    place = x.device if x.device.type == "cuda" else "cpu"
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=place).random_(-(2**63), None)
     # Comparing in place is vectorized and writes 1 and 0; torch.ge, which returns bool, takes 17 times as long.
     kept = bits.view(torch.int16)[: x.numel()].ge_(min(round(p * 2**16), 2**16 - 1) - 2**15)
-    return kept.neg_().to(torch.int8).view(x.shape)
+    return kept.neg_().to(x.device, torch.int8).view(x.shape)
 
 
 def keep(x: Tensor, kept: Tensor) -> Tensor:
@@ -290,4 +292,5 @@ def keep(x: Tensor, kept: Tensor) -> Tensor:
 
     Bits are masked: a CPU takes ten times as long to multiply bfloat16 and bool.
     """
-    return (x.view(_BITS[x.element_size()]) & kept).view(x.dtype)
+    bits = _BITS[x.element_size()]
+    return (x.view(bits) & kept.to(bits)).view(x.dtype)
