@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import BertModel
+from transformers import BertModel, BertTokenizer
 
 from tests.helpers import tiny_models
 from tests.helpers.arenas import MakeSpec, jobs_of, run_first
@@ -76,6 +76,33 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(pooling: Any
         pooled = hidden.mean(dim=0) if pooling == "mean" else hidden[0]
         np.testing.assert_allclose(embedded, (pooled / pooled.norm()).numpy(), atol=1e-5)
     assert embeddings.embed(encoder, folder, [], pooling).shape == (0, 32)
+
+
+def test_the_sides_that_a_tokenizer_pads_and_cuts_do_not_matter(tmp_path: Path, tiny_llama: Path) -> None:
+    texts, found = ["tea", "rain at the station is the day at tea"], []
+    for side in ("right", "left"):
+        folder = tiny_bert(tmp_path / side)
+        BertTokenizer.from_pretrained(folder, padding_side=side, truncation_side=side).save_pretrained(folder)
+        encoder = open_encoder(str(folder), None, 8)
+        found.append(embeddings.embed(load_encoder(encoder), encoder, texts, "mean"))
+        setfit: Any = make_contestant(
+            Method.model_validate(method_on(str(folder), "setfit", max_length=8)), tiny_models.tiny_recipe(tiny_llama)
+        )
+        setfit.load()
+        setfit._body = setfit._load_body()
+        found.append(setfit.features(texts))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-5)
+
+
+def test_setfit_trains_in_float32(tmp_path: Path, tiny_llama: Path) -> None:
+    folder = tiny_bert(tmp_path / "bert")
+    BertModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    setfit: Any = make_contestant(
+        Method.model_validate(method_on(str(folder), "setfit")), tiny_models.tiny_recipe(tiny_llama)
+    )
+    setfit.load()
+    assert {weight.dtype for weight in setfit._load_body().parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(("how", "rate"), [("full", 3e-3), ("lora", 2e-2)])

@@ -144,7 +144,9 @@ def test_an_option_that_never_has_the_largest_share_is_answered(tmp_path: Path) 
     )
     assert weights == [12 / (2 * 10.5), 12 / (2 * 1.5)]
     with pytest.raises(DataError, match=r"angry: no training row is answered yes \(rows used: no 12, yes 0\)"):
-        load_corpus(recipe_for(write_rows(tmp_path / "t.csv", [row | {"share": 0} for row in rows]), answers=answers))
+        load_corpus(
+            recipe_for(write_rows(tmp_path / "t.csv", [row | {"share": 0, "rest": 1} for row in rows]), answers=answers)
+        )
 
 
 def test_shares_in_columns_of_their_own(tmp_path: Path) -> None:

@@ -24,10 +24,15 @@ from whinchat.recipe.task import Cleaning
         ("spaces", " a\t b\n\nc ", "a b c"),
         (
             "mentions",
-            ".@Moz, @user and @ü_1: ask me@example.com @ 7",
+            ".@Moz, @user and @u_1: ask me@example.com @ 7",
             ".@user, @user and @user: ask me@example.com @ 7",
         ),
-        ("links", "HTTPS://t.co/aB? see (http://x.org) or http", "http see (http or http"),
+        ("mentions", "@taroさん今日は最悪 @नमस्ते", "@userさん今日は最悪 @नमस्ते"),
+        ("links", "HTTPS://t.co/aB?c=1&d#e see (http://x.org) or http", "http see (http) or http"),
+        ("links", "https://t.co/abc本当にひどい", "http本当にひどい"),
+        ("links", '<a href="https://x.com/a">terrible</a>', '<a href="http">terrible</a>'),
+        ("links", "[great](https://x.com)but**awful**.", "[great](http)but**awful**."),
+        ("links", r"https://a.b\nbad", r"http\nbad"),
     ],
 )
 def test_steps(step: Cleaning, text: str, cleaned: str) -> None:

@@ -33,6 +33,20 @@ def test_spellings_of_a_text_have_one_hash() -> None:
     assert hash_text("@Bob, see https://t.co/1") == hash_text("@user, see http")
 
 
+def test_texts_of_names_and_links_alone_are_not_one_text() -> None:
+    texts = [
+        "https://t.co/1",
+        "https://t.co/2",
+        "@bob @ann",
+        "@bob!",
+        "https://t.co/1 @bob",
+        "😀",
+        "@bobさん",
+        "@annさん",
+    ]
+    assert len(hashes(*texts)) == len(texts) - 1, "the last two are one tweet to different people"
+
+
 def test_hashes_are_the_same_in_every_release() -> None:
     """They are compared with those of earlier runs, on other machines."""
     assert hash_text("It\\u2019s  A &amp; B") == "21eda9fa48dd262b"

@@ -80,6 +80,9 @@ def test_known_and_incomplete_rows_are_left_out(tmp_path: Path, caplog: pytest.L
     [
         ("new,positive,False,0.1,much,0.7,\n", "answers.csv:2: 'p_neutral' holds 'much'"),
         ("new,positive,False,0.1,-1,0.7,\n", "answers.csv:2: 'p_neutral' holds '-1'"),
+        # The table has a fourth label, or logits.
+        ("new,positive,False,0.004,0.001,0.005,\n", "'p_positive' hold shares that sum to 0.01 instead of 1"),
+        ("new,positive,False,0.7,0.8,0,\n", "'p_positive' hold shares that sum to 1.5 instead of 1"),
         ("text 0,positive,False,0.1,0.2,0.7,\n", "has no text with probabilities besides those of"),
     ],
 )
@@ -88,6 +91,14 @@ def test_bad_tables(tmp_path: Path, rows: str, says: str) -> None:
     with pytest.raises(DataError) as fault:
         load_corpus(make_recipe(source, soft_labels=soft))
     assert says in str(fault.value)
+
+
+def test_numbers_of_raters_and_rounded_shares(tmp_path: Path) -> None:
+    rows = ["a,neutral,False,1,1,0,", "b,neutral,False,3,17,0,", "c,neutral,False,0.33,0.33,0.33,", "d,positive,,,,1,"]
+    source, soft = sources(tmp_path, "\n".join(rows) + "\n")
+    found = load_corpus(make_recipe(source, soft_labels=soft)).soft
+    assert found is not None
+    assert found.shares == ((0.5, 0.5, 0), (0.15, 0.85, 0), pytest.approx((1 / 3,) * 3), (0, 0, 1))
 
 
 def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:

@@ -129,11 +129,25 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
             load(encoder)
 
 
-def test_the_head_of_another_task_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", [3, 5])
+def test_the_head_of_another_task_is_replaced(labels: int, tmp_path: Path) -> None:
+    """Also where the other task has as many labels: they are not the same."""
     folder = tiny_bert(tmp_path / "bert")
-    BertForSequenceClassification.from_pretrained(folder, num_labels=5).save_pretrained(folder)
-    model, new = load_text_classifier(open_encoder(str(folder), None, 64), 3, "cpu")
-    assert (model.classifier.out_features, new) == (3, ("classifier",))
+    trained = BertForSequenceClassification.from_pretrained(folder, num_labels=labels)
+    trained.half().save_pretrained(folder)
+    models = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        model, new = load_text_classifier(open_encoder(str(folder), None, 64), 3, "cpu")
+        assert (model.classifier.out_features, new) == (3, ("classifier",))
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        models.append(model)
+    heads = [model.classifier.weight for model in models]
+    assert heads[0].equal(heads[1])
+    assert not heads[0].equal(heads[2])
+    assert not any(weight.equal(trained.classifier.weight.float()) for weight in heads)
+    for own, other in zip(models[0].bert.parameters(), trained.bert.parameters(), strict=True):
+        assert own.equal(other.float())
 
 
 def test_lora_trains_the_whole_head_and_every_linear_layer_of_the_encoder(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.helpers import finished_runs, tiny_questions
 from tests.helpers.killed_training import Killed, kill_at_step
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, DivergenceError, RunError
+from whinchat.pipelines.tune_data import load_tune_data
 from whinchat.pipelines.tune_run import tune_run
 from whinchat.recipe.loader import conflicting_keys, differences, load_recipe
 from whinchat.recipe.schema import Recipe
@@ -179,6 +180,10 @@ def test_other_labels_in_test_change_nothing_and_its_texts_are_not_judged(
     assert timeless(results[0]) == timeless(results[1])
     assert results[0].validation_rows == 23, "a validation text that is in test, too, is left out"
     assert not results[0].measures_validation
+    on_validation = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"split": "validation"})})
+    assert any(
+        "set evaluate.split=test to measure it" in warning for warning in load_tune_data(on_validation).warnings()
+    )
 
 
 def test_a_killed_search_resumes_within_its_trial_and_finds_the_same(

@@ -19,6 +19,8 @@ from whinchat.recipe.question import Question
 _TRUTH = {"false": 0, "true": 1, "0": 0, "1": 1}
 # A whole number as pandas writes it where the column has gaps.
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+# By how much rounded shares of many options may miss 1.
+_ROUNDING = 0.05
 
 
 class CellAnswers(NamedTuple):
@@ -181,9 +183,10 @@ def _share(value: object, column: str) -> float | None:
 
 
 def read_shares(columns: Sequence[str], cells: Sequence[object]) -> CellAnswers:
-    """Read a column for each option, of which one is right: shares, or numbers of raters, which sum up to 1 then.
+    """Read a column for each option, of which one is right: shares, which sum to 1, or numbers of raters.
 
-    Where some cells are empty, nobody chose these options. Where all are empty or zero, the answer is missing.
+    Where some cells are empty, nobody chose these options. Where all are empty or zero, the answer is missing. Shares
+    that lack a part, such as that of another option, are a fault: scaled up, they would say what nobody said.
     """
     try:
         shares = [_share(cell, column) or 0.0 for column, cell in zip(columns, cells, strict=True)]
@@ -194,6 +197,9 @@ def read_shares(columns: Sequence[str], cells: Sequence[object]) -> CellAnswers:
     if math.isinf(total):
         listed = ", ".join(map(repr, columns))
         return CellAnswers((None,), fault=f"{listed} hold shares whose sum is too large for a number")
+    if abs(total - 1) > _ROUNDING and max(shares) <= 1 and any(share % 1 for share in shares):
+        listed = ", ".join(map(repr, columns))
+        return CellAnswers((None,), fault=f"{listed} hold shares that sum to {total:.3g} instead of 1")
     chosen = [index for index, share in enumerate(shares) if share]
     return CellAnswers((chosen[0] if len(chosen) == 1 else tuple(share / total for share in shares),))
 

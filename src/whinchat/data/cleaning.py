@@ -10,9 +10,10 @@ _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _REPEATED_QUOTES = re.compile(r'(?:\\?"){2,}|\\"')
 _WHITESPACE = {r"\n": "\n", r"\r": "\r", r"\t": "\t"}
 _WHITESPACE_ESCAPES = re.compile(r"\\[nrt]")
-# Not within an e-mail address.
-_MENTION = re.compile(r"(?<!\w)@\w+")
-_LINK = re.compile(r"https?://\S*", re.IGNORECASE)
+# A name of Twitter's, but not within an e-mail address. In scripts without spaces, the text goes on right behind it.
+_MENTION = re.compile(r"(?<!\w)@[A-Za-z0-9_]+")
+# What links are mostly made of. Quotes, brackets, commas and letters of other scripts may belong to the text around.
+_LINK = re.compile(r"https?://[A-Za-z0-9._~:/?#@$&+=%-]*", re.IGNORECASE)
 
 
 def clean(text: str, steps: Sequence[Cleaning]) -> str:

@@ -20,7 +20,8 @@ from whinchat.wording import counted
 # One hash a line, sorted. The suffix is none of those that the files of a model have.
 LEARNED_TEXTS = "learned_texts.hashes"
 # Never changed, since the hashes of earlier runs were made with these.
-_STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces", "mentions", "links")
+_STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces")
+_TWEET_STEPS: tuple[Cleaning, ...] = ("mentions", "links")
 _LINES = re.compile(r"(?:[0-9a-f]{16}\n)*")
 _MOST_NAMED = 5
 
@@ -29,9 +30,12 @@ def hash_text(text: str) -> str:
     """Return the hash of ``text``, 16 hexadecimal digits.
 
     Texts that differ only in case, white space, spelling of characters, mentions or links have the same hash, whatever
-    ``task.clean`` a recipe has.
+    ``task.clean`` a recipe has. Texts of mentions and links alone are told apart by them.
     """
-    return blake2b(text_key(text, _STEPS).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    key = text_key(text, (*_STEPS, *_TWEET_STEPS))
+    if not re.search(r"\w", key.replace("@user", "").replace("http", "")):
+        key = text_key(text, _STEPS)
+    return blake2b(key.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def read_learned(model: str | Path) -> frozenset[str] | None:

@@ -40,6 +40,8 @@ _DOWNLOADED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 _POOLINGS: dict[str, Pooling] = {
     "mean": "mean", "pooling_mode_mean_tokens": "mean", "cls": "cls", "pooling_mode_cls_token": "cls",
 }  # fmt: skip
+# Padding before a text would move its tokens to other positions, and the first token would be padding.
+TOKENIZER_SIDES = {"padding_side": "right", "truncation_side": "right"}
 _FAULTS = (*CONFIG_FAULTS, SafetensorError, HTTPError)
 
 
@@ -98,7 +100,7 @@ def open_encoder(model: str, revision: str | None, max_length: int) -> EncoderFo
         if not path.is_dir():
             path = Path(snapshot_download(source.path, revision=source.revision, allow_patterns=_DOWNLOADED))
         config = read_config(str(path), None, model)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **TOKENIZER_SIDES)
     except _FAULTS as error:
         raise ModelError(f"{model}: cannot be loaded: {first_line(error)}") from error
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
@@ -134,11 +136,16 @@ def load_text_classifier(encoder: EncoderFolder, labels: int, device: str) -> tu
     """
     # On a CPU, the backward pass of fused attention costs more time than the kernel saves (docs/decisions.md).
     attention = {"attn_implementation": "eager"} if device == "cpu" else {}
-    # A folder may hold a classifier of another number of labels, whose head is replaced.
     options = {"num_labels": labels, "ignore_mismatched_sizes": True, **attention}
     model, info = _load(encoder, AutoModelForSequenceClassification, options)
     _require_weights(encoder, model, info)
+    # A folder may hold a trained classifier. Its labels are others, also where there are as many, so its head is left.
+    fresh = AutoModelForSequenceClassification.from_config(model.config).to(model.dtype)
+    heads = [name for name, part in model.named_children() if part is not model.base_model]
+    for head in heads:
+        setattr(model, head, getattr(fresh, head))
     new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    new |= {name for name, _ in model.named_parameters() if name.partition(".")[0] in heads}
     return model.to(device), tuple(sorted({name.rpartition(".")[0] for name in new}))
 
 

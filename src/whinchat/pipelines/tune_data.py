@@ -24,6 +24,7 @@ class TuneData:
         validation: those validation rows.
         in_test: validation rows that were left out because their text also occurs in the test split.
         measures_validation: whether a run of the recipe is measured on the validation rows.
+        has_test: whether there is a test split.
         learned: a warning where the model had learned some of the validation texts before; None where it had not.
     """
 
@@ -31,6 +32,7 @@ class TuneData:
     validation: Split
     in_test: int
     measures_validation: bool
+    has_test: bool
     learned: str | None = None
 
     def describe(self) -> str:
@@ -50,9 +52,10 @@ class TuneData:
                 "chance; set a larger data.validation_rows"
             )
         if self.measures_validation:
+            other_rows = "evaluate.split=test" if self.has_test else "data.test_rows"
             found.append(
                 "A run of this recipe is measured on the validation rows, on which the settings are chosen, so its "
-                "figures will be slightly too good; set data.test_rows to measure it on other rows"
+                f"figures will be slightly too good; set {other_rows} to measure it on other rows"
             )
         return found
 
@@ -84,7 +87,7 @@ def load_tune_data(recipe: Recipe) -> TuneData:
     left_out = len(corpus.validation or ()) - len(validation)
     own = replace(corpus, validation=validation, test=None)
     warning = learned_warning(recipe.backbone.model, learned_rows(recipe.backbone.model, validation))
-    return TuneData(own, validation, left_out, measured == "validation", warning)
+    return TuneData(own, validation, left_out, measured == "validation", corpus.test is not None, warning)
 
 
 def log_warnings(data: TuneData) -> None:

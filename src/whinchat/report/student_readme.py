@@ -30,8 +30,12 @@ def unescape(text):
         "unescape(text)",
     ),
     "spaces": ("", "", '" ".join(text.split())'),
-    "mentions": ("import re\n", "", r're.sub(r"(?<!\w)@\w+", "@user", text)'),
-    "links": ("import re\n", "", r're.sub(r"https?://\S*", "http", text, flags=re.IGNORECASE)'),
+    "mentions": ("import re\n", "", r're.sub(r"(?<!\w)@[A-Za-z0-9_]+", "@user", text)'),
+    "links": (
+        "import re\n",
+        "",
+        r're.sub(r"https?://[A-Za-z0-9._~:/?#@$&+=%-]*", "http", text, flags=re.IGNORECASE)',
+    ),
 }
 _CODE = """{imports}import json
 

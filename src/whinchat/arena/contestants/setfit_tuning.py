@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -18,7 +19,7 @@ from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.config_checks import CONFIG_FAULTS, first_line
 from whinchat.models.device import detect_machine
-from whinchat.models.encoders import open_encoder, read_pooling
+from whinchat.models.encoders import TOKENIZER_SIDES, open_encoder, read_pooling
 from whinchat.output_files import temporary_folder
 
 _LEARNING_RATE = 2e-5
@@ -80,9 +81,10 @@ class SetFitTuning(Embeddings):
         try:
             encoder = Transformer(
                 str(self._folder.path),
-                model_kwargs={"use_safetensors": True, **refused},
+                # Half-precision weights would be trained as they are, and take in hardly any of the small updates.
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32, **refused},
                 config_kwargs=refused,
-                processor_kwargs=refused,
+                processor_kwargs={**TOKENIZER_SIDES, **refused},
                 max_seq_length=self._folder.max_length,
             )
         except CONFIG_FAULTS as error:
