@@ -24,7 +24,7 @@ from whinchat.pipelines.tune_run import tune_run
 from whinchat.recipe.loader import conflicting_keys, differences, load_recipe
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.search_space import SearchSpace
-from whinchat.storage.tune_folder import TuneFolder
+from whinchat.storage.tune_folder import SearchLimits, TuneFolder, search_limits
 from whinchat.storage.tune_record import TuneResult
 
 # 24 validation and 10 test rows are taken out.
@@ -205,7 +205,8 @@ def test_a_killed_search_resumes_within_its_trial_and_finds_the_same(
         file.write(b'{"op_code":7,"worker')
     (path / "study.journal.lock").touch()
     killed_at = len(calls)
-    resumed = tune_run(recipe, path, space, trials=8, existing="resume")
+    resumed = tune_run(recipe, path, space, existing="resume")
+    assert resumed.most_trials == 8, "the limit of the search that is resumed"
     assert timeless(resumed) == timeless(stored)
     assert (path / "tiny-tuned.yaml").read_bytes() == (whole / "tiny-tuned.yaml").read_bytes()
     steps = sum(
@@ -213,6 +214,15 @@ def test_a_killed_search_resumes_within_its_trial_and_finds_the_same(
     )
     assert len(calls) - killed_at == steps - before - 5, "the third trial went on behind its checkpoint"
     assert not (path / "trials").exists()
+
+
+def test_a_trial_that_the_recipe_stops_early_says_so(tiny_llama: Path, source: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(tiny_llama, source, max_steps=20, eval_steps=2, save_steps=2, early_stopping_patience=1)
+    # So slow that no evaluation is better than the first.
+    result = tune_run(recipe, tmp_path / "tune", SearchSpace.around(recipe, (1e-9, 1e-3), (4,), None), trials=2)
+    assert result.trials[1].settings.learning_rate < 1e-3
+    assert min(trial.trained_share or 1 for trial in result.trials) < 1
+    assert {trial.state for trial in result.trials} == {"complete"}
 
 
 def test_a_finished_search_is_read_and_more_trials_continue_it(
@@ -223,6 +233,11 @@ def test_a_finished_search_is_read_and_more_trials_continue_it(
     stored = TuneFolder(whole).read_result()
     tune_run(recipe, path, space, trials=2)
     more = tune_run(recipe, path, space, trials=3, existing="resume")
+    assert search_limits(TuneFolder(path), "resume", 90, None) == SearchLimits(90, 3)
+    assert search_limits(TuneFolder(path), "overwrite", None, None) == SearchLimits(60, 20)
+    killed = TuneFolder(shutil.copytree(path, tmp_path / "killed in its first trial"))
+    killed.result.unlink()
+    assert search_limits(killed, "resume", None, None) == SearchLimits(60, 2)
     assert timeless(more) == timeless(stored)[:3]
     written = (path / "tune.json").stat().st_mtime_ns
     monkeypatch.setattr("whinchat.pipelines.tune_search.load_tune_data", None)

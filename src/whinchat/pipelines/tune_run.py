@@ -6,10 +6,8 @@ from whinchat.pipelines.output_folder import IfExists
 from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.search_space import SearchSpace
-from whinchat.storage.tune_folder import SearchLimits, TuneFolder, check_tune_folder, finished_search, require_optuna
+from whinchat.storage.tune_folder import TuneFolder, check_tune_folder, finished_search, require_optuna, search_limits
 from whinchat.storage.tune_record import TuneResult
-
-DEFAULT_MINUTES, DEFAULT_TRIALS = 60.0, 20
 
 
 def tune_run(
@@ -17,8 +15,8 @@ def tune_run(
     path: str | Path,
     space: SearchSpace | None = None,
     *,
-    minutes: float = DEFAULT_MINUTES,
-    trials: int = DEFAULT_TRIALS,
+    minutes: float | None = None,
+    trials: int | None = None,
     existing: IfExists = "refuse",
 ) -> TuneResult:
     """Search for the settings that give the lowest log-loss on the validation rows, beginning with the recipe as it is.
@@ -30,11 +28,12 @@ def tune_run(
         recipe: data, model and training settings.
         path: the tune folder to write to.
         space: the ranges to search; None for ``SearchSpace.around(recipe)``.
-        minutes: how long the trials may take together, those of an earlier process included. A trial begins only if
-            it is expected to end in time.
-        trials: the most trials, the recipe as it is included.
+        minutes: how long the trials may take together, those of an earlier process included; None for 60, or the
+            minutes of the search that is resumed. A trial begins only if it is expected to end in time.
+        trials: the most trials, the recipe as it is included; None for 20, or those of the search that is resumed.
         existing: what to do if ``path`` already holds a search: "refuse" raises an error, "resume" continues the
-            search, with more minutes or trials if there are more now, and "overwrite" replaces it.
+            search, with more minutes or trials if there are more now, and "overwrite" replaces it. The result of a
+            finished search is returned without a look at data and model.
 
     Returns:
         The trials, and which of them is best.
@@ -46,8 +45,8 @@ def tune_run(
         WhinchatError: the recipe cannot be run, as in ``run``.
     """
     require_optuna()
-    limits = SearchLimits.checked(minutes, trials)
     recipe, folder = without_home(recipe), TuneFolder(Path(path))
+    limits = search_limits(folder, existing, minutes, trials)
     space = space or SearchSpace.around(recipe)
     # Nothing is written for a search that is finished, so its folder need not be held.
     if (done := finished_search(recipe, space, folder, existing, limits)) is not None:

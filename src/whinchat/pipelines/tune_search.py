@@ -102,7 +102,7 @@ def _begin(
         fingerprints = data.corpus.trained.fingerprint(), data.validation.fingerprint()
         if existing == "overwrite":
             folder.clear()
-        folder.open(TunePlan(recipe, space, *fingerprints, data.corpus.revision, commit))
+        folder.open(TunePlan(recipe, space, *fingerprints, data.corpus.revision, commit, limits.minutes, limits.trials))
     elif plan.model_commit != commit:
         raise RunError(f"{folder.path}: {recipe.backbone.model} has changed since the search began; use --overwrite")
     cost = measure_trial_cost(recipe, space, data.corpus, data.validation, prepared, load_seconds)

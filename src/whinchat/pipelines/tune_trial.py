@@ -110,10 +110,12 @@ def make_trial(
     score: ValidationScore | None = None
     share: float | None = 1.0
     try:
-        engine, _ = train(
+        engine, training = train(
             own, data.corpus, backbone, template, folder.checkpoints, folder.adapter,
             prune=PruneByLoss(asked.should_stop),
         )  # fmt: skip
+        # Less than 1 where the recipe stops early.
+        share = min(1.0, training.steps / training_steps(own, len(data.corpus.trained)))
         score = _judge(own, engine, data.validation)
     except TrainingPruned as stopped:
         state, share = "pruned", stopped.share

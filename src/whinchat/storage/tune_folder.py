@@ -20,13 +20,14 @@ from whinchat.storage.json_records import read_json_record, write_json_record
 from whinchat.storage.owned_folder import check_owned, hold_swept
 from whinchat.storage.tune_record import TuneResult, TuneTrial
 
+DEFAULT_MINUTES, DEFAULT_TRIALS = 60.0, 20
 _REMEDY = "continue with --resume, or start again with --overwrite"
 _LONGEST_NAME = 190  # characters, which leaves room for what is added
 
 
 @dataclass(frozen=True)
 class TunePlan:
-    """The settings and data of a search. A search is resumed only with an equal plan."""
+    """The settings and data of a search, with which alone it is resumed, and the limits with which it began."""
 
     recipe: Recipe
     space: SearchSpace
@@ -34,6 +35,8 @@ class TunePlan:
     validation_fingerprint: str
     data_revision: str | None
     model_commit: str | None
+    minutes: float
+    trials: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,22 @@ def check_tune_folder(recipe: Recipe, space: SearchSpace, folder: TuneFolder, ex
         return changed
 
     check_owned(folder.path, folder.plan, existing, "search", _not_a_search(folder.path), changes)
+
+
+def search_limits(folder: TuneFolder, existing: str, minutes: float | None, trials: int | None) -> SearchLimits:
+    """Return the limits of a search: those given, else those of the search that is resumed, else the defaults.
+
+    Raises:
+        RunError: there is no time, or no second trial; or a record of the search is damaged.
+    """
+    known = DEFAULT_MINUTES, DEFAULT_TRIALS
+    if existing == "resume" and folder.result.is_file():
+        result = folder.read_result()
+        known = result.minutes, result.most_trials
+    elif existing == "resume" and folder.plan.is_file():
+        plan = folder.read_plan()
+        known = plan.minutes, plan.trials
+    return SearchLimits.checked(known[0] if minutes is None else minutes, known[1] if trials is None else trials)
 
 
 def finished_search(

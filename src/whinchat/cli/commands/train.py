@@ -27,12 +27,11 @@ from whinchat.cli.printing.results import print_run
 from whinchat.cli.printing.tuning import print_tune
 from whinchat.evaluation.cascade_results import DEFAULT_AGREEMENT, DEFAULT_DELTA
 from whinchat.pipelines.output_folder import finished_record
-from whinchat.pipelines.tune_run import DEFAULT_MINUTES, DEFAULT_TRIALS
 from whinchat.recipe.search_space import SearchSpace
 from whinchat.report.tune_text import conclusion
 from whinchat.storage.json_records import to_json
 from whinchat.storage.questions_record import QuestionsRecord
-from whinchat.storage.tune_folder import SearchLimits, finished_search
+from whinchat.storage.tune_folder import DEFAULT_MINUTES, DEFAULT_TRIALS, finished_search, search_limits
 
 
 def run_command(
@@ -200,8 +199,17 @@ def tune_command(  # noqa: PLR0913, PLR0917  # a command's options are its argum
             metavar="N N ...", help="Numbers of epochs to choose from.  [default: half, once and twice the recipe's]"
         ),
     ] = None,
-    minutes: Annotated[float, Option(help="Time of all trials together.")] = DEFAULT_MINUTES,
-    trials: Annotated[int, Option(help="Most trials, the recipe as it is included.")] = DEFAULT_TRIALS,
+    minutes: Annotated[
+        float | None,
+        Option(help=f"Time of all trials together.  [default: {DEFAULT_MINUTES:g}, or as the resumed search has it]"),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        Option(
+            help="Most trials, the recipe as it is included.  "
+            f"[default: {DEFAULT_TRIALS}, or as the resumed search has it]"
+        ),
+    ] = None,
     resume: Annotated[bool, Option("--resume", help="Continue the search in the folder.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Delete the search in the folder and start again.")] = False,
     as_json: JsonOption = False,
@@ -225,8 +233,8 @@ def tune_command(  # noqa: PLR0913, PLR0917  # a command's options are its argum
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
     folder = whinchat.TuneFolder(out_folder or Path("runs") / f"tune-{run_folder_name(recipe, loaded.name)}")
-    space, limits = SearchSpace.around(loaded, learning_rate, ranks, epochs), SearchLimits.checked(minutes, trials)
-    existing = parse_existing(resume, overwrite)
+    space, existing = SearchSpace.around(loaded, learning_rate, ranks, epochs), parse_existing(resume, overwrite)
+    limits = search_limits(folder, existing, minutes, trials)
     if (result := finished_search(loaded, space, folder, existing, limits)) is not None:
         err.print(
             f"{folder.path}: the search is finished; more --minutes or --trials continue it", soft_wrap=True,
