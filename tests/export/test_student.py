@@ -19,7 +19,7 @@ import pytest
 
 from tests.helpers import tiny_models
 from tests.helpers.command_line import Whinchat
-from tests.helpers.distilled_runs import distilled_questions, distilled_run
+from tests.helpers.distilled_runs import UNSURE, distilled_questions, distilled_run
 from tests.helpers.exports import TEXTS, texts_file
 from whinchat.data.cleaning import clean
 from whinchat.errors import ModelError, RunError
@@ -104,7 +104,7 @@ def test_onnxruntime_answers_as_the_student_does(labels_run: Path, tmp_path: Pat
 def test_the_readme_s_code_answers_as_predict_does(labels_run: Path, tmp_path: Path) -> None:
     run, out = labels_run, tmp_path / "out"
     export_run(run, "student", out, data=texts_file(tmp_path))
-    texts = [f"{text} {row}" for row, text in enumerate(TEXTS)]
+    texts = [*(f"{text} {row}" for row, text in enumerate(TEXTS)), *UNSURE]
     read = readme_answers(out, texts)
     predictions = Predictor.load(run).predict(texts)
     assert predictions.by_student is not None

@@ -11,10 +11,12 @@ from tests.helpers.shared_folders import make_once
 from whinchat.pipelines.distill_run import distill_run
 
 # A rate that few held-out texts can show.
-WANTED = {"agreement": 0.7, "delta": 0.1}
+WANTED = {"agreement": 0.8, "delta": 0.1}
+# With a clue of each label, and with none, the student leaves a text to the model.
+UNSURE = ("rain tea sun", "??")
 
 
-def write_texts(path: Path, rows: int = 300, seed: int = 7) -> Path:
+def write_texts(path: Path, rows: int = 300, seed: int = 3) -> Path:
     """Write a table of different texts without labels."""
     texts, _ = tiny_models.toy_rows(rows, tiny_models.ONE_TOKEN, seed)
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import finished_runs, tiny_models, tiny_questions
 from tests.helpers.command_line import Whinchat
-from tests.helpers.distilled_runs import WANTED, write_texts
+from tests.helpers.distilled_runs import UNSURE, WANTED, write_texts
 from whinchat.classifier import Classifier
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, ModelError, RunError
@@ -58,7 +58,7 @@ def test_the_student_answers_where_it_is_sure_and_the_model_elsewhere(distilled:
     path, facts = distilled
     assert facts.test.threshold is not None
     assert facts.test.agreeing / facts.test.answered >= 0.7
-    texts = new_texts()
+    texts = [*new_texts(), *UNSURE]
     both, alone = Predictor.load(path).predict(texts), Predictor.load(path, student=False).predict(texts)
     assert alone.by_student is None
     assert both.by_student is not None

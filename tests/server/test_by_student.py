@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers import finished_runs, tiny_models
-from tests.helpers.distilled_runs import distilled_questions, distilled_run
+from tests.helpers.distilled_runs import UNSURE, distilled_questions, distilled_run
 from tests.helpers.served import LIMITS, client_of
 from whinchat.inference.predictor import Predictor
 from whinchat.inference.question_predictor import QuestionPredictor
 from whinchat.server.app import create_app
 from whinchat.server.served_models import ModelHost
 
-TEXTS = [f"{text} {row}" for row, text in enumerate(tiny_models.toy_rows(40, tiny_models.ONE_TOKEN, 11)[0])]
+TEXTS = [
+    *(f"{text} {row}" for row, text in enumerate(tiny_models.toy_rows(38, tiny_models.ONE_TOKEN, 11)[0])),
+    *UNSURE,
+]
 
 
 def test_results_say_whether_the_student_answered(tiny_llama: Path) -> None:
