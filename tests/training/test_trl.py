@@ -84,4 +84,5 @@ def test_three_steps(any_model: Path, tmp_path: Path, loss: str, rows_of: Any, m
     found, wanted = (dict(model.named_parameters()) for model in (tuned, twin))
     for name, start in before.items():
         assert (found[name] - start).abs().max() > 1e-3, f"{name} has not moved, so comparing it proves nothing"
-        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-5)
+        # Adam divides by the gradient's size, which magnifies the rounding of a gradient near zero.
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=1e-4)

@@ -140,7 +140,7 @@ def load_text_classifier(encoder: EncoderFolder, labels: int, device: str) -> tu
     model, info = _load(encoder, AutoModelForSequenceClassification, options)
     _require_weights(encoder, model, info)
     # A folder may hold a trained classifier. Its labels are others, also where there are as many, so its head is left.
-    fresh = AutoModelForSequenceClassification.from_config(model.config).to(model.dtype)
+    fresh = AutoModelForSequenceClassification.from_config(model.config, trust_remote_code=False).to(model.dtype)
     heads = [name for name, part in model.named_children() if part is not model.base_model]
     for head in heads:
         setattr(model, head, getattr(fresh, head))
