@@ -18,7 +18,7 @@ from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_aren
 from whinchat.arena.subsets import arena_rows, check_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
-from whinchat.data.learned_texts import find_learned, name_rows, read_learned
+from whinchat.data.learned_texts import find_learned, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
 from whinchat.models.requirements import is_hub_model, require_backbone
@@ -27,7 +27,7 @@ from whinchat.recipe.loader import conflicting_keys
 from whinchat.report import markdown
 from whinchat.report.formatting import format_bytes, format_duration, format_number
 from whinchat.storage.atomic import write_json, write_text
-from whinchat.wording import counted
+from whinchat.wording import counted, name_rows
 
 Notify = Callable[[str], object]
 Jobs = Mapping[Trial, TrialJob]

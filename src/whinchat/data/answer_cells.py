@@ -194,12 +194,13 @@ def read_shares(columns: Sequence[str], cells: Sequence[object]) -> CellAnswers:
         return CellAnswers((None,), fault=str(fault))
     if not (total := sum(shares)):
         return CellAnswers((None,))
+    wrong = ""
     if math.isinf(total):
-        listed = ", ".join(map(repr, columns))
-        return CellAnswers((None,), fault=f"{listed} hold shares whose sum is too large for a number")
-    if abs(total - 1) > _ROUNDING and max(shares) <= 1 and any(share % 1 for share in shares):
-        listed = ", ".join(map(repr, columns))
-        return CellAnswers((None,), fault=f"{listed} hold shares that sum to {total:.3g} instead of 1")
+        wrong = "whose sum is too large for a number"
+    elif abs(total - 1) > _ROUNDING and max(shares) <= 1 and any(share % 1 for share in shares):
+        wrong = f"that sum to {total:.3g} instead of 1"
+    if wrong:
+        return CellAnswers((None,), fault=f"{', '.join(map(repr, columns))} hold shares {wrong}")
     chosen = [index for index, share in enumerate(shares) if share]
     return CellAnswers((chosen[0] if len(chosen) == 1 else tuple(share / total for share in shares),))
 

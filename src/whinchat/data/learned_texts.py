@@ -15,7 +15,7 @@ from whinchat.data.rows import reading
 from whinchat.errors import DataError
 from whinchat.output_files import replace_file
 from whinchat.recipe.task import Cleaning
-from whinchat.wording import counted
+from whinchat.wording import counted, name_rows
 
 # One hash a line, sorted. The suffix is none of those that the files of a model have.
 LEARNED_TEXTS = "learned_texts.hashes"
@@ -23,7 +23,6 @@ LEARNED_TEXTS = "learned_texts.hashes"
 _STEPS: tuple[Cleaning, ...] = ("html_entities", "json_escapes", "spaces")
 _TWEET_STEPS: tuple[Cleaning, ...] = ("mentions", "links")
 _LINES = re.compile(r"(?:[0-9a-f]{16}\n)*")
-_MOST_NAMED = 5
 
 
 def hash_text(text: str) -> str:
@@ -122,9 +121,3 @@ def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | Non
         f"{model} has learned {' and '.join(rows)} before, so figures measured there will be too good. Take these "
         "texts out of its training, or measure on others."
     )
-
-
-def name_rows(places: Sequence[int]) -> str:
-    """Return the numbers of the first few rows, counted from 0."""
-    named = ", ".join(str(place) for place in places[:_MOST_NAMED])
-    return f"{'row' if len(places) == 1 else 'rows'} {named}{', ...' if len(places) > _MOST_NAMED else ''}"

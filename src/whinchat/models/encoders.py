@@ -119,8 +119,8 @@ def load_encoder(encoder: EncoderFolder) -> PreTrainedModel:
     Raises:
         ModelError: the weights cannot be loaded, or some are missing.
     """
-    model, info = _load(encoder, AutoModel, {})
-    _require_weights(encoder, model, info)
+    model, absent = _load(encoder, AutoModel, {})
+    _require_weights(encoder, model, absent)
     return model.eval()
 
 
@@ -137,15 +137,14 @@ def load_text_classifier(encoder: EncoderFolder, labels: int, device: str) -> tu
     # On a CPU, the backward pass of fused attention costs more time than the kernel saves (docs/decisions.md).
     attention = {"attn_implementation": "eager"} if device == "cpu" else {}
     options = {"num_labels": labels, "ignore_mismatched_sizes": True, **attention}
-    model, info = _load(encoder, AutoModelForSequenceClassification, options)
-    _require_weights(encoder, model, info)
+    model, absent = _load(encoder, AutoModelForSequenceClassification, options)
+    _require_weights(encoder, model, absent)
     # A folder may hold a trained classifier. Its labels are others, also where there are as many, so its head is left.
     fresh = AutoModelForSequenceClassification.from_config(model.config, trust_remote_code=False).to(model.dtype)
-    heads = [name for name, part in model.named_children() if part is not model.base_model]
+    heads = _heads(model)
     for head in heads:
         setattr(model, head, getattr(fresh, head))
-    new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-    new |= {name for name, _ in model.named_parameters() if name.partition(".")[0] in heads}
+    new = absent | {name for name, _ in model.named_parameters() if name.partition(".")[0] in heads}
     return model.to(device), tuple(sorted({name.rpartition(".")[0] for name in new}))
 
 
@@ -160,9 +159,7 @@ def attach_classifier_lora(model: PreTrainedModel, new: tuple[str, ...], setting
         new: the names of its new modules; a new pooler is trained with the head.
         settings: rank, alpha and dropout, as ``peft.LoraConfig`` names them.
     """
-    parts = ((name, part) for name, part in model.named_children() if part is not model.base_model)
-    heads = {name for name, part in parts if next(part.parameters(), None) is not None}
-    heads |= {name for name in new if name.startswith(f"{model.base_model_prefix}.")}
+    heads = _heads(model) | {name for name in new if name.startswith(f"{model.base_model_prefix}.")}
     targets = [name for name in linear_layers(model) if not any(f"{name}.".startswith(f"{head}.") for head in heads)]
     config = LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=targets, modules_to_save=sorted(heads), **settings)
     return get_peft_model(model, config)
@@ -218,7 +215,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return torch.nn.functional.normalize(pooled, dim=1)
 
 
-def _load(encoder: EncoderFolder, kind: Any, options: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _load(encoder: EncoderFolder, kind: Any, options: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
+    """Return a model, and the names of its weights that the folder lacks or has in another shape."""
     try:
         model, info = kind.from_pretrained(
             encoder.path,
@@ -230,7 +228,13 @@ def _load(encoder: EncoderFolder, kind: Any, options: dict[str, Any]) -> tuple[P
         )
     except _FAULTS as error:
         raise ModelError(f"{encoder.name}: cannot be loaded: {first_line(error)}") from error
-    return model, info
+    return model, {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+
+
+def _heads(model: PreTrainedModel) -> set[str]:
+    """Return the names of the modules behind the encoder that have weights."""
+    parts = ((name, part) for name, part in model.named_children() if part is not model.base_model)
+    return {name for name, part in parts if next(part.parameters(), None) is not None}
 
 
 def _is_new(model: PreTrainedModel, name: str) -> bool:
@@ -239,8 +243,7 @@ def _is_new(model: PreTrainedModel, name: str) -> bool:
     return not name.startswith(prefix) or name.startswith(f"{prefix}pooler.")
 
 
-def _require_weights(encoder: EncoderFolder, model: PreTrainedModel, info: dict[str, Any]) -> None:
+def _require_weights(encoder: EncoderFolder, model: PreTrainedModel, absent: set[str]) -> None:
     """Raise ModelError where transformers gave weights of the encoder random values, and continued."""
-    absent = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
     if names := sorted(name for name in absent if not _is_new(model, name)):
         raise ModelError(f"{encoder.name}: cannot be loaded: its files lack {listed(names)}; fetch the model again")

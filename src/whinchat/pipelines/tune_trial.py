@@ -108,7 +108,7 @@ def make_trial(
     backbone, template = prepared or prepare_training(own, data.corpus)
     state: TrialState = "complete"
     score: ValidationScore | None = None
-    share: float | None = 1.0
+    share: float | None = None
     try:
         engine, training = train(
             own, data.corpus, backbone, template, folder.checkpoints, folder.adapter,
@@ -121,7 +121,7 @@ def make_trial(
         state, share = "pruned", stopped.share
     except DivergenceError as fault:
         logger.info("Trial %d: %s", asked.number, str(fault).partition(";")[0])
-        state, share = "diverged", None
+        state = "diverged"
     record = TuneTrial(
         number=asked.number,
         settings=asked.settings,

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from whinchat.report.visible_text import visible
+from whinchat.wording import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -17,7 +18,7 @@ def render_template(template: str, escape: Callable[[Any], Any] | None, /, **val
     Args:
         template: name of a file in ``templates/``.
         escape: applied to every value that the template writes; None escapes for HTML.
-        values: the variables of the template.
+        values: the variables of the template, which has ``counted`` besides.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -28,4 +29,5 @@ def render_template(template: str, escape: Callable[[Any], Any] | None, /, **val
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["counted"] = counted
     return visible(environment.get_template(template).render(values))

@@ -12,6 +12,7 @@ from whinchat.errors import DivergenceError
 from whinchat.models.device import DevicePlan
 from whinchat.models.weight_checks import is_finite
 from whinchat.training.checkpoints import checkpoint_step
+from whinchat.wording import name_rows
 
 # The loss has exploded if the median of this many optimizer steps exceeds the limit of ``LossWatch``. A single bad
 # batch or a rough start is healthy; see docs/decisions.md for measured curves.
@@ -63,9 +64,7 @@ def divergence_error(
     batch = ""
     if rows:
         rows = sorted(rows)
-        shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", ..." if len(rows) > _SHOWN_ROWS else "")
-        plural = "s" if len(rows) > 1 else ""
-        batch = f", on training row{plural} {shown} (`whinchat inspect RECIPE --row {rows[0]}` shows one)"
+        batch = f", on training {name_rows(rows, _SHOWN_ROWS)} (`whinchat inspect RECIPE --row {rows[0]}` shows one)"
     kept = "no checkpoint was saved before" if good is None else f"the last good checkpoint is {good}"
     remedy = "set a lower train.learning_rate and start again with --overwrite"
     if plan.compute_dtype != "float32":

@@ -243,7 +243,9 @@ def tune_command(  # noqa: PLR0913, PLR0917  # a command's options are its argum
     else:
         with progress_on_stderr(), reading_once():
             check_tune(loaded, space, folder, existing)
-            result = whinchat.tune_run(loaded, folder.path, space, minutes=minutes, trials=trials, existing=existing)
+            result = whinchat.tune_run(
+                loaded, folder.path, space, minutes=limits.minutes, trials=limits.trials, existing=existing
+            )
     tuned = folder.recipe(result.recipe) if result.winner is not None else None
     content = {
         "tune": str(folder.path),
