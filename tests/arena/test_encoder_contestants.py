@@ -105,6 +105,13 @@ def test_setfit_trains_in_float32(tmp_path: Path, tiny_llama: Path) -> None:
     assert {weight.dtype for weight in setfit._load_body().parameters()} == {torch.float32}
 
 
+def test_setfit_refuses_fewer_pairs_than_its_labels_need(tmp_path: Path, tiny_llama: Path) -> None:
+    method = Method.model_validate(method_on(str(tiny_bert(tmp_path / "bert")), "setfit", max_pairs=100))
+    labels = tuple(range(51))
+    with pytest.raises(ModelError, match=r"encoder\.max_pairs: 100 pairs lack some labels; set 102 or more"):
+        make_contestant(method, tiny_models.tiny_recipe(tiny_llama)).fit(Split("train", ("a",) * 51, labels))
+
+
 @pytest.mark.parametrize(("how", "rate"), [("full", 3e-3), ("lora", 2e-2)])
 def test_encoders_learn_the_toy_task(how: str, rate: float, spec_file: MakeSpec, bert: str) -> None:
     method = method_on(bert, "encoder", method=how, learning_rate=rate, num_train_epochs=20)

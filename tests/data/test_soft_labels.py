@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.vader_archive import write_archive
 from whinchat.data import soft_labels
 from whinchat.data.dataset import SOFT_SPLIT
-from whinchat.data.sources import load_corpus
+from whinchat.data.sources import load_corpus, load_labelled
 from whinchat.errors import DataError, RecipeError
 from whinchat.recipe.loader import load_recipe
 from whinchat.recipe.schema import Recipe
@@ -72,7 +72,20 @@ def test_known_and_incomplete_rows_are_left_out(tmp_path: Path, caplog: pytest.L
         corpus = load_corpus(make_recipe(source, soft_labels=soft))
     assert corpus.soft is not None
     assert corpus.soft.texts == ("new",)
-    assert "1; 2 left out, without text or probabilities; 3 left out, known already" in caplog.text
+    assert (
+        "1; 2 rows left out without text or probabilities; 2 rows left out with a text of the labelled data; "
+        "1 row joined with an equal text" in caplog.text
+    )
+
+
+def test_a_text_of_several_raters_has_the_mean_of_their_shares(tmp_path: Path) -> None:
+    rows = ["a,,,1,0,0,", "b,,,0,1,0,", "A ,,,0,0.5,0.5,", "a,,,0,0,1,", "c,,,0.2,0.3,0.5,"]
+    source, soft = sources(tmp_path, "\n".join(rows) + "\n")
+    found = load_corpus(make_recipe(source, soft_labels=soft)).soft
+    assert found is not None
+    assert found.texts == ("a", "b", "c")
+    assert found.shares == (pytest.approx((1 / 3, 1 / 6, 1 / 2)), (0, 1, 0), (0.2, 0.3, 0.5))
+    assert found.labels == (2, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +119,14 @@ def test_a_missing_table_or_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"other.csv: no such file; check data.soft_labels"):
         load_corpus(make_recipe(source, soft_labels=str(tmp_path / "other.csv")))
     Path(soft).write_text("text,p_negative,p_neutral\nnew,0.5,0.5\n")
-    with pytest.raises(DataError, match="no column 'p_positive'"):
+    with pytest.raises(DataError, match=r"no column 'p_positive'.*Give the probability of each label"):
         load_corpus(make_recipe(source, soft_labels=soft))
+
+
+def test_what_trains_nothing_needs_no_table(tmp_path: Path) -> None:
+    source, _ = sources(tmp_path, "")
+    recipe = make_recipe(source, soft_labels=str(tmp_path / "deleted.csv"))
+    assert load_labelled(recipe) == load_corpus(make_recipe(source))
 
 
 def test_other_losses_and_questions_are_refused(tmp_path: Path) -> None:

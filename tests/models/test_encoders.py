@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertTokenizer
 
 from tests.helpers.tiny_encoders import tiny_bert, tiny_distilbert, write_pooling
 from whinchat.data import packages
@@ -102,6 +102,15 @@ def test_what_is_no_encoder(tiny_llama: Path, tmp_path: Path) -> None:
         find_encoder("package:vader-tweets", None)
     with pytest.raises(DataError, match=r"package:all-minilm-l6: not in the catalog; did you mean all-minilm-l6-v2\?"):
         find_encoder("package:all-minilm-l6", None)
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    folder = tiny_bert(tmp_path / "bert")
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"bert: its tokenizer has no padding token, so texts cannot form batches"):
+        open_encoder(str(folder), None, 64)
 
 
 def test_an_encoder_inside_a_package_is_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

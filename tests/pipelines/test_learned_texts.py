@@ -20,6 +20,7 @@ from whinchat.arena.run_arena import run_arena
 from whinchat.arena.spec import ArenaSpec
 from whinchat.arena.trials import TrialRecord
 from whinchat.classifier import Classifier
+from whinchat.cli.printing.reviews import print_review
 from whinchat.data.learned_texts import LEARNED_TEXTS, hash_text, learned_rows, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, HubError, RecipeError, RunError
@@ -115,17 +116,26 @@ def test_checks_and_searches_warn(second: tuple[Recipe, int], tmp_path: Path) ->
     write_recipe(recipe, tmp_path)
     warning = f"has learned {count} texts of validation (rows "
     assert any(warning in line for line in check_recipe(str(tmp_path / "recipe.yaml")).warnings)
-    assert any(warning in line for line in load_tune_data(recipe).warnings())
+    data = load_tune_data(recipe)
+    assert any(warning in line for line in data.warnings())
+    assert data.learned_texts == count
 
 
-def test_a_review_warns(second: tuple[Recipe, int], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    review_run(second[0], tmp_path / "review", folds=2)
+def test_a_review_warns(
+    second: tuple[Recipe, int], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, _ = second
+    summary, _ = review_run(recipe, tmp_path / "review", folds=2)
     assert "agrees too readily with their labels" in caplog.text
+    train = load_corpus(recipe).train
+    assert summary.learned_texts == len(learned_rows(recipe.backbone.model, train)["train"]) > 0
+    print_review(*review_run(recipe, tmp_path / "review", folds=2, existing="resume"), tmp_path / "review.csv")
+    assert f"The model had learned {summary.learned_texts} texts of these before the review" in capsys.readouterr().out
 
 
 def test_a_probe_of_layers_warns(second: tuple[Recipe, int], caplog: pytest.LogCaptureFixture) -> None:
     recipe, _ = second
-    probe_layers(recipe, rows=30)
+    assert probe_layers(recipe, rows=30).learned_texts
     assert "of the 30 probed texts before, so its layers tell their labels apart too well" in caplog.text
 
 

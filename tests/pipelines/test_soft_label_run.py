@@ -9,12 +9,14 @@ import pytest
 
 from tests.helpers import finished_runs, tiny_models
 from whinchat.arena.spec import ArenaSpec, resolve_arena
+from whinchat.cli.early_checks import check_export
 from whinchat.data.dataset import SOFT_SPLIT
 from whinchat.data.sources import load_corpus
 from whinchat.errors import RecipeError, RunError
 from whinchat.inference.predict_file import predict_file
 from whinchat.pipelines.calibrate_run import calibrate_run
 from whinchat.pipelines.distill_run import distill_run
+from whinchat.pipelines.evaluate_run import RunEvaluation, evaluate_run
 from whinchat.pipelines.run import run
 from whinchat.recipe.loader import write_recipe
 from whinchat.recipe.schema import Recipe
@@ -61,15 +63,26 @@ def test_a_student_needs_no_further_texts(taught: tuple[Path, Path, Recipe]) -> 
     assert facts.training_texts == len(set(load_corpus(recipe).trained.texts))
 
 
-def test_another_table_is_noticed(taught: tuple[Path, Path, Recipe]) -> None:
+def test_another_table_is_noticed_by_what_trains_on_it(taught: tuple[Path, Path, Recipe]) -> None:
     path, answers, _ = taught
     before = answers.read_text()
     try:
         answers.write_text("\n".join(before.splitlines()[:-5]) + "\n")
         with pytest.raises(RunError, match=r"has changed since this run was evaluated \(rows of soft labels\)"):
-            calibrate_run(path)
+            distill_run(path)
     finally:
         answers.write_text(before)
+
+
+def test_measuring_needs_no_table(taught: tuple[Path, Path, Recipe], tmp_path: Path) -> None:
+    path, answers, _ = taught
+    kept = answers.rename(tmp_path / "answers.csv")
+    try:
+        assert isinstance(evaluate_run(path), RunEvaluation)
+        check_export(path, "classifier", tmp_path / "export", None, None)
+        calibrate_run(path)
+    finally:
+        kept.rename(answers)
 
 
 def test_an_arena_refuses_them(taught: tuple[Path, Path, Recipe], tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_the_conclusion_says_how_far_the_gain_can_be_relied_on() -> None:
     assert "lower by 0.070 (95 % interval over the rows: 0.020 to 0.120)" in text
     assert "chance" not in text
     assert "This can be chance" in " ".join(conclusion(result_of(gain_interval=Interval(-0.01, 0.15))))
+    assert "The model had learned 3 validation texts before" in " ".join(conclusion(result_of(learned_texts=3)))
+    assert "learned" not in " ".join(conclusion(result_of(learned_texts=0)))
     assert "None of 4 other trials has a lower log-loss" in conclusion(result_of(best=1))[0]
     assert "no recipe to recommend" in conclusion(result_of(best=None))[0]
     edge = result_of(space=SearchSpace((1e-4, 1e-3), (8, 16), (1.0, 2.0)))

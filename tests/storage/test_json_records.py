@@ -26,7 +26,7 @@ NEW_KEYS = {"slices", "stress_edits", "parse", "answered_by", "settings", "gener
     "device_notes", "accelerator", "accelerator_memory_bytes", "peak_accelerator_bytes", "adapted_share",
     "prompt_date", "date", "target_parameters", "decision", "answer", "drop_empty", "publish",
     "questions", "text", "answers", "answer_map", "delimiter", "layers", "layers_to_transform", "memory_budget",
-    "generation_rows", "score_of_generated", "soft_labels", "chance_ece",
+    "generation_rows", "score_of_generated", "soft_labels", "chance_ece", "learned_texts",
 }  # fmt: skip
 
 KINDS = {

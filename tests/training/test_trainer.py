@@ -15,7 +15,7 @@ from tests.helpers import plain_forward, tiny_models
 from tests.helpers.tiny_training import Gradients, make, recipe_for, split, weights_of
 from whinchat.data.dataset import SOFT_SPLIT, Split, join_soft
 from whinchat.evaluation.scoring import score_prompts
-from whinchat.training.losses import label_weights
+from whinchat.training.losses import label_offsets, label_weights
 
 
 class StopAt(TrainerCallback):  # type: ignore[misc]
@@ -334,6 +334,15 @@ def test_logit_adjustment_takes_the_label_shares_out_of_the_scores(tiny_llama: P
         spread[strength] = float((found[:, 0] - found[:, 1]).mean())
     assert spread[0.0] == pytest.approx(math.log(4), abs=0.4)
     assert spread[1.0] == pytest.approx(0.0, abs=0.4)
+
+
+def test_logit_adjustment_counts_shares_where_labels_are_not_certain() -> None:
+    """Against Menon et al. 2021, equation 10: the log of each label's share, with half a row for each label."""
+    texts, labels, shares = ("a", "b", "c"), (0, 0, 1), ((0.6, 0.4), (0.75, 0.25), (0.0, 1.0))
+    hard = label_offsets(2, 3, Split("train", texts, labels))
+    assert hard.tolist() == pytest.approx([2 * math.log(count / 4.5) for count in (2.5, 1.5, 0.5)])
+    soft = label_offsets(2, 2, Split("train", texts, labels, shares=shares))
+    assert soft.tolist() == pytest.approx([2 * math.log(count / 4) for count in (1.85, 2.15)])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])

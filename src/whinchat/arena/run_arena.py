@@ -13,6 +13,7 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
+from whinchat.arena.contestant_registry import find_kind
 from whinchat.arena.encoder_config import ENCODER_KEYS
 from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_arena, require_encoders, resolve_arena
 from whinchat.arena.subsets import arena_rows, check_rows
@@ -231,7 +232,7 @@ def _models(arena: ResolvedArena, missing: Sequence[Trial]) -> dict[str, str]:
     """
     kinds, names = {method.name: method.kind for method in arena.spec.methods}, dict[str, dict[str, None]]()
     for trial in missing:
-        if kinds[trial.method] in ENCODER_KEYS or kinds[trial.method] in {"majority", "tfidf"}:
+        if kinds[trial.method] in ENCODER_KEYS or find_kind(kinds[trial.method]).family == "simple":
             continue
         backbone = arena.recipes[trial.method, trial.rows].backbone
         try:

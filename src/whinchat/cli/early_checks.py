@@ -18,7 +18,7 @@ from whinchat.arena.subsets import check_rows
 from whinchat.data.dataset import Corpus
 from whinchat.data.formats.table_registry import open_table
 from whinchat.data.packages import PACKAGE_PREFIX
-from whinchat.data.sources import load_corpus, require_row
+from whinchat.data.sources import load_corpus, load_labelled, require_row
 from whinchat.data.splits import make_folds
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, RunError
@@ -173,7 +173,7 @@ def check_export(run: Path, kind: str, out: Path, question: str | None, data: Pa
         open_table(data, TextColumns.of(saved.recipe.data))
         return
     try:
-        load_corpus(saved.recipe)
+        load_labelled(saved.recipe)
     except DataError as fault:
         raise DataError(f"{fault}; or give a table of texts for the proof with --data") from None
 

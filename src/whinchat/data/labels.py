@@ -177,5 +177,12 @@ def class_weights(
         return [train.class_weights[name] for name in names]
     if train.class_weights == "none":
         return [1.0] * len(names)
-    counts = [sum(column) for column in zip(*shares, strict=True)] if shares else Counter(labels)
-    return [len(labels) / (len(names) * max(1, counts[label])) for label in range(len(names))]
+    return [len(labels) / (len(names) * max(1, count)) for count in label_counts(len(names), labels, shares)]
+
+
+def label_counts(size: int, labels: Sequence[int], shares: Sequence[Sequence[float]] = ()) -> list[float]:
+    """Return how many rows have each of ``size`` labels; of rows with a share of each label, the sum of the shares."""
+    if shares:
+        return [sum(column) for column in zip(*shares, strict=True)]
+    counts = Counter(labels)
+    return [counts[label] for label in range(size)]

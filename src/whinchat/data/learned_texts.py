@@ -105,6 +105,12 @@ def learned_rows(model: str, *splits: Split | None) -> dict[str, list[int]]:
     return {name: find_learned(learned, split.texts) for name, split in named.items()}
 
 
+def count_learned(model: str, split: Split) -> int | None:
+    """Return how many texts of ``split`` a model has learned before; None where it is not known what it has learned."""
+    rows = learned_rows(model, split).get(split.name)
+    return None if rows is None else len(rows)
+
+
 def learned_warning(model: str, found: Mapping[str, Sequence[int]]) -> str | None:
     """Return a warning where rows were learned before on which something is measured or chosen, else None.
 

@@ -142,7 +142,7 @@ def require_column(column: str, columns: Sequence[str], key: str, where: str) ->
     Raises:
         DataError: the column is missing, or occurs more than once; the message begins with ``where``.
     """
-    if fault := _column_fault(column, columns, key):
+    if fault := _column_fault(column, columns, f"Name the right one with {key}"):
         raise DataError(f"{where}: {fault}")
 
 
@@ -150,22 +150,22 @@ def require_columns(data: DataConfig, columns: Sequence[str], where: str) -> Non
     """Check the columns of the texts and of the labels or answers as ``require_column`` does, and report all."""
     text_key = "data.text_column" if data.text is None else "data.text"
     label_key = "data.answers" if data.answers else "data.label_column"
-    wanted = [(column, text_key) for column in data.text_columns]
-    wanted += [(column, label_key) for column in data.label_columns]
-    found = (_column_fault(column, columns, key) for column, key in wanted)
+    label_remedy = f"Name the right one with {label_key}"
+    if data.source == data.soft_labels:
+        label_remedy = "Give the probability of each label a column p_LABEL"
+    wanted = [(column, f"Name the right one with {text_key}") for column in data.text_columns]
+    wanted += [(column, label_remedy) for column in data.label_columns]
+    found = (_column_fault(column, columns, remedy) for column, remedy in wanted)
     if faults := [f"{where}: {fault}" for fault in found if fault]:
         raise DataError(*faults)
 
 
-def _column_fault(column: str, columns: Sequence[str], key: str) -> str:
+def _column_fault(column: str, columns: Sequence[str], remedy: str) -> str:
     count = list(columns).count(column)
     if count > 1:
         return f"{count} columns are called {column!r}; rename all but one"
     if count == 0:
-        return (
-            f"no column {column!r}{nearest(column, columns)} Columns found: {', '.join(columns)}. "
-            f"Name the right one with {key}"
-        )
+        return f"no column {column!r}{nearest(column, columns)} Columns found: {', '.join(columns)}. {remedy}"
     return ""
 
 

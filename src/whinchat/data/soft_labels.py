@@ -14,13 +14,14 @@ from whinchat.errors import DataError
 from whinchat.progress import logger
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.task import Task
+from whinchat.wording import counted
 
 
 def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Split:
     """Return the texts of ``data.soft_labels`` with the probability of each label as their ``shares``.
 
-    Rows without a text or without probabilities, texts in ``known`` and repeated texts are left out; the log says how
-    many.
+    Rows without a text or without probabilities and texts in ``known`` are left out. A text of several rows, such as
+    one for each rater, is one text with the mean of their probabilities. The log says how many rows these are.
 
     Args:
         task: section of the recipe, with labels. The column ``p_LABEL`` of a table holds the probability of each.
@@ -34,29 +35,40 @@ def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Sp
     assert data.soft_labels is not None
     columns = tuple(f"p_{label}" for label in task.labels)
     rows = _rows(data.soft_labels, task, data)
-    texts, labels, shares, seen = list[str](), list[int](), list[tuple[float, ...]](), set(known)
-    incomplete = 0
+    texts = dict[str, str]()  # the first spelling of each text, by what equal texts have in common
+    found_for = dict[str, list[tuple[float, ...]]]()  # the shares of each row of a text
+    incomplete = labelled = 0
     for row in rows:
         found = read_shares(columns, row.cells)
         if found.fault:
             raise DataError(f"{row.where}: {found.fault}")
         if not row.text.strip() or (label := certain_answer(found.answers[0])) is None:
             incomplete += 1
-        elif (key := text_key(row.text, task.clean)) not in seen:
-            seen.add(key)
-            texts.append(row.text)
-            labels.append(label)
+        elif (key := text_key(row.text, task.clean)) in known:
+            labelled += 1
+        else:
+            texts.setdefault(key, row.text)
             one = found.answers[0]
-            shares.append(one if isinstance(one, tuple) else one_hot(label, len(columns)))
+            found_for.setdefault(key, []).append(one if isinstance(one, tuple) else one_hot(label, len(columns)))
     if not texts:
         raise DataError(
             f"{data.soft_labels}: has no text with probabilities besides those of {data.source}; "
             "remove data.soft_labels"
         )
-    left_out = {"without text or probabilities": incomplete, "known already": len(rows) - incomplete - len(texts)}
-    told = "".join(f"; {count:,} left out, {why}" for why, count in left_out.items() if count)
+    apart = {
+        "left out without text or probabilities": incomplete,
+        "left out with a text of the labelled data": labelled,
+        "joined with an equal text": len(rows) - incomplete - labelled - len(texts),
+    }
+    told = "".join(f"; {counted(count, 'row')} {what}" for what, count in apart.items() if count)
     logger.info(f"Texts of {data.soft_labels} to train on by probabilities: {len(texts):,}{told}")
-    return Split(SOFT_SPLIT, tuple(texts), tuple(labels), shares=tuple(shares))
+    shares = [_mean(of_text) for of_text in found_for.values()]
+    labels = tuple(one.index(max(one)) for one in shares)
+    return Split(SOFT_SPLIT, tuple(texts.values()), labels, shares=tuple(shares))
+
+
+def _mean(shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(sum(column) / len(shares) for column in zip(*shares, strict=True)) if shares[1:] else shares[0]
 
 
 def _rows(source: str, task: Task, data: DataConfig) -> Sequence[Row]:

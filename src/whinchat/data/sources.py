@@ -101,6 +101,15 @@ def read_corpus(task: Task, data: DataConfig) -> Corpus:
     )
 
 
+def load_labelled(recipe: Recipe) -> Corpus:
+    """Return what ``load_corpus`` does, without the texts of ``data.soft_labels``, for a use that trains nothing.
+
+    So a trained classifier can be measured where that table is not at hand. Errors are those of ``load_corpus``.
+    """
+    data = recipe.data.model_copy(update={"soft_labels": None})
+    return load_corpus(recipe.model_copy(update={"data": data}))
+
+
 def load_split(recipe: Recipe) -> Split:
     """Return the rows to evaluate on, from a source that need not have a train split.
 

@@ -154,6 +154,8 @@ class Review:
         estimated_errors: estimated number of label errors among all rows.
         pairs: given and suspected label of the suspects.
         seconds: wall-clock time of all folds; None when a fold was interrupted and resumed.
+        learned_texts: number of reviewed texts that the model had learned before the review, so that it agrees too
+            readily with their labels; None where that is not known.
     """
 
     whinchat_version: str
@@ -173,6 +175,7 @@ class Review:
     estimated_errors: float
     pairs: tuple[LabelPair, ...]
     seconds: float | None
+    learned_texts: int | None = None
 
 
 def reviewed_rows(

@@ -128,8 +128,8 @@ class QuestionsReview:
     """The findings of a review of the answers in the training split.
 
     Attributes:
-        whinchat_version, model_source, model_commit, data_source, data_revision, train_fingerprint, folds, seconds: as
-            in ``Review``.
+        whinchat_version, model_source, model_commit, data_source, data_revision, train_fingerprint, folds, seconds,
+            learned_texts: as in ``Review``.
         rows: number of training rows.
         questions: the findings about each question, in the order of the recipe.
     """
@@ -144,6 +144,7 @@ class QuestionsReview:
     folds: tuple[FoldRecord, ...]
     questions: tuple[QuestionReview, ...]
     seconds: float | None
+    learned_texts: int | None = None
 
 
 def disagreements(noise: LabelNoise, probabilities: Floats, given: Ints) -> Floats:

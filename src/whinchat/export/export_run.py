@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from whinchat.data.formats.table_registry import open_table
-from whinchat.data.sources import load_corpus
+from whinchat.data.sources import load_labelled
 from whinchat.data.text_columns import TextColumns
 from whinchat.errors import DataError, ModelError, RunError, WhinchatError
 from whinchat.evaluation.calibrator import load_calibrators
@@ -271,7 +271,7 @@ def _proof_texts(saved: SavedClassifier, data: str | Path | None) -> Sequence[st
     """Return texts of the table ``data``, or of the validation split of the run."""
     if data is None:
         try:
-            corpus = load_corpus(saved.recipe)
+            corpus = load_labelled(saved.recipe)
         except DataError as fault:
             raise DataError(f"{fault}; or give a table of texts for the proof with --data") from None
         return (corpus.validation or corpus.train).texts

@@ -108,6 +108,11 @@ def open_encoder(model: str, revision: str | None, max_length: int) -> EncoderFo
             f"{model}: a {config.model_type} model is no encoder such as BERT; name an encoder in encoder.model, or "
             "use a kind for chat models: head, adapter or full"
         )
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"{model}: its tokenizer has no padding token, so texts cannot form batches; name one as pad_token in its "
+            "tokenizer_config.json"
+        )
     # A tokenizer without a limit states a very large one.
     limits = [max_length, tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length]
     return EncoderFolder(model, path, tokenizer, min(limits))

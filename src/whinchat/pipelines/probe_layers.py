@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from whinchat.data.dataset import Split
-from whinchat.data.learned_texts import learned_rows
+from whinchat.data.learned_texts import count_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError
 from whinchat.evaluation.layer_probe import FOLDS, best_by_chance, fewest_layers, last_states, probe_states
@@ -40,6 +40,8 @@ class LayerProbe:
             ``chance``, so that the probe recommends none.
         can_be_cut: whether ``backbone.layers`` takes this kind of model.
         seconds: how long the probe took, without loading the model.
+        learned_texts: number of these texts that the model had learned before, so that its layers tell their labels
+            apart too well; None where that is not known.
     """
 
     model: str
@@ -50,6 +52,7 @@ class LayerProbe:
     layers: int | None
     can_be_cut: bool
     seconds: float
+    learned_texts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -75,9 +78,10 @@ def probe_layers(recipe: Recipe, rows: int = DEFAULT_PROBE_ROWS) -> LayerProbe:
     order = list(range(len(corpus.train)))
     random.Random(recipe.train.seed).shuffle(order)
     train = corpus.train.take(sorted(order[:rows]))
-    if learned := learned_rows(recipe.backbone.model, train).get(train.name):
+    learned = count_learned(recipe.backbone.model, train)
+    if learned:
         logging.getLogger("whinchat").warning(
-            f"{recipe.backbone.model} has learned {len(learned):,} of the {len(train):,} probed texts before, so its "
+            f"{recipe.backbone.model} has learned {learned:,} of the {len(train):,} probed texts before, so its "
             "layers tell their labels apart too well; probe a model that has not"
         )
     parts = _parts_to_probe(train, recipe)
@@ -101,6 +105,7 @@ def probe_layers(recipe: Recipe, rows: int = DEFAULT_PROBE_ROWS) -> LayerProbe:
         layers=fewest_layers(scores) if scores[1:].mean(axis=1).max() > chance else None,
         can_be_cut=can_be_cut(backbone.source.path, backbone.source.revision),
         seconds=time.perf_counter() - started,
+        learned_texts=learned,
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whinchat.data.dataset import Corpus, Split
-from whinchat.data.learned_texts import learned_rows
+from whinchat.data.learned_texts import count_learned
 from whinchat.data.sources import load_corpus, source_rows
 from whinchat.data.splits import make_folds
 from whinchat.errors import RunError
@@ -116,9 +116,9 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
     if existing != "overwrite" and folder.review.is_file():
         return folder.read_finished()
     corpus = load_corpus(recipe)
-    if learned := learned_rows(recipe.backbone.model, corpus.train).get("train"):
+    if learned := count_learned(recipe.backbone.model, corpus.train):
         logging.getLogger("whinchat").warning(
-            f"{recipe.backbone.model} has learned {len(learned):,} of the {len(corpus.train):,} training texts before, "
+            f"{recipe.backbone.model} has learned {learned:,} of the {len(corpus.train):,} training texts before, "
             "so it agrees too readily with their labels; begin with a model that has not"
         )
     row_numbers = source_rows(recipe, corpus.train)
@@ -216,6 +216,7 @@ def _review_labels(
         estimated_errors=found.estimated_errors,
         pairs=found.pairs,
         seconds=folds.seconds,
+        learned_texts=count_learned(recipe.backbone.model, corpus.train),
     )
     rows = reviewed_rows(found.noise, found.probabilities, expected, corpus.train.texts, row_numbers, labels)
     return review, list(rows)
@@ -243,6 +244,7 @@ def _review_questions(
         folds=folds.records,
         questions=questions,
         seconds=folds.seconds,
+        learned_texts=count_learned(recipe.backbone.model, corpus.train),
     )
     return summary, sorted(reviewed, key=lambda row: -row.disagreement)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from whinchat.data.dataset import SOFT_SPLIT, Corpus, Split
-from whinchat.data.sources import load_corpus, load_split
+from whinchat.data.sources import load_corpus, load_labelled, load_split
 from whinchat.errors import RecipeError, RunError
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.loader import load_recipe
@@ -39,7 +39,7 @@ def evaluated_rows(path: Path, source: str | None, overrides: Sequence[str]) -> 
     folder.read_recipe()  # raises RunError, which says what a run folder is, if this is none
     recipe = load_recipe(str(folder.recipe), overrides)
     if source is None:
-        split = load_corpus(recipe).split(recipe.evaluate.split)
+        split = load_labelled(recipe).split(recipe.evaluate.split)
         if (
             not folder.is_model
             and folder.manifest.is_file()
@@ -74,11 +74,11 @@ def calibration_rows(
     if wanted_accuracy is not None:
         overrides.append(f"evaluate.wanted_accuracy={wanted_accuracy or 'null'}")
     recipe = load_recipe(str(folder.recipe), overrides)
-    corpus = load_corpus(recipe)
+    corpus = load_labelled(recipe)
     if corpus.validation is None:
         raise RunError(f"{path}: has no validation split to calibrate on; run again with data.validation_rows")
     split = corpus.split(recipe.evaluate.split).head(recipe.evaluate.rows)
-    _require_unchanged(folder, recipe, _parts(corpus))
+    _require_unchanged(folder, recipe, _labelled_parts(corpus))
     return record, recipe, corpus, split
 
 
@@ -92,12 +92,12 @@ def distillation_data(folder: RunFolder) -> tuple[RunRecord | QuestionsRecord, R
     folder.require_whole()
     record, recipe = folder.read_record(), folder.read_recipe()
     corpus = load_corpus(recipe)
-    _require_unchanged(folder, recipe, _parts(corpus))
+    _require_unchanged(folder, recipe, _labelled_parts(corpus) | {SOFT_SPLIT: corpus.soft})
     return record, recipe, corpus
 
 
-def _parts(corpus: Corpus) -> dict[str, Split | None]:
-    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test, SOFT_SPLIT: corpus.soft}
+def _labelled_parts(corpus: Corpus) -> dict[str, Split | None]:
+    return {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
 
 
 def _require_unchanged(

@@ -26,6 +26,7 @@ class TuneData:
         measures_validation: whether a run of the recipe is measured on the validation rows.
         has_test: whether there is a test split.
         learned: a warning where the model had learned some of the validation texts before; None where it had not.
+        learned_texts: number of these texts; None where it is not known what the model has learned.
     """
 
     corpus: Corpus
@@ -34,6 +35,7 @@ class TuneData:
     measures_validation: bool
     has_test: bool
     learned: str | None = None
+    learned_texts: int | None = None
 
     def describe(self) -> str:
         """Return which rows the trials use, in a sentence."""
@@ -86,8 +88,16 @@ def load_tune_data(recipe: Recipe) -> TuneData:
         validation = validation.take(kept)
     left_out = len(corpus.validation or ()) - len(validation)
     own = replace(corpus, validation=validation, test=None)
-    warning = learned_warning(recipe.backbone.model, learned_rows(recipe.backbone.model, validation))
-    return TuneData(own, validation, left_out, measured == "validation", corpus.test is not None, warning)
+    found = learned_rows(recipe.backbone.model, validation)
+    return TuneData(
+        corpus=own,
+        validation=validation,
+        in_test=left_out,
+        measures_validation=measured == "validation",
+        has_test=corpus.test is not None,
+        learned=learned_warning(recipe.backbone.model, found),
+        learned_texts=sum(map(len, found.values())) if found else None,
+    )
 
 
 def log_warnings(data: TuneData) -> None:

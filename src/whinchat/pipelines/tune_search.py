@@ -196,6 +196,7 @@ def _write(search: _Search, *, ended: bool) -> TuneResult:
         best=None if best is None else best.number,
         gain=gain,
         gain_interval=interval,
+        learned_texts=data.learned_texts,
     )
     search.folder.write(result, tuned_recipe_yaml(search.given, result))
     return result

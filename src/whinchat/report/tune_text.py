@@ -8,6 +8,7 @@ from whinchat.report.formatting import format_count, format_duration, format_int
 from whinchat.report.text_table import Columns, TextTable
 from whinchat.storage.tune_folder import tuned_name
 from whinchat.storage.tune_record import TuneResult, TuneTrial
+from whinchat.wording import counted
 
 _NOT_JUDGED = "-"
 
@@ -76,6 +77,11 @@ def conclusion(result: TuneResult) -> tuple[str, ...]:
         ]
         if interval is None or interval.low <= 0:
             sentences.append(f"This can be chance: {rows} validation rows do not show a gain reliably.")
+    if result.learned_texts:
+        sentences.append(
+            f"The model had learned {counted(result.learned_texts, 'validation text')} before the search, so every "
+            "log-loss is too good, and the best settings may be others."
+        )
     return (*sentences, *_edges(winner.settings, result))
 
 

@@ -56,6 +56,8 @@ class TuneResult:
             them has none.
         gain_interval: the 95 % interval of ``gain`` over the validation rows. It does not allow for the choice of the
             best of several trials. None for a single row.
+        learned_texts: number of validation texts that the model had learned before the search, which makes every
+            log-loss too good; None where that is not known.
     """
 
     recipe: str
@@ -71,6 +73,7 @@ class TuneResult:
     best: int | None
     gain: float | None
     gain_interval: Interval | None
+    learned_texts: int | None = None
 
     @property
     def winner(self) -> TuneTrial | None:

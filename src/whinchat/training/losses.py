@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own documentation impor
 from torch import Tensor
 
 from whinchat.data.dataset import Split
-from whinchat.data.labels import class_weights
+from whinchat.data.labels import class_weights, label_counts
 from whinchat.recipe.schema import TrainConfig
 
 # The target that torch's cross entropy ignores and transformers' Trainer does not count.
@@ -41,19 +41,19 @@ def choice_loss(scores: Tensor, targets: Tensor, offsets: Tensor | None = None) 
     return F.cross_entropy(scores, targets if targets.ndim == 1 else targets.to(scores), reduction="none")
 
 
-def label_offsets(strength: float, size: int, labels: Sequence[int]) -> Tensor:
-    """Return ``strength`` times the log-share of each label among ``labels``, (K,).
+def label_offsets(strength: float, size: int, rows: Split) -> Tensor:
+    """Return ``strength`` times the log-share of each label among ``rows``, (K,); see ``label_counts``.
 
     Half a row is added to each label's count, so that a label without rows gets a finite offset.
 
     Args:
         strength: ``train.logit_adjustment``.
         size: K.
-        labels: label indices of the training rows.
+        rows: the training rows.
 
     Source: Menon et al. 2021, Long-tail learning via logit adjustment, equation 10 (arXiv:2007.07314).
     """
-    counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=size) + 0.5
+    counts = torch.tensor(label_counts(size, rows.labels, rows.shares)) + 0.5
     return strength * (counts / counts.sum()).log()
 
 

@@ -86,7 +86,7 @@ class LabelObjective:
             beyond = max(self.lengths) - template.max_prompt_tokens
             check_length(engine.model, template.max_prompt_tokens, max(0, beyond))
         self.collate = Collator(engine, settings.loss)
-        self._offsets = label_offsets(settings.logit_adjustment, self.classes, train.labels)
+        self._offsets = label_offsets(settings.logit_adjustment, self.classes, train)
         self.constant_loss = None if settings.logit_adjustment or targets else self._constant(train, weights)
         self._validation, self._batch_size = validation, recipe.evaluate.per_device_eval_batch_size
         self._validation_prompts = template.encode(validation.texts, validation.name) if validation else []

@@ -95,8 +95,7 @@ class QuestionObjective:
         self.lengths: Sequence[int] = [max(map(len, example.prompts)) for example in self.examples]
         strength = recipe.train.logit_adjustment
         self._offsets = [
-            label_offsets(strength, len(decision.labels), own.labels)
-            for decision, own in zip(decisions, splits, strict=True)
+            label_offsets(strength, len(decision.labels), own) for decision, own in zip(decisions, splits, strict=True)
         ]
         answered = sum(sum(example.answered) for example in self.examples)
         self.constant_loss: float | None = None if strength else _constant_loss(targets, answered)

@@ -57,7 +57,13 @@ class SetFitTuning(Embeddings):
         self._pooling = read_pooling(self._folder)
 
     def fit(self, train: Split) -> int:
-        """Fine-tune the encoder on pairs where there are two labels, and fit the regression."""
+        """Fine-tune the encoder on pairs where there are two labels, and fit the regression.
+
+        Raises:
+            ModelError: there are too few pairs for the labels, or the encoder cannot be loaded.
+        """
+        if self.options.max_pairs < (least := 2 * len(set(train.labels))):
+            raise ModelError(f"encoder.max_pairs: {self.options.max_pairs} pairs lack some labels; set {least} or more")
         self._body = self._load_body()
         if len(set(train.labels)) > 1:
             self._train_body(train)

@@ -11,6 +11,7 @@ from rich.text import Text
 import whinchat
 from whinchat.cli.output import out, print_grid, print_line
 from whinchat.report.formatting import format_count, format_duration, format_number, format_percent
+from whinchat.wording import counted
 
 # Pairs of labels that a review shows.
 _LABEL_PAIRS = 6
@@ -33,6 +34,11 @@ def print_review(
         _print_questions(review, rows)
     else:
         _print_labels(review, rows)
+    if review.learned_texts:
+        print_line(
+            f"The model had learned {counted(review.learned_texts, 'text')} of these before the review, so it agrees "
+            "too readily with their labels."
+        )
     print_line(f"All rows: {table}")
 
 
@@ -101,7 +107,9 @@ def _print_questions(
             )
         if shares := sum(decision.shares for decision in question.decisions):
             print_line(f"{question.name}: {format_count(shares)} answers are shares, which a review leaves out.")
-    print_line(f"The models of the {len(review.folds)} folds never saw the rows they judge{_took(review.seconds)}.")
+    print_line(
+        f"The models of the {len(review.folds)} folds were not trained on the rows they judge{_took(review.seconds)}."
+    )
 
 
 def _took(seconds: float | None) -> str:
