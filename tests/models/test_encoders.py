@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification, BertTokenizer
+from transformers import BertForSequenceClassification, BertTokenizer, RobertaConfig, RobertaModel
 
-from tests.helpers.tiny_encoders import tiny_bert, tiny_distilbert, write_pooling
+from tests.helpers.tiny_encoders import WORDS, save_words, tiny_bert, tiny_distilbert, write_pooling
 from whinchat.data import packages
 from whinchat.data.packages import catalog_entry
 from whinchat.errors import DataError, ModelError
@@ -91,6 +91,21 @@ def test_texts_are_cut_to_what_the_encoder_allows(tmp_path: Path) -> None:
     assert [len(ids) for ids in encoder.token_ids(["rain " * 100, ""])] == [20, 2]
     assert open_encoder(str(folder), None, 8).max_length == 8
     assert encoder.token_ids([]) == []
+
+
+def test_the_positions_that_roberta_leaves_unused_are_not_counted(tmp_path: Path) -> None:
+    save_words(tmp_path)
+    config = RobertaConfig(
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=20, pad_token_id=1,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path)
+    encoder = open_encoder(str(tmp_path), None, 256)
+    (ids,) = encoder.token_ids(["rain " * 100])
+    model = load_encoder(encoder)
+    assert model(input_ids=torch.tensor([ids])).last_hidden_state.shape[1] == 18
+    with pytest.raises((IndexError, RuntimeError), match="out of (range|bounds)"):
+        model(input_ids=torch.tensor([[*ids, 3]]))
 
 
 def test_what_is_no_encoder(tiny_llama: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -101,6 +102,7 @@ def open_encoder(model: str, revision: str | None, max_length: int) -> EncoderFo
             path = Path(snapshot_download(source.path, revision=source.revision, allow_patterns=_DOWNLOADED))
         config = read_config(str(path), None, model)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **TOKENIZER_SIDES)
+        positions = _most_positions(config)
     except _FAULTS as error:
         raise ModelError(f"{model}: cannot be loaded: {first_line(error)}") from error
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
@@ -114,8 +116,21 @@ def open_encoder(model: str, revision: str | None, max_length: int) -> EncoderFo
             "tokenizer_config.json"
         )
     # A tokenizer without a limit states a very large one.
-    limits = [max_length, tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length]
+    limits = [max_length, tokenizer.model_max_length, positions or max_length]
     return EncoderFolder(model, path, tokenizer, min(limits))
+
+
+def _most_positions(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens an encoder has positions for; None where its settings state no limit.
+
+    RoBERTa and its kin count positions from the one behind ``padding_idx``, so the first ones of the table are unused.
+    """
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, trust_remote_code=False)
+    tables = (part for name, part in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    unused = max((0 if part.padding_idx is None else part.padding_idx + 1 for part in tables), default=0)
+    stated: int | None = getattr(config, "max_position_embeddings", None)
+    return None if stated is None else stated - unused
 
 
 def load_encoder(encoder: EncoderFolder) -> PreTrainedModel:
