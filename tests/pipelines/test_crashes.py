@@ -91,6 +91,10 @@ def removed_student(work: Path, out: Path) -> Arguments:
     return ("distill", out / "run", "--remove")
 
 
+def exported_student(work: Path, out: Path) -> Arguments:
+    return ("export", work / "student-run", "--to", "student", "--out", out / "student", "--tolerance", "1")
+
+
 def new_report(work: Path, out: Path) -> Arguments:
     shutil.copytree(work / "run", out / "run")
     (out / "run" / "README.md").unlink()
@@ -116,7 +120,7 @@ COMMANDS: dict[str, Prepare] = {
     "run": new_run, "overwrite": overwritten_run, "train": training, "calibrate": calibration, "report": new_report,
     "compare": comparison, "review": review, "questions": new_questions_run,
     "questions-calibrate": questions_calibration, "questions-review": questions_review,
-    "distill": distillation, "distill-remove": removed_student,
+    "distill": distillation, "distill-remove": removed_student, "export-student": exported_student,
 }  # fmt: skip
 FAULTS = {"kill": 0, "full": errno.ENOSPC, "read-only": errno.EROFS}
 
@@ -155,6 +159,7 @@ def check(lab: CrashLab, work: Path, out: Path, command: str, fault: str, points
         ("calibrate", "full", 3),
         ("distill", "kill", 2),
         ("distill-remove", "kill", 6),
+        ("export-student", "kill", 2),
     ],
 )
 def test_some_crashes(crash_lab: CrashLab, work: Path, tmp_path: Path, command: str, fault: str, points: int) -> None:
