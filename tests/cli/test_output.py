@@ -115,13 +115,14 @@ def test_characters_that_the_encoding_does_not_have_are_escaped(
     assert json.loads(written.getvalue()) == content
 
 
-@pytest.mark.parametrize("program", [("-m", "whinchat"), ("-c", "from whinchat.cli import main; main()")])
+@pytest.mark.parametrize("program", [("-m", "whinchat"), ("-P", "-c", "from whinchat.cli import main; main()")])
 @pytest.mark.parametrize("arguments", [("recipes", "list"), ("init", "my.csv"), ("run", "demo")])
 def test_a_deleted_working_folder_is_an_error(
     tmp_path: Path, program: tuple[str, ...], arguments: tuple[str, ...]
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
+    # The installed command has no folder of the user's on its path, as -P sees to.
     command = [sys.executable, *program, *arguments]
     # The shell deletes the folder that it stands in, and becomes the program.
     script = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *command]

@@ -44,7 +44,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.append((repo, config, revision))
         return splits
 
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return {"splits": splits, "asked": asked}
@@ -121,7 +121,7 @@ class TestHub:
 
     def test_unreachable_fails_fast(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("huggingface_hub")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
         start = time.monotonic()
         with pytest.raises(DataError, match="hub:owner/name: the hub cannot be reached") as hit:
@@ -166,7 +166,7 @@ class TestHub:
             def __len__(self) -> int:
                 return 1
 
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         hub["splits"] |= {"train": Cached()}
         assert read_hub(data(revision=COMMIT[:8])).revision == COMMIT
         with pytest.raises(DataError, match=f"the offline copy is commit {COMMIT}, data.revision asks for v1"):

@@ -1,12 +1,12 @@
 """Reader of data sets on the Hugging Face hub."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import datasets
 from huggingface_hub import HfApi
+from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
@@ -46,8 +46,7 @@ def read_hub(data: DataConfig) -> RawSource:
     repo = data.source.removeprefix(HUB_PREFIX)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
         raise DataError(f"{data.source}: must read {HUB_PREFIX}OWNER/NAME")
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
-    commit = None if offline else _resolve_commit(repo, data)
+    commit = None if is_offline_mode() else _resolve_commit(repo, data)
     loaded = _load(repo, data, commit)
     if commit is None:
         commit = _cached_commit(loaded, data)
