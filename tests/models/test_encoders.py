@@ -104,7 +104,7 @@ def test_the_positions_that_roberta_leaves_unused_are_not_counted(tmp_path: Path
     (ids,) = encoder.token_ids(["rain " * 100])
     model = load_encoder(encoder)
     assert model(input_ids=torch.tensor([ids])).last_hidden_state.shape[1] == 18
-    with pytest.raises((IndexError, RuntimeError), match="out of (range|bounds)"):
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
         model(input_ids=torch.tensor([[*ids, 3]]))
 
 
