@@ -68,7 +68,7 @@ def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Sp
 
 
 def _mean(shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(sum(column) / len(shares) for column in zip(*shares, strict=True)) if shares[1:] else shares[0]
+    return tuple(sum(column) / len(shares) for column in zip(*shares, strict=True))
 
 
 def _rows(source: str, task: Task, data: DataConfig) -> Sequence[Row]:

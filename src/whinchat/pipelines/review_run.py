@@ -8,7 +8,7 @@ the last checkpoint of the fold that was being trained.
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -116,7 +116,8 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
     if existing != "overwrite" and folder.review.is_file():
         return folder.read_finished()
     corpus = load_corpus(recipe)
-    if learned := count_learned(recipe.backbone.model, corpus.train):
+    learned = count_learned(recipe.backbone.model, corpus.train)
+    if learned:
         logging.getLogger("whinchat").warning(
             f"{recipe.backbone.model} has learned {learned:,} of the {len(corpus.train):,} training texts before, "
             "so it agrees too readily with their labels; begin with a model that has not"
@@ -125,7 +126,8 @@ def _review(recipe: Recipe, folder: ReviewFolder, folds: int, existing: IfExists
     fold_rows = make_folds(corpus.train, recipe.task, folds, recipe.data.split_seed, corpus.source)
     plan, results = _score_folds(recipe, corpus, fold_rows, folder, existing)
     compare = _review_questions if recipe.task.questions else _review_labels
-    found = compare(recipe, corpus, row_numbers, plan, FoldScores.of(fold_rows, results))
+    provenance = _provenance(recipe, plan, learned)
+    found = compare(recipe, corpus, row_numbers, provenance, FoldScores.of(fold_rows, results))
     folder.write(*found)
     return found
 
@@ -190,7 +192,7 @@ def _score_fold(
 
 
 def _review_labels(
-    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], plan: ReviewPlan, folds: FoldScores
+    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], provenance: Mapping[str, Any], folds: FoldScores
 ) -> tuple[Review, list[ReviewedRow]]:
     """Compare the labels of the training split with the out-of-fold scores.
 
@@ -198,13 +200,13 @@ def _review_labels(
         recipe: the recipe of the review.
         corpus: its data set.
         row_numbers: the number of each training row in the data source.
-        plan: the plan of the review.
+        provenance: what ``_provenance`` returns.
         folds: the scores of every training row, and the records of the folds.
     """
     labels, expected = recipe.task.labels, np.array(corpus.train.labels)
     found = find_wrong_labels(folds.scores, expected, labels)
     review = Review(
-        **_provenance(recipe, plan),
+        **provenance,
         rows=len(expected),
         labels=labels,
         folds=folds.records,
@@ -216,14 +218,13 @@ def _review_labels(
         estimated_errors=found.estimated_errors,
         pairs=found.pairs,
         seconds=folds.seconds,
-        learned_texts=count_learned(recipe.backbone.model, corpus.train),
     )
     rows = reviewed_rows(found.noise, found.probabilities, expected, corpus.train.texts, row_numbers, labels)
     return review, list(rows)
 
 
 def _review_questions(
-    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], plan: ReviewPlan, folds: FoldScores
+    recipe: Recipe, corpus: Corpus, row_numbers: Sequence[int], provenance: Mapping[str, Any], folds: FoldScores
 ) -> tuple[QuestionsReview, list[ReviewedAnswer]]:
     """Compare the answers of the training split with the out-of-fold scores; arguments as for ``_review_labels``."""
     task = recipe.task
@@ -239,12 +240,11 @@ def _review_questions(
         QuestionReview.of_decisions(name, question.type, reviews[name]) for name, question in task.questions.items()
     )
     summary = QuestionsReview(
-        **_provenance(recipe, plan),
+        **provenance,
         rows=len(corpus.train),
         folds=folds.records,
         questions=questions,
         seconds=folds.seconds,
-        learned_texts=count_learned(recipe.backbone.model, corpus.train),
     )
     return summary, sorted(reviewed, key=lambda row: -row.disagreement)
 
@@ -288,8 +288,8 @@ def _review_decision(
     return review, reviewed_answers(decision, ranked, strengths.tolist())
 
 
-def _provenance(recipe: Recipe, plan: ReviewPlan) -> dict[str, Any]:
-    """Return the versions behind a review."""
+def _provenance(recipe: Recipe, plan: ReviewPlan, learned_texts: int | None) -> dict[str, Any]:
+    """Return the versions behind a review, and how many of its texts the model had learned before."""
     return {
         "whinchat_version": version("whinchat"),
         "model_source": recipe.backbone.model,
@@ -297,4 +297,5 @@ def _provenance(recipe: Recipe, plan: ReviewPlan) -> dict[str, Any]:
         "data_source": recipe.data.source,
         "data_revision": plan.data_revision,
         "train_fingerprint": plan.train_fingerprint,
+        "learned_texts": learned_texts,
     }

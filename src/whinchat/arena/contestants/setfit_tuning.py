@@ -62,10 +62,11 @@ class SetFitTuning(Embeddings):
         Raises:
             ModelError: there are too few pairs for the labels, or the encoder cannot be loaded.
         """
-        if self.options.max_pairs < (least := 2 * len(set(train.labels))):
+        labels = len(set(train.labels))
+        if self.options.max_pairs < (least := 2 * labels):
             raise ModelError(f"encoder.max_pairs: {self.options.max_pairs} pairs lack some labels; set {least} or more")
         self._body = self._load_body()
-        if len(set(train.labels)) > 1:
+        if labels > 1:
             self._train_body(train)
         return super().fit(train)
 
