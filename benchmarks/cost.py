@@ -117,9 +117,11 @@ def answers_cost(scoring: Mapping[str, Any], stored: Mapping[str, Any] | None) -
     )
     if stored is None:
         return text
+    runs = " ".join(way["way"] for way in stored["ways"] if not way["by_student"])
     return (
         f"{text}\nWith tokenizing and the checks of a table, and with students that answer easy texts, on "
-        f"{stored['machine']['processor']}:\n\n{answers_table(stored)}\n`python -m benchmarks.answer_cost`\n"
+        f"{stored['machine']['processor']}:\n\n{answers_table(stored)}\n"
+        f"`python -m benchmarks.answer_cost {runs} --texts TABLE`\n"
     )
 
 
@@ -128,6 +130,7 @@ def answers_table(results: Mapping[str, Any]) -> str:
     rows = [
         (
             row["way"],
+            "all" if row["layers"] is None else f"the first {row['layers']}",
             f"{row['texts_per_second']:.0f} ({row['range'][0]:.0f} to {row['range'][1]:.0f})",
             f"{row['ratio']:.2f}",
             f"{100 * row['by_student']:.0f} %" if row["by_student"] else "-",
@@ -135,7 +138,8 @@ def answers_table(results: Mapping[str, Any]) -> str:
         )
         for row in results["ways"]
     ]
-    return markdown_table(("answers by", "texts a second", "ratio", "by the student", "hours for ten million"), rows)
+    header = ("run folder", "layers", "texts a second", "ratio", "by the student", "hours for ten million")
+    return markdown_table(header, rows)
 
 
 def stored_ratios(answers: Path = ANSWERS, lone_text: Path = LONE_TEXT) -> dict[str, float | None]:

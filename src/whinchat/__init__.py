@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from whinchat.storage.tune_folder import TuneFolder
     from whinchat.storage.tune_record import TuneResult, TuneTrial
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # The module of each public name; the imports above say the same to type checkers.
 _NAMES_OF_MODULES = {

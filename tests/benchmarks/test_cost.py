@@ -38,11 +38,15 @@ def test_hours_for_ten_million() -> None:
     page = answers_cost({"whinchat-merged": entry("all", 100), "minilm": {"title": "x", "per_second": None}}, None)
     assert "| all | 100 | 27.8 |" in page
     assert "| x |" not in page
-    way = {"way": "with", "texts_per_second": 400, "range": [390, 410], "ratio": 4.0, "by_student": 0.5}
-    way["hours_for_ten_million"] = 6.94
-    page = answers_cost({}, {"machine": {"processor": "a processor"}, "ways": [way]})
-    assert "| with | 400 (390 to 410) | 4.00 | 50 % | 6.9 |" in page
+    alone = {"way": "runs/a", "layers": None, "texts_per_second": 100, "range": [90, 110], "ratio": 1.0}
+    way = {"way": "runs/a with its student", "layers": 16, "texts_per_second": 400, "range": [390, 410], "ratio": 4.0}
+    alone |= {"by_student": 0, "hours_for_ten_million": 27.8}
+    way |= {"by_student": 0.5, "hours_for_ten_million": 6.94}
+    page = answers_cost({}, {"machine": {"processor": "a processor"}, "ways": [alone, way]})
+    assert "| runs/a | all | 100 (90 to 110) | 1.00 | - | 27.8 |" in page
+    assert "| runs/a with its student | the first 16 | 400 (390 to 410) | 4.00 | 50 % | 6.9 |" in page
     assert "a processor" in page
+    assert "`python -m benchmarks.answer_cost runs/a --texts TABLE`" in page
 
 
 def test_ratios_of_other_commands(tmp_path: Path) -> None:
