@@ -38,6 +38,10 @@ class DivergenceError(ModelError):
     """Training ended because its loss, gradients or weights were not finite, or its loss had exploded."""
 
 
+class ScoresError(ModelError):
+    """A model gives scores that are not finite numbers."""
+
+
 class PromptError(WhinchatError):
     """A prompt cannot be built: the tokenizer has no chat template, or the prompt leaves no room for the text."""
 

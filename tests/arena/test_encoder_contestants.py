@@ -268,8 +268,8 @@ def test_overrides_of_the_chat_model_are_refused(spec_file: MakeSpec, bert: str)
     with pytest.raises(RecipeError) as caught:
         jobs_of(path)
     assert str(caught.value) == (
-        "toy: methods: mine: set: kind encoder does not train the recipe's chat model, so train.learning_rate, "
-        "adapter.r would change nothing; its own settings stand under encoder"
+        "toy: methods: mine: set: train.learning_rate, adapter.r would change nothing for kind encoder; leave it out; "
+        "its own settings stand under encoder"
     )
 
 

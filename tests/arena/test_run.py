@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from tests.helpers.command_line import Whinchat
 from whinchat.arena import run_arena as runner
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.run_arena import run_arena, summarize_arena
-from whinchat.arena.spec import load_arena
+from whinchat.arena.spec import load_arena, resolve_arena
 from whinchat.arena.trial_process import run_trial
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
+from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, OutputError, RunError
 
 
@@ -87,6 +90,46 @@ def test_other_settings_are_not_mixed_in(spec_file: MakeSpec, tmp_path: Path, ra
     message = r"1 trials were run with other settings: majority, 20 rows, seed 1 \(train\.learning_rate\); use another"
     with pytest.raises(RunError, match=message):
         run_arena(changed, tmp_path / "out")
+
+
+def test_changed_data_is_said_before_a_trial_is_run(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:
+    """Also where only training rows changed, and the new trials have seeds of their own."""
+    fields = {"methods": ["majority"], "rows": [20]}
+    spec = load_arena(str(spec_file(**fields, seeds=[1])))
+    run_arena(spec, tmp_path / "out")
+    measured = set(load_corpus(resolve_arena(spec).base).split("validation").texts)
+    table = tmp_path / "texts.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    text, label = header.index("text"), header.index("label")
+    labels = sorted({row[label] for row in rows})
+    for row in rows:
+        if row[text] not in measured:
+            row[label] = labels[(labels.index(row[label]) + 1) % len(labels)]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    fault = r"texts\.csv has changed since 1 trial \(majority, 20 rows, seed 1\), so no other can be"
+    with pytest.raises(RunError, match=fault):
+        run_arena(load_arena(str(spec_file(**fields, seeds=[1, 2]))), tmp_path / "out")
+    assert ran == [Trial("majority", 20, 1)]
+
+
+def test_another_model_under_the_same_name_is_refused(
+    spec_file: MakeSpec, tiny_llama_wide: Path, tmp_path: Path, ran: list[Trial]
+) -> None:
+    model = shutil.copytree(tiny_llama_wide, tmp_path / "model")
+    fields = {"rows": [20], "seeds": [1], "set": [f"backbone.model={model}"]}
+    run_arena(load_arena(str(spec_file(**fields, methods=["zero-shot", "majority"]))), tmp_path / "out")
+    with (model / "config.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    grown = load_arena(str(spec_file(**fields, methods=["zero-shot", "few-shot", "majority"])))
+    fault = r"model has other files than when it was measured \(zero-shot, 20 rows, seed 1\); use another --out"
+    with pytest.raises(RunError, match=fault):
+        run_arena(grown, tmp_path / "out")
+    assert len(ran) == 2
+    # A method without the model may join.
+    run_arena(load_arena(str(spec_file(**fields, methods=["zero-shot", "majority", "tfidf"]))), tmp_path / "out")
+    assert ran[2:] == [Trial("tfidf", 20, 1)]
 
 
 def test_what_is_in_the_way(spec_file: MakeSpec, tmp_path: Path, ran: list[Trial]) -> None:

@@ -97,6 +97,27 @@ def test_no_such_arena() -> None:
             "methods: full: kind: full trains weights beside an adapter, whose memory train.memory_budget does not",
         ),
         (
+            {"methods": [{"name": "mine", "kind": "tfidf", "set": ["adapter.r=8", "train.class_weights=balanced"]}]},
+            "toy: methods: mine: set: adapter.r would change nothing for kind tfidf; leave it out",
+        ),
+        ({"methods": [{"name": "majority", "set": ["train.learning_rate=1"]}]}, "nothing for kind majority"),
+        ({"methods": [{"name": "minilm", "set": ["backbone.layers=1"]}]}, "would change nothing for kind embeddings"),
+        (
+            {"methods": [{"name": "zero-shot", "set": ["adapter.r=8"]}]},
+            "adapter.r would change nothing for kind prompt",
+        ),
+        ({"methods": [{"name": "full", "set": ["adapter.r=8"]}]}, "adapter.r would change nothing for kind full"),
+        (
+            {"methods": [{"name": "dora", "kind": "head", "set": ["adapter.method=dora"]}]},
+            "kind: head trains plain LoRA with a cross entropy, so it does not follow adapter.method=dora; add "
+            "adapter.method=lora to its set",
+        ),
+        (
+            {"set": ["train.loraplus_lr_ratio=8"], "methods": [{"name": "mine", "kind": "head"}]},
+            "it does not follow train.loraplus_lr_ratio=8.0; add train.loraplus_lr_ratio=1 to its set",
+        ),
+        ({"methods": [{"name": ["lora"]}]}, "methods.0.name: input should be a valid string"),
+        (
             {"set": ["train.keep=best", "train.eval_steps=1"]},
             "choose on the validation rows, on which the arena measures",
         ),
@@ -105,6 +126,23 @@ def test_no_such_arena() -> None:
 def test_what_would_not_be_fair_or_not_work(spec_file: MakeSpec, fields: dict[str, object], message: str) -> None:
     found = faults(spec_file(**fields))
     assert any(message in line for line in found), found
+
+
+def test_a_shipped_method_keeps_its_encoder_where_the_file_says_null(spec_file: MakeSpec) -> None:
+    methods = [{"name": name, "encoder": None} for name in ("bge-small", "minilm-lora")]
+    bge, lora = load_arena(str(spec_file(methods=methods))).methods
+    assert bge.encoder is not None
+    assert bge.encoder.model == "BAAI/bge-small-en-v1.5"
+    assert lora.encoder is not None
+    assert lora.encoder.method == "lora"
+
+
+def test_minilm_has_the_kind_of_other_embeddings(spec_file: MakeSpec) -> None:
+    """Arenas and records of version 0.1.0 give it a kind of its own."""
+    preset, old = load_arena(str(spec_file(methods=["minilm", {"name": "old", "kind": "minilm"}]))).methods
+    assert (preset.kind, old.kind, preset.family) == ("embeddings", "embeddings", "simple")
+    shorter = {"name": "minilm", "encoder": {"max_length": 64}}
+    assert load_arena(str(spec_file(methods=[shorter]))).methods[0].encoder is not None
 
 
 def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
@@ -117,6 +155,7 @@ def test_what_the_methods_make_of_the_recipe(spec_file: MakeSpec) -> None:
     assert (by_name["pissa"].adapter.init, by_name["rslora"].adapter.method) == ("pissa", "rslora")
     assert by_name["wide"].adapter.r == 8
     assert by_name["lora"].train.loraplus_lr_ratio == 4
+    assert by_name["head-lora"].train.loraplus_lr_ratio == 1
     assert (by_name["full"].train.learning_rate, by_name["full"].train.loraplus_lr_ratio) == (5e-5, 1)
     assert next(one.shots for one in contest.spec.methods if one.name == "few-shot") == 4
 

@@ -49,7 +49,7 @@ def test_tune_prints_the_trials_and_the_recipe(whinchat: Whinchat, recipe_path: 
     assert "A trial with the recipe as it is takes about" in result.err
     assert "of memory" in result.err
     assert "Trial 1 of at most 2: learning rate 0.0005, rank 4, alpha 8, 1 epoch: done in" in result.err
-    again = whinchat("tune", recipe_path, "--out", out, *ranges, "--resume")
+    again = whinchat("tune", recipe_path, "--out", out, "--resume")
     assert again.code == 0
     assert "the search is finished; more --minutes or --trials continue it" in again.err
     assert found["sentences"][0] in again.out

@@ -18,6 +18,7 @@ from tests.helpers.finished_runs import write_csv
 from whinchat.arena import run_arena as runner
 from whinchat.arena.run_arena import run_arena
 from whinchat.arena.spec import ArenaSpec
+from whinchat.arena.trial_process import run_trial
 from whinchat.arena.trials import TrialRecord
 from whinchat.classifier import Classifier
 from whinchat.cli.printing.reviews import print_review
@@ -173,6 +174,18 @@ def test_an_arena_says_where_a_start_knows_the_training_rows(merged: Path, first
     with pytest.raises(RunError, match="stop"):
         run_arena(arena(tmp_path, recipe, {"name": "started", "kind": "adapter"}), tmp_path / "out", notify=stop(said))
     assert re.search(r"warning: started: .* has learned \d+ texts of train before", said[0])
+
+
+def test_the_results_of_an_arena_say_it_too(merged: Path, first: Path, tmp_path: Path) -> None:
+    recipe = finished_runs.recipe_for(merged, first.parent / "texts.csv", evaluate={"split": "validation"})
+    spec = arena(tmp_path, recipe, {"name": "zero-shot"}, {"name": "majority"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "run_trial_job", lambda job, folder: run_trial(job))
+        results = run_arena(spec, tmp_path / "out")
+    assert len(results.notes) == 1
+    assert re.match(
+        r"The model of zero-shot had learned \d+ texts of train before, so zero-shot knows", results.notes[0]
+    )
 
 
 def stop(said: list[str]) -> Callable[[str], None]:

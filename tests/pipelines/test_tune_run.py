@@ -18,13 +18,13 @@ import pytest
 from tests.helpers import finished_runs, tiny_questions
 from tests.helpers.killed_training import Killed, kill_at_step
 from whinchat.data.sources import load_corpus
-from whinchat.errors import DataError, DivergenceError, RunError
+from whinchat.errors import DataError, DivergenceError, ModelError, RunError, ScoresError
 from whinchat.pipelines.tune_data import load_tune_data
 from whinchat.pipelines.tune_run import tune_run
 from whinchat.recipe.loader import conflicting_keys, differences, load_recipe
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.search_space import SearchSpace
-from whinchat.storage.tune_folder import SearchLimits, TuneFolder, search_limits
+from whinchat.storage.tune_folder import SearchLimits, TuneFolder, search_limits, search_space
 from whinchat.storage.tune_record import TuneResult
 
 # 24 validation and 10 test rows are taken out.
@@ -216,6 +216,37 @@ def test_a_killed_search_resumes_within_its_trial_and_finds_the_same(
     assert not (path / "trials").exists()
 
 
+def test_a_search_that_is_killed_while_it_judges_stops_the_same_trainings(
+    whole: Path, tiny_llama: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training has ended by then, so only what was reported before the kill tells later trials of its losses."""
+    from whinchat.pipelines import tune_trial as module
+
+    recipe, path, killed = recipe_for(tiny_llama, source), tmp_path / "tune", list[int]()
+    space, real, stored = space_of(recipe, epochs=(1, 2), ranks=(2, 4)), module._judge, TuneFolder(whole).read_result()
+
+    def judge(*arguments: Any) -> Any:
+        killed.append(0)
+        if len(killed) == 2:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_judge", judge)
+    with pytest.raises(Killed):
+        tune_run(recipe, path, space, trials=8)
+    assert timeless(tune_run(recipe, path, existing="resume")) == timeless(stored)
+    assert reported(path) == reported(whole)
+
+
+def reported(path: Path) -> list[dict[int, float]]:
+    """Return the validation losses of the trials of a search that ended, by the number of the evaluation."""
+    import optuna
+
+    backend = optuna.storages.journal.JournalFileBackend(str(path / "study.journal"))
+    study = optuna.load_study(study_name="tune", storage=optuna.storages.JournalStorage(backend))
+    return [trial.intermediate_values for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
 def test_a_trial_that_the_recipe_stops_early_says_so(tiny_llama: Path, source: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tiny_llama, source, max_steps=20, eval_steps=2, save_steps=2, early_stopping_patience=1)
     # So slow that no evaluation is better than the first.
@@ -237,12 +268,39 @@ def test_a_finished_search_is_read_and_more_trials_continue_it(
     assert search_limits(TuneFolder(path), "overwrite", None, None) == SearchLimits(60, 20)
     killed = TuneFolder(shutil.copytree(path, tmp_path / "killed in its first trial"))
     killed.result.unlink()
-    assert search_limits(killed, "resume", None, None) == SearchLimits(60, 2)
+    assert search_limits(killed, "resume", None, None) == SearchLimits(60, 3)
     assert timeless(more) == timeless(stored)[:3]
     written = (path / "tune.json").stat().st_mtime_ns
     monkeypatch.setattr("whinchat.pipelines.tune_search.load_tune_data", None)
     assert tune_run(recipe, path, space, trials=3, existing="resume") == more
     assert (path / "tune.json").stat().st_mtime_ns == written
+
+
+def test_new_limits_outlast_a_kill_and_the_figure_a_missing_end(
+    tiny_llama: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whinchat.pipelines import tune_search as module
+
+    recipe, folder = recipe_for(tiny_llama, source), TuneFolder(tmp_path / "tune")
+    tune_run(recipe, folder.path, space_of(recipe), trials=2)
+    kill_at_step(3, monkeypatch)
+    with pytest.raises(Killed):
+        tune_run(recipe, folder.path, minutes=90, trials=3, existing="resume")
+    assert search_limits(folder, "resume", None, None) == SearchLimits(90, 3)
+    assert search_space(recipe, folder, "resume", ranks=None) == space_of(recipe)
+    assert search_space(recipe, folder, "resume", ranks=(4,)) == SearchSpace.around(recipe, ranks=(4,))
+    folder.figure.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "tune_figure", dying_figure)
+        with pytest.raises(Killed):
+            tune_run(recipe, folder.path, existing="resume")
+    assert not folder.read_result().ended
+    assert tune_run(recipe, folder.path, existing="resume").ended
+    assert folder.figure.is_file()
+
+
+def dying_figure(*arguments: object) -> None:
+    raise Killed
 
 
 def test_the_minutes_end_a_search(
@@ -269,8 +327,9 @@ def test_the_minutes_end_a_search(
     assert result.ended
 
 
+@pytest.mark.parametrize("fault", [DivergenceError, ScoresError])
 def test_a_learning_rate_that_diverges_is_one_trial_among_others(
-    tiny_llama: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: type[ModelError], tiny_llama: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whinchat.pipelines import tune_trial as module
 
@@ -278,7 +337,7 @@ def test_a_learning_rate_that_diverges_is_one_trial_among_others(
 
     def train(own: Recipe, *rest: Any, **named: Any) -> Any:
         if own.train.learning_rate > 1e-3:
-            raise DivergenceError("the training loss has exploded after 3 steps; set a lower learning rate")
+            raise fault("the training loss has exploded after 3 steps; set a lower learning rate")
         return real(own, *rest, **named)
 
     monkeypatch.setattr(module, "train", train)
@@ -318,7 +377,7 @@ def test_folders_and_settings_that_are_refused(whole: Path, tiny_llama: Path, so
         tune_run(recipe, whole, space)
     with pytest.raises(RunError, match=r"holds another search.*different: the ranges \(learning rate 1e-06 to 0\.1"):
         tune_run(recipe, whole, space_of(recipe), existing="resume", trials=9)
-    with pytest.raises(RunError, match=r"different: train\.seed; use --overwrite or another --out"):
+    with pytest.raises(RunError, match=r"different: train\.seed; repeat the earlier ones, or use"):
         tune_run(recipe_for(tiny_llama, source, seed=7), whole, space, existing="resume", trials=9)
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RunError, match="exists and is no tune folder; name another with --out"):

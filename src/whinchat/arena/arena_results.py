@@ -18,6 +18,7 @@ from whinchat.arena.trials import Trial, TrialRecord, TrialResult
 from whinchat.errors import RunError
 from whinchat.evaluation.question_metric_registry import QUESTION_METRICS
 from whinchat.evaluation.results import Interval
+from whinchat.wording import counted
 
 Verdict = Literal["better", "worse", "open", "no claim"]
 
@@ -132,7 +133,7 @@ class ArenaResults:
         evaluated_rows: number of evaluated rows.
         standings: of the labels of a task with labels. Of a task with questions those of the mean over questions, where
             there are several, and then those of each question; empty without a finished trial.
-        notes: sentences about differences between the trials' machines and libraries.
+        notes: sentences about different machines and libraries of trials, and about models that had learned texts.
         failed: failed trials with their errors.
         missing: number of trials that were not run yet.
     """
@@ -384,4 +385,10 @@ def _notes(results: Results) -> tuple[str, ...]:
     mixed = [f"{name} {' and '.join(sorted(found))}" for name, found in releases.items() if len(found) > 1]
     if mixed:
         notes.append(f"Not all trials were run with the same versions: {'; '.join(mixed)}.")
+    for method, count in {trial.method: found.learned_texts for trial, found in results.items()}.items():
+        if count:
+            notes.append(
+                f"The model of {method} had learned {counted(count, 'text')} of train before, so {method} knows more "
+                "of this task than the rows of a trial say."
+            )
     return tuple(notes)

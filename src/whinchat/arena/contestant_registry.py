@@ -26,7 +26,6 @@ _HERE = "whinchat.arena.contestants"
 _KINDS: dict[str, ContestantKind] = {
     "majority": ContestantKind(f"{_HERE}.baselines:Majority", "simple"),
     "tfidf": ContestantKind(f"{_HERE}.baselines:TfIdf", "simple"),
-    "minilm": ContestantKind(f"{_HERE}.embeddings:Embeddings", "simple"),
     "embeddings": ContestantKind(f"{_HERE}.embeddings:Embeddings", "simple"),
     "setfit": ContestantKind(f"{_HERE}.setfit_tuning:SetFitTuning", "trained"),
     "encoder": ContestantKind(f"{_HERE}.encoder_tuning:EncoderTuning", "trained"),

@@ -16,9 +16,16 @@ ENCODER_KEYS = {
     "setfit": _SOURCE | {"learning_rate", "per_device_train_batch_size", "max_pairs"},
     "encoder": _SOURCE | {"method", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "warmup_steps"},
 }
-# Overrides of the recipe that these kinds respect; the others are about the chat model.
-_RECIPE_KEYS = ("train.class_weights", "backbone.device")
-_CHAT_MODEL_SECTIONS = ("adapter", "backbone", "train")
+_MODEL_SECTIONS = ("adapter", "backbone", "train")
+_OF_ENCODERS = ("train.class_weights", "backbone.device")
+# The keys of these sections that a kind reads, by their beginnings; a kind that is not named here may read all.
+_READ = {
+    "majority": (),
+    "tfidf": ("train.class_weights",),
+    **dict.fromkeys(ENCODER_KEYS, _OF_ENCODERS),
+    "prompting": ("backbone.",),
+    "full": ("backbone.", "train."),
+}
 
 
 class EncoderConfig(Section):
@@ -85,8 +92,6 @@ def encoder_fault(kind: str, encoder: EncoderConfig | None) -> str | None:
 
 
 def unread_overrides(kind: str, keys: list[str]) -> list[str]:
-    """Return the keys of the recipe among ``keys`` that say nothing to a method of ``kind``, which has an encoder."""
-    if kind not in ENCODER_KEYS:
-        return []
-    about_chat_models = (key for key in keys if key.partition(".")[0] in _CHAT_MODEL_SECTIONS)
-    return [key for key in about_chat_models if not key.startswith(_RECIPE_KEYS)]
+    """Return the keys about model and training among ``keys``, keys of the recipe, that ``kind`` does not read."""
+    about_models = [key for key in keys if key.partition(".")[0] in _MODEL_SECTIONS]
+    return [key for key in about_models if kind in _READ and not key.startswith(_READ[kind])]

@@ -13,12 +13,11 @@ from whinchat.arena.arena_figures import arena_figures
 from whinchat.arena.arena_folder import ArenaFolder
 from whinchat.arena.arena_results import ArenaResults, summarize_trials
 from whinchat.arena.arena_tables import comparisons_table, conclusions, results_table
-from whinchat.arena.contestant_registry import find_kind
-from whinchat.arena.encoder_config import ENCODER_KEYS
 from whinchat.arena.spec import ArenaSpec, ResolvedArena, encoders_of, load_arena, require_encoders, resolve_arena
-from whinchat.arena.subsets import arena_rows, check_rows
+from whinchat.arena.subsets import arena_rows, check_rows, training_rows
 from whinchat.arena.trial_process import trial_request
 from whinchat.arena.trials import Trial, TrialJob, TrialRecord
+from whinchat.data.dataset import Corpus
 from whinchat.data.learned_texts import find_learned, read_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import DataError, RecipeError, RunError, WhinchatError
@@ -32,6 +31,7 @@ from whinchat.wording import counted, name_rows
 
 Notify = Callable[[str], object]
 Jobs = Mapping[Trial, TrialJob]
+Records = Mapping[Trial, TrialRecord]
 
 
 def run_arena(
@@ -64,7 +64,10 @@ def _run_trials(arena: ResolvedArena, folder: ArenaFolder, *, retry: bool, notif
     missing = [trial for trial in jobs if trial not in records]
     if missing:
         _check_encoders(arena.spec, {trial.method for trial in missing})
-        _check_data(arena, missing, notify)
+        corpus = load_corpus(arena.base)
+        check_rows(corpus, arena.base, arena.spec.rows, arena.spec.seeds)
+        _check_unchanged(arena, corpus, jobs, records, folder)
+        _check_learned(arena, corpus, [jobs[trial] for trial in missing], notify)
     folder.open(arena.spec)
     notify(f"{len(jobs)} trials, {len(records)} of them done; {len(missing)} to run, each in a process of its own")
     for number, trial in enumerate(missing, 1):
@@ -197,13 +200,50 @@ def _check_encoders(spec: ArenaSpec, methods: Collection[str]) -> None:
                 raise RecipeError(f"{spec.name}: methods: {name}: {fault}") from fault
 
 
-def _check_data(arena: ResolvedArena, missing: Sequence[Trial], notify: Notify) -> None:
-    """Load the data, and check that there are enough rows that no model has learned, before anything long begins."""
-    spec, recipe = arena.spec, arena.base
-    corpus = load_corpus(recipe)
-    check_rows(corpus, recipe, spec.rows, spec.seeds)
-    evaluated = arena_rows(corpus, recipe)
-    for model, names in _models(arena, missing).items():
+def _check_unchanged(arena: ResolvedArena, corpus: Corpus, jobs: Jobs, kept: Records, folder: ArenaFolder) -> None:
+    """Check that data and models are those of the trials that are kept, before more trials stand beside them.
+
+    Raises:
+        RunError: rows or files of a model have changed.
+    """
+    evaluated, source = arena_rows(corpus, arena.base).fingerprint(), arena.base.data.source
+    trained: dict[tuple[int, int], str] = {}
+    commits: dict[tuple[str, str | None], dict[str, Trial]] = {}
+    changed = []
+    for trial, record in kept.items():
+        if (result := record.result) is None:
+            continue
+        drawn = trial.rows, trial.seed
+        if drawn not in trained:
+            trained[drawn] = training_rows(corpus.train, *drawn, source).fingerprint()
+        if (result.evaluated_on, result.trained_on) != (evaluated, trained[drawn]):
+            changed.append(str(trial))
+        model = arena.model_of(record.job.method, trial.rows)
+        if model is not None and result.model_commit is not None:
+            commits.setdefault((model.model, model.revision), {}).setdefault(result.model_commit, trial)
+    remedy = f"use another --out, or delete the old records in {folder.records}"
+    if changed:
+        raise RunError(
+            f"arena: {source} has changed since {counted(len(changed), 'trial')} ({'; '.join(changed[:3])}"
+            f"{' and so on' if len(changed) > 3 else ''}), so no other can be compared with them; {remedy}"
+        )
+    models = [arena.model_of(job.method, job.trial.rows) for trial, job in jobs.items() if trial not in kept]
+    known = {(one.model, one.revision): one for one in models if one and (one.model, one.revision) in commits}
+    if not known:
+        return
+    # Imports torch, which this process needs for nothing else.
+    from whinchat.models.backbone import find_model
+
+    for key, model in known.items():
+        commit = find_model(model.model_copy(update={"layers": None})).commit
+        for trial in (trial for earlier, trial in commits[key].items() if earlier != commit):
+            raise RunError(f"arena: {model.model} has other files than when it was measured ({trial}); {remedy}")
+
+
+def _check_learned(arena: ResolvedArena, corpus: Corpus, missing: Sequence[TrialJob], notify: Notify) -> None:
+    """Check that no model has learned the rows on which all methods are measured, before anything long begins."""
+    spec, evaluated = arena.spec, arena_rows(corpus, arena.base)
+    for model, names in _chat_models(arena, missing).items():
         if (learned := read_learned(model)) is None:
             continue
         if measured := find_learned(learned, evaluated.texts):
@@ -224,22 +264,21 @@ def _check_data(arena: ResolvedArena, missing: Sequence[Trial], notify: Notify) 
     )
 
 
-def _models(arena: ResolvedArena, missing: Sequence[Trial]) -> dict[str, str]:
-    """Return each model that trials start from, with the names of the methods that start from it.
+def _chat_models(arena: ResolvedArena, missing: Sequence[TrialJob]) -> dict[str, str]:
+    """Return each chat model that trials start from, with the names of the methods that start from it.
 
     Raises:
         RecipeError: there is no such model folder.
     """
-    kinds, names = {method.name: method.kind for method in arena.spec.methods}, dict[str, dict[str, None]]()
-    for trial in missing:
-        if kinds[trial.method] in ENCODER_KEYS or find_kind(kinds[trial.method]).family == "simple":
+    names = dict[str, dict[str, None]]()
+    for job in missing:
+        if not job.method.has_chat_model:
             continue
-        backbone = arena.recipes[trial.method, trial.rows].backbone
         try:
-            require_backbone(backbone)
+            require_backbone(job.recipe.backbone)
         except WhinchatError as fault:
-            raise RecipeError(f"{arena.spec.name}: methods: {trial.method}: {fault}") from fault
-        names.setdefault(backbone.model, {})[trial.method] = None
+            raise RecipeError(f"{arena.spec.name}: methods: {job.method.name}: {fault}") from fault
+        names.setdefault(job.recipe.backbone.model, {})[job.method.name] = None
     return {model: ", ".join(methods) for model, methods in names.items()}
 
 

@@ -14,6 +14,7 @@ from whinchat.errors import RecipeError, WhinchatError, nearest
 from whinchat.models.requirements import require_encoder, require_setfit
 from whinchat.recipe.field_types import FolderName, Integer, NonEmpty, Section, Seed, Text
 from whinchat.recipe.loader import SettingsFile, load_recipe
+from whinchat.recipe.model_config import BackboneConfig
 from whinchat.recipe.presets import PresetRegistry
 from whinchat.recipe.schema import Recipe
 
@@ -24,14 +25,17 @@ ARENAS = PresetRegistry("an arena", "whinchat arena --list")
 PRESETS: dict[str, dict[str, Any]] = {
     "majority": {"kind": "majority"},
     "tfidf": {"kind": "tfidf"},
-    "minilm": {"kind": "minilm"},
+    "minilm": {"kind": "embeddings"},
     "bge-small": {"kind": "embeddings", "encoder": {"model": "BAAI/bge-small-en-v1.5"}},
     "setfit": {"kind": "setfit"},
     "minilm-full": {"kind": "encoder"},
     "minilm-lora": {"kind": "encoder", "encoder": {"method": "lora"}},
     "zero-shot": {"kind": "prompting", "shots": 0},
     "few-shot": {"kind": "prompting", "shots": 4},
-    "head-lora": {"kind": "head", "set": ["adapter.method=lora", "adapter.init=default"]},
+    "head-lora": {
+        "kind": "head",
+        "set": ["adapter.method=lora", "adapter.init=default", "train.loraplus_lr_ratio=1"],
+    },
     "lora": {"kind": "adapter", "set": ["adapter.method=lora", "adapter.init=default"]},
     "dora": {"kind": "adapter", "set": ["adapter.method=dora", "adapter.init=default"]},
     "rslora": {"kind": "adapter", "set": ["adapter.method=rslora", "adapter.init=default"]},
@@ -40,6 +44,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qdora": {"kind": "adapter", "set": ["backbone.load_in=nf4", "adapter.method=dora", "adapter.init=default"]},
     "full": {"kind": "full", "set": ["train.learning_rate=5e-5", "train.loraplus_lr_ratio=1"]},
 }
+# What version 0.1.0 called the kind of the preset minilm, in arenas and records.
+_KIND_OF_0_1_0 = "minilm"
 _NEEDS_DENSE = ("head-lora", "lora", "dora", "rslora", "pissa")
 
 
@@ -66,12 +72,17 @@ class Method(Section):
     @classmethod
     def _from_preset(cls, content: Any) -> Any:
         fields = {"name": content} if isinstance(content, str) else content
-        if not isinstance(fields, dict) or "kind" in fields or "name" not in fields:
+        if not isinstance(fields, dict) or not isinstance(name := fields.get("name"), str):
             return fields
-        name = fields["name"]
+        if fields.get("encoder", ...) is None:
+            fields = {key: value for key, value in fields.items() if key != "encoder"}
+        if fields.get("kind") == _KIND_OF_0_1_0:
+            return fields | {"kind": "embeddings"}
+        if "kind" in fields:
+            return fields
         if name not in PRESETS:
             raise ValueError(
-                f"name: {name!r} is no method that comes with whinchat{nearest(str(name), PRESETS)} "
+                f"name: {name!r} is no method that comes with whinchat{nearest(name, PRESETS)} "
                 f"There are {', '.join(PRESETS)}; any other name needs a kind: "
                 f"{', '.join(contestant_kinds())}, or your own package.module:Class"
             )
@@ -100,6 +111,11 @@ class Method(Section):
     def family(self) -> Family:
         """How the arena groups the method."""
         return find_kind(self.kind).family
+
+    @property
+    def has_chat_model(self) -> bool:
+        """Whether the method starts from the recipe's chat model."""
+        return self.kind not in ENCODER_KEYS and self.family != "simple"
 
     @property
     def flat(self) -> bool:
@@ -157,6 +173,13 @@ class ResolvedArena:
     spec: ArenaSpec
     base: Recipe
     recipes: dict[tuple[str, int], Recipe]
+
+    def model_of(self, method: Method, rows: int) -> BackboneConfig | None:
+        """Return the chat model or the encoder that ``method`` starts from at a size; None where it has no model."""
+        if method.kind in ENCODER_KEYS:
+            encoder = method.encoder or EncoderConfig()
+            return BackboneConfig(model=encoder.model, revision=encoder.revision)
+        return self.recipes[method.name, rows].backbone if method.has_chat_model else None
 
 
 def list_arenas() -> dict[str, str]:
@@ -267,10 +290,10 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
             "on a recipe whose task.labels are the options of one question"
         )
     if unread := unread_overrides(method.kind, [_key(override) for override in method.set]):
-        faults.append(
-            f"set: kind {method.kind} does not train the recipe's chat model, so {', '.join(unread)} would change "
-            "nothing; its own settings stand under encoder"
-        )
+        own = "; its own settings stand under encoder" if method.kind in ENCODER_KEYS else ""
+        faults.append(f"set: {', '.join(unread)} would change nothing for kind {method.kind}; leave it out{own}")
+    if method.kind == "head":
+        faults += _head_faults(recipe)
     if recipe.train.seed != base.train.seed:
         faults.append("set: every trial sets train.seed itself; list seeds under seeds")
     if method.name in _NEEDS_DENSE and recipe.backbone.load_in == "nf4":
@@ -291,6 +314,22 @@ def _unfair(method: Method, recipe: Recipe, base: Recipe) -> list[str]:
             "set evaluate.split=test or train.keep=last"
         )
     return faults
+
+
+def _head_faults(recipe: Recipe) -> list[str]:
+    """Return the settings of ``recipe`` that a classification head with plain LoRA would not follow."""
+    plain = {
+        "adapter.method": (recipe.adapter.method, "lora"),
+        "adapter.init": (recipe.adapter.init, "default"),
+        "train.loraplus_lr_ratio": (recipe.train.loraplus_lr_ratio, 1),
+        "train.logit_adjustment": (recipe.train.logit_adjustment, 0),
+    }
+    return [
+        f"kind: head trains plain LoRA with a cross entropy, so it does not follow {key}={value}; add {key}={needed} "
+        "to its set"
+        for key, (value, needed) in plain.items()
+        if value != needed
+    ]
 
 
 def _answers(recipe: Recipe) -> object:

@@ -30,6 +30,7 @@ from whinchat.arena.trials import (
     TrialResult,
 )
 from whinchat.data.dataset import Split
+from whinchat.data.learned_texts import count_learned
 from whinchat.data.sources import load_corpus
 from whinchat.errors import WhinchatError
 from whinchat.evaluation.calibrator import Calibrator
@@ -85,6 +86,8 @@ def run_trial(job: TrialJob) -> TrialRecord:
         machine={"processor": processor_name(), "cores": str(usable_cores()), "device": contestant.device},
         versions=installed_versions(_VERSIONED),
         notes=contestant.notes,
+        model_commit=contestant.model_commit,
+        learned_texts=count_learned(recipe.backbone.model, corpus.train) if job.method.has_chat_model else None,
     )
     return TrialRecord(job, _measure(recipe, evaluated, answers, facts))
 

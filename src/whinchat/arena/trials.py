@@ -138,6 +138,9 @@ class TrialFacts:
         machine: processor, device and cores.
         versions: releases of the libraries that can change a result.
         notes: settings that the method chose for itself, such as C of a logistic regression.
+        model_commit: what identifies the files of its model; None for a method without one, and in older records.
+        learned_texts: number of training texts of the arena that its chat model had learned before; None where nothing
+            says what the model has learned.
     """
 
     cost: Cost
@@ -147,6 +150,8 @@ class TrialFacts:
     machine: dict[str, str]
     versions: dict[str, str]
     notes: dict[str, str]
+    model_commit: str | None = None
+    learned_texts: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

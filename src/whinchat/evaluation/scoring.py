@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from whinchat.errors import ModelError
+from whinchat.errors import ScoresError
 from whinchat.models.forward import Engine, answer_logits, inference
 from whinchat.models.packed.packed_forward import PrefixCache
 from whinchat.progress import Progress, progress
@@ -97,7 +97,8 @@ def score_prompts(
         Log-probabilities, (R, K), rows in the order of ``prompts``, columns in the order of the labels.
 
     Raises:
-        ModelError: the scores of a prompt are not finite, or a single prompt does not fit into memory.
+        ScoresError: the scores of a prompt are not finite.
+        ModelError: a single prompt does not fit into memory.
     """
     ids = [prompt.ids for prompt in prompts]
 
@@ -201,7 +202,7 @@ def check_scores(engine: Engine, scores: NDArray[np.float32], prompt: tuple[int,
     """Check that the scores (K,) of ``prompt`` order the labels; ``name`` is how the message calls the prompt.
 
     Raises:
-        ModelError: a score is NaN or infinite, or none is above minus infinity.
+        ScoresError: a score is NaN or infinite, or none is above minus infinity.
     """
     if np.isfinite(scores.max()):  # NaN where any score is
         return
@@ -212,7 +213,7 @@ def check_scores(engine: Engine, scores: NDArray[np.float32], prompt: tuple[int,
     else:
         wider = "backbone.load_in=auto and backbone.compute_dtype=float32"
         remedy = f"{plan.compute_dtype} may have overflowed; set {wider}"
-    raise ModelError(f"{name} ({shorten(text, 120)!r}) has scores that are not finite numbers: {remedy}")
+    raise ScoresError(f"{name} ({shorten(text, 120)!r}) has scores that are not finite numbers: {remedy}")
 
 
 def continues(prompt: tuple[int, ...], prefix: tuple[int, ...]) -> bool:

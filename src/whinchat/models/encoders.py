@@ -53,12 +53,14 @@ class EncoderFolder:
     Attributes:
         name: ``encoder.model`` of the arena's method.
         path: its folder.
+        commit: what identifies its files, as in ``ModelSource``.
         tokenizer: its tokenizer.
         max_length: longest text in tokens, special tokens included.
     """
 
     name: str
     path: Path
+    commit: str | None
     tokenizer: PreTrainedTokenizerBase
     max_length: int
 
@@ -117,7 +119,7 @@ def open_encoder(model: str, revision: str | None, max_length: int) -> EncoderFo
         )
     # A tokenizer without a limit states a very large one.
     limits = [max_length, tokenizer.model_max_length, positions or max_length]
-    return EncoderFolder(model, path, tokenizer, min(limits))
+    return EncoderFolder(model, path, source.commit, tokenizer, min(limits))
 
 
 def _most_positions(config: PreTrainedConfig) -> int | None:

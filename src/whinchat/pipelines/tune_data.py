@@ -21,7 +21,6 @@ class TuneData:
     Attributes:
         corpus: the training rows that every trial is trained on and the validation rows that every trial is judged on,
             without a test split.
-        validation: those validation rows.
         in_test: validation rows that were left out because their text also occurs in the test split.
         measures_validation: whether a run of the recipe is measured on the validation rows.
         has_test: whether there is a test split.
@@ -30,12 +29,16 @@ class TuneData:
     """
 
     corpus: Corpus
-    validation: Split
     in_test: int
     measures_validation: bool
     has_test: bool
     learned: str | None = None
     learned_texts: int | None = None
+
+    @property
+    def validation(self) -> Split:
+        """The validation rows."""
+        return self.corpus.split("validation")
 
     def describe(self) -> str:
         """Return which rows the trials use, in a sentence."""
@@ -91,7 +94,6 @@ def load_tune_data(recipe: Recipe) -> TuneData:
     found = learned_rows(recipe.backbone.model, validation)
     return TuneData(
         corpus=own,
-        validation=validation,
         in_test=left_out,
         measures_validation=measured == "validation",
         has_test=corpus.test is not None,

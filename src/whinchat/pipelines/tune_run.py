@@ -6,7 +6,14 @@ from whinchat.pipelines.output_folder import IfExists
 from whinchat.recipe.loader import without_home
 from whinchat.recipe.schema import Recipe
 from whinchat.recipe.search_space import SearchSpace
-from whinchat.storage.tune_folder import TuneFolder, check_tune_folder, finished_search, require_optuna, search_limits
+from whinchat.storage.tune_folder import (
+    TuneFolder,
+    check_tune_folder,
+    finished_search,
+    require_optuna,
+    search_limits,
+    search_space,
+)
 from whinchat.storage.tune_record import TuneResult
 
 
@@ -27,7 +34,7 @@ def tune_run(
     Args:
         recipe: data, model and training settings.
         path: the tune folder to write to.
-        space: the ranges to search; None for ``SearchSpace.around(recipe)``.
+        space: the ranges to search; None for those of the search that is resumed, or ``SearchSpace.around(recipe)``.
         minutes: how long the trials may take together, those of an earlier process included; None for 60, or the
             minutes of the search that is resumed. A trial begins only if it is expected to end in time.
         trials: the most trials, the recipe as it is included; None for 20, or those of the search that is resumed.
@@ -47,7 +54,7 @@ def tune_run(
     require_optuna()
     recipe, folder = without_home(recipe), TuneFolder(Path(path))
     limits = search_limits(folder, existing, minutes, trials)
-    space = space or SearchSpace.around(recipe)
+    space = space or search_space(recipe, folder, existing)
     # Nothing is written for a search that is finished, so its folder need not be held.
     if (done := finished_search(recipe, space, folder, existing, limits)) is not None:
         return done

@@ -6,7 +6,7 @@ Trials are stored as they end, so a search that was killed resumes within its tr
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whinchat.errors import RunError
 from whinchat.evaluation.results import Interval
@@ -75,9 +75,9 @@ def search_settings(
         free_memory()
         _say(_write(search, ended=False), trial)
     folder.sweep_trials()
-    result = _write(search, ended=True)
-    tune_figure(folder.figure.stem, result).write(folder.path)
-    return result
+    # The figure comes before the result that says that the search has ended, so a killed search draws it again.
+    tune_figure(folder.figure.stem, _result(search, ended=True)).write(folder.path)
+    return _write(search, ended=True)
 
 
 def _begin(
@@ -105,7 +105,10 @@ def _begin(
         folder.open(TunePlan(recipe, space, *fingerprints, data.corpus.revision, commit, limits.minutes, limits.trials))
     elif plan.model_commit != commit:
         raise RunError(f"{folder.path}: {recipe.backbone.model} has changed since the search began; use --overwrite")
-    cost = measure_trial_cost(recipe, space, data.corpus, data.validation, prepared, load_seconds)
+    else:
+        # A search that is killed before its next trial ends keeps the new limits.
+        folder.open(replace(plan, minutes=limits.minutes, trials=limits.trials))
+    cost = measure_trial_cost(recipe, space, data.corpus, prepared, load_seconds)
     own = trial_recipe(recipe, TrialSettings.of(recipe))
     study = TuneStudy(folder.study, recipe, space, evaluations(own, len(data.corpus.trained)))
     return _Search(given, recipe, space, folder, limits, data, study), cost, prepared
@@ -175,6 +178,12 @@ def _say(result: TuneResult, trial: TuneTrial) -> None:
 
 def _write(search: _Search, *, ended: bool) -> TuneResult:
     """Write what the search has found so far into its folder, and return it."""
+    result = _result(search, ended=ended)
+    search.folder.write(result, tuned_recipe_yaml(search.given, result))
+    return result
+
+
+def _result(search: _Search, *, ended: bool) -> TuneResult:
     trials, data, limits = search.study.trials(), search.data, search.limits
     best = best_trial(trials)
     gain = interval = None
@@ -182,7 +191,7 @@ def _write(search: _Search, *, ended: bool) -> TuneResult:
         mean, (low, high) = paired_gain_of_losses(*map(search.study.row_losses, (1, best.number)))
         # A single row has no interval.
         gain, interval = mean, Interval(low, high) if math.isfinite(low) else None
-    result = TuneResult(
+    return TuneResult(
         recipe=search.given.name,
         space=search.space,
         metric=search.given.evaluate.metric,
@@ -198,5 +207,3 @@ def _write(search: _Search, *, ended: bool) -> TuneResult:
         gain_interval=interval,
         learned_texts=data.learned_texts,
     )
-    search.folder.write(result, tuned_recipe_yaml(search.given, result))
-    return result

@@ -59,11 +59,15 @@ class AskedTrial:
     def should_stop(self, evaluation: int, loss: float) -> bool:
         """Note the validation loss of an evaluation, and return whether training is to stop; see ``PruneByLoss``."""
         with writing(self._journal):
-            for earlier, earlier_loss in self._earlier:
-                if earlier < evaluation:
-                    self._report(earlier, earlier_loss)
+            self.report_earlier(before=evaluation)
             self._report(evaluation, loss)
         return self.trial.should_prune()
+
+    def report_earlier(self, before: float = math.inf) -> None:
+        """Report what an earlier process reported of this trial; the median of later trials counts it."""
+        for earlier, loss in self._earlier:
+            if earlier < before:
+                self._report(earlier, loss)
 
     def _report(self, evaluation: int, loss: float) -> None:
         if evaluation not in self._reported:
@@ -146,6 +150,8 @@ class TuneStudy:
     def finish(self, asked: AskedTrial, record: TuneTrial, row_losses: NDArray[np.float64] | None = None) -> None:
         """Store the outcome of a trial; ``row_losses`` (N,) of a complete one."""
         with self._using():
+            # Training may have gone on behind all evaluations of an earlier process.
+            asked.report_earlier()
             asked.trial.set_user_attr(_RECORD, to_json(record))
             if row_losses is not None:
                 asked.trial.set_user_attr(_LOSSES, [round(loss, _LOSS_DIGITS) for loss in row_losses.tolist()])

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from whinchat.data.dataset import Corpus, Split
-from whinchat.errors import DivergenceError
+from whinchat.errors import DivergenceError, ScoresError
 from whinchat.evaluation.joint_scoring import decision_engines
 from whinchat.evaluation.question_scores import score_answered
 from whinchat.evaluation.scoring import score_prompts
@@ -67,14 +67,14 @@ def evaluations(recipe: Recipe, rows: int) -> int:
 
 
 def measure_trial_cost(
-    recipe: Recipe, space: SearchSpace, corpus: Corpus, validation: Split, prepared: Prepared, load_seconds: float
+    recipe: Recipe, space: SearchSpace, corpus: Corpus, prepared: Prepared, load_seconds: float
 ) -> TuneCost:
     """Measure what trials cost, by a few texts and a few training batches; the model stays as it was.
 
     Args:
         recipe: the recipe as it is.
         space: the ranges; memory and time are those of the highest rank.
-        corpus, validation: the rows of the search.
+        corpus: the rows of the search.
         prepared: the model and its prompts, freshly loaded.
         load_seconds: how long loading took.
     """
@@ -85,7 +85,7 @@ def measure_trial_cost(
     engine = Engine.build(backbone.model, backbone.plan, template)
     per_text, _ = seconds_per_text(engine, corpus.trained.texts[:SAMPLE_TEXTS], own)
     cost = measure_training_cost(engine, own, corpus.trained)
-    return TuneCost(cost, per_text, load_seconds, len(corpus.trained), len(validation))
+    return TuneCost(cost, per_text, load_seconds, len(corpus.trained), len(corpus.validation or ()))
 
 
 def make_trial(
@@ -119,7 +119,7 @@ def make_trial(
         score = _judge(own, engine, data.validation)
     except TrainingPruned as stopped:
         state, share = "pruned", stopped.share
-    except DivergenceError as fault:
+    except (DivergenceError, ScoresError) as fault:
         logger.info("Trial %d: %s", asked.number, str(fault).partition(";")[0])
         state = "diverged"
     record = TuneTrial(

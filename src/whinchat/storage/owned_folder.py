@@ -59,5 +59,5 @@ def check_owned(
     if changed := changes():
         raise RunError(
             f"{path}: holds another {noun}, so it cannot be resumed with these settings; "
-            f"different: {', '.join(changed)}; use --overwrite or another --out"
+            f"different: {', '.join(changed)}; repeat the earlier ones, or use another --out or --overwrite"
         )

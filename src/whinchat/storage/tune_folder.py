@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from whinchat.errors import RunError
 from whinchat.output_files import remove_folder, replace_file, writing
@@ -27,7 +27,7 @@ _LONGEST_NAME = 190  # characters, which leaves room for what is added
 
 @dataclass(frozen=True)
 class TunePlan:
-    """The settings and data of a search, with which alone it is resumed, and the limits with which it began."""
+    """The settings and data of a search, with which alone it is resumed, and its limits."""
 
     recipe: Recipe
     space: SearchSpace
@@ -97,11 +97,11 @@ class TuneFolder:
 
     def sweep_trials(self, keep: int | None = None) -> None:
         """Remove the folders of all trials, except that of trial ``keep``."""
-        for path in self.trials.glob("*"):
-            if keep is None or path.name != str(keep):
-                shutil.rmtree(path, ignore_errors=True)
         if keep is None:
             shutil.rmtree(self.trials, ignore_errors=True)
+        for path in self.trials.glob("*"):
+            if path.name != str(keep):
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -208,6 +208,24 @@ def check_tune_folder(recipe: Recipe, space: SearchSpace, folder: TuneFolder, ex
     check_owned(folder.path, folder.plan, existing, "search", _not_a_search(folder.path), changes)
 
 
+def search_space(recipe: Recipe, folder: TuneFolder, existing: str, **given: Any) -> SearchSpace:
+    """Return the ranges of a search: those of the search that is resumed, where none is given, else around the recipe.
+
+    Args:
+        recipe: the recipe as it is.
+        folder: the tune folder.
+        existing: "refuse", "resume" or "overwrite".
+        given: ``learning_rate``, ``ranks`` and ``epochs`` of ``SearchSpace.around``.
+
+    Raises:
+        RecipeError: a range is not valid.
+        RunError: the plan of the search is damaged.
+    """
+    if existing == "resume" and folder.plan.is_file() and all(value is None for value in given.values()):
+        return folder.read_plan().space
+    return SearchSpace.around(recipe, **given)
+
+
 def search_limits(folder: TuneFolder, existing: str, minutes: float | None, trials: int | None) -> SearchLimits:
     """Return the limits of a search: those given, else those of the search that is resumed, else the defaults.
 
@@ -215,10 +233,7 @@ def search_limits(folder: TuneFolder, existing: str, minutes: float | None, tria
         RunError: there is no time, or no second trial; or a record of the search is damaged.
     """
     known = DEFAULT_MINUTES, DEFAULT_TRIALS
-    if existing == "resume" and folder.result.is_file():
-        result = folder.read_result()
-        known = result.minutes, result.most_trials
-    elif existing == "resume" and folder.plan.is_file():
+    if existing == "resume" and folder.plan.is_file():
         plan = folder.read_plan()
         known = plan.minutes, plan.trials
     return SearchLimits.checked(known[0] if minutes is None else minutes, known[1] if trials is None else trials)

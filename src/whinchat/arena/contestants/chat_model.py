@@ -35,6 +35,7 @@ class ChatModel(Contestant):
     def load(self) -> None:
         """Load the chat model."""
         self.backbone: Backbone = load_backbone(self.backbone_config(), find_model(self.recipe.backbone))
+        self.model_commit = self.backbone.source.commit
         self.device = self.backbone.plan.device
         self.notes["weights"] = f"{self.backbone.plan.load_in}, multiplied in {self.backbone.plan.compute_dtype}"
 

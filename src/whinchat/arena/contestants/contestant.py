@@ -35,6 +35,7 @@ class Contestant(ABC):
         recipe: labels, metric, label weights and seed, which every contestant should respect, and the model.
         notes: settings that the contestant chose for itself, by name; they are kept in the trial's record.
         device: where it computes, ``cpu`` or ``cuda``.
+        model_commit: what identifies the files of the loaded model, as in ``ModelSource``; None without a model.
         validation: rows that may be watched during training, never fitted to; None until the trial sets them.
         decision: the decision to which a copy is fitted; None in a task with labels.
         parts: the copies for the decisions, in their order; in a task with labels, the contestant itself.
@@ -47,6 +48,7 @@ class Contestant(ABC):
         self.recipe = recipe
         self.notes: dict[str, str] = {}
         self.device = "cpu"
+        self.model_commit: str | None = None
         self.validation: Split | None = None
         self.decision: Decision | None = None
         self.parts: Sequence[Contestant] = (self,)

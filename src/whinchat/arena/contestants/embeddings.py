@@ -35,6 +35,7 @@ class Embeddings(Regression):
     def load(self) -> None:
         """Fetch and load the encoder."""
         self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
+        self.model_commit = self._folder.commit
         self._pooling = read_pooling(self._folder)
         self._body = load_encoder(self._folder).to(self.device)
         self.notes["embeddings"] = f"{self._pooling} pooling, {self._folder.max_length} tokens at most"

@@ -54,6 +54,7 @@ class EncoderTuning(Contestant):
     def load(self) -> None:
         """Fetch the encoder; ``fit`` loads its weights, anew for each decision."""
         self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
+        self.model_commit = self._folder.commit
         self._collate = DataCollatorWithPadding(self._folder.tokenizer)
 
     def copied(self) -> Contestant:

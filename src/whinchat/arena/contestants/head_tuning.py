@@ -37,6 +37,7 @@ class HeadTuning(Contestant):
     def load(self) -> None:
         """Load model and tokenizer; the seed decides the head's initial weights."""
         source = find_model(self.recipe.backbone)
+        self.model_commit = source.commit
         model_class = causal_model_class(source.path, source.revision, source.name)
         self._plan = fit_float16(plan_device(self.recipe.backbone), model_class)
         self.device = self._plan.device

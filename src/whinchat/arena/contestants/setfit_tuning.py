@@ -54,6 +54,7 @@ class SetFitTuning(Embeddings):
                 f"{self.device}; hide the accelerator, for instance with CUDA_VISIBLE_DEVICES=, or leave the method out"
             )
         self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
+        self.model_commit = self._folder.commit
         self._pooling = read_pooling(self._folder)
 
     def fit(self, train: Split) -> int:

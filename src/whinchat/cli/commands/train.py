@@ -27,11 +27,10 @@ from whinchat.cli.printing.results import print_run
 from whinchat.cli.printing.tuning import print_tune
 from whinchat.evaluation.cascade_results import DEFAULT_AGREEMENT, DEFAULT_DELTA
 from whinchat.pipelines.output_folder import finished_record
-from whinchat.recipe.search_space import SearchSpace
 from whinchat.report.tune_text import conclusion
 from whinchat.storage.json_records import to_json
 from whinchat.storage.questions_record import QuestionsRecord
-from whinchat.storage.tune_folder import DEFAULT_MINUTES, DEFAULT_TRIALS, finished_search, search_limits
+from whinchat.storage.tune_folder import DEFAULT_MINUTES, DEFAULT_TRIALS, finished_search, search_limits, search_space
 
 
 def run_command(
@@ -233,7 +232,8 @@ def tune_command(  # noqa: PLR0913, PLR0917  # a command's options are its argum
 
     loaded = whinchat.load_recipe(recipe, overrides or ())
     folder = whinchat.TuneFolder(out_folder or Path("runs") / f"tune-{run_folder_name(recipe, loaded.name)}")
-    space, existing = SearchSpace.around(loaded, learning_rate, ranks, epochs), parse_existing(resume, overwrite)
+    existing = parse_existing(resume, overwrite)
+    space = search_space(loaded, folder, existing, learning_rate=learning_rate, ranks=ranks, epochs=epochs)
     limits = search_limits(folder, existing, minutes, trials)
     if (result := finished_search(loaded, space, folder, existing, limits)) is not None:
         err.print(
