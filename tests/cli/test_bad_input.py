@@ -226,7 +226,7 @@ def test_resume_with_another_recipe(fails: Fails, a_run: Path) -> None:
     changed = ["--set", "train.learning_rate=0.2", "--set", "adapter.r=2"]
     message = fails("run", a_run, "--out", a_run, "--resume", *changed)
     assert "holds a run of another recipe, so it cannot be resumed with this one" in message
-    assert "different: adapter.r, train.learning_rate; use --overwrite or another --out" in message
+    assert "different: adapter.r, train.learning_rate; repeat the earlier ones, or use another --out" in message
 
 
 @pytest.mark.parametrize("command", ["run", "train"])

@@ -57,7 +57,7 @@ def check_run_folder(recipe: Recipe, path: Path, existing: IfExists) -> RunFolde
     if existing == "resume" and (changed := conflicting_keys(folder.read_recipe(), recipe)):
         raise RunError(
             f"{path}: holds a run of another recipe, so it cannot be resumed with this one; "
-            f"different: {', '.join(changed)}; use --overwrite or another --out"
+            f"different: {', '.join(changed)}; repeat the earlier ones, or use another --out or --overwrite"
         )
     return folder
 
