@@ -190,7 +190,7 @@ def test_folders_and_settings_that_are_refused(whole: Path, tiny_llama: Path, no
     recipe = recipe_for(tiny_llama, noisy)
     with pytest.raises(RunError, match="already holds a review; --resume continues it, --overwrite starts again"):
         review_run(recipe, whole)
-    with pytest.raises(RunError, match=r"holds another review.*different: --folds \(3 there, 4 now\); repeat the earlier"):
+    with pytest.raises(RunError, match=r"holds another review.*different: --folds \(3 there, 4 now\); repeat"):
         review_run(recipe, whole, folds=4, existing="resume")
     with pytest.raises(RunError, match=r"different: train\.max_steps; repeat the earlier ones, or use another --out"):
         review_run(recipe_for(tiny_llama, noisy, max_steps=7), whole, existing="resume")
