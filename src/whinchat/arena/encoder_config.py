@@ -94,4 +94,4 @@ def encoder_fault(kind: str, encoder: EncoderConfig | None) -> str | None:
 def unread_overrides(kind: str, keys: list[str]) -> list[str]:
     """Return the keys about model and training among ``keys``, keys of the recipe, that ``kind`` does not read."""
     about_models = [key for key in keys if key.partition(".")[0] in _MODEL_SECTIONS]
-    return [key for key in about_models if kind in _READ and not key.startswith(_READ[kind])]
+    return [key for key in about_models if not key.startswith(_READ.get(kind, _MODEL_SECTIONS))]

@@ -236,8 +236,8 @@ def _check_unchanged(arena: ResolvedArena, corpus: Corpus, jobs: Jobs, kept: Rec
 
     for key, model in known.items():
         commit = find_model(model.model_copy(update={"layers": None})).commit
-        for trial in (trial for earlier, trial in commits[key].items() if earlier != commit):
-            raise RunError(f"arena: {model.model} has other files than when it was measured ({trial}); {remedy}")
+        if others := [trial for earlier, trial in commits[key].items() if earlier != commit]:
+            raise RunError(f"arena: {model.model} has other files than when it was measured ({others[0]}); {remedy}")
 
 
 def _check_learned(arena: ResolvedArena, corpus: Corpus, missing: Sequence[TrialJob], notify: Notify) -> None:

@@ -113,6 +113,11 @@ class Method(Section):
         return find_kind(self.kind).family
 
     @property
+    def encoder_settings(self) -> EncoderConfig:
+        """The encoder of a kind that has one, by default MiniLM."""
+        return self.encoder or EncoderConfig()
+
+    @property
     def has_chat_model(self) -> bool:
         """Whether the method starts from the recipe's chat model."""
         return self.kind not in ENCODER_KEYS and self.family != "simple"
@@ -177,7 +182,7 @@ class ResolvedArena:
     def model_of(self, method: Method, rows: int) -> BackboneConfig | None:
         """Return the chat model or the encoder that ``method`` starts from at a size; None where it has no model."""
         if method.kind in ENCODER_KEYS:
-            encoder = method.encoder or EncoderConfig()
+            encoder = method.encoder_settings
             return BackboneConfig(model=encoder.model, revision=encoder.revision)
         return self.recipes[method.name, rows].backbone if method.has_chat_model else None
 
@@ -247,7 +252,7 @@ def resolve_arena(spec: ArenaSpec) -> ResolvedArena:
 def encoders_of(spec: ArenaSpec, methods: Collection[str]) -> dict[str, EncoderConfig]:
     """Return the encoder of each of ``methods`` that has one, by the method's name."""
     return {
-        method.name: method.encoder or EncoderConfig()
+        method.name: method.encoder_settings
         for method in spec.methods
         if method.kind in ENCODER_KEYS and method.name in methods
     }

@@ -73,11 +73,15 @@ def search_settings(
         # An adapter changes the model that it is attached to, so every further trial loads the model anew.
         prepared = None
         free_memory()
-        _say(_write(search, ended=False), trial)
+        result = _result(search, ended=False)
+        _write(search, result)
+        _say(result, trial)
     folder.sweep_trials()
+    result = _result(search, ended=True)
     # The figure comes before the result that says that the search has ended, so a killed search draws it again.
-    tune_figure(folder.figure.stem, _result(search, ended=True)).write(folder.path)
-    return _write(search, ended=True)
+    tune_figure(folder.figure.stem, result).write(folder.path)
+    _write(search, result)
+    return result
 
 
 def _begin(
@@ -176,14 +180,13 @@ def _say(result: TuneResult, trial: TuneTrial) -> None:
         )  # fmt: skip
 
 
-def _write(search: _Search, *, ended: bool) -> TuneResult:
-    """Write what the search has found so far into its folder, and return it."""
-    result = _result(search, ended=ended)
+def _write(search: _Search, result: TuneResult) -> None:
+    """Write a result, its table and the recipe with the best settings into the folder of the search."""
     search.folder.write(result, tuned_recipe_yaml(search.given, result))
-    return result
 
 
 def _result(search: _Search, *, ended: bool) -> TuneResult:
+    """Return what the search has found so far."""
     trials, data, limits = search.study.trials(), search.data, search.limits
     best = best_trial(trials)
     gain = interval = None

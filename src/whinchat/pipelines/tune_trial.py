@@ -85,7 +85,7 @@ def measure_trial_cost(
     engine = Engine.build(backbone.model, backbone.plan, template)
     per_text, _ = seconds_per_text(engine, corpus.trained.texts[:SAMPLE_TEXTS], own)
     cost = measure_training_cost(engine, own, corpus.trained)
-    return TuneCost(cost, per_text, load_seconds, len(corpus.trained), len(corpus.validation or ()))
+    return TuneCost(cost, per_text, load_seconds, len(corpus.trained), len(corpus.split("validation")))
 
 
 def make_trial(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from whinchat.arena.contestants.baselines import Regression
 from whinchat.arena.contestants.contestant import Contestant
-from whinchat.arena.encoder_config import EncoderConfig
 from whinchat.arena.spec import Method
 from whinchat.models.device import plan_device
 from whinchat.models.encoders import EncoderFolder, Pooling, load_encoder, open_encoder, pool, read_pooling
@@ -28,19 +27,23 @@ class Embeddings(Regression):
 
     def __init__(self, method: Method, recipe: Recipe) -> None:
         super().__init__(method, recipe)
-        self.options = method.encoder or EncoderConfig()
+        self.options = method.encoder_settings
         # Only the device of the plan is used; the data types are those of a chat model.
         self.device = plan_device(recipe.backbone.model_copy(update={"load_in": "float32"})).device
 
     def load(self) -> None:
         """Fetch and load the encoder."""
-        self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
-        self.model_commit = self._folder.commit
-        self._pooling = read_pooling(self._folder)
+        self.open()
         self._body = load_encoder(self._folder).to(self.device)
         self.notes["embeddings"] = f"{self._pooling} pooling, {self._folder.max_length} tokens at most"
         # The decisions of a task with questions ask for the same texts.
         self._embedded: dict[str, NDArray[np.float32]] = {}
+
+    def open(self) -> None:
+        """Fetch the encoder and read how it pools tokens, without its weights."""
+        self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
+        self.model_commit = self._folder.commit
+        self._pooling = read_pooling(self._folder)
 
     def copied(self) -> Contestant:
         """Return a copy with the same encoder and the same embeddings."""

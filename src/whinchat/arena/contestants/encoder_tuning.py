@@ -17,7 +17,6 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, se
 
 from whinchat.arena.contestants.contestant import Contestant
 from whinchat.arena.contestants.head_scores import Features, head_log_probs
-from whinchat.arena.encoder_config import EncoderConfig
 from whinchat.arena.spec import Method
 from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
@@ -47,7 +46,7 @@ class EncoderTuning(Contestant):
 
     def __init__(self, method: Method, recipe: Recipe) -> None:
         super().__init__(method, recipe)
-        self.options = method.encoder or EncoderConfig()
+        self.options = method.encoder_settings
         self._plan = _plan(self.options.model, recipe)
         self.device = self._plan.device
 

@@ -19,7 +19,7 @@ from whinchat.data.dataset import Split
 from whinchat.errors import ModelError
 from whinchat.models.config_checks import CONFIG_FAULTS, first_line
 from whinchat.models.device import detect_machine
-from whinchat.models.encoders import TOKENIZER_SIDES, open_encoder, read_pooling
+from whinchat.models.encoders import TOKENIZER_SIDES
 from whinchat.output_files import temporary_folder
 
 _LEARNING_RATE = 2e-5
@@ -53,9 +53,7 @@ class SetFitTuning(Embeddings):
                 f"backbone.device: setfit trains on this machine's {best} and cannot be told to train on "
                 f"{self.device}; hide the accelerator, for instance with CUDA_VISIBLE_DEVICES=, or leave the method out"
             )
-        self._folder = open_encoder(self.options.model, self.options.revision, self.options.max_length)
-        self.model_commit = self._folder.commit
-        self._pooling = read_pooling(self._folder)
+        self.open()
 
     def fit(self, train: Split) -> int:
         """Fine-tune the encoder on pairs where there are two labels, and fit the regression.
