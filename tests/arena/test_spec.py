@@ -128,6 +128,11 @@ def test_what_would_not_be_fair_or_not_work(spec_file: MakeSpec, fields: dict[st
     assert any(message in line for line in found), found
 
 
+def test_a_whole_section_may_be_set(spec_file: MakeSpec) -> None:
+    path = spec_file(methods=[{"name": "mine", "kind": "full", "set": ["train={learning_rate: 1e-4}"]}])
+    assert {recipe.train.learning_rate for recipe in resolve_arena(load_arena(str(path))).recipes.values()} == {1e-4}
+
+
 def test_a_shipped_method_keeps_its_encoder_where_the_file_says_null(spec_file: MakeSpec) -> None:
     methods = [{"name": name, "encoder": None} for name in ("bge-small", "minilm-lora")]
     bge, lora = load_arena(str(spec_file(methods=methods))).methods

@@ -23,8 +23,8 @@ _READ = {
     "majority": (),
     "tfidf": ("train.class_weights",),
     **dict.fromkeys(ENCODER_KEYS, _OF_ENCODERS),
-    "prompting": ("backbone.",),
-    "full": ("backbone.", "train."),
+    "prompting": ("backbone",),
+    "full": ("backbone", "train"),
 }
 
 
